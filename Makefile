@@ -1,0 +1,46 @@
+# Two commands do all the set-up on a fresh machine:
+#   make demo    the whole experiment, small, with its table
+#   make test    lint, types and tests
+# Each makes .venv if it is not there, installs by constraints.txt and runs. Another Python: make demo PYTHON=python3.12
+# Without a GPU on Linux, the CPU build of torch saves gigabytes:
+#   make demo PIP_INSTALL_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL_ARGS ?=
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_INSTALL_ARGS)
+INPUTS := pyproject.toml constraints.txt
+
+.PHONY: demo test schema clean
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/ragcun demo
+
+test: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+# What editors and the tests compare recipes with.
+schema: $(VENV)/.installed-dev
+	$(BIN)/ragcun recipe schema > recipes/schema.json
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "ragcun needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12" >&2; exit 1; }
+	@# Debian's python3 may lack ensurepip; then the pip that is there fills the new environment.
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || \
+		{ $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	@touch $@
+
+# torch comes first and by its exact pin: a looser wish of another package would fetch another build.
+$(VENV)/.installed-%: $(VENV)/.python $(INPUTS)
+	@echo "Installing ragcun and what it needs into $(VENV) (a few minutes, once) ..."
+	@$(INSTALL) "$$(grep '^torch==' constraints.txt)"
+	@$(INSTALL) --editable '.[$*]'
+	@touch $@
