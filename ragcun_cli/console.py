@@ -1,0 +1,172 @@
+"""The one place that talks to rich: results on stdout, everything else on stderr.
+
+rich is imported where it is used, so that importing this module costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ragcun_cli.errors import RagcunError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn, TaskID
+
+
+def result_console() -> Console:
+    """Where results go: stdout."""
+    from rich.console import Console
+
+    return Console()
+
+
+def message_console() -> Console:
+    """Where everything else goes: stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def print_text(text: str) -> None:
+    """A result that must arrive as it is: YAML, LaTeX, CSV, JSON."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def print_json(content: Any) -> None:
+    """A result for a program."""
+    print_text(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def note(message: str) -> None:
+    """One line on stderr, so that a piped result stays clean."""
+    message_console().print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_error(error: RagcunError) -> None:
+    """One panel on stderr: what is wrong, and the cure."""
+    from rich.panel import Panel
+    from rich.text import Text
+
+    body = Text(error.message)
+    if error.hint:
+        body.append("\n\n" + error.hint, style="dim")
+    message_console().print(Panel(body, title=error.title, title_align="left", border_style="red", highlight=False))
+
+
+def print_error_json(error: RagcunError) -> None:
+    """The same as one JSON object on stdout, for `--json`."""
+    print_json({"error": error.message, "hint": error.hint, "kind": error.title, "exit_code": int(error.exit_code)})
+
+
+@dataclass(frozen=True)
+class Column:
+    """A table column: its header, and whether its cells are numbers (right-aligned)."""
+
+    header: str
+    numeric: bool = False
+
+
+def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str = "", caption: str = "") -> None:
+    """A table on stdout. Cells may carry rich markup."""
+    from rich.table import Table
+
+    table = Table(title=title or None, caption=caption or None, title_justify="left", caption_justify="left")
+    for column in columns:
+        # A name must never be cut to an ellipsis: a table of results is read, or copied, whole.
+        table.add_column(
+            column.header,
+            justify="right" if column.numeric else "left",
+            overflow="fold",
+            no_wrap=column.numeric,
+        )
+    for row in rows:
+        table.add_row(*row)
+    result_console().print(table)
+
+
+SECONDS_BETWEEN_LINES = 10.0  # of a progress that is not on a terminal
+
+
+class StepProgress:
+    """Progress of a loop of known length: a live bar on a terminal, a plain line now and then elsewhere.
+
+    `line_every`: units between plain lines; 0 for a line every ten seconds and one at the end.
+    """
+
+    def __init__(self, label: str, total: int, unit: str, done: int = 0, line_every: int = 0) -> None:
+        self.label = label
+        self.total = total
+        self.unit = unit
+        self.line_every = line_every
+        self._done = self._done_before = done
+        self._started = self._last_line = time.monotonic()
+        self._live: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> StepProgress:
+        console = message_console()
+        if console.is_terminal and self.total > 0:
+            from rich.progress import Progress
+
+            self._live = Progress(*_bar_columns(self.unit), console=console)
+            self._task = self._live.add_task(self.label, total=self.total, completed=self._done, figures="")
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def advance(self, count: int = 1, figures: Mapping[str, str] | None = None) -> None:
+        """Say that `count` more are done; `figures` are shown beside the bar or in the line."""
+        before, self._done = self._done, self._done + count
+        shown = "  ".join(f"{name} {value}" for name, value in (figures or {}).items())
+        if self._live is not None and self._task is not None:
+            self._live.update(self._task, completed=self._done, figures=shown)
+        elif self._line_is_due(before):
+            self._last_line = time.monotonic()
+            note(f"{self.label}: {self.unit} {self._done}/{self.total}  {shown}{self._time_left()}".rstrip())
+
+    def _line_is_due(self, before: int) -> bool:
+        if self._done >= self.total:
+            return True
+        if self.line_every:
+            return self._done // self.line_every > before // self.line_every
+        return time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES
+
+    def _time_left(self) -> str:
+        done_here, left = self._done - self._done_before, self.total - self._done
+        if left <= 0 or done_here <= 0:
+            return ""
+        seconds = round((time.monotonic() - self._started) / done_here * left)
+        return f"  {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
+
+
+def _bar_columns(unit: str) -> Sequence[ProgressColumn]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TextColumn("{task.fields[figures]}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )

@@ -1,0 +1,43 @@
+"""What a run ran on: versions, machine, command. Read without importing any of the packages named."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import sys
+from typing import Any
+
+REPORTED_PACKAGES = (
+    "torch", "transformers", "tokenizers", "accelerate", "numpy", "safetensors", "pytrec-eval-terrier",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """ragcun's, Python's and the packages' versions; absent packages are left out."""
+    from ragcun_cli import __version__
+
+    found = {"ragcun": __version__, "python": platform.python_version()}
+    for package in REPORTED_PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def command_line() -> str:
+    """The command as typed, without the path of the program."""
+    return shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+
+
+def environment() -> dict[str, Any]:
+    """Everything of this module, for a run's environment.json."""
+    return {
+        "command": command_line(),
+        "versions": versions(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpu_count": os.cpu_count(),
+    }

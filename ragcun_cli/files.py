@@ -1,0 +1,91 @@
+"""Files that are either whole or not there: writing under a temporary name, then renaming."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HASH_BLOCK_BYTES = 1 << 20
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex sha256 of a file, read in blocks (hashlib.file_digest needs Python 3.11)."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fsync(path: Path) -> None:
+    """Make a file, or a folder's list of names, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` at once: a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes files that other users cannot read
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def write_text(path: Path, content: str) -> None:
+    """Replace a UTF-8 text file at once."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a JSON file at once, indented, keys in the order given."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """Give a temporary sibling of `final` to fill; it takes the final name when the block ends well.
+
+    An existing `final` is replaced only then. If the block raises, nothing is left behind.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent))
+    os.chmod(temporary, 0o755)
+    try:
+        yield temporary
+        for path in sorted(temporary.rglob("*")):
+            fsync(path)
+        fsync(temporary)
+        replace_folder(temporary, final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(source: Path, final: Path) -> None:
+    """Rename `source` to `final`, moving an existing `final` aside first (rename cannot replace it)."""
+    if not final.exists():
+        os.rename(source, final)
+    else:
+        doomed = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".old", dir=final.parent))
+        os.rename(final, doomed / final.name)
+        os.rename(source, final)
+        shutil.rmtree(doomed, ignore_errors=True)
+    fsync(final.parent)
