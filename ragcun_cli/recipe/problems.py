@@ -1,0 +1,54 @@
+"""What is wrong with a recipe, each with its place in the file and the line itself."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value was written: a line of a file, or a `--set` on the command line.
+
+    line and column count from 1; line 0 means the place is not a line (`--set`, or a whole file).
+    """
+
+    source: str
+    line: int = 0
+    column: int = 0
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing to mend."""
+
+    place: Place
+    message: str
+
+    def render(self) -> str:
+        """`file:line:column: message`, then the source line with a caret under the column."""
+        first = f"{self.place}: {self.message}"
+        if not self.place.text:
+            return first
+        number = f"{self.place.line:>5}"
+        caret = " " * (self.place.column - 1) + "^"
+        return f"{first}\n{number} | {self.place.text}\n{' ' * len(number)} | {caret}"
+
+
+def render_problems(problems: Iterable[Problem]) -> str:
+    """All problems, in the order of the files and lines they stand in."""
+    in_order = sorted(problems, key=lambda problem: (problem.place.source, problem.place.line))
+    return "\n".join(problem.render() for problem in in_order)
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """The end of a sentence: the nearest known word, or all of them if none is near."""
+    nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if nearest:
+        return f"did you mean {nearest[0]!r}?"
+    return "known: " + ", ".join(sorted(known))

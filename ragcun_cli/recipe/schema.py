@@ -1,0 +1,107 @@
+"""The keys of a recipe, their types, limits and defaults.
+
+The names are those that users of the method know. Every description is shown by `ragcun recipe copy`,
+in editors through `recipes/schema.json`, and in the documentation; there is no second list of the keys.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+class Strict(BaseModel):
+    """Unknown keys are refused, values keep their type (the text "3" is no number), nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DataSettings(Strict):
+    """Where the texts come from."""
+
+    train: str = Field(description="training triples: a .jsonl or .tsv file, or embedded:docstrings", min_length=1)
+    dev: str | None = Field(
+        None,
+        description="a collection in BEIR's layout (folder or zip) that chooses the best model, or null",
+        min_length=1,
+    )
+    folder: str = Field("data", description="where collections that ragcun makes or downloads lie", min_length=1)
+
+
+class IsotropyOptions(Strict):
+    """How SIGReg is computed (arXiv 2511.08544, Algorithm 1)."""
+
+    slices: Positive = Field(1024, description="random directions, drawn anew at each step")
+    points: Annotated[int, Field(ge=2)] = Field(17, description="points of the integral over t")
+    t_max: Annotated[float, Field(gt=0, le=10)] = Field(3.0, description="upper end of the integral over t")
+
+
+class Recipe(Strict):
+    """One arm of an experiment, with every value resolved."""
+
+    name: str = Field(
+        description="the arm's name in folders and tables; the file's name if left out",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=80,
+    )
+    description: str = Field("", description="one sentence for `ragcun recipe list`")
+
+    base_model: str = Field(
+        description="the encoder to start from: a hub id, a local folder, or embedded:all-MiniLM-L6-v2",
+        min_length=1,
+    )
+    base_revision: str | None = Field(None, description="the hub's branch, tag or commit; null for its default")
+    freeze_base: bool = Field(False, description="true: only the projection head trains")
+    output_dim: Positive = Field(512, description="dimensions of an embedding")
+    head: Literal["residual", "mlp"] = Field(
+        "residual", description="residual: linear skip + MLP that starts at zero; mlp: two layers"
+    )
+    max_length: Annotated[int, Field(ge=2)] = Field(384, description="tokens of a text; longer texts are cut")
+
+    contrastive: Literal["infonce", "triplet"] = Field(
+        "infonce", description="infonce: in-batch and hard negatives; triplet: the hard negative and a margin"
+    )
+    temperature: Annotated[float, Field(gt=0, le=10)] = Field(
+        0.05, description="of infonce, on squared distance / (2 x output_dim)"
+    )
+    learn_temperature: bool = Field(False, description="true: the temperature is trained with the head's rate")
+    triplet_margin: Weight = Field(0.5, description="of triplet, on squared distance / (2 x output_dim)")
+    isotropy: Literal["sigreg"] = Field("sigreg", description="the isotropy term that lambda_isotropy weighs")
+    lambda_isotropy: Weight = Field(description="weight of the isotropy term; 0 leaves it out")
+    lambda_reg: Weight = Field(description="weight of (std - 1)^2; 0 leaves it out")
+    isotropy_options: IsotropyOptions = Field(default_factory=lambda: IsotropyOptions())
+
+    epochs: Positive = Field(3, description="passes over the training triples")
+    max_steps: Positive | None = Field(None, description="stop after so many optimiser steps; null for all")
+    batch_size: Annotated[int, Field(ge=2)] = Field(
+        16, description="triples in one loss, over all devices; they are each other's negatives"
+    )
+    gradient_accumulation_steps: Positive = Field(1, description="losses whose gradients make one optimiser step")
+    gradient_checkpointing: bool = Field(False, description="true: less memory, about a third more time")
+    mixed_precision: Literal["auto", "no", "fp16", "bf16"] = Field(
+        "auto", description="auto: bf16 where the GPU has it, else fp16, and float32 on the CPU"
+    )
+    base_learning_rate: Rate = Field(1e-5, description="of the encoder")
+    projection_learning_rate: Rate = Field(5e-4, description="of the projection head")
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.01, description="AdamW's, on matrices only")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(
+        1000, description="optimiser steps of linear warm-up, before the cosine"
+    )
+    max_gradient_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients are clipped to this norm")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of initial weights, order and dropout")
+
+    log_every: Positive = Field(10, description="optimiser steps between lines of metrics.jsonl")
+    eval_every: Positive | None = Field(
+        None, description="optimiser steps between dev scores; null for the end of each epoch"
+    )
+    save_every: Positive | None = Field(
+        None, description="optimiser steps between checkpoints; null for the end of each epoch"
+    )
+    output_dir: str = Field(description="the run's folder; checkpoints/<name> if left out", min_length=1)
+
+    data: DataSettings

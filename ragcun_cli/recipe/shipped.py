@@ -1,0 +1,42 @@
+"""The recipes that come with ragcun: in the wheel they lie inside the package, in a checkout beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ragcun_cli.errors import RecipeError
+from ragcun_cli.recipe.problems import did_you_mean
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def shipped_folder() -> Path:
+    """The folder of the shipped recipes."""
+    in_wheel = PACKAGE / "_recipes"
+    return in_wheel if in_wheel.is_dir() else PACKAGE.parent / "recipes"
+
+
+def shipped_recipes() -> list[Path]:
+    """The arms that ship, by name; the parents they extend lie in a folder below and are not arms."""
+    return sorted(shipped_folder().glob("*.yaml"))
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """The recipe a user means: a file of theirs, or a shipped one by name or by `recipes/NAME.yaml`.
+
+    Raises:
+        RecipeError: if neither is there.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    names = {shipped.stem: shipped for shipped in shipped_recipes()}
+    # `recipes/isotropy.yaml` is what the documentation says; it must work where only the wheel is.
+    if path.parent in (Path("."), Path("recipes")) and path.stem in names and path.suffix in ("", ".yaml"):
+        return names[path.stem]
+    if path.exists():
+        raise RecipeError(f"{path}: this is a folder, not a recipe", "Name one of the files in it.")
+    raise RecipeError(
+        f"{name_or_path}: there is no such recipe; {did_you_mean(path.stem, sorted(names))}",
+        "Give a recipe file, or a name that `ragcun recipe list` shows.",
+    )

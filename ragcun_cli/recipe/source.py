@@ -1,0 +1,163 @@
+"""YAML as a recipe wants it: plain values, and for each the line it was written on.
+
+PyYAML follows YAML 1.1, where `no` is false, `1e-4` is a text and a key given twice silently counts once.
+Each of these has spoiled somebody's experiment (`mixed_precision: no`, `base_learning_rate: 1e-4`), so the
+loader here reads numbers and booleans as YAML 1.2 does, and a repeated key is a problem.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ragcun_cli.recipe.problems import Place, Problem
+
+Path_ = tuple[str | int, ...]
+
+FLOAT = re.compile(r"^[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?$")
+INTEGER = re.compile(r"^[-+]?\d+$")
+BOOLEAN = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with YAML 1.2's scalars and without anchors."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own name
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not used in recipes", mark)
+        return super().compose_node(parent, index)
+
+
+# Order matters: the first pattern that fits wins.
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", BOOLEAN, list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", INTEGER, list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789."))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", NULL, ["~", "n", "N", ""])
+
+
+@dataclass
+class Source:
+    """A YAML mapping as read: its values, the place of each key or list item, and what was wrong with it."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    places: dict[Path_, Place] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    readable: bool = True  # False: there was no mapping to read, so nothing can be said about its keys
+
+
+def read_source(path: Path) -> Source:
+    """Read a recipe file; anything that keeps it from being a mapping of plain values is a problem."""
+    name = str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return _unreadable(name, "there is no such file")
+    except IsADirectoryError:
+        return _unreadable(name, "this is a folder, not a recipe")
+    except UnicodeDecodeError as error:
+        return _unreadable(name, f"not a UTF-8 text (byte {error.start})")
+    except OSError as error:
+        return _unreadable(name, error.strerror or str(error))
+    return parse_source(text, name)
+
+
+def parse_source(text: str, name: str) -> Source:
+    """Parse YAML text; `name` is what problems call it."""
+    lines = text.splitlines()
+    try:
+        root = _Loader(text).get_single_node()
+    except yaml.MarkedYAMLError as error:
+        return _unreadable(name, f"not valid YAML: {_yaml_complaint(error)}", _place(name, lines, error.problem_mark))
+    except yaml.YAMLError as error:
+        return _unreadable(name, f"not valid YAML: {str(error).splitlines()[0]}")
+    if root is None:
+        return _unreadable(name, "the file is empty")
+    if not isinstance(root, yaml.MappingNode):
+        return _unreadable(name, "a recipe is a list of `key: value`", _place(name, lines, root.start_mark))
+    source = Source()
+    source.values = _mapping(root, (), source, name, lines)
+    return source
+
+
+def parse_scalar(text: str) -> Any:
+    """The value of `--set key=text`, read as YAML.
+
+    Raises:
+        yaml.YAMLError: if the text is not YAML.
+    """
+    return _Loader(text).get_single_data()
+
+
+def merge(parent: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]:
+    """The child's values over the parent's; mappings are merged key by key, everything else is replaced."""
+    merged = dict(parent)
+    for key, value in child.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _mapping(node: yaml.MappingNode, path: Path_, source: Source, name: str, lines: list[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        place = _place(name, lines, key_node.start_mark)
+        if not isinstance(key_node, yaml.ScalarNode):
+            source.problems.append(Problem(place, "a key must be a plain word"))
+            continue
+        key = key_node.value
+        at = (*path, key)
+        if key in values:
+            first = source.places[at]
+            source.problems.append(Problem(place, f"{key}: given twice (first on line {first.line})"))
+            continue
+        source.places[at] = place
+        values[key] = _value(value_node, at, source, name, lines)
+    return values
+
+
+def _value(node: yaml.Node, path: Path_, source: Source, name: str, lines: list[str]) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node, path, source, name, lines)
+    if isinstance(node, yaml.SequenceNode):
+        items = []
+        for index, item in enumerate(node.value):
+            at = (*path, index)
+            source.places[at] = _place(name, lines, item.start_mark)
+            items.append(_value(item, at, source, name, lines))
+        return items
+    try:
+        loader = _Loader("")
+        return loader.construct_object(node, deep=True)
+    except (yaml.YAMLError, ValueError) as error:
+        shown = getattr(error, "problem", None) or str(error)
+        source.problems.append(Problem(_place(name, lines, node.start_mark), f"cannot read this value: {shown}"))
+        return None
+
+
+def _place(name: str, lines: list[str], mark: yaml.Mark | None) -> Place:
+    if mark is None:
+        return Place(name)
+    # An unfinished document is reported one line past its last; show the last instead.
+    line = min(mark.line, max(len(lines) - 1, 0))
+    text = lines[line].expandtabs(1) if lines else ""
+    return Place(name, line + 1, min(mark.column, len(text)) + 1, text)
+
+
+def _yaml_complaint(error: yaml.MarkedYAMLError) -> str:
+    if error.context is None or error.context_mark is None:
+        return str(error.problem)
+    # Where something was left open matters more than where the parser gave up.
+    return f"{error.problem} ({error.context}, begun on line {error.context_mark.line + 1})"
+
+
+def _unreadable(name: str, message: str, place: Place | None = None) -> Source:
+    return Source(problems=[Problem(place or Place(name), message)], readable=False)

@@ -1,0 +1,107 @@
+"""What several tests share: small models on disk, small data, and the command line in this process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Real collections for a few checks against published figures; they are not part of the project.
+COLLECTIONS = Path(os.environ.get("RAGCUN_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tiny_models import build_tiny_bert
+
+    return build_tiny_bert(tmp_path_factory.mktemp("models") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
+def tiny_mpnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tiny_models import build_tiny_mpnet
+
+    return build_tiny_mpnet(tmp_path_factory.mktemp("models") / "tiny-mpnet")
+
+
+@pytest.fixture(scope="session")
+def triples_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tiny_models import write_triples
+
+    return write_triples(tmp_path_factory.mktemp("data") / "triples.jsonl", 80)
+
+
+@pytest.fixture(scope="session")
+def dev_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tiny_models import write_collection
+
+    return write_collection(tmp_path_factory.mktemp("data") / "tiny-dev", 20, split="dev")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left behind."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+RunCommand = Callable[..., Finished]
+
+
+@pytest.fixture
+def ragcun(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunCommand:
+    """Run the command line in this process, through the same entry point as the installed script."""
+    from ragcun_cli.main import main
+
+    def run(*arguments: str | Path) -> Finished:
+        monkeypatch.setattr(sys, "argv", ["ragcun", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as error:
+            code = int(error.code or 0)
+        captured = capsys.readouterr()
+        return Finished(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def small_recipe(tmp_path: Path, tiny_bert: Path, triples_file: Path, dev_folder: Path) -> Path:
+    """A recipe that trains in about a second: ten steps, a dev set, a checkpoint every three steps."""
+    path = tmp_path / "small.yaml"
+    path.write_text(
+        f"""
+base_model: {tiny_bert}
+output_dim: 24
+max_length: 64
+lambda_isotropy: 1
+lambda_reg: 0.1
+isotropy_options:
+  slices: 64
+epochs: 2
+batch_size: 8
+max_steps: 15
+warmup_steps: 2
+base_learning_rate: 1e-3
+log_every: 1
+save_every: 4
+eval_every: 5
+output_dir: {tmp_path / "run"}
+data:
+  train: {triples_file}
+  dev: {dev_folder}
+""",
+        encoding="utf-8",
+    )
+    return path
