@@ -1,0 +1,60 @@
+"""Reading files of one record a line, so that what is broken is named by file and line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ragcun_cli.errors import DataError
+
+SHOWN_PROBLEMS = 10
+
+
+def json_lines(stream: Iterable[bytes], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) of a JSON Lines file; blank lines are passed over.
+
+    Raises:
+        DataError: naming file and line, at the first line that is not a JSON object.
+    """
+    for number, line in enumerate(stream, start=1):
+        if not line.strip():
+            continue
+        yield number, parse_json_line(line, f"{name}:{number}")
+
+
+def parse_json_line(line: bytes, place: str) -> dict[str, Any]:
+    """One JSON object from one line; `place` is what an error calls it."""
+    try:
+        record = json.loads(line)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place}: not UTF-8 text (byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{place}: not valid JSON: {error.msg} at column {error.colno}", "Each line is one JSON object."
+        ) from None
+    if not isinstance(record, dict):
+        raise DataError(f"{place}: a JSON object is expected (got {type(record).__name__})")
+    return record
+
+
+def text_of(record: dict[str, Any], key: str, place: str, required: bool = True) -> str:
+    """The text under `key`, stripped; an empty or absent one is an error where it is required."""
+    value = record.get(key)
+    if value is None and not required:
+        return ""
+    if value is None:
+        raise DataError(f"{place}: {key!r} is missing")
+    if not isinstance(value, str):
+        raise DataError(f"{place}: {key!r} must be a text (got {type(value).__name__})")
+    if not value.strip() and required:
+        raise DataError(f"{place}: {key!r} is empty")
+    return value.strip()
+
+
+def listed(problems: list[str]) -> str:
+    """The first problems, a line each, and how many more there are."""
+    shown = problems[:SHOWN_PROBLEMS]
+    if len(problems) > len(shown):
+        shown.append(f"... and {len(problems) - len(shown)} more")
+    return "\n".join(shown)

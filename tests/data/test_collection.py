@@ -1,0 +1,101 @@
+"""Collections in BEIR's layout, from a folder and from a zip."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ragcun_cli.data.collection import read_collection
+from ragcun_cli.errors import DataError, UsageError
+from tests.tiny_models import write_collection
+
+
+def zipped(folder: Path, path: Path, prefix: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, f"{prefix}{file.relative_to(folder).as_posix()}")
+    return path
+
+
+def test_folder_and_zip_give_the_same_collection(tmp_path: Path) -> None:
+    folder = write_collection(tmp_path / "toy", 5)
+    from_folder = read_collection(folder)
+    for prefix in ("toy/", ""):
+        assert read_collection(zipped(folder, tmp_path / "toy.zip", prefix)) == from_folder
+    assert from_folder.name == "toy"
+    assert from_folder.split == "test"
+    assert len(from_folder.passages) == len(from_folder.queries) == 5
+    assert from_folder.qrels["q3"] == {"d3": 1}
+
+
+def test_title_and_text_are_joined_as_beir_does(tmp_path: Path) -> None:
+    folder = write_collection(tmp_path / "toy", 3)
+    records = [{"_id": "d0", "title": "A", "text": "b"}, {"_id": "d1", "title": "", "text": "c"}, {"_id": "d2"}]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
+    assert read_collection(folder).passages == ["A b", "c", ""]  # an empty passage stays: FiQA has 38
+
+
+def test_only_judged_queries_are_scored_and_unknown_judgements_counted(tmp_path: Path) -> None:
+    folder = write_collection(tmp_path / "toy", 4)
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\tnowhere\t1\n")
+    collection = read_collection(folder)
+    assert collection.query_ids == ["q1"]
+    assert collection.unknown_judgements == 1
+
+
+def test_which_split(tmp_path: Path) -> None:
+    folder = write_collection(tmp_path / "toy", 4, split="dev")
+    assert read_collection(folder).split == "dev"
+    (folder / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
+    with pytest.raises(UsageError, match="which split"):
+        read_collection(folder)
+    assert read_collection(folder, "train").query_ids == ["q1"]
+    with pytest.raises(UsageError, match="no split 'test'"):
+        read_collection(folder, "test")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "complaint"),
+    [
+        ("corpus.jsonl", '{"_id": "d0", "text": "x"}\n{"_id": "d1", "text": \n', "corpus.jsonl:2: not valid JSON"),
+        ("corpus.jsonl", '{"text": "x"}\n', "corpus.jsonl:1: '_id' is missing"),
+        ("corpus.jsonl", '{"_id": "d0"}\n{"_id": "d0"}\n', "corpus.jsonl:2: the id 'd0' was already used"),
+        ("corpus.jsonl", "", "the file has no records"),
+        ("queries.jsonl", '{"_id": "q0", "text": 7}\n', "queries.jsonl:1: 'text' must be a text"),
+        ("queries.jsonl", '{"_id": "other", "text": "x"}\n', "judged queries are not in queries.jsonl"),
+        ("qrels/test.tsv", "q0\td0\t1\n", "test.tsv:1: the header is missing"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\tyes\n", "test.tsv:2: expected query-id"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0 d0 1\n", "test.tsv:2: expected query-id"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\n", "the file has no judgements"),
+    ],
+)
+def test_what_is_broken_is_named(tmp_path: Path, file: str, text: str, complaint: str) -> None:
+    folder = write_collection(tmp_path / "toy", 3)
+    (folder / file).write_text(text)
+    with pytest.raises(DataError) as caught:
+        read_collection(folder)
+    assert complaint in caught.value.message
+
+
+def test_what_is_not_a_collection(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such collection"):
+        read_collection(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=r"corpus\.jsonl is missing"):
+        read_collection(tmp_path)
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(b"PK not really")
+    with pytest.raises(DataError, match="not a whole zip file"):
+        read_collection(broken)
+
+
+def test_a_damaged_zip_member_is_named(tmp_path: Path) -> None:
+    path = zipped(write_collection(tmp_path / "toy", 50), tmp_path / "toy.zip", "toy/")
+    content = bytearray(path.read_bytes())
+    content[200] ^= 0xFF  # inside the first stored member
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged in the zip"):
+        read_collection(path)

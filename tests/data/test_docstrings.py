@@ -1,0 +1,141 @@
+"""From docstrings to queries and passages, and the embedded collection made of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ragcun_cli.data import embedded
+from ragcun_cli.data.collection import read_collection
+from ragcun_cli.data.docstrings import installed_code, split_docstring
+from ragcun_cli.data.embedded import SIZES, embedded_collection
+from ragcun_cli.data.sources import available_collections, evaluation_collection
+from ragcun_cli.data.triples import read_triples
+from ragcun_cli.errors import DataError, UsageError
+
+REST = "This is the part that explains in more than twelve words what the function really does."
+
+
+def test_the_first_sentence_is_the_query_and_the_rest_the_passage() -> None:
+    assert split_docstring(f"Return the sum of it all. {REST}") == ("Return the sum of it all", REST)
+    assert split_docstring(f"Return the sum of it all\n\n{REST}") == ("Return the sum of it all", REST)
+
+
+def test_markup_doctests_and_rules_are_cleaned_away() -> None:
+    docstring = f"""Return the :class:`~numpy.ndarray` of ``x`` values, e.g. a list.
+
+    Notes
+    -----
+    {REST}
+
+    >>> never_shown()
+    42
+
+    Examples
+    --------
+    never shown either
+    """
+    query, passage = split_docstring(docstring) or ("", "")
+    assert query == "Return the numpy.ndarray of x values, e.g. a list"
+    assert passage.startswith(f"Notes {REST}")
+    assert "never" not in passage
+    assert "---" not in passage
+
+
+@pytest.mark.parametrize("docstring", ["", "Too short. " + REST, "A sentence of enough words. But then nothing more."])
+def test_too_short_to_be_a_query_or_a_passage(docstring: str) -> None:
+    assert split_docstring(docstring) is None
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("embedded")
+    embedded_collection("docstrings-quick", folder)
+    return folder / "docstrings-quick"
+
+
+def modules(folder: Path) -> set[str]:
+    lines = (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
+    return {json.loads(line)["metadata"]["module"] for line in lines}
+
+
+def test_the_collection_has_the_size_it_says(quick: Path) -> None:
+    size = SIZES["docstrings-quick"]
+    triples = read_triples(quick / "train.jsonl")
+    assert len(triples) == size.train
+    assert all(triple.negative and triple.negative != triple.positive for triple in triples)
+    assert len(read_collection(quick / "docstrings-quick-dev").queries) == size.dev
+    assert len(read_collection(quick / "docstrings-quick-test").queries) == size.test
+
+
+def test_every_passage_has_twelve_words_and_none_is_in_two_splits(quick: Path) -> None:
+    triples = read_triples(quick / "train.jsonl")
+    dev, test = (read_collection(quick / f"docstrings-quick-{split}") for split in ("dev", "test"))
+    passages = [triple.positive for triple in triples] + dev.passages + test.passages
+    queries = [triple.query for triple in triples] + dev.queries + test.queries
+    assert all(len(passage.split()) >= 12 for passage in passages)
+    assert len(set(passages)) == len(passages)
+    assert len(set(queries)) == len(queries)
+
+
+def test_no_module_is_in_two_splits(quick: Path) -> None:
+    dev, test = (modules(quick / f"docstrings-quick-{split}") for split in ("dev", "test"))
+    assert dev
+    assert test
+    assert not dev & test
+    in_training = {pair.module for pair in _training_pool()}
+    assert not in_training & (dev | test)
+
+
+def _training_pool() -> list[embedded.Pair]:
+    pairs = embedded._distinct(
+        pair
+        for code in installed_code()
+        for pair in embedded.pairs_of(code, lambda module: embedded._share("read " + module) < 0.25)
+    )
+    return embedded._split(pairs)["train"]
+
+
+def test_hard_negatives_come_from_the_same_package(quick: Path) -> None:
+    by_passage = {pair.passage: pair.package for pair in _training_pool()}
+    for triple in read_triples(quick / "train.jsonl"):
+        assert by_passage[triple.positive] == by_passage[triple.negative or ""]
+
+
+def test_the_same_files_give_the_same_collection(quick: Path, tmp_path: Path) -> None:
+    again = embedded_collection("docstrings-quick", tmp_path)
+    assert again.fingerprint == json.loads((quick / "fingerprint.json").read_text())
+    for name in again.fingerprint["files"]:
+        assert (tmp_path / "docstrings-quick" / name).read_bytes() == (quick / name).read_bytes()
+
+
+def test_a_damaged_or_outdated_collection_is_made_again(quick: Path, tmp_path: Path) -> None:
+    made = embedded_collection("docstrings-quick", tmp_path)
+    before = made.train.read_bytes()
+    made.train.write_bytes(before[:-20])
+    assert embedded_collection("docstrings-quick", tmp_path).train.read_bytes() == before
+
+
+def test_an_intact_collection_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded_collection("docstrings-quick", tmp_path)
+    monkeypatch.setattr(embedded, "_make", lambda *_: pytest.fail("made again"))
+    embedded_collection("docstrings-quick", tmp_path)
+
+
+def test_too_little_source_on_the_machine_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "installed_code", lambda: ())
+    with pytest.raises(DataError, match="needs 64 docstrings and this machine has 0"):
+        embedded_collection("docstrings-quick", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dataset_names(quick: Path) -> None:
+    assert available_collections(quick) == ["docstrings-quick-dev", "docstrings-quick-test"]
+    assert evaluation_collection("docstrings-quick-test", quick) == quick / "docstrings-quick-test"
+    assert evaluation_collection("embedded:docstrings-quick", quick.parent) == quick / "docstrings-quick-test"
+    with pytest.raises(UsageError, match="did you mean 'docstrings-quick-test'"):
+        evaluation_collection("docstring-quick-test", quick)
+    with pytest.raises(UsageError, match="no such embedded collection"):
+        evaluation_collection("embedded:docstring", quick)
