@@ -1,0 +1,206 @@
+"""The losses against float64 written out, and the properties they are used for."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ragcun_cli.losses.contrastive import infonce, scaled_squared_distances, triplet
+from ragcun_cli.losses.objective import Objective, TripleEmbeddings
+from ragcun_cli.losses.sigreg import random_directions, sigreg
+from ragcun_cli.losses.variance import standard_deviation, variance_penalty
+from ragcun_cli.recipe.loading import load_recipe
+from ragcun_cli.recipe.schema import Recipe
+
+D = 24
+
+
+def embeddings(count: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> torch.Tensor:
+    return torch.randn(count, D, generator=torch.Generator().manual_seed(seed)) * scale + shift
+
+
+def batch(count: int = 6, shift: float = 0.0) -> TripleEmbeddings:
+    """Every second query has a hard negative."""
+    owners = torch.arange(0, count, 2)
+    return TripleEmbeddings(
+        embeddings(count, 1, 1.1, shift), embeddings(count, 2, 0.9, shift), embeddings(len(owners), 3), owners
+    )
+
+
+def recipe(**values: object) -> Recipe:
+    overrides = [f"{key}={str(value).lower()}" for key, value in values.items()]
+    return load_recipe("demo-isotropy", overrides)
+
+
+def reference_infonce(queries: np.ndarray, candidates: np.ndarray, temperature: float) -> float:
+    losses = []
+    for row, query in enumerate(queries):
+        logits = [-sum((query - candidate) ** 2) / (2 * len(query) * temperature) for candidate in candidates]
+        highest = max(logits)
+        losses.append(highest + math.log(sum(math.exp(logit - highest) for logit in logits)) - logits[row])
+    return float(np.mean(losses))
+
+
+def reference_epps_pulley(sample: np.ndarray, points: int, t_max: float) -> float:
+    """Of one projection: N times the weighted squared distance of the characteristic functions, both half lines."""
+    t = np.linspace(-t_max, t_max, 2 * points - 1)
+    empirical = np.exp(1j * np.outer(t, sample)).mean(axis=1)
+    normal = np.exp(-(t**2) / 2)
+    integrand = normal * np.abs(empirical - normal) ** 2
+    step = t[1] - t[0]
+    return float(len(sample) * step * (integrand.sum() - (integrand[0] + integrand[-1]) / 2))
+
+
+def reference_objective(terms: TripleEmbeddings, arm: Recipe, step: int) -> dict[str, float]:
+    queries, positives, negatives = (
+        part.double().numpy() for part in (terms.queries, terms.positives, terms.negatives)
+    )
+    contrastive = reference_infonce(queries, np.concatenate([positives, negatives]), arm.temperature)
+    options = arm.isotropy_options
+    directions = random_directions(D, options.slices, arm.seed, step).double().numpy()
+    isotropy = float(
+        np.mean(
+            [
+                reference_epps_pulley(view @ direction, options.points, options.t_max)
+                for view in (queries, positives)
+                for direction in directions.T
+            ]
+        )
+    )
+    variance = float(np.mean([(np.sqrt(view.var(axis=0, ddof=1).mean()) - 1) ** 2 for view in (queries, positives)]))
+    loss = contrastive + arm.lambda_isotropy * isotropy + arm.lambda_reg * variance
+    return {"loss": loss, "contrastive": contrastive, "isotropy": isotropy, "variance": variance}
+
+
+@pytest.mark.parametrize("shift", [0.0, 5.0])
+@pytest.mark.parametrize("lambda_isotropy", [1, 0.3])
+def test_the_objective_equals_its_float64_reference(shift: float, lambda_isotropy: float) -> None:
+    arm, terms = recipe(lambda_isotropy=lambda_isotropy, lambda_reg=0.1), batch(shift=shift)
+    computed = Objective(arm)(terms, step=7)
+    for name, expected in reference_objective(terms, arm, step=7).items():
+        assert getattr(computed, name).item() == pytest.approx(expected, rel=1e-5, abs=1e-6), name
+
+
+def test_the_triplet_objective_equals_its_float64_reference() -> None:
+    arm, terms = recipe(lambda_isotropy=0, lambda_reg=0, contrastive="triplet", triplet_margin=0.4), batch()
+    owners = terms.negative_owners.numpy()
+    queries, positives = (part.double().numpy()[owners] for part in (terms.queries, terms.positives))
+    nearer = ((queries - positives) ** 2).sum(axis=1) / (2 * D)
+    farther = ((queries - terms.negatives.double().numpy()) ** 2).sum(axis=1) / (2 * D)
+    expected = np.maximum(0, nearer - farther + 0.4).mean()
+    assert expected > 0
+    assert Objective(arm)(terms, step=0).loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_weight_of_zero_leaves_the_term_out() -> None:
+    terms = Objective(recipe(lambda_isotropy=0, lambda_reg=0))(batch(), step=0)
+    assert terms.isotropy is None
+    assert terms.variance is None
+    assert terms.loss is terms.contrastive
+
+
+def test_statistics_are_float32_whatever_the_autocast() -> None:
+    arm, terms = recipe(), batch(shift=5.0)
+    outside = Objective(arm)(terms, step=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = Objective(arm)(terms, step=0)
+    assert inside.loss.dtype == torch.float32
+    assert inside.loss.item() == outside.loss.item()
+
+
+def test_half_precision_embeddings_are_raised_to_float32() -> None:
+    terms = batch()
+    half = TripleEmbeddings(
+        terms.queries.bfloat16(), terms.positives.bfloat16(), terms.negatives.bfloat16(), terms.negative_owners
+    )
+    assert Objective(recipe())(half, step=0).loss.dtype == torch.float32
+
+
+def test_turning_sigreg_on_takes_no_random_number_from_others() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    Objective(recipe())(batch(), step=3)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_directions_are_unit_and_new_at_each_step_and_seed() -> None:
+    directions = random_directions(D, 32, seed=0, step=0)
+    assert torch.allclose(directions.norm(dim=0), torch.ones(32))
+    assert torch.equal(directions, random_directions(D, 32, seed=0, step=0))
+    assert not torch.equal(directions, random_directions(D, 32, seed=0, step=1))
+    assert not torch.equal(directions, random_directions(D, 32, seed=1, step=0))
+
+
+@pytest.mark.parametrize("count", [16, 64, 512])
+def test_sigreg_of_a_perfect_gaussian_is_its_null_value(count: int) -> None:
+    """1.0525 for [0, 3] with 17 points, whatever N; over 60 batches the mean is known to about 0.006."""
+    generator = torch.Generator().manual_seed(0)
+    values = [
+        sigreg(torch.randn(count, 64, generator=generator), random_directions(64, 256, 0, step)).item()
+        for step in range(60)
+    ]
+    assert np.mean(values) == pytest.approx(1.0525, abs=0.02)
+
+
+def test_sigreg_prefers_a_gaussian_to_a_collapsed_shifted_or_scaled_cloud() -> None:
+    directions = random_directions(D, 256, 0, 0)
+    gaussian = sigreg(embeddings(128, 0), directions)
+    for worse in (embeddings(128, 0, scale=0.05), embeddings(128, 0, shift=1.0), embeddings(128, 0, scale=3.0)):
+        assert sigreg(worse, directions) > 2 * gaussian
+    collapsed = embeddings(1, 0).expand(128, -1)
+    assert sigreg(collapsed, directions) > 5 * gaussian
+
+
+def test_sigreg_does_not_change_with_the_order_of_texts_or_a_rotation_of_space() -> None:
+    cloud, directions = embeddings(64, 0), random_directions(D, 128, 0, 0)
+    value = sigreg(cloud, directions)
+    assert sigreg(cloud.flip(0), directions).item() == pytest.approx(value.item(), rel=1e-5)
+    rotation = torch.linalg.qr(embeddings(D, 9)).Q
+    assert sigreg(cloud @ rotation, rotation.T @ directions).item() == pytest.approx(value.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["infonce", "triplet", "sigreg", "variance"])
+def test_gradients(name: str) -> None:
+    queries, positives, negatives = (embeddings(5, seed).double().requires_grad_() for seed in (1, 2, 3))
+    directions = random_directions(D, 8, 0, 0).double()
+    losses = {
+        "infonce": lambda q, p, n: infonce(q, p, n, 0.7),
+        "triplet": lambda q, p, n: triplet(q, p, n, 5.0),
+        "sigreg": lambda q, p, n: sigreg(q, directions) + sigreg(p, directions) + 0 * n.sum(),
+        "variance": lambda q, p, n: variance_penalty(q) + variance_penalty(p) + 0 * n.sum(),
+    }
+    assert torch.autograd.gradcheck(losses[name], (queries, positives, negatives))
+
+
+def test_distances_survive_a_large_common_mean() -> None:
+    left, right = embeddings(8, 1, shift=200.0), embeddings(9, 2, shift=200.0)
+    expected = ((left[:, None].double() - right[None].double()) ** 2).sum(-1) / (2 * D)
+    assert torch.allclose(scaled_squared_distances(left, right).double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_at_equal_embeddings_is_finite() -> None:
+    same = torch.ones(4, D, requires_grad=True)
+    loss = infonce(same, same, same[:0], 0.05) + variance_penalty(same)
+    loss.backward()
+    assert torch.isfinite(same.grad).all()
+
+
+def test_a_learned_temperature_is_a_parameter_and_has_a_floor() -> None:
+    fixed, learned = Objective(recipe()), Objective(recipe(learn_temperature=True))
+    assert not any(parameter.requires_grad for parameter in fixed.parameters())
+    learned(batch(), step=0).loss.backward()
+    assert learned.log_temperature.grad is not None
+    assert learned.temperature.item() == pytest.approx(0.05)
+    with torch.no_grad():
+        learned.log_temperature.fill_(-50.0)
+    assert learned.temperature.item() == pytest.approx(0.01)
+
+
+def test_the_standard_deviation_is_the_same_in_every_rotation() -> None:
+    cloud = embeddings(40, 0) * torch.linspace(0.1, 2, D)
+    rotation = torch.linalg.qr(embeddings(D, 9)).Q
+    assert standard_deviation(cloud @ rotation).item() == pytest.approx(standard_deviation(cloud).item(), rel=1e-5)
+    assert standard_deviation(embeddings(4000, 0)).item() == pytest.approx(1, abs=0.01)
