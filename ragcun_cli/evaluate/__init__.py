@@ -1,0 +1,1 @@
+"""Scoring a model: datasets, encoding, exact search, metrics, isotropy, and results on disk."""

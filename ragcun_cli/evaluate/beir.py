@@ -1,0 +1,60 @@
+"""`eval beir`: several models on several collections, each result on disk before the next begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ragcun_cli.console import StepProgress
+from ragcun_cli.data.collection import Collection, read_collection
+from ragcun_cli.data.sources import evaluation_collection
+from ragcun_cli.evaluate.models import ScoredModel, open_model
+from ragcun_cli.evaluate.results import claim_results_folder, write_results
+from ragcun_cli.evaluate.rules import score_split
+from ragcun_cli.evaluate.scoring import evaluate
+
+
+@dataclass(frozen=True)
+class ModelToScore:
+    """A model as asked for; `shown_as` and `max_length` None for its own."""
+
+    source: str
+    shown_as: str | None = None
+    max_length: int | None = None
+
+
+def read_datasets(names: Sequence[str], data_folder: Path, split: str | None) -> list[Collection]:
+    """All collections, before the first model is loaded: a wrong name costs seconds, not hours.
+
+    Raises:
+        UsageError, DataError: as `read_collection` says.
+    """
+    paths = [evaluation_collection(name, data_folder) for name in names]
+    return [read_collection(path, split or score_split(path.stem)) for path in paths]
+
+
+def evaluate_models(
+    models: Sequence[ModelToScore], collections: Sequence[Collection], results: Path, overwrite: bool = False
+) -> list[dict[str, Any]]:
+    """Score each model on each collection and write what came out; returns the written entries.
+
+    Raises:
+        UsageError: if a results folder holds another model's results and may not be overwritten.
+    """
+    written = []
+    for asked in models:
+        model = open_model(asked.source, asked.max_length, asked.shown_as)
+        folder = claim_results_folder(results, model.entry, overwrite)
+        for collection in collections:
+            written.append(_evaluate_one(model, collection, folder))
+    return written
+
+
+def _evaluate_one(model: ScoredModel, collection: Collection, folder: Path) -> dict[str, Any]:
+    label = f"{model.entry['name']} on {collection.name}"
+    total = len(collection.passages) + len(collection.queries)
+    with StepProgress(label, total, "texts") as bar:
+        evaluation = evaluate(lambda texts: model.encoder.encode(texts, bar.advance), collection)
+    return write_results(folder, model.entry, collection, evaluation)

@@ -1,0 +1,108 @@
+"""From what `--model` names to an encoder and what a result must say of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ragcun_cli.errors import ModelError
+
+if TYPE_CHECKING:
+    from ragcun_cli.model import IsotropicGaussianEncoder
+
+BEST_MODEL = "best_model"
+FINAL_MODEL = "final_model"
+RECIPE = "recipe.yaml"
+
+# What the table needs to tell arms apart and to put them in order.
+ARM_KEYS = (
+    "name",
+    "seed",
+    "isotropy",
+    "lambda_isotropy",
+    "lambda_reg",
+    "freeze_base",
+    "contrastive",
+    "temperature",
+)
+
+
+@dataclass(frozen=True)
+class ScoredModel:
+    """An encoder with the entry that describes it in results."""
+
+    encoder: IsotropicGaussianEncoder
+    entry: dict[str, Any]
+
+
+def open_model(name: str, max_length: int | None = None, shown_as: str | None = None) -> ScoredModel:
+    """Load a run folder (its best model), a model folder of ragcun, or any encoder untouched.
+
+    Args:
+        name: a folder, a hub id or `embedded:all-MiniLM-L6-v2`.
+        max_length: tokens, where it should differ from the model's own.
+        shown_as: the name in results; by default the run's or the encoder's.
+
+    Raises:
+        UsageError, ModelError, EnvironmentUnfit: as `ragcun_cli.model.sources.locate_model` says.
+    """
+    import dataclasses
+
+    from ragcun_cli.model import IsotropicGaussianEncoder
+    from ragcun_cli.model.backbone import longest_input
+    from ragcun_cli.model.folder import is_ragcun_model
+    from ragcun_cli.model.sources import weights_identity
+
+    folder = _model_folder(Path(name))
+    if folder is not None and is_ragcun_model(folder):
+        encoder = IsotropicGaussianEncoder.from_pretrained(folder)
+        identity, kind, arm = weights_identity(folder), "trained", _arm(folder)
+        default_name = _trained_name(folder)
+    else:
+        encoder = IsotropicGaussianEncoder.untouched(name)
+        identity, kind, arm = encoder.settings.base_identity, "untouched", None
+        default_name = name.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+    if max_length is not None:
+        limit = longest_input(encoder.network)
+        if max_length > limit:
+            raise ModelError(f"--max-length {max_length}: {name} reads at most {limit} tokens")
+        encoder.settings = dataclasses.replace(encoder.settings, max_length=max_length)
+    entry = {
+        "name": shown_as or default_name,
+        "kind": kind,
+        "identity": identity,
+        "path": name,
+        **dataclasses.asdict(encoder.settings),
+        "tokenizer": type(encoder.tokenizer).__name__,
+        "arm": arm,
+    }
+    return ScoredModel(encoder, entry)
+
+
+def _model_folder(path: Path) -> Path | None:
+    """The folder itself, or a run folder's best model (its final one if no dev set chose a best)."""
+    if not path.is_dir():
+        return None
+    for inner in (BEST_MODEL, FINAL_MODEL):
+        if (path / inner).is_dir() and not (path / "config.json").exists():
+            return path / inner
+    return path
+
+
+def _trained_name(folder: Path) -> str:
+    folder = folder.resolve()
+    run = folder.parent
+    if not (run / RECIPE).is_file():
+        return folder.name
+    return run.name if folder.name == BEST_MODEL else f"{run.name}-{folder.name}"
+
+
+def _arm(folder: Path) -> dict[str, Any] | None:
+    try:
+        recipe = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
+        return {key: recipe[key] for key in ARM_KEYS}
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return None
