@@ -1,0 +1,1 @@
+"""From results on disk to a table. No torch here."""
