@@ -1,0 +1,1 @@
+"""Training one arm: plan, run folder, loop, checkpoints."""

@@ -1,0 +1,141 @@
+"""Exact training state on disk: `checkpoints/step-00000030/`, whole or not there.
+
+    model.safetensors      what trains: the head, the temperature and, unless it is frozen, the encoder
+    optimiser.safetensors  AdamW's moments
+    random.safetensors     the random states
+    state.json             step, best dev score, loss scale
+    manifest.json          size and sha256 of each of these; written last
+
+Nothing here is a pickle. A folder without a valid manifest does not exist: safetensors alone loads a flipped
+byte without a word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ragcun_cli import files
+from ragcun_cli.errors import ModelError
+from ragcun_cli.train.optimiser import optimiser_tensors, restore_optimiser
+from ragcun_cli.train.progress import Progress
+
+NAME = re.compile(r"^step-(\d{8})$")
+MANIFEST = "manifest.json"
+KEPT = 2  # the newest may be the one that a failing disk spoils
+
+
+def save_checkpoint(
+    root: Path, progress: Progress, modules: dict[str, nn.Module], optimiser: Any, accelerator: Accelerator
+) -> None:
+    """Write the checkpoint of `progress.step` and remove all but the newest two.
+
+    modules: name -> module, whose trainable parameters and buffers are the model's state.
+    """
+    scaler = accelerator.scaler
+    with files.new_folder(root / f"step-{progress.step:08}") as folder:
+        save_file(_trained_tensors(modules), folder / "model.safetensors")
+        save_file(optimiser_tensors(optimiser), folder / "optimiser.safetensors")
+        save_file(_random_states(), folder / "random.safetensors")
+        state = {
+            "progress": asdict(progress),
+            "loss_scale": scaler.state_dict() if scaler is not None else None,
+        }
+        files.write_json(folder / "state.json", state)
+        listed = {
+            path.name: {"bytes": path.stat().st_size, "sha256": files.sha256_of_file(path)}
+            for path in sorted(folder.iterdir())
+        }
+        files.write_json(folder / MANIFEST, {"step": progress.step, "files": listed})
+    for old in _checkpoints(root)[KEPT:]:
+        shutil.rmtree(old)
+
+
+def newest_valid(root: Path) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint, and one sentence for each newer one that is not whole."""
+    skipped: list[str] = []
+    for folder in _checkpoints(root):
+        problem = _problem(folder)
+        if problem is None:
+            return folder, skipped
+        skipped.append(f"{folder.name} is skipped: {problem}")
+    return None, skipped
+
+
+def load_checkpoint(folder: Path, modules: dict[str, nn.Module], optimiser: Any, accelerator: Accelerator) -> Progress:
+    """Put everything back, the random states last.
+
+    Raises:
+        ModelError: if the tensors are not those of this recipe's model.
+    """
+    tensors = load_file(folder / "model.safetensors")
+    current = _trained_tensors(modules)
+    if {name: tensor.shape for name, tensor in tensors.items()} != {
+        name: tensor.shape for name, tensor in current.items()
+    }:
+        raise ModelError(f"{folder}: was written by a model of another shape", "Was the base model replaced?")
+    for name, module in modules.items():
+        own = {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        module.load_state_dict(own, strict=False)  # frozen parameters are not in the file
+    restore_optimiser(optimiser, load_file(folder / "optimiser.safetensors"))
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    if accelerator.scaler is not None and state["loss_scale"] is not None:
+        accelerator.scaler.load_state_dict(state["loss_scale"])
+    _restore_random_states(load_file(folder / "random.safetensors"))
+    return Progress(**state["progress"])
+
+
+def _checkpoints(root: Path) -> list[Path]:
+    """Newest first."""
+    if not root.is_dir():
+        return []
+    return sorted((path for path in root.iterdir() if NAME.match(path.name)), reverse=True)
+
+
+def _problem(folder: Path) -> str | None:
+    try:
+        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError):
+        return f"it has no readable {MANIFEST}"
+    for name, expected in listed.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != expected["bytes"]:
+            return f"{name} has {path.stat().st_size} bytes, not {expected['bytes']}"
+        if files.sha256_of_file(path) != expected["sha256"]:
+            return f"{name} does not have the sha256 it was written with"
+    return None
+
+
+def _trained_tensors(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
+    tensors = {}
+    for name, module in modules.items():
+        frozen = {key for key, parameter in module.named_parameters() if not parameter.requires_grad}
+        for key, tensor in module.state_dict().items():
+            if key not in frozen:
+                tensors[f"{name}.{key}"] = tensor.detach().cpu().contiguous()
+    return tensors
+
+
+def _random_states() -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"cuda{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def _restore_random_states(states: dict[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    gpu = [states[name] for name in sorted(states) if name.startswith("cuda")]
+    if gpu and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(gpu)

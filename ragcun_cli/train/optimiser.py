@@ -1,0 +1,68 @@
+"""AdamW with one learning rate for the encoder and one for everything new."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ragcun_cli.losses.objective import Objective
+from ragcun_cli.model import IsotropicGaussianEncoder
+from ragcun_cli.recipe.schema import Recipe
+
+
+def build_optimiser(encoder: IsotropicGaussianEncoder, objective: Objective, recipe: Recipe) -> torch.optim.AdamW:
+    """Parameter groups carry their full rate as `full_rate` and their name as `part`.
+
+    Weight decay is for matrices: on biases and LayerNorm it would pull towards zero what has no reason to be there.
+    """
+    groups = [
+        *_groups("base", encoder.network.parameters(), recipe.base_learning_rate, recipe.weight_decay),
+        *_groups("projection", encoder.head.parameters(), recipe.projection_learning_rate, recipe.weight_decay),
+        # A temperature of its own accord drifts to 1 under weight decay.
+        *_groups("projection", objective.parameters(), recipe.projection_learning_rate, 0.0),
+    ]
+    return torch.optim.AdamW(groups)
+
+
+def set_rates(optimiser: torch.optim.Optimizer, factor: float) -> dict[str, float]:
+    """Set each group's learning rate to its full rate times `factor`; returns part -> rate."""
+    rates = {}
+    for group in optimiser.param_groups:
+        group["lr"] = group["full_rate"] * factor
+        rates[group["part"]] = group["lr"]
+    return rates
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state as flat named tensors, `<parameter number>.<moment>`, for a file without pickle."""
+    state: dict[int, dict[str, Any]] = optimiser.state_dict()["state"]
+    return {
+        f"{number}.{name}": torch.as_tensor(value).detach().cpu().contiguous()
+        for number, moments in state.items()
+        for name, value in moments.items()
+    }
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimiser_tensors` gave. The groups are the recipe's and stay."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        number, name = key.split(".", 1)
+        state.setdefault(int(number), {})[name] = tensor
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def _groups(part: str, parameters: Iterable[nn.Parameter], rate: float, decay: float) -> list[dict[str, Any]]:
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    split = [
+        ([parameter for parameter in trainable if parameter.ndim >= 2], decay),
+        ([parameter for parameter in trainable if parameter.ndim < 2], 0.0),
+    ]
+    return [
+        {"params": some, "lr": rate, "full_rate": rate, "weight_decay": its_decay, "part": part}
+        for some, its_decay in split
+        if some
+    ]

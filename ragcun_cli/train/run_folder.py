@@ -1,0 +1,151 @@
+"""A run's folder: whose it is, what state it is in, and when a new run may have it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ragcun_cli import files
+from ragcun_cli.environment import environment
+from ragcun_cli.errors import ModelError, UsageError
+from ragcun_cli.recipe.rendering import render_recipe
+from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.train.progress import Progress
+
+# Keys that change where or how often something is written, not what is trained.
+KEYS_THAT_MAY_DIFFER = frozenset({"output_dir", "description", "log_every", "save_every"})
+OWN_FILES = ("recipe.yaml", "environment.json", "status.json", "metrics.jsonl", "speed.jsonl")
+OWN_FOLDERS = ("checkpoints", "best_model", "final_model")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The places inside `output_dir`."""
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.root / "recipe.yaml"
+
+    @property
+    def status(self) -> Path:
+        return self.root / "status.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def speed(self) -> Path:
+        return self.root / "speed.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def best_model(self) -> Path:
+        return self.root / "best_model"
+
+    @property
+    def final_model(self) -> Path:
+        return self.root / "final_model"
+
+    def epoch_model(self, epoch: int) -> Path:
+        """The model at the end of an epoch, counted from 1."""
+        return self.root / f"checkpoint_epoch_{epoch}"
+
+    def state(self) -> str:
+        """`running`, `interrupted`, `failed` or `finished`; empty where no run has been."""
+        try:
+            return str(json.loads(self.status.read_text(encoding="utf-8"))["state"])
+        except (OSError, ValueError, KeyError):
+            return ""
+
+    def progress(self) -> Progress:
+        """How far the run was when it last said so."""
+        content = json.loads(self.status.read_text(encoding="utf-8"))
+        return Progress(content["step"], content["best_score"], content["best_step"])
+
+    def write_status(self, state: str, progress: Progress, total_steps: int, reason: str = "") -> None:
+        """Replace status.json; `reason` says why a run is not going on."""
+        content = {"state": state, **asdict(progress), "total_steps": total_steps, "exit_reason": reason}
+        files.write_json(self.status, content)
+
+
+def check_may_train(recipe: Recipe, resume: bool, overwrite: bool) -> RunFolder:
+    """Refuse early what would refuse later; changes nothing.
+
+    Raises:
+        UsageError: if the folder is another's, or there is nothing to resume, or a run would be lost.
+    """
+    folder = RunFolder(Path(recipe.output_dir))
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other", "One continues the run, the other drops it.")
+    if not folder.recipe.is_file():
+        if resume:
+            raise UsageError(f"{folder.root}: there is nothing to resume here", "Start the run without --resume.")
+        if (folder.root.is_dir() and any(folder.root.iterdir())) or folder.root.is_file():
+            raise UsageError(
+                f"{folder.root}: exists and is not a run of ragcun",
+                "Choose another folder: --set output_dir=FOLDER",
+            )
+        return folder
+    differing = _differing_keys(folder, recipe)
+    if resume:
+        if differing:
+            raise UsageError(
+                f"{folder.root}: cannot resume, the recipe has changed: {_shown(differing)}",
+                "Restore these values, or train into another folder: --set output_dir=FOLDER",
+            )
+        if not folder.checkpoints.is_dir() and folder.state() != "finished":
+            raise UsageError(
+                f"{folder.root}: there is nothing to resume: the run stopped before its first checkpoint",
+                "Start again with --overwrite; save_every sets how often a checkpoint is written.",
+            )
+        return folder
+    if not overwrite:
+        whose = f"another recipe ({_shown(differing)})" if differing else f"this recipe ({folder.state()})"
+        raise UsageError(
+            f"{folder.root}: holds a run of {whose}",
+            "--resume continues it, --overwrite drops it and starts again, --set output_dir=FOLDER keeps it."
+            if not differing
+            else "--overwrite drops it, --set output_dir=FOLDER keeps both.",
+        )
+    return folder
+
+
+def begin_run(folder: RunFolder, recipe: Recipe, extra: dict[str, Any]) -> None:
+    """Drop an earlier run's files, if any, and write what is known at the start.
+
+    Called only when data and model have been read, so that a mistake there costs no earlier run.
+    """
+    for name in OWN_FILES:
+        (folder.root / name).unlink(missing_ok=True)
+    for path in [*(folder.root / name for name in OWN_FOLDERS), *folder.root.glob("checkpoint_epoch_*")]:
+        shutil.rmtree(path, ignore_errors=True)
+    folder.root.mkdir(parents=True, exist_ok=True)
+    files.write_json(folder.root / "environment.json", {**environment(), **extra})
+    files.write_text(folder.recipe, render_recipe(recipe))
+
+
+def _differing_keys(folder: RunFolder, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
+    try:
+        recorded = yaml.safe_load(folder.recipe.read_text(encoding="utf-8"))
+        if not isinstance(recorded, dict):
+            raise ValueError("not a mapping")
+    except (ValueError, yaml.YAMLError) as error:
+        raise ModelError(f"{folder.recipe}: not readable: {str(error).splitlines()[0]}") from None
+    wanted = recipe.model_dump()
+    keys = sorted((set(wanted) | set(recorded)) - KEYS_THAT_MAY_DIFFER)
+    return {key: (recorded.get(key), wanted.get(key)) for key in keys if recorded.get(key) != wanted.get(key)}
+
+
+def _shown(differing: dict[str, tuple[Any, Any]]) -> str:
+    return ", ".join(f"{key} {there!r} there, {here!r} here" for key, (there, here) in differing.items())

@@ -1,0 +1,177 @@
+"""A run that is stopped anywhere continues as if it had not been; and whose folder is whose."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ragcun_cli.errors import UsageError
+from ragcun_cli.recipe.loading import load_recipe
+from ragcun_cli.train.arm import train_arm
+from ragcun_cli.train.checkpoint import newest_valid
+
+RESUMABLE = ["epochs=12", "max_steps=null", "save_every=5", "eval_every=20", "learn_temperature=true"]
+
+
+def train(recipe: Path, output: Path, *flags: str) -> subprocess.Popen[str]:
+    settings = [part for value in [*RESUMABLE, f"output_dir='{output}'"] for part in ("--set", value)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "ragcun_cli", "train", "--recipe", str(recipe), *settings, *flags],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition: object, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return {**load_file(folder / "model.safetensors"), **load_file(folder / "projection.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def module_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("resume")
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_ends_like_one_that_was_not(small_recipe: Path, tmp_path: Path, stop: signal.Signals) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train_arm(load_recipe(str(small_recipe), [*RESUMABLE, f"output_dir='{whole}'"]))
+
+    first = train(small_recipe, stopped)
+    wait_for(lambda: (stopped / "checkpoints" / "step-00000035").is_dir(), first)
+    first.send_signal(stop)
+    _, said = first.communicate(timeout=60)
+    if stop is signal.SIGINT:
+        assert first.returncode == 130
+        assert json.loads((stopped / "status.json").read_text())["state"] == "interrupted"
+        assert "--resume continues from step-" in said
+        assert "Traceback" not in said
+    assert not (stopped / "final_model").exists()
+
+    second = train(small_recipe, stopped, "--resume")
+    _, said = second.communicate(timeout=120)
+    assert second.returncode == 0, said
+    assert "resumed at step" in said
+    assert (stopped / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    for name in ("final_model", "best_model"):
+        one, other = tensors(whole / name), tensors(stopped / name)
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def interrupted(small_recipe: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run stopped in this process at step 11, after the checkpoints of steps 4 and 8."""
+    from ragcun_cli.train import loop
+
+    real, steps = loop._optimiser_step, iter(range(100))
+
+    def stopping(training: object) -> dict[str, object]:
+        if next(steps) == 11:
+            raise KeyboardInterrupt
+        return real(training)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_optimiser_step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train_arm(load_recipe(str(small_recipe), [f"output_dir='{output}'"]))
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "no manifest"])
+def test_a_damaged_checkpoint_is_skipped_with_its_reason(
+    small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    output = tmp_path / "run"
+    interrupted(small_recipe, output, monkeypatch)
+    newest = output / "checkpoints" / "step-00000008"
+    path = newest / ("manifest.json" if damage == "no manifest" else "optimiser.safetensors")
+    content = bytearray(path.read_bytes())
+    if damage in ("remove", "no manifest"):
+        path.unlink()
+    elif damage == "truncate":
+        path.write_bytes(content[:-1])
+    else:
+        content[-5] ^= 1
+        path.write_bytes(content)
+    found, skipped = newest_valid(output / "checkpoints")
+    assert found == output / "checkpoints" / "step-00000004"
+    assert len(skipped) == 1
+    assert skipped[0].startswith("step-00000008 is skipped: ")
+    summary = train_arm(load_recipe(str(small_recipe), [f"output_dir='{output}'"]), resume=True)
+    assert summary.steps == 15
+
+
+def test_resume_with_nothing_to_resume(small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe(str(small_recipe))
+    with pytest.raises(UsageError, match="there is nothing to resume here"):
+        train_arm(recipe, resume=True)
+    assert not Path(recipe.output_dir).exists()
+    output = tmp_path / "early"
+    early = load_recipe(str(small_recipe), [f"output_dir='{output}'", "save_every=100"])
+    from ragcun_cli.train import loop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_optimiser_step", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train_arm(early)
+    with pytest.raises(UsageError, match="stopped before its first checkpoint"):
+        train_arm(early, resume=True)
+
+
+def test_resuming_a_finished_run_changes_nothing(small_recipe: Path) -> None:
+    recipe = load_recipe(str(small_recipe))
+    first = train_arm(recipe)
+    before = {path: path.stat().st_mtime_ns for path in Path(first.folder).rglob("*") if path.is_file()}
+    assert train_arm(recipe, resume=True) == first
+    assert before == {path: path.stat().st_mtime_ns for path in Path(first.folder).rglob("*") if path.is_file()}
+
+
+def test_a_folder_with_a_run_is_not_trained_over_unasked(small_recipe: Path) -> None:
+    recipe = load_recipe(str(small_recipe), ["max_steps=2"])
+    train_arm(recipe)
+    with pytest.raises(UsageError, match=r"holds a run of this recipe \(finished\)"):
+        train_arm(recipe)
+    other = recipe.model_copy(update={"lambda_isotropy": 0.5})
+    with pytest.raises(UsageError, match=r"another recipe \(lambda_isotropy 1\.0 there, 0\.5 here\)"):
+        train_arm(other)
+    with pytest.raises(UsageError, match="cannot resume, the recipe has changed: lambda_isotropy"):
+        train_arm(other, resume=True)
+    with pytest.raises(UsageError, match="exclude each other"):
+        train_arm(recipe, resume=True, overwrite=True)
+    train_arm(other, overwrite=True)
+    assert "lambda_isotropy: 0.5" in (Path(recipe.output_dir) / "recipe.yaml").read_text()
+
+
+def test_overwrite_keeps_the_old_run_until_the_new_one_can_begin(small_recipe: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(str(small_recipe), ["max_steps=2"])
+    train_arm(recipe)
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text("{\n")
+    with pytest.raises(Exception, match="not valid JSON"):
+        train_arm(load_recipe(str(small_recipe), ["max_steps=2", f"data.train={broken}"]), overwrite=True)
+    assert (Path(recipe.output_dir) / "final_model" / "model.safetensors").is_file()
+
+
+def test_overwrite_never_takes_a_folder_that_is_not_a_run(small_recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("precious")
+    recipe = load_recipe(str(small_recipe))
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match="exists and is not a run of ragcun"):
+            train_arm(recipe, overwrite=overwrite)
+    assert os.listdir(tmp_path / "run") == ["thesis.tex"]
