@@ -1,0 +1,1 @@
+"""One module per command group: parse, call, print. Imports of what a command needs stand inside it."""

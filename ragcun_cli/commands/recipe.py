@@ -1,0 +1,115 @@
+"""`ragcun recipe`: list, show, check, copy, schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Read, check and copy recipes: one YAML file is one arm.")
+
+SET_HELP = "Change a value of the recipe; may be given several times."
+
+
+@app.command("list")
+def list_recipes(json_output: bool = typer.Option(False, "--json", help="Print as JSON.")) -> None:
+    """List the recipes that come with ragcun.
+
+    Example: ragcun recipe list
+    """
+    from ragcun_cli.console import Column, print_json, print_table
+    from ragcun_cli.recipe.loading import load_recipe
+    from ragcun_cli.recipe.shipped import shipped_recipes
+
+    recipes = [(path, load_recipe(str(path))) for path in shipped_recipes()]
+    if json_output:
+        print_json([{"name": each.name, "description": each.description, "path": str(path)} for path, each in recipes])
+        return
+    rows = [[each.name, each.description, each.base_model] for _, each in recipes]
+    print_table([Column("recipe"), Column("what it trains"), Column("base model")], rows)
+
+
+@app.command()
+def show(
+    recipe: str = typer.Argument(..., help="A recipe file, or the name of a shipped recipe."),
+    overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help=SET_HELP),
+    json_output: bool = typer.Option(False, "--json", help="Print as JSON."),
+) -> None:
+    """Print a recipe with every value resolved, ready to be trained again.
+
+    Example: ragcun recipe show isotropy --set seed=1
+    """
+    from ragcun_cli.console import print_json, print_text
+    from ragcun_cli.recipe.loading import load_recipe
+    from ragcun_cli.recipe.rendering import render_recipe
+
+    resolved = load_recipe(recipe, overrides)
+    if json_output:
+        print_json(resolved.model_dump())
+    else:
+        print_text(render_recipe(resolved))
+
+
+@app.command()
+def check(
+    recipes: list[str] = typer.Argument(..., help="Recipe files, or names of shipped recipes."),
+    overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help=SET_HELP),
+) -> None:
+    """Say every problem of the recipes, each with file, line and column; exit code 3 if there is one.
+
+    Example: ragcun recipe check my-recipe.yaml
+    """
+    from ragcun_cli.console import print_error, print_text
+    from ragcun_cli.errors import ExitCode, RecipeError
+    from ragcun_cli.recipe.loading import load_recipe
+
+    failed = False
+    for recipe in recipes:
+        try:
+            load_recipe(recipe, overrides)
+        except RecipeError as error:
+            print_error(error)
+            failed = True
+        else:
+            print_text(f"{recipe}: valid")
+    if failed:
+        raise typer.Exit(ExitCode.RECIPE)
+
+
+@app.command()
+def copy(
+    recipe: str = typer.Argument(..., help="A recipe file, or the name of a shipped recipe."),
+    destination: Path = typer.Argument(..., help="The file to write; its name becomes the arm's name."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the file if it is there."),
+) -> None:
+    """Write a recipe of your own, every key under a line that explains it.
+
+    Example: ragcun recipe copy isotropy my-arm.yaml
+    """
+    from ragcun_cli import files
+    from ragcun_cli.console import note
+    from ragcun_cli.errors import UsageError
+    from ragcun_cli.recipe.loading import load_recipe
+    from ragcun_cli.recipe.rendering import render_recipe_with_comments
+
+    if destination.is_dir():
+        raise UsageError(f"{destination}: this is a folder", f"Name a file: {destination / 'my-arm.yaml'}")
+    if destination.exists() and not overwrite:
+        raise UsageError(f"{destination}: the file is there already", "Give --overwrite to replace it.")
+    name = json.dumps(destination.stem)
+    named = load_recipe(recipe, [f"name={name}", f"output_dir={json.dumps('checkpoints/' + destination.stem)}"])
+    files.write_text(destination, render_recipe_with_comments(named))
+    note(f"{destination}: written. Change it, then: ragcun recipe check {destination}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors: every key with its type, limits and default.
+
+    Example: ragcun recipe schema > schema.json
+    """
+    from ragcun_cli.console import print_text
+    from ragcun_cli.recipe.rendering import recipe_schema
+
+    print_text(recipe_schema())

@@ -1,0 +1,63 @@
+"""The whole experiment on the embedded collection: three arms, four models, one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ragcun_cli.console import note
+from ragcun_cli.data.embedded import EmbeddedCollection, embedded_collection
+from ragcun_cli.data.sources import PREFIX
+from ragcun_cli.evaluate.beir import ModelToScore, evaluate_models, read_datasets
+from ragcun_cli.recipe.loading import load_recipe
+from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.report.collect import collect
+from ragcun_cli.report.table import ResultTable, build_table
+from ragcun_cli.train.arm import train_arm
+
+ARMS = ("demo-baseline", "demo-isotropy", "demo-frozen")
+
+
+@dataclass(frozen=True)
+class DemoOutcome:
+    """Where everything lies, and the table."""
+
+    collection: EmbeddedCollection
+    recipes: list[Recipe]
+    results: Path
+    table: ResultTable
+
+
+def run_demo(folder: Path, quick: bool) -> DemoOutcome:
+    """Make the collection, train the arms, score them and the untouched encoder.
+
+    Everything is written below `folder`; an earlier demo's runs and results there are replaced.
+
+    Raises:
+        RagcunError: as its parts say.
+    """
+    name = "docstrings-quick" if quick else "docstrings"
+    note("Reading the docstrings of the Python code on this machine ...")
+    collection = embedded_collection(name, folder / "data")
+    pairs = collection.fingerprint["pairs"]
+    note(f"{pairs['train']} training triples, {pairs['dev']} dev and {pairs['test']} test queries.")
+    recipes = [load_recipe(arm, _placed_below(folder, arm, name)) for arm in ARMS]
+    for recipe in recipes:
+        train_arm(recipe, overwrite=True)
+    results = folder / "results"
+    collections = read_datasets([f"{PREFIX}{name}"], folder / "data", split=None)
+    models = [ModelToScore(recipes[0].base_model, max_length=recipes[0].max_length)]
+    models += [ModelToScore(recipe.output_dir) for recipe in recipes]
+    evaluate_models(models, collections, results, overwrite=True)
+    table = build_table(collect(results), "ndcg@10", [each.name for each in collections])
+    return DemoOutcome(collection, recipes, results, table)
+
+
+def _placed_below(folder: Path, arm: str, collection: str) -> list[str]:
+    quoted = {
+        "output_dir": folder / "checkpoints" / arm,
+        "data.folder": folder / "data",
+        "data.train": f"{PREFIX}{collection}",
+        "data.dev": f"{PREFIX}{collection}",
+    }
+    return [f"{key}='{str(value).replace(chr(39), chr(39) * 2)}'" for key, value in quoted.items()]

@@ -1,0 +1,80 @@
+"""The command line: which commands there are, and what an error becomes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import typer
+
+from ragcun_cli import __version__
+from ragcun_cli.commands import demo, evaluate, recipe, report, train
+from ragcun_cli.errors import EnvironmentUnfit, ExitCode, RagcunError
+
+app = typer.Typer(
+    name="ragcun",
+    no_args_is_help=True,
+    # A traceback is for a defect of ragcun; its locals could hold a token, so they are never shown.
+    pretty_exceptions_enable=False,
+    help=(
+        "Does making embeddings isotropic make dense retrieval better? "
+        "ragcun takes the experiment from recipe to paper table."
+    ),
+    epilog="Start here: ragcun demo",
+)
+app.command("demo")(demo.demo)
+app.add_typer(recipe.app, name="recipe")
+app.command("train")(train.train)
+app.add_typer(evaluate.app, name="eval")
+app.add_typer(report.app, name="report")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ragcun {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line and leave with the exit code of `ragcun_cli.errors.ExitCode`."""
+    try:
+        app()
+    except RagcunError as error:
+        _leave(error)
+    except KeyboardInterrupt:
+        typer.echo("Stopped by Ctrl-C.", err=True)
+        sys.exit(ExitCode.CTRL_C)
+    except BrokenPipeError:
+        # `ragcun … | head`: nobody reads on, which is not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.DONE)
+    except OSError as error:
+        _leave(_as_ragcun_error(error))
+
+
+def _as_ragcun_error(error: OSError) -> RagcunError:
+    if error.errno == errno.ENOSPC:
+        return EnvironmentUnfit(f"the disk is full: {error.filename or error}", "Free some space and run again.")
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return EnvironmentUnfit(f"no permission: {error.filename or error}", "Choose a folder you can write to.")
+    raise error
+
+
+def _leave(error: RagcunError) -> None:
+    from ragcun_cli.console import print_error, print_error_json
+
+    if "--json" in sys.argv:
+        print_error_json(error)
+    else:
+        print_error(error)
+    sys.exit(error.exit_code)

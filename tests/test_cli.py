@@ -1,0 +1,198 @@
+"""The command line as a user meets it: what it imports, its exit codes, and one clear panel for each mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Finished, RunCommand
+from tests.tiny_models import write_collection
+
+HEAVY = {"torch", "transformers", "boto3", "pydantic", "accelerate", "numpy", "yaml"}
+BY_TYPER = {"pydantic"}  # Typer itself brings it along to read a command's options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"), [(["--help"], set()), (["--version"], set()), (["train", "--help"], BY_TYPER)]
+)
+def test_help_loads_nothing_heavy(arguments: list[str], allowed: set[str]) -> None:
+    program = (
+        "import sys\n"
+        f"sys.argv = ['ragcun', *{arguments!r}]\n"
+        "from ragcun_cli.main import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        f"print(' '.join(set({sorted(HEAVY)!r}) & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert set(done.stdout.splitlines()[-1].split()) <= allowed
+
+
+def panel(finished: Finished, code: int, *expected: str) -> None:
+    """One panel on stderr, no traceback, nothing on stdout."""
+    assert finished.exit_code == code, finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert finished.stderr.count("╭") == 1
+    flowing = " ".join(finished.stderr.replace("│", " ").split())
+    for text in expected:
+        assert text in flowing
+    assert finished.stdout == ""
+
+
+def test_a_missing_recipe(ragcun: RunCommand) -> None:
+    panel(ragcun("train", "--recipe", "recipes/isotopy.yaml"), 3, "did you mean 'isotropy'?")
+
+
+def test_a_malformed_recipe(ragcun: RunCommand, tmp_path: Path) -> None:
+    recipe = tmp_path / "arm.yaml"
+    recipe.write_text("extends: nowhere.yaml\nlambda_isotropy: [1\n")
+    panel(ragcun("train", "--recipe", recipe), 3, "arm.yaml:", "not valid YAML")
+
+
+def test_data_that_is_not_there_or_broken(ragcun: RunCommand, small_recipe: Path, tmp_path: Path) -> None:
+    data = tmp_path / "train.jsonl"
+    run = ["train", "--recipe", small_recipe, "--set", f"data.train={data}"]
+    panel(ragcun(*run), 2, "there is no such file", "--set data.train=FILE")
+    for line, complaint in (
+        ('{"query": "q", "positive": "p"', "train.jsonl:2: not valid JSON"),
+        ('{"query": "q"}', "train.jsonl:2: 'positive' is missing"),
+        ('{"query": "q", "positive": ""}', "train.jsonl:2: 'positive' is empty"),
+    ):
+        data.write_text('{"query": "q", "positive": "p"}\n' + line + "\n")
+        panel(ragcun(*run), 1, complaint)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_base_model_that_is_not_one(ragcun: RunCommand, small_recipe: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    run = ["train", "--recipe", small_recipe, "--set"]
+    panel(ragcun(*run, f"base_model={empty}"), 1, "config.json is missing")
+    panel(ragcun(*run, f"base_model={tmp_path}/nowhere"), 2, "there is no such model folder")
+    assert not (tmp_path / "run").exists()
+
+
+def test_resume_and_overwrite(ragcun: RunCommand, small_recipe: Path) -> None:
+    run = ["train", "--recipe", small_recipe, "--max-steps", "2"]
+    panel(ragcun(*run, "--resume"), 2, "there is nothing to resume here")
+    assert ragcun(*run).exit_code == 0
+    panel(ragcun(*run), 2, "holds a run of this recipe", "--resume continues it")
+    panel(ragcun(*run, "--set", "seed=3"), 2, "holds a run of another recipe", "seed 0 there, 3 here")
+    assert ragcun(*run, "--set", "seed=3", "--overwrite").exit_code == 0
+
+
+def test_a_dry_run_prints_the_plan(ragcun: RunCommand, small_recipe: Path) -> None:
+    done = ragcun("train", "--recipe", small_recipe, "--dry-run")
+    assert done.exit_code == 0
+    assert "lambda_isotropy: 1.0" in done.stdout
+    assert "# negatives per query  15" in done.stdout
+    as_json = json.loads(ragcun("train", "--recipe", small_recipe, "--dry-run", "--json").stdout)
+    assert as_json["plan"]["total_steps"] == 15
+
+
+def test_train_evaluate_report(ragcun: RunCommand, small_recipe: Path, tmp_path: Path, tiny_bert: Path) -> None:
+    task = write_collection(tmp_path / "task", 12)
+    results = tmp_path / "results"
+    assert ragcun("train", "--recipe", small_recipe).exit_code == 0
+    done = ragcun(
+        "eval", "beir", "--model", tmp_path / "run", "-m", tiny_bert, "--datasets", task, "--results", results, "--json"
+    )
+    assert done.exit_code == 0, done.stderr
+    written = json.loads(done.stdout)
+    assert [each["model"]["kind"] for each in written] == ["trained", "untouched"]
+    assert written[0]["model"]["arm"]["lambda_isotropy"] == 1
+    assert written[0]["model"]["base_identity"] == written[1]["model"]["identity"]
+    table = ragcun("report", "table", "--results", results)
+    assert [line.split()[1] for line in table.stdout.splitlines() if line.startswith("│")] == ["tiny-bert", "run"]
+    figure = f"{100 * written[0]['metrics']['ndcg@10']:.2f}"
+    for form in ("markdown", "latex", "csv", "json"):
+        assert str(float(figure)) in ragcun("report", "table", "--results", results, "--format", form).stdout
+
+
+def test_evaluating_what_is_not_there(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> None:
+    write_collection(tmp_path / "data" / "scifact", 3)
+    beir = ["eval", "beir", "--data-dir", tmp_path / "data", "--results", tmp_path / "results"]
+    panel(ragcun(*beir, "-m", tiny_bert, "-d", "scifct"), 2, "no such dataset; did you mean 'scifact'?")
+    panel(ragcun(*beir, "-m", tiny_bert, "-d", "scifact", "--split", "dev"), 2, "there is no split 'dev'")
+    panel(ragcun(*beir, "-m", tiny_bert, "-d", " , "), 2, "no dataset is named")
+    panel(ragcun(*beir, "-m", tmp_path / "data", "-d", "scifact"), 1, "not a model folder")
+    panel(ragcun(*beir, "-m", tmp_path / "no-model", "-d", "scifact"), 2, "there is no such model folder")
+    panel(ragcun(*beir, "-m", tiny_bert, "-m", tiny_bert, "--name", "x", "-d", "scifact"), 2, "--name")
+    panel(ragcun(*beir, "-m", tiny_bert, "--max-length", "999", "-d", "scifact"), 1, "reads at most 128 tokens")
+    (tmp_path / "data" / "scifact" / "corpus.jsonl").write_text("{}\n")
+    panel(ragcun(*beir, "-m", tiny_bert, "-d", "scifact"), 1, "corpus.jsonl:1: '_id' is missing")
+    assert not (tmp_path / "results").exists()
+
+
+def test_reporting_what_is_not_there(ragcun: RunCommand, tmp_path: Path) -> None:
+    panel(ragcun("report", "table", "--results", tmp_path), 2, "there are no results here")
+    panel(ragcun("report", "table", "--format", "latx", "--results", tmp_path), 2, "did you mean 'latex'?")
+
+
+def test_an_error_is_json_where_json_was_asked_for(ragcun: RunCommand, tmp_path: Path) -> None:
+    done = ragcun("report", "table", "--results", tmp_path, "--json")
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["exit_code"] == 2
+
+
+def test_usage_errors_are_typers(ragcun: RunCommand) -> None:
+    assert ragcun("trian").exit_code == 2
+    assert ragcun("train", "--recip", "x").exit_code == 2
+
+
+def test_recipe_list_show_check_copy_schema(ragcun: RunCommand, tmp_path: Path) -> None:
+    assert "demo-isotropy" in ragcun("recipe", "list").stdout
+    assert {each["name"] for each in json.loads(ragcun("recipe", "list", "--json").stdout)} >= {"isotropy", "frozen"}
+    assert "seed: 7" in ragcun("recipe", "show", "isotropy", "--set", "seed=7").stdout
+    assert json.loads(ragcun("recipe", "show", "recipes/frozen.yaml", "--json").stdout)["freeze_base"] is True
+    assert "additionalProperties" in json.loads(ragcun("recipe", "schema").stdout)
+    copied = tmp_path / "my-arm.yaml"
+    assert ragcun("recipe", "copy", "isotropy", copied).exit_code == 0
+    panel(ragcun("recipe", "copy", "isotropy", copied), 2, "is there already")
+    assert ragcun("recipe", "check", copied, "baseline").stdout == f"{copied}: valid\nbaseline: valid\n"
+    assert "name: my-arm" in ragcun("recipe", "show", copied).stdout
+    copied.write_text(copied.read_text().replace("seed: 0", "sed: 0"))
+    checked = ragcun("recipe", "check", "baseline", copied, "nonsense")
+    assert checked.exit_code == 3
+    assert checked.stdout == "baseline: valid\n"
+    assert checked.stderr.count("╭") == 2
+    assert "unknown key; did you mean 'seed'?" in checked.stderr
+
+
+def test_a_full_disk_is_said_with_its_exit_code(
+    ragcun: RunCommand, small_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "model.safetensors")
+
+    monkeypatch.setattr("ragcun_cli.model.folder.save_file", full)
+    done = ragcun("train", "--recipe", small_recipe, "--max-steps", "2")
+    assert done.exit_code == 4
+    assert "the disk is full: model.safetensors" in done.stderr
+
+
+@pytest.mark.parametrize("arm", ["baseline", "isotropy", "frozen"])
+def test_the_publication_recipes_run_on_a_small_mpnet_changed_by_set_alone(
+    arm: str, ragcun: RunCommand, tmp_path: Path, tiny_mpnet: Path, triples_file: Path, dev_folder: Path
+) -> None:
+    output = tmp_path / "run"
+    changes = {
+        "base_model": tiny_mpnet, "data.train": triples_file, "data.dev": dev_folder, "output_dir": output,
+        "log_every": 1,
+    }  # fmt: skip
+    sets = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+    done = ragcun("train", "--recipe", f"recipes/{arm}.yaml", *sets, "--max-steps", "10")
+    assert done.exit_code == 0, done.stderr
+    steps = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    losses = [line for line in steps if "loss" in line]
+    assert len(losses) == 10
+    assert (losses[0]["isotropy"] is None) == (arm == "baseline")
+    assert ("learning_rate_base" in losses[0]) == (arm != "frozen")
+    assert losses[0]["learning_rate_projection"] == pytest.approx(5e-4 / 10)  # warm-up shortened to the ten steps
+    assert (output / "best_model" / "model.safetensors").is_file()

@@ -1,0 +1,52 @@
+"""Files and folders are whole or not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ragcun_cli import files
+
+
+def test_a_file_is_replaced_at_once_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "below" / "file.json"
+    files.write_json(path, {"a": 1})
+    assert path.read_text() == '{\n  "a": 1\n}\n'
+    assert path.stat().st_mode & 0o777 == 0o644
+
+    def no_disk(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_disk)
+    with pytest.raises(OSError, match="No space"):
+        files.write_json(path, {"a": 2})
+    assert path.read_text() == '{\n  "a": 1\n}\n'
+    assert [each.name for each in path.parent.iterdir()] == ["file.json"]
+
+
+def test_a_folder_takes_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
+    final = tmp_path / "model"
+    with files.new_folder(final) as folder:
+        (folder / "one").write_text("1")
+        assert not final.exists()
+    assert (final / "one").read_text() == "1"
+
+    def fail_half_way() -> None:
+        with files.new_folder(final) as folder:
+            (folder / "two").write_text("2")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert [path.name for path in final.iterdir()] == ["one"]
+    with files.new_folder(final) as folder:
+        (folder / "three").write_text("3")
+    assert [path.name for path in final.iterdir()] == ["three"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_sha256(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"abc")
+    assert files.sha256_of_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
