@@ -91,6 +91,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], title:
     result_console().print(table)
 
 
+BAR_WIDTH = 12
 SECONDS_BETWEEN_LINES = 10.0  # of a progress that is not on a terminal
 
 
@@ -129,11 +130,13 @@ class StepProgress:
     def advance(self, count: int = 1, figures: Mapping[str, str] | None = None) -> None:
         """Say that `count` more are done; `figures` are shown beside the bar or in the line."""
         before, self._done = self._done, self._done + count
-        shown = "  ".join(f"{name} {value}" for name, value in (figures or {}).items())
         if self._live is not None and self._task is not None:
+            fixed = len(f"{self.label}  {self.total}/{self.total} {self.unit} 0:00:00 left ") + BAR_WIDTH
+            shown = _fitting(figures or {}, self._live.console.width - fixed)
             self._live.update(self._task, completed=self._done, figures=shown)
         elif self._line_is_due(before):
             self._last_line = time.monotonic()
+            shown = "  ".join(f"{name} {value}" for name, value in (figures or {}).items())
             note(f"{self.label}: {self.unit} {self._done}/{self.total}  {shown}{self._time_left()}".rstrip())
 
     def _line_is_due(self, before: int) -> bool:
@@ -152,21 +155,25 @@ class StepProgress:
 
 
 def _bar_columns(unit: str) -> Sequence[ProgressColumn]:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     return (
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=BAR_WIDTH),
         MofNCompleteColumn(),
         TextColumn(unit),
-        TextColumn("{task.fields[figures]}", markup=False),
-        TimeElapsedColumn(),
-        TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("left"),
+        TextColumn("{task.fields[figures]}", markup=False),
     )
+
+
+def _fitting(figures: Mapping[str, str], width: int) -> str:
+    """As many whole figures as fit into so many characters: rich would shorten every column of the bar instead."""
+    shown = ""
+    for name, value in figures.items():
+        longer = f"{shown}  {name} {value}".strip()
+        if len(longer) > width:
+            break
+        shown = longer
+    return shown

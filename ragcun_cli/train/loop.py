@@ -156,9 +156,10 @@ def _mean_terms(losses: list[ObjectiveTerms]) -> dict[str, float | None]:
 
 
 def _figures(record: dict[str, Any], triples_per_second: float) -> dict[str, str]:
-    terms = {name: record[name] for name in ("loss", "contrastive", "isotropy", "variance")}
-    shown = {name: f"{value:.3f}" for name, value in terms.items() if value is not None}
-    return {**shown, "triples/s": f"{triples_per_second:.1f}"}
+    terms = {
+        name: f"{record[name]:.3f}" for name in ("contrastive", "isotropy", "variance") if record[name] is not None
+    }
+    return {"loss": f"{record['loss']:.3f}", "triples/s": f"{triples_per_second:.1f}", **terms}
 
 
 def _triples_per_step(recipe: Recipe) -> int:

@@ -1,0 +1,55 @@
+"""What is printed where there is a terminal, and where there is none."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from ragcun_cli import console
+from ragcun_cli.console import StepProgress
+from ragcun_cli.errors import UsageError
+
+FIGURES = {"loss": "1.605", "triples/s": "9.9", "contrastive": "0.457", "isotropy": "1.148", "variance": "0.001"}
+
+
+def test_plain_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with StepProgress("arm", total=24, unit="step", line_every=10) as progress:
+        for _ in range(24):
+            progress.advance(figures=FIGURES)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["arm: step 10/24", "arm: step 20/24", "arm: step 24/24"]
+    assert lines[0].endswith("variance 0.001  0:00:00 left")
+    assert "left" not in lines[2]
+
+
+def test_a_quick_encoding_says_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with StepProgress("encoding", total=100, unit="texts") as progress:
+        for _ in range(10):
+            progress.advance(10)
+    assert capsys.readouterr().err == "encoding: texts 100/100\n"
+
+
+@pytest.mark.parametrize(("width", "last"), [(80, "triples/s 9.9"), (110, "isotropy 1.148"), (130, "variance 0.001")])
+def test_the_bar_shows_the_figures_that_fit_and_never_cuts_a_name(
+    width: int, last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    terminal = Console(file=stream, force_terminal=True, width=width, color_system=None)
+    monkeypatch.setattr(console, "message_console", lambda: terminal)
+    with StepProgress("demo-isotropy", total=3, unit="step") as progress:
+        for _ in range(3):
+            progress.advance(figures=FIGURES)
+    bar = next(line for line in reversed(stream.getvalue().splitlines()) if "demo-isotropy" in line)
+    assert "…" not in bar
+    assert "3/3 step" in bar
+    assert bar.rstrip().endswith(last)
+
+
+def test_an_error_is_a_panel_on_stderr_with_its_cure(capsys: pytest.CaptureFixture[str]) -> None:
+    console.print_error(UsageError("a [bold] path: C:\\x", "do this"))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "a [bold] path: C:\\x" in captured.err  # a user's text is never markup
+    assert "do this" in captured.err
