@@ -53,6 +53,7 @@ def open_model(name: str, max_length: int | None = None, shown_as: str | None = 
 
     from ragcun_cli.model import IsotropicGaussianEncoder
     from ragcun_cli.model.backbone import longest_input
+    from ragcun_cli.model.device import best_device
     from ragcun_cli.model.folder import is_ragcun_model
     from ragcun_cli.model.sources import weights_identity
 
@@ -70,6 +71,7 @@ def open_model(name: str, max_length: int | None = None, shown_as: str | None = 
         if max_length > limit:
             raise ModelError(f"--max-length {max_length}: {name} reads at most {limit} tokens")
         encoder.settings = dataclasses.replace(encoder.settings, max_length=max_length)
+    encoder.to(best_device())
     entry = {
         "name": shown_as or default_name,
         "kind": kind,

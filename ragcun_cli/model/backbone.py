@@ -86,8 +86,11 @@ def enable_gradient_checkpointing(network: nn.Module, name: str) -> None:
             f"gradient_checkpointing: transformers has none for {name} ({type(network).__name__})",
             "Leave gradient_checkpointing: false; a smaller batch_size or max_length saves memory too.",
         )
-    enable: Any = network.gradient_checkpointing_enable
-    enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    any_network: Any = network
+    if hasattr(network, "activation_checkpointing_enable"):  # transformers' name for it since 5.20
+        any_network.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        any_network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 @dataclass(frozen=True)

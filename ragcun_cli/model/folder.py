@@ -16,6 +16,7 @@ gelu(x) - gelu(-x) = x, so the residual head is a chain of its plain Dense modul
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,11 @@ def is_ragcun_model(folder: Path) -> bool:
     return (folder / SETTINGS).is_file()
 
 
-def save_encoder(encoder: IsotropicGaussianEncoder, folder: Path) -> None:
-    """Write the whole folder or nothing; an existing one is replaced when the new one is complete."""
+def save_encoder(encoder: IsotropicGaussianEncoder, folder: Path, texts: Mapping[str, str] | None = None) -> None:
+    """Write the whole folder or nothing; an existing one is replaced when the new one is complete.
+
+    `texts` are further files by name, such as the recipe that trained the model.
+    """
     with files.new_folder(folder) as temporary:
         network: Any = encoder.network
         with quiet_library():
@@ -52,6 +56,8 @@ def save_encoder(encoder: IsotropicGaussianEncoder, folder: Path) -> None:
         save_file(_contiguous(encoder.head.state_dict()), temporary / PROJECTION)
         files.write_json(temporary / SETTINGS, {"format": FORMAT, **asdict(encoder.settings)})
         _write_sentence_transformers_files(encoder, temporary)
+        for name, content in (texts or {}).items():
+            files.write_text(temporary / name, content)
 
 
 def load_encoder(folder: Path) -> IsotropicGaussianEncoder:

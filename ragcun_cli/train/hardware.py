@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ragcun_cli.errors import EnvironmentUnfit
+from ragcun_cli.model.device import best_device
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,11 @@ class Hardware:
 
 def find_hardware() -> Hardware:
     """The first GPU, or the CPU."""
-    if torch.cuda.is_available():
-        return Hardware("cuda", torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0))
-    if torch.backends.mps.is_available():
-        return Hardware("mps", "Apple GPU", None)
-    return Hardware("cpu", f"CPU, {torch.get_num_threads()} threads", None)
+    device = best_device()
+    if device == "cuda":
+        return Hardware(device, torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0))
+    name = "Apple GPU" if device == "mps" else f"CPU, {torch.get_num_threads()} threads"
+    return Hardware(device, name, None)
 
 
 def choose_precision(asked: str, hardware: Hardware) -> str:

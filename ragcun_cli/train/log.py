@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ragcun_cli import files
+
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
     """Add one JSON object as a line."""
@@ -21,7 +23,7 @@ def keep_lines_until(path: Path, step: int) -> None:
     if not path.is_file():
         return
     kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    files.write_text(path, "".join(line + "\n" for line in kept))
 
 
 def _step_of(line: str) -> float:

@@ -6,17 +6,18 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ragcun_cli import files
 from ragcun_cli.console import StepProgress
 from ragcun_cli.data.batches import BatchSequence, TripleBatch
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.errors import RagcunError
+from ragcun_cli.evaluate.models import RECIPE
 from ragcun_cli.evaluate.scoring import Encode, evaluate
 from ragcun_cli.losses.objective import Objective, ObjectiveTerms
 from ragcun_cli.model import IsotropicGaussianEncoder
@@ -112,16 +113,18 @@ def _optimiser_step(training: Training) -> dict[str, Any]:
         _require_finite(terms.loss, step + 1, batch.rows)
         training.accelerator.backward(terms.loss / recipe.gradient_accumulation_steps)
         losses.append(terms)
-    norm = training.accelerator.clip_grad_norm_(_trainable(training), recipe.max_gradient_norm)
+    norm = float(training.accelerator.clip_grad_norm_(_trainable(training), recipe.max_gradient_norm))
+    temperature = training.objective.temperature.item()  # the one that the losses above used
     training.optimiser.step()
     training.optimiser.zero_grad()
     return {
         "step": step + 1,
         "epoch": round((step + 1) / training.plan.steps_per_epoch, 4),
         **_mean_terms(losses),
-        "temperature": training.objective.temperature.item(),
+        "temperature": temperature,
         **{f"learning_rate_{part}": rate for part, rate in rates.items()},
-        "gradient_norm": float(norm),
+        # fp16's loss scaling overflows now and then and skips the step; JSON has no infinity.
+        "gradient_norm": norm if math.isfinite(norm) else None,
     }
 
 
@@ -186,9 +189,8 @@ def _score_dev(training: Training) -> None:
         _save_model(training, training.folder.best_model)
 
 
-def _save_model(training: Training, folder: Any) -> None:
-    save_encoder(training.encoder, folder)
-    files.write_text(folder / "recipe.yaml", training.folder.recipe.read_text(encoding="utf-8"))
+def _save_model(training: Training, folder: Path) -> None:
+    save_encoder(training.encoder, folder, {RECIPE: training.folder.recipe.read_text(encoding="utf-8")})
 
 
 def _save_checkpoint(training: Training) -> None:

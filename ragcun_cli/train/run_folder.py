@@ -13,14 +13,15 @@ import yaml
 from ragcun_cli import files
 from ragcun_cli.environment import environment
 from ragcun_cli.errors import ModelError, UsageError
+from ragcun_cli.evaluate.models import BEST_MODEL, FINAL_MODEL, RECIPE
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.progress import Progress
 
 # Keys that change where or how often something is written, not what is trained.
 KEYS_THAT_MAY_DIFFER = frozenset({"output_dir", "description", "log_every", "save_every"})
-OWN_FILES = ("recipe.yaml", "environment.json", "status.json", "metrics.jsonl", "speed.jsonl")
-OWN_FOLDERS = ("checkpoints", "best_model", "final_model")
+OWN_FILES = (RECIPE, "environment.json", "status.json", "metrics.jsonl", "speed.jsonl")
+OWN_FOLDERS = ("checkpoints", BEST_MODEL, FINAL_MODEL)
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class RunFolder:
 
     @property
     def recipe(self) -> Path:
-        return self.root / "recipe.yaml"
+        return self.root / RECIPE
 
     @property
     def status(self) -> Path:
@@ -51,11 +52,11 @@ class RunFolder:
 
     @property
     def best_model(self) -> Path:
-        return self.root / "best_model"
+        return self.root / BEST_MODEL
 
     @property
     def final_model(self) -> Path:
-        return self.root / "final_model"
+        return self.root / FINAL_MODEL
 
     def epoch_model(self, epoch: int) -> Path:
         """The model at the end of an epoch, counted from 1."""
