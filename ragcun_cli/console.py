@@ -73,6 +73,13 @@ class Column:
     numeric: bool = False
 
 
+def plain(text: str) -> str:
+    """A name for a table's cell, its brackets no markup."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str = "", caption: str = "") -> None:
     """A table on stdout. Cells may carry rich markup."""
     from rich.table import Table

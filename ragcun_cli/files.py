@@ -79,6 +79,17 @@ def new_folder(final: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def sweep_leftovers(parent: Path) -> None:
+    """Finish what a process killed inside `new_folder` left in `parent`: a half-filled or a displaced folder."""
+    for displaced in parent.glob(".*.old"):
+        for folder in displaced.iterdir():
+            if not (parent / folder.name).exists():
+                os.rename(folder, parent / folder.name)
+        shutil.rmtree(displaced, ignore_errors=True)
+    for half_filled in parent.glob(".*.tmp"):
+        shutil.rmtree(half_filled, ignore_errors=True)
+
+
 def replace_folder(source: Path, final: Path) -> None:
     """Rename `source` to `final`, moving an existing `final` aside first (rename cannot replace it)."""
     if not final.exists():

@@ -115,6 +115,13 @@ def test_train_evaluate_report(ragcun: RunCommand, small_recipe: Path, tmp_path:
         assert str(float(figure)) in ragcun("report", "table", "--results", results, "--format", form).stdout
 
 
+def test_a_name_with_brackets_is_no_markup(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> None:
+    task, results = write_collection(tmp_path / "task", 3), tmp_path / "results"
+    named = ragcun("eval", "beir", "-m", tiny_bert, "-d", task, "--results", results, "--name", "run[seed=1]")
+    assert "run[seed=1]" in named.stdout
+    assert "run[seed=1]" in ragcun("report", "table", "--results", results).stdout
+
+
 def test_evaluating_what_is_not_there(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> None:
     write_collection(tmp_path / "data" / "scifact", 3)
     beir = ["eval", "beir", "--data-dir", tmp_path / "data", "--results", tmp_path / "results"]
@@ -124,6 +131,12 @@ def test_evaluating_what_is_not_there(ragcun: RunCommand, tmp_path: Path, tiny_b
     panel(ragcun(*beir, "-m", tmp_path / "data", "-d", "scifact"), 1, "not a model folder")
     panel(ragcun(*beir, "-m", tmp_path / "no-model", "-d", "scifact"), 2, "there is no such model folder")
     panel(ragcun(*beir, "-m", tiny_bert, "-m", tiny_bert, "--name", "x", "-d", "scifact"), 2, "--name")
+    panel(ragcun(*beir, "-m", tiny_bert, "--name", "../x", "-d", "scifact"), 2, "this is no name for a folder")
+    panel(ragcun(*beir, "-m", tiny_bert, "-m", tiny_bert, "-d", "scifact"), 2, "would both be")
+    write_collection(tmp_path / "other" / "scifact", 3)
+    panel(ragcun(*beir, "-m", tiny_bert, "-d", f"scifact,{tmp_path / 'other/scifact'}"), 2, "are both called scifact")
+    # The wrong model comes second; the first must not be scored for nothing.
+    panel(ragcun(*beir, "-m", tiny_bert, "-m", tmp_path / "no-model", "-d", "scifact"), 2, "no such model folder")
     panel(ragcun(*beir, "-m", tiny_bert, "--max-length", "999", "-d", "scifact"), 1, "reads at most 128 tokens")
     (tmp_path / "data" / "scifact" / "corpus.jsonl").write_text("{}\n")
     panel(ragcun(*beir, "-m", tiny_bert, "-d", "scifact"), 1, "corpus.jsonl:1: '_id' is missing")
@@ -157,6 +170,7 @@ def test_recipe_list_show_check_copy_schema(ragcun: RunCommand, tmp_path: Path) 
     panel(ragcun("recipe", "copy", "isotropy", copied), 2, "is there already")
     assert ragcun("recipe", "check", copied, "baseline").stdout == f"{copied}: valid\nbaseline: valid\n"
     assert "name: my-arm" in ragcun("recipe", "show", copied).stdout
+    panel(ragcun("recipe", "copy", "isotropy", tmp_path / "my arm.yaml"), 2, "'my arm' cannot be one")
     copied.write_text(copied.read_text().replace("seed: 0", "sed: 0"))
     checked = ragcun("recipe", "check", "baseline", copied, "nonsense")
     assert checked.exit_code == 3

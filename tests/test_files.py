@@ -46,6 +46,22 @@ def test_a_folder_takes_its_name_only_when_it_is_complete(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    (tmp_path / ".model.abc.tmp").mkdir()
+    (tmp_path / ".model.abc.tmp" / "half").write_text("1")
+    # Killed between moving the old folder aside and naming the new one.
+    (tmp_path / ".best.abc.old" / "best").mkdir(parents=True)
+    (tmp_path / ".best.abc.old" / "best" / "weights").write_text("old")
+    # Killed before removing the old folder, the new one in its place.
+    (tmp_path / "final").mkdir()
+    (tmp_path / "final" / "weights").write_text("new")
+    (tmp_path / ".final.abc.old" / "final").mkdir(parents=True)
+    files.sweep_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "final"]
+    assert (tmp_path / "best" / "weights").read_text() == "old"
+    assert (tmp_path / "final" / "weights").read_text() == "new"
+
+
 def test_sha256(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"abc")

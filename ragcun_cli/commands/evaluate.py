@@ -44,6 +44,8 @@ def beir(
 
     if name is not None and len(models) > 1:
         raise UsageError("--name: names one model, and several are given")
+    if name is not None and (not name.strip() or name.startswith(".") or "/" in name or "\\" in name):
+        raise UsageError(f"--name {name}: this is no name for a folder of results", "Use letters, digits, - and _.")
     names = [part.strip() for group in datasets for part in group.split(",") if part.strip()]
     if not names:
         raise UsageError("--datasets: no dataset is named")
@@ -60,7 +62,7 @@ def beir(
 
 
 def _print_results(written: list[dict[str, Any]], results: Path) -> None:
-    from ragcun_cli.console import Column, note, print_table
+    from ragcun_cli.console import Column, note, plain, print_table
 
     headers = ["nDCG@10", "Recall@100", "MAP", "MRR", "IsoScore"]
     columns = [Column("model"), Column("dataset"), *(Column(header, numeric=True) for header in headers)]
@@ -70,7 +72,7 @@ def _print_results(written: list[dict[str, Any]], results: Path) -> None:
         isoscore = isotropy.get("isoscore")
         figures = [f"{result['metrics'][key]:.4f}" for key in ("ndcg@10", "recall@100", "map", "mrr")]
         shown = "-" if isoscore is None else f"{isoscore:.3f}"
-        rows.append([result["model"]["name"], result["dataset"]["name"], *figures, shown])
+        rows.append([plain(result["model"]["name"]), plain(result["dataset"]["name"]), *figures, shown])
     print_table(columns, rows)
     note(f"Written to {results}/. Next: ragcun report table" + _results_flag(results))
 

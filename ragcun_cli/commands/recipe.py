@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import typer
@@ -92,9 +93,15 @@ def copy(
     from ragcun_cli.errors import UsageError
     from ragcun_cli.recipe.loading import load_recipe
     from ragcun_cli.recipe.rendering import render_recipe_with_comments
+    from ragcun_cli.recipe.schema import RECIPE_NAME
 
     if destination.is_dir():
         raise UsageError(f"{destination}: this is a folder", f"Name a file: {destination / 'my-arm.yaml'}")
+    if re.fullmatch(RECIPE_NAME, destination.stem) is None:
+        raise UsageError(
+            f"{destination}: the file's name becomes the arm's name, and {destination.stem!r} cannot be one",
+            "Use letters, digits, dot, - and _.",
+        )
     if destination.exists() and not overwrite:
         raise UsageError(f"{destination}: the file is there already", "Give --overwrite to replace it.")
     name = json.dumps(destination.stem)

@@ -51,11 +51,12 @@ def table(
 
 def print_result_table(built: ResultTable) -> None:
     """The table on a terminal."""
-    from ragcun_cli.console import Column, print_table
+    from ragcun_cli.console import Column, plain, print_table
+    from ragcun_cli.report.table import MARKS
 
-    columns = [Column("model"), *(Column(name, numeric=True) for name in built.columns)]
-    rows = [[model, *map(_markup, row)] for model, row in zip(built.models, built.rows, strict=True)]
-    print_table(columns, rows, caption=built.caption)
+    columns = [Column("model"), *(Column(plain(name), numeric=True) for name in built.columns)]
+    rows = [[plain(model), *map(_markup, row)] for model, row in zip(built.models, built.rows, strict=True)]
+    print_table(columns, rows, caption=f"{built.caption} {MARKS}")
 
 
 def _markup(cell: Cell) -> str:

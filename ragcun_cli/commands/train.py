@@ -15,7 +15,9 @@ def train(
     overrides: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", help="Change a value of the recipe; may be given several times."
     ),
-    max_steps: int | None = typer.Option(None, "--max-steps", help="Stop after so many optimiser steps."),
+    max_steps: int | None = typer.Option(
+        None, "--max-steps", help="Train only so many optimiser steps; the schedule is fitted to them."
+    ),
     resume: bool = typer.Option(False, "--resume", help="Continue the run in the recipe's output folder."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Drop the run that is in the output folder."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the resolved plan and stop."),

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ragcun_cli.data.lines import json_lines, listed, text_of
 from ragcun_cli.errors import DataError, UsageError
 
 CORPUS = "corpus.jsonl"
 QUERIES = "queries.jsonl"
+GRADE = re.compile(r"^-?[0-9]+$")
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,8 @@ def read_collection(path: Path, split: str | None = None) -> Collection:
     # Before parsing: reading a zip member to its end checks its sum, so damage is named as what it is.
     sha256 = _sha256(files, (CORPUS, QUERIES, qrels_name))
     qrels = _read_qrels(files, qrels_name)
-    passages = _read_texts(files, CORPUS)
-    queries = _read_texts(files, QUERIES)
+    passages = _read_texts(files, CORPUS, _passage)
+    queries = _read_texts(files, QUERIES, _query)
     missing = [query_id for query_id in qrels if query_id not in queries]
     if missing:
         raise DataError(
@@ -147,8 +149,20 @@ def _choose_split(path: Path, names: list[str], asked: str | None) -> str:
     return splits[0]
 
 
-def _read_texts(files: _Folder | _Zip, name: str) -> dict[str, str]:
-    """Id -> `(title + " " + text).strip()`, BEIR's rule for both passages and queries."""
+def _passage(record: dict[str, Any], place: str) -> str:
+    """BEIR's rule. An empty text is a passage (FiQA has 38); a key of another name is a mistake."""
+    if "text" not in record:
+        raise DataError(f"{place}: 'text' is missing")
+    title = text_of(record, "title", place, required=False)
+    return f"{title} {text_of(record, 'text', place, required=False)}".strip()
+
+
+def _query(record: dict[str, Any], place: str) -> str:
+    return text_of(record, "text", place)
+
+
+def _read_texts(files: _Folder | _Zip, name: str, read: Callable[[dict[str, Any], str], str]) -> dict[str, str]:
+    """Id -> text, in the file's order."""
     texts: dict[str, str] = {}
     label = files.label(name)
     with files.open(name) as stream:
@@ -157,9 +171,7 @@ def _read_texts(files: _Folder | _Zip, name: str) -> dict[str, str]:
             identity = text_of(record, "_id", place)
             if identity in texts:
                 raise DataError(f"{place}: the id {identity!r} was already used on an earlier line")
-            title = text_of(record, "title", place, required=False)
-            text = text_of(record, "text", place, required=False)
-            texts[identity] = f"{title} {text}".strip()
+            texts[identity] = read(record, place)
     if not texts:
         raise DataError(f"{label}: the file has no records")
     return texts
@@ -193,7 +205,7 @@ def _read_qrels(files: _Folder | _Zip, name: str) -> dict[str, dict[str, int]]:
 
 
 def _is_grade(text: str) -> bool:
-    return text.lstrip("-").isdigit()
+    return GRADE.match(text) is not None
 
 
 def _sha256(files: _Folder | _Zip, names: tuple[str, ...]) -> str:

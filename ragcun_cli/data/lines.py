@@ -49,6 +49,8 @@ def text_of(record: dict[str, Any], key: str, place: str, required: bool = True)
         raise DataError(f"{place}: {key!r} must be a text (got {type(value).__name__})")
     if not value.strip() and required:
         raise DataError(f"{place}: {key!r} is empty")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise DataError(f"{place}: {key!r} has half of a surrogate pair, which no tokenizer reads")
     return value.strip()
 
 

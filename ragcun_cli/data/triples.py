@@ -18,6 +18,10 @@ class Triple:
     positive: str
     negative: str | None
 
+    def texts(self) -> list[str]:
+        """The two or three texts there are."""
+        return [text for text in (self.query, self.positive, self.negative) if text is not None]
+
 
 def read_triples(path: Path) -> list[Triple]:
     """Read `.jsonl` (keys query, positive and, if given, negative) or `.tsv` (the same as columns).

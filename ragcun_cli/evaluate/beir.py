@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 from ragcun_cli.console import StepProgress
 from ragcun_cli.data.collection import Collection, read_collection
 from ragcun_cli.data.sources import evaluation_collection
+from ragcun_cli.errors import UsageError
 from ragcun_cli.evaluate.models import ScoredModel, open_model
-from ragcun_cli.evaluate.results import claim_results_folder, write_results
+from ragcun_cli.evaluate.results import check_results_folder, claim_results_folder, write_results
 from ragcun_cli.evaluate.rules import score_split
 from ragcun_cli.evaluate.scoring import evaluate
 
@@ -32,7 +34,14 @@ def read_datasets(names: Sequence[str], data_folder: Path, split: str | None) ->
         UsageError, DataError: as `read_collection` says.
     """
     paths = [evaluation_collection(name, data_folder) for name in names]
-    return [read_collection(path, split or score_split(path.stem)) for path in paths]
+    collections = [read_collection(path, split or score_split(path.stem)) for path in paths]
+    for first, second in itertools.combinations(range(len(collections)), 2):
+        if collections[first].name == collections[second].name:
+            raise UsageError(
+                f"--datasets: {names[first]} and {names[second]} are both called {collections[first].name}",
+                "Results are filed by the dataset's name; rename one, or evaluate one at a time.",
+            )
+    return collections
 
 
 def evaluate_models(
@@ -43,13 +52,28 @@ def evaluate_models(
     Raises:
         UsageError: if a results folder holds another model's results and may not be overwritten.
     """
-    written = []
+    # Every model is opened once before the first is scored: a wrong one at the end of the line costs seconds.
+    folders = []
     for asked in models:
+        entry = open_model(asked.source, asked.max_length, asked.shown_as).entry
+        folders.append(check_results_folder(results, entry, collections, overwrite))
+    _require_distinct(models, folders)
+    written = []
+    for asked, folder in zip(models, folders, strict=True):
         model = open_model(asked.source, asked.max_length, asked.shown_as)
-        folder = claim_results_folder(results, model.entry, overwrite)
+        claim_results_folder(folder, model.entry)
         for collection in collections:
             written.append(_evaluate_one(model, collection, folder))
     return written
+
+
+def _require_distinct(models: Sequence[ModelToScore], folders: Sequence[Path]) -> None:
+    for first, second in itertools.combinations(range(len(models)), 2):
+        if folders[first] == folders[second]:
+            raise UsageError(
+                f"--model: {models[first].source} and {models[second].source} would both be {folders[first]}",
+                "Evaluate them one at a time, each with its --name.",
+            )
 
 
 def _evaluate_one(model: ScoredModel, collection: Collection, folder: Path) -> dict[str, Any]:

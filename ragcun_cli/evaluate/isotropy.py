@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 MINIMUM_TEXTS = 4  # the U-statistics divide by n - 3
+BLOCK = 65_536  # embeddings at a time
 
 
 @dataclass(frozen=True)
@@ -35,40 +36,44 @@ class Isotropy:
 
 def measure_isotropy(embeddings: npt.NDArray[np.float32]) -> Isotropy:
     """Of embeddings (n, D) float32, n >= 2, as they are searched: before any normalisation."""
-    values = embeddings.astype(np.float64)
-    centred = values - values.mean(axis=0)
+    n, dimensions = embeddings.shape
+    mean = embeddings.mean(axis=0, dtype=np.float64)
+    scatter = np.zeros((dimensions, dimensions))  # the sum of outer products of centred embeddings
+    fourth_powers = 0.0
+    unit_sum = np.zeros(dimensions)
+    has_zero = False
+    # In blocks: float64 copies of nine million passages would not fit into memory.
+    for start in range(0, n, BLOCK):
+        values = embeddings[start : start + BLOCK].astype(np.float64)
+        norms = np.linalg.norm(values, axis=1, keepdims=True)
+        has_zero |= bool((norms == 0).any())
+        unit_sum += (values / np.where(norms == 0, 1, norms)).sum(axis=0)
+        centred = values - mean
+        scatter += centred.T @ centred
+        fourth_powers += float(((centred**2).sum(axis=1) ** 2).sum())
     return Isotropy(
-        texts=len(values),
-        dimensions=values.shape[1],
-        isoscore=unbiased_isoscore(centred),
-        mean_cosine=_mean_cosine(values),
-        standard_deviation=float(np.sqrt((centred**2).sum() / (len(values) - 1) / values.shape[1])),
+        texts=n,
+        dimensions=dimensions,
+        isoscore=_unbiased_isoscore(scatter, fourth_powers, n),
+        mean_cosine=None if has_zero else float((unit_sum @ unit_sum - n) / (n * (n - 1))),
+        standard_deviation=float(np.sqrt(np.trace(scatter) / (n - 1) / dimensions)),
     )
 
 
-def unbiased_isoscore(centred: npt.NDArray[np.float64]) -> float | None:
-    """(PR - 1) / (D - 1) with unbiased estimates above and below the line, from centred embeddings (n, D)."""
-    n, dimensions = centred.shape
+def _unbiased_isoscore(scatter: npt.NDArray[np.float64], fourth_powers: float, n: int) -> float | None:
+    """(PR - 1) / (D - 1) with unbiased estimates above and below the line.
+
+    scatter: (D, D), the sum of c c^T over centred embeddings c; fourth_powers: the sum of ||c||^4.
+    """
+    dimensions = len(scatter)
     if n < MINIMUM_TEXTS or dimensions < 2:
         return None
-    # The smaller of the two Gram matrices: both have the same squared norm.
-    gram = centred @ centred.T if n <= dimensions else centred.T @ centred
-    squared_norms = (centred**2).sum(axis=1)
-    frobenius = (gram**2).sum() / (n - 1) ** 2
-    trace = squared_norms.sum() / (n - 1)
-    fourth = (squared_norms**2).sum() / (n - 1)
+    frobenius = (scatter**2).sum() / (n - 1) ** 2
+    trace = np.trace(scatter) / (n - 1)
+    fourth = fourth_powers / (n - 1)
     factor = (n - 1) / (n * (n - 2) * (n - 3))
     trace_of_square = factor * ((n - 1) * (n - 2) * frobenius + trace**2 - n * fourth)
     square_of_trace = factor * (2 * frobenius + (n**2 - 3 * n + 1) * trace**2 - n * fourth)
     if trace_of_square <= 0:
         return None
     return float((square_of_trace / trace_of_square - 1) / (dimensions - 1))
-
-
-def _mean_cosine(values: npt.NDArray[np.float64]) -> float | None:
-    norms = np.linalg.norm(values, axis=1, keepdims=True)
-    if (norms == 0).any():
-        return None
-    total = (values / norms).sum(axis=0)
-    n = len(values)
-    return float((total @ total - n) / (n * (n - 1)))

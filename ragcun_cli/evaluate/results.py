@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,30 +20,47 @@ from ragcun_cli.evaluate.scoring import RANKING_DEPTH, Evaluation
 FORMAT = 1
 MODEL = "model.json"
 ISOTROPY = "isotropy.json"
+IDENTIFYING = ("identity", "max_length", "output_dim")
 
 
-def claim_results_folder(root: Path, model: dict[str, Any], overwrite: bool) -> Path:
-    """The folder for this model's results.
+def check_results_folder(root: Path, model: dict[str, Any], collections: Sequence[Collection], overwrite: bool) -> Path:
+    """The folder for this model's results; changes nothing.
 
     Raises:
-        UsageError: if it holds results of other weights, unless they are to be overwritten; a row of the table must
-            never mix two models.
+        UsageError: if it holds results of other weights, or of other texts by the same name, unless they are to be
+            overwritten: a row of the table must never mix two models, nor a column two collections.
     """
     folder = root / str(model["name"])
     recorded = _read_json(folder / MODEL)
     if folder.is_dir() and any(folder.iterdir()) and recorded is None:
         raise UsageError(f"{folder}: this folder is not one of ragcun's results", "Choose another --results or --name.")
-    same = recorded is not None and all(recorded[key] == model[key] for key in ("identity", "max_length", "output_dim"))
+    same = recorded is not None and all(recorded.get(key) == model[key] for key in IDENTIFYING)
     if recorded is not None and not same:
         if not overwrite:
             raise UsageError(
-                f"{folder}: holds results of another model of this name ({recorded['identity'][:19]}…, "
-                f"{recorded['max_length']} tokens)",
+                f"{folder}: holds results of another model of this name ({str(recorded.get('identity'))[:19]}…, "
+                f"{recorded.get('max_length')} tokens)",
                 "Give --overwrite to replace them, or --name to keep both.",
             )
+        return folder
+    for collection in collections:
+        dataset = (_read_json(folder / f"{collection.name}.json") or {}).get("dataset", {})
+        ours = (collection.split, collection.sha256)
+        if dataset and (dataset.get("split"), dataset.get("sha256")) != ours and not overwrite:
+            raise UsageError(
+                f"{folder / collection.name}.json: is a result on other texts or judgements of this name "
+                f"(split {dataset.get('split')})",
+                "Give --overwrite to replace it, or another --results to keep both.",
+            )
+    return folder
+
+
+def claim_results_folder(folder: Path, model: dict[str, Any]) -> None:
+    """Make the folder this model's, dropping the results of another model."""
+    recorded = _read_json(folder / MODEL)
+    if recorded is not None and any(recorded.get(key) != model[key] for key in IDENTIFYING):
         shutil.rmtree(folder)
     files.write_json(folder / MODEL, model)
-    return folder
 
 
 def write_results(
@@ -111,7 +128,7 @@ def _gzip(lines: Iterable[str]) -> bytes:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return content
+    return content if isinstance(content, dict) else None

@@ -12,9 +12,9 @@ SCORE_SPLITS = {"msmarco": "dev"}
 
 def drops_identical_ids(dataset: str) -> bool:
     """Whether a passage with the query's own id is not a result."""
-    return dataset in QUERIES_IN_CORPUS
+    return dataset.lower() in QUERIES_IN_CORPUS
 
 
 def score_split(dataset: str) -> str | None:
     """The split that is scored by convention; None for the collection's own default."""
-    return SCORE_SPLITS.get(dataset)
+    return SCORE_SPLITS.get(dataset.lower())

@@ -42,12 +42,12 @@ class ObjectiveTerms:
     variance: Tensor | None
 
 
-IsotropyTerm = Callable[[Tensor, Recipe, int], Tensor]  # (embeddings of one view, recipe, step) -> scalar
+IsotropyTerm = Callable[[Tensor, Recipe, int], Tensor]  # (embeddings of one view, recipe, batch number) -> scalar
 
 
-def _sigreg_term(embeddings: Tensor, recipe: Recipe, step: int) -> Tensor:
+def _sigreg_term(embeddings: Tensor, recipe: Recipe, batch_number: int) -> Tensor:
     options = recipe.isotropy_options
-    directions = random_directions(embeddings.shape[1], options.slices, recipe.seed, step).to(embeddings.device)
+    directions = random_directions(embeddings.shape[1], options.slices, recipe.seed, batch_number).to(embeddings.device)
     return sigreg(embeddings, directions, options.points, options.t_max)
 
 
@@ -67,10 +67,15 @@ class Objective(nn.Module):
     @property
     def temperature(self) -> Tensor:
         """Of InfoNCE, a positive scalar."""
-        return self.log_temperature.exp().clamp_min(MINIMUM_TEMPERATURE)
+        return self.log_temperature.exp()
 
-    def forward(self, embeddings: TripleEmbeddings, step: int) -> ObjectiveTerms:
-        """The terms of one batch at optimiser step `step`, computed in float32."""
+    @torch.no_grad()
+    def keep_temperature_in_range(self) -> None:
+        """To be called after each step: a floor inside the loss would leave no gradient to climb back with."""
+        self.log_temperature.clamp_(min=math.log(MINIMUM_TEMPERATURE))
+
+    def forward(self, embeddings: TripleEmbeddings, batch_number: int) -> ObjectiveTerms:
+        """The terms of one batch, computed in float32; its number in the run seeds SIGReg's directions."""
         recipe = self.recipe
         with torch.autocast(embeddings.queries.device.type, enabled=False):
             queries, positives = embeddings.queries.float(), embeddings.positives.float()
@@ -81,7 +86,7 @@ class Objective(nn.Module):
             # two texts count as independent.
             if recipe.lambda_isotropy > 0:
                 term = ISOTROPY_TERMS[recipe.isotropy]
-                isotropy = (term(queries, recipe, step) + term(positives, recipe, step)) / 2
+                isotropy = (term(queries, recipe, batch_number) + term(positives, recipe, batch_number)) / 2
                 loss = loss + recipe.lambda_isotropy * isotropy
             if recipe.lambda_reg > 0:
                 variance = (variance_penalty(queries) + variance_penalty(positives)) / 2

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 
-def random_directions(dimension: int, slices: int, seed: int, step: int) -> Tensor:
+def random_directions(dimension: int, slices: int, seed: int, batch_number: int) -> Tensor:
     """Unit directions as columns, (dimension, slices) float32 on the CPU.
 
     They come from a generator of their own, so that this term takes no random number from dropout or data; and
     from the CPU's, because a GPU draws other numbers from the same seed.
     """
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + batch_number) % 2**63)
     directions = torch.randn(dimension, slices, generator=generator)
     return directions / directions.norm(dim=0)
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from ragcun_cli.errors import ModelError, UsageError
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ def load_backbone(folder: Path, native_files: bool = True) -> Backbone:
         ModelError: if the folder cannot be loaded, or pools otherwise than by the mean.
     """
     native = _native_use(folder) if native_files else _NOTHING_SAID
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        # The library would make an empty tokenizer, to which all texts are equal, without a word.
+        raise ModelError(f"{folder}: the tokenizer's files are missing", f"One of: {', '.join(TOKENIZER_FILES)}.")
     try:
         with quiet_library():
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -58,12 +62,26 @@ def load_backbone(folder: Path, native_files: bool = True) -> Backbone:
                 **_without_pooler(config),
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # whatever a foreign config makes the library raise, the folder is what is wrong
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{folder}: transformers cannot load this model: {reason}") from None
+    _require_text_encoder(folder, network, tokenizer)
     positions = longest_input(network)
     limit = min(native.max_length or positions, tokenizer.model_max_length, positions)
     return Backbone(network, tokenizer, config.hidden_size, native.unit_norm, int(limit))
+
+
+def _require_text_encoder(folder: Path, network: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
+    config: Any = network.config
+    if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
+        raise ModelError(
+            f"{folder}: a {config.model_type} model is not a text encoder", "Use an encoder such as BERT or MPNet."
+        )
+    if len(tokenizer) > config.vocab_size:
+        raise ModelError(
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens and the model {config.vocab_size}",
+            "These files do not belong together.",
+        )
 
 
 def longest_input(network: nn.Module) -> int:
@@ -105,9 +123,15 @@ _NOTHING_SAID = _NativeUse(unit_norm=False, max_length=0)
 
 
 def _native_use(folder: Path) -> _NativeUse:
+    try:
+        return _parse_native_use(folder)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ModelError(f"{folder}: modules.json or a file it names is not what it should be ({error!r})") from None
+
+
+def _parse_native_use(folder: Path) -> _NativeUse:
     unit_norm = False
-    modules = _read_json(folder / "modules.json", [])
-    for module in modules:
+    for module in _read_json(folder / "modules.json", []):
         kind = str(module["type"]).rsplit(".", 1)[-1]
         if kind == "Normalize":
             unit_norm = True
@@ -118,6 +142,12 @@ def _native_use(folder: Path) -> _NativeUse:
                 f"{folder}: its modules.json has a {kind} module, which ragcun does not reproduce",
                 "Use an encoder of the form Transformer, mean Pooling, Normalize.",
             )
+    prompts = _read_json(folder / "config_sentence_transformers.json", {})
+    if (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name") or ""):
+        raise ModelError(
+            f"{folder}: its authors put a prompt before every text ({prompts['default_prompt_name']!r})",
+            "ragcun puts none, so this encoder would look worse than it is.",
+        )
     max_length = int(_read_json(folder / "sentence_bert_config.json", {}).get("max_seq_length") or 0)
     return _NativeUse(unit_norm, max_length)
 

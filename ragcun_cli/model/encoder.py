@@ -19,7 +19,7 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from ragcun_cli.model.backbone import Backbone, load_backbone
-from ragcun_cli.model.head import build_head
+from ragcun_cli.model.head import ResidualHead, build_head
 from ragcun_cli.model.sources import locate_model
 
 Embeddings = npt.NDArray[np.float32]
@@ -100,6 +100,8 @@ class IsotropicGaussianEncoder(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             new_head = build_head(head, backbone.hidden_size, output_dim)
+        if backbone.unit_norm and isinstance(new_head, ResidualHead):
+            new_head.expect_unit_norm()
         return cls._assemble(backbone, new_head, base_model, files.identity, head, output_dim, max_length)
 
     @classmethod

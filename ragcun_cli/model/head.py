@@ -5,9 +5,9 @@
 `mlp`       two layers, gelu and dropout, all random: the head of this method's earlier implementation.
 `none`      the features themselves, for an encoder that is scored untouched.
 
-The scale c is measured once on training texts so that the embeddings' standard deviation, over texts, is 1 per
-dimension (root mean square over dimensions). SIGReg's gradient nearly vanishes on the 0.05 of unit-norm
-features in 384 dimensions, and its target is N(0, I).
+The scale c makes the embeddings' standard deviation over texts 1 per dimension (root mean square over dimensions):
+SIGReg's gradient nearly vanishes on the 0.05 of unit-norm features in 384 dimensions, and its target is N(0, I).
+For unit-norm features it is known beforehand but for the share of their mean; training measures it on its texts.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ class ResidualHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         scaled = features * self.scale
         return self.skip(scaled) + self.outer(functional.gelu(self.inner(scaled)))
+
+    @torch.no_grad()
+    def expect_unit_norm(self) -> None:
+        """The scale for features of norm 1 and mean 0."""
+        self.scale.fill_(math.sqrt(max(self.skip.weight.shape)))
 
     @torch.no_grad()
     def calibrate(self, features: Tensor) -> None:

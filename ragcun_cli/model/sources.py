@@ -6,6 +6,7 @@ id. Only weights in safetensors are ever fetched or read: a pickle can run code.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import re
@@ -143,10 +144,13 @@ def _hub_model(name: str, revision: str | None) -> ModelFiles:
             "Check the spelling; for a private model set HF_TOKEN.",
         ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise EnvironmentUnfit(
-            f"{name}: the Hugging Face hub cannot be reached ({reason})",
-            "Check the network, set HF_ENDPOINT to a mirror, or give a local folder: --set base_model=FOLDER",
+            f"{name}: there is no such folder, and the Hugging Face hub cannot be reached ({reason})",
+            "Check the network, set HF_ENDPOINT to a mirror, or name a local folder "
+            "(in a recipe: --set base_model=FOLDER).",
         ) from None
     weights_identity(folder)  # refuses a model that has no safetensors
     return ModelFiles(name, folder, f"commit:{folder.name}")

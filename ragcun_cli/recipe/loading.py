@@ -81,9 +81,12 @@ def _apply_overrides(source: Source, overrides: Sequence[str]) -> None:
         if not equals or not all(path):
             source.problems.append(Problem(place, "expected key=value"))
             continue
+        if path == ("extends",):
+            source.problems.append(Problem(place, "extends: only a recipe file can extend another"))
+            continue
         try:
             value = parse_scalar(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             shown = getattr(error, "problem", None) or str(error)
             source.problems.append(Problem(place, f"the value is not valid YAML: {shown}"))
             continue

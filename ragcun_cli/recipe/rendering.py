@@ -11,8 +11,6 @@ from pydantic import BaseModel
 
 from ragcun_cli.recipe.schema import Recipe
 
-EDITOR_HINT = "# yaml-language-server: $schema=schema.json\n"
-
 
 class _Dumper(yaml.SafeDumper):
     """SafeDumper whose numbers our own loader reads back as the same numbers (1e-05 needs no dot there)."""

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+RECIPE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -46,7 +48,7 @@ class Recipe(Strict):
 
     name: str = Field(
         description="the arm's name in folders and tables; the file's name if left out",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        pattern=RECIPE_NAME,
         max_length=80,
     )
     description: str = Field("", description="one sentence for `ragcun recipe list`")
@@ -66,7 +68,7 @@ class Recipe(Strict):
     contrastive: Literal["infonce", "triplet"] = Field(
         "infonce", description="infonce: in-batch and hard negatives; triplet: the hard negative and a margin"
     )
-    temperature: Annotated[float, Field(gt=0, le=10)] = Field(
+    temperature: Annotated[float, Field(ge=0.01, le=10)] = Field(
         0.05, description="of infonce, on squared distance / (2 x output_dim)"
     )
     learn_temperature: bool = Field(False, description="true: the temperature is trained with the head's rate")
@@ -77,7 +79,9 @@ class Recipe(Strict):
     isotropy_options: IsotropyOptions = Field(default_factory=lambda: IsotropyOptions())
 
     epochs: Positive = Field(3, description="passes over the training triples")
-    max_steps: Positive | None = Field(None, description="stop after so many optimiser steps; null for all")
+    max_steps: Positive | None = Field(
+        None, description="train only so many optimiser steps, with the schedule fitted to them; null for all"
+    )
     batch_size: Annotated[int, Field(ge=2)] = Field(
         16, description="triples in one loss, over all devices; they are each other's negatives"
     )

@@ -28,6 +28,7 @@ class ModelResults:
     name: str
     untouched: bool
     arm: dict[str, Any] | None
+    dimensions: int
     datasets: dict[str, DatasetResult]
 
 
@@ -75,7 +76,7 @@ def _read_model(folder: Path) -> ModelResults | None:
     if not datasets:
         return None
     try:
-        return ModelResults(model["name"], model["kind"] == "untouched", model["arm"], datasets)
+        return ModelResults(model["name"], model["kind"] == "untouched", model["arm"], model["output_dim"], datasets)
     except KeyError as error:
         raise DataError(f"{folder / 'model.json'}: the key {error} is missing", "Evaluate again.") from None
 

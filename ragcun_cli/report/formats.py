@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable
 
-from ragcun_cli.report.table import Cell, ResultTable
+from ragcun_cli.report.table import MARKS, Cell, ResultTable
 
 MISSING = "–"
 
@@ -25,7 +25,7 @@ def to_markdown(table: ResultTable) -> str:
     ]
     for model, row in zip(table.models, table.rows, strict=True):
         lines.append("| " + " | ".join([_escape_markdown(model), *map(shown, row)]) + " |")
-    return "\n".join([*lines, "", _escape_markdown(table.caption)]) + "\n"
+    return "\n".join([*lines, "", _escape_markdown(f"{table.caption} {MARKS}")]) + "\n"
 
 
 def to_latex(table: ResultTable) -> str:
@@ -44,7 +44,7 @@ def to_latex(table: ResultTable) -> str:
         r"% \usepackage{booktabs}",
         r"\begin{table}",
         r"  \centering",
-        rf"  \caption{{{_escape_latex(table.caption)}}}",
+        rf"  \caption{{{_escape_latex(f'{table.caption} {MARKS}')}}}",
         rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"    \toprule",
         rf"    {header} \\",
@@ -58,19 +58,19 @@ def to_latex(table: ResultTable) -> str:
 
 
 def to_csv(table: ResultTable) -> str:
-    """Plain figures; a missing one is an empty field."""
+    """Plain figures, unrounded; a missing one is an empty field."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["model", *table.columns])
     for model, row in zip(table.models, table.rows, strict=True):
-        writer.writerow([model, *(cell.text or "" for cell in row)])
+        writer.writerow([model, *("" if cell.value is None else repr(cell.value) for cell in row)])
     return stream.getvalue()
 
 
 def to_json(table: ResultTable) -> str:
-    """Figures as numbers, null for a missing one."""
+    """Figures as numbers, unrounded; null for a missing one."""
     rows = [
-        {"model": model, **{name: _number(cell) for name, cell in zip(table.columns, row, strict=True)}}
+        {"model": model, **{name: cell.value for name, cell in zip(table.columns, row, strict=True)}}
         for model, row in zip(table.models, table.rows, strict=True)
     ]
     return json.dumps({"caption": table.caption, "rows": rows}, indent=2, ensure_ascii=False) + "\n"
@@ -82,10 +82,6 @@ FORMATS: dict[str, Callable[[ResultTable], str]] = {
     "csv": to_csv,
     "json": to_json,
 }
-
-
-def _number(cell: Cell) -> float | None:
-    return None if cell.text is None else float(cell.text)
 
 
 def _escape_markdown(text: str) -> str:

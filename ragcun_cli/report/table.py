@@ -10,14 +10,16 @@ from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.report.collect import ModelResults
 
 METRIC_LABELS = {"ndcg@10": "nDCG@10", "recall@100": "Recall@100", "map": "MAP", "mrr": "MRR"}
+MARKS = "Best bold, second underlined."
 SCORE_DIGITS = 2
 ISOSCORE_DIGITS = 3
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure as printed (None for a missing one), and whether it is its column's best or second best."""
+    """A figure, as it is and as printed (None for a missing one), and whether it is its column's best or second."""
 
+    value: float | None
     text: str | None
     best: bool = False
     second: bool = False
@@ -25,7 +27,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """`rows[i]` belongs to `models[i]`, `rows[i][j]` to `columns[j]`. The caption says what the figures are."""
+    """`rows[i]` belongs to `models[i]`, `rows[i][j]` to `columns[j]`. The caption says what the figures are.
+
+    MARKS says what the marks are, where a format has them.
+    """
 
     caption: str
     columns: list[str]
@@ -50,14 +55,14 @@ def build_table(models: Sequence[ModelResults], metric: str, datasets: Sequence[
             raise UsageError(f"--datasets {dataset}: there is no result for it; {did_you_mean(dataset, known)}")
     shown = list(dict.fromkeys(datasets)) or known
     scores = [[_score(model, dataset, metric) for dataset in shown] for model in models]
-    columns = [_ranked([row[place] for row in scores], 100, SCORE_DIGITS) for place in range(len(shown))]
+    columns = [_ranked([row[place] for row in scores]) for place in range(len(shown))]
     labels = list(shown)
     if len(shown) > 1:
-        columns.append(_ranked([_mean(row) for row in scores], 100, SCORE_DIGITS))
+        columns.append(_ranked([_mean(row) for row in scores]))
         labels.append(f"Avg of {len(shown)}")
     isoscores = [_mean([_isoscore(model, dataset) for dataset in shown]) for model in models]
-    columns.append([Cell(None if value is None else f"{value:.{ISOSCORE_DIGITS}f}") for value in isoscores])
-    labels.append("IsoScore")
+    columns.append([_unmarked(value, ISOSCORE_DIGITS) for value in isoscores])
+    labels.append("IsoScore" if len(shown) == 1 else f"IsoScore, avg of {len(shown)}")
     return ResultTable(
         caption=_caption(models, metric, shown),
         columns=labels,
@@ -68,7 +73,7 @@ def build_table(models: Sequence[ModelResults], metric: str, datasets: Sequence[
 
 def _score(model: ModelResults, dataset: str, metric: str) -> float | None:
     result = model.datasets.get(dataset)
-    return None if result is None else result.metrics[metric]
+    return None if result is None else 100 * result.metrics[metric]
 
 
 def _isoscore(model: ModelResults, dataset: str) -> float | None:
@@ -81,16 +86,23 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(present) / len(present) if present and len(present) == len(values) else None
 
 
-def _ranked(values: Sequence[float | None], scale: float, digits: int) -> list[Cell]:
+def _unmarked(value: float | None, digits: int) -> Cell:
+    return Cell(value, None if value is None else f"{value:.{digits}f}")
+
+
+def _ranked(values: Sequence[float | None]) -> list[Cell]:
     """Best and second best are decided on what is printed, so that equal figures share the mark."""
-    printed = [None if value is None else f"{scale * value:.{digits}f}" for value in values]
-    levels = sorted({float(text) for text in printed if text is not None}, reverse=True)
-    if len([text for text in printed if text is not None]) < 2:
-        return [Cell(text) for text in printed]
-    best, second = levels[0], levels[1] if len(levels) > 1 else None
+    cells = [_unmarked(value, SCORE_DIGITS) for value in values]
+    printed = [float(cell.text) for cell in cells if cell.text is not None]
+    if len(printed) < 2:
+        return cells
+    best, *others = sorted(set(printed), reverse=True)
+    second = others[0] if others else None
     return [
-        Cell(text, text is not None and float(text) == best, text is not None and float(text) == second)
-        for text in printed
+        cell
+        if cell.text is None
+        else Cell(cell.value, cell.text, best=float(cell.text) == best, second=float(cell.text) == second)
+        for cell in cells
     ]
 
 
@@ -105,5 +117,12 @@ def _caption(models: Sequence[ModelResults], metric: str, datasets: Sequence[str
         queries.append(f"{dataset}: {result.queries} queries ({result.split})")
     return (
         f"{METRIC_LABELS[metric]} x 100, Euclidean distance, exact search. IsoScore: unbiased, of the passages; "
-        f"1 is isotropic. Best bold, second underlined. {'; '.join(queries)}."
+        f"1 is isotropic. {_dimensions(models)} {'; '.join(queries)}."
     )
+
+
+def _dimensions(models: Sequence[ModelResults]) -> str:
+    """IsoScore counts used dimensions against all there are, so a reader must know how many these are."""
+    if len({model.dimensions for model in models}) == 1:
+        return f"Embeddings of {models[0].dimensions} dimensions."
+    return "Dimensions: " + ", ".join(f"{model.name} {model.dimensions}" for model in models) + "."

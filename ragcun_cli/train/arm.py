@@ -17,6 +17,7 @@ from ragcun_cli.data.collection import Collection, read_collection
 from ragcun_cli.data.sources import dev_collection, training_file
 from ragcun_cli.data.triples import Triple, read_triples
 from ragcun_cli.errors import RagcunError, UsageError
+from ragcun_cli.files import sha256_of_file
 from ragcun_cli.losses.objective import Objective
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.backbone import enable_gradient_checkpointing, longest_input
@@ -24,13 +25,13 @@ from ragcun_cli.model.head import ResidualHead
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.checkpoint import load_checkpoint, newest_valid
 from ragcun_cli.train.hardware import Hardware, find_hardware
-from ragcun_cli.train.inputs import FeatureCache, from_features, from_tokens
+from ragcun_cli.train.inputs import FeatureCache, KnownFeatures, from_features, from_tokens
 from ragcun_cli.train.log import keep_lines_until
-from ragcun_cli.train.loop import Training, batches_ahead, fit
+from ragcun_cli.train.loop import Training, first_batches, fit
 from ragcun_cli.train.optimiser import build_optimiser
 from ragcun_cli.train.plan import TrainingPlan, make_plan
 from ragcun_cli.train.progress import Progress
-from ragcun_cli.train.run_folder import RunFolder, begin_run, check_may_train
+from ragcun_cli.train.run_folder import RunFolder, begin_run, check_may_train, require_same_origin
 
 CALIBRATION_TRIPLES = 128  # 256 texts give the standard deviation over all dimensions to about 1 %
 
@@ -40,6 +41,7 @@ class ArmData:
     """The texts of one arm, read and checked."""
 
     triples: list[Triple]
+    train_sha256: str
     dev: Collection | None
 
 
@@ -82,10 +84,12 @@ def train_arm(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) 
     data, hardware = _read_data(recipe), find_hardware()
     plan = make_plan(recipe, data.triples, hardware)
     training = _prepare(recipe, folder, data, plan, hardware)
+    origin = _origin(data, training.encoder)
     if resume:
+        require_same_origin(folder, origin)
         _restore(training)
     else:
-        begin_run(folder, recipe, {"plan": asdict(plan), "model": _model_entry(training.encoder)})
+        begin_run(folder, recipe, {"origin": origin, "plan": asdict(plan), "model": _model_entry(training.encoder)})
     note(_first_line(recipe, plan))
     folder.write_status("running", training.progress, plan.total_steps)
     try:
@@ -107,11 +111,12 @@ def train_arm(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) 
 
 def _read_data(recipe: Recipe) -> ArmData:
     root = Path(recipe.data.folder)
-    triples = read_triples(training_file(recipe.data.train, root))
+    train = training_file(recipe.data.train, root)
+    triples = read_triples(train)
     dev = None
     if recipe.data.dev is not None:
         dev = read_collection(dev_collection(recipe.data.dev, root))
-    return ArmData(triples, dev)
+    return ArmData(triples, sha256_of_file(train), dev)
 
 
 def _build_encoder(recipe: Recipe) -> IsotropicGaussianEncoder:
@@ -136,28 +141,36 @@ def _build_encoder(recipe: Recipe) -> IsotropicGaussianEncoder:
     return encoder
 
 
-def _calibrate(encoder: IsotropicGaussianEncoder, triples: list[Triple]) -> None:
-    """Fix the head's scale on the file's first triples: the same texts for every arm and seed."""
-    if isinstance(encoder.head, ResidualHead):
-        some = triples[:CALIBRATION_TRIPLES]
-        encoder.head.calibrate(encoder.features([text for each in some for text in (each.query, each.positive)]))
+def _calibrate(encoder: IsotropicGaussianEncoder, triples: list[Triple]) -> KnownFeatures:
+    """Measure the head's scale on triples from all over the file: the same texts for every arm and seed.
+
+    Returns the features it took, so that a frozen encoder need not take them again.
+    """
+    if not isinstance(encoder.head, ResidualHead):
+        return KnownFeatures([], encoder.features([]))
+    some = triples[:: max(1, len(triples) // CALIBRATION_TRIPLES)][:CALIBRATION_TRIPLES]
+    texts = list(dict.fromkeys(text for each in some for text in (each.query, each.positive)))
+    features = encoder.features(texts)
+    encoder.head.calibrate(features)
+    return KnownFeatures(texts, features)
 
 
 def _prepare(recipe: Recipe, folder: RunFolder, data: ArmData, plan: TrainingPlan, hardware: Hardware) -> Training:
     accelerator = Accelerator(mixed_precision=plan.precision, cpu=hardware.device == "cpu")
     encoder = _build_encoder(recipe)
     encoder.to(accelerator.device)
-    _calibrate(encoder, data.triples)
+    known = _calibrate(encoder, data.triples)
     objective = Objective(recipe).to(accelerator.device)
     optimiser = build_optimiser(encoder, objective, recipe)
     model, wrapped_optimiser = accelerator.prepare(encoder, optimiser)
-    frozen_features = FeatureCache(encoder) if recipe.freeze_base else None
+    frozen_features = FeatureCache(encoder, known) if recipe.freeze_base else None
     # Dropout's numbers start here, the same in each arm whatever was drawn while setting up.
     torch.manual_seed(recipe.seed)
     return Training(
         recipe=recipe,
         plan=plan,
         folder=folder,
+        triples=data.triples,
         batches=BatchSequence(data.triples, recipe.batch_size, recipe.seed),
         encoder=encoder,
         model=model,
@@ -190,16 +203,32 @@ def _restore(training: Training) -> None:
 
 
 def _encode_once(training: Training) -> None:
-    """Pass the frozen encoder over every text of the epoch ahead, sorted by length, before the head trains."""
-    cache = training.frozen_features
+    """Pass the frozen encoder over every text of the run, sorted by length, before the head trains.
+
+    The texts and their order depend on the plan alone, never on where a run resumes: in other company a text would
+    be padded otherwise, and its features would differ in the last digit.
+    """
+    cache, plan = training.frozen_features, training.plan
     if cache is None:
         return
-    texts = [text for batch in batches_ahead(training) for text in batch.texts()]
+    if plan.total_steps < plan.steps_per_epoch:
+        texts = [text for batch in first_batches(training, plan.total_steps) for text in batch.texts()]
+    else:
+        texts = [text for triple in training.triples for text in triple.texts()]
     if training.dev is not None:
         texts += [*training.dev.passages, *training.dev.queries]
     distinct = list(dict.fromkeys(texts))
     with StepProgress(f"{training.recipe.name}: encoding once", len(distinct), "texts") as bar:
         cache.fill(distinct, bar.advance)
+
+
+def _origin(data: ArmData, encoder: IsotropicGaussianEncoder) -> dict[str, str | None]:
+    """Digests of what a recipe only names: a run must not go on with other texts or another base model."""
+    return {
+        "train_sha256": data.train_sha256,
+        "dev_sha256": data.dev.sha256 if data.dev is not None else None,
+        "base_identity": encoder.settings.base_identity,
+    }
 
 
 def _first_line(recipe: Recipe, plan: TrainingPlan) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,13 +16,21 @@ EncoderInput = TokenBatch | FeatureBatch
 MakeInput = Callable[[Sequence[str]], EncoderInput]
 
 
+@dataclass(frozen=True)
+class KnownFeatures:
+    """Distinct texts and their features (n, hidden_size) float32."""
+
+    texts: list[str]
+    features: Tensor
+
+
 class FeatureCache:
     """Pooled features by text: each distinct text passes the frozen encoder once, however often it is asked for."""
 
-    def __init__(self, encoder: IsotropicGaussianEncoder) -> None:
+    def __init__(self, encoder: IsotropicGaussianEncoder, known: KnownFeatures) -> None:
         self._encoder = encoder
-        self._rows: dict[str, int] = {}
-        self._features = torch.empty((0, encoder.hidden_size), device=encoder.device)
+        self._rows = {text: row for row, text in enumerate(known.texts)}
+        self._features = known.features
 
     def fill(self, texts: Sequence[str], on_done: Callable[[int], None] | None = None) -> None:
         """Encode those of the texts that are new."""

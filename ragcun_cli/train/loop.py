@@ -16,6 +16,7 @@ from torch import Tensor
 from ragcun_cli.console import StepProgress
 from ragcun_cli.data.batches import BatchSequence, TripleBatch
 from ragcun_cli.data.collection import Collection
+from ragcun_cli.data.triples import Triple
 from ragcun_cli.errors import RagcunError
 from ragcun_cli.evaluate.models import RECIPE
 from ragcun_cli.evaluate.scoring import Encode, evaluate
@@ -33,6 +34,7 @@ from ragcun_cli.train.run_folder import RunFolder
 from ragcun_cli.train.schedule import rate_factor
 
 DEV_METRIC = "ndcg@10"
+DIVERGED_HINT = "Lower the learning rates or the lambdas, or set mixed_precision: no. Earlier checkpoints are kept."
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Training:
     recipe: Recipe
     plan: TrainingPlan
     folder: RunFolder
+    triples: list[Triple]
     batches: BatchSequence
     encoder: IsotropicGaussianEncoder
     model: Callable[[EncoderInput], Tensor]
@@ -90,10 +93,10 @@ def fit(training: Training) -> None:
     _save_model(training, training.folder.final_model)
 
 
-def batches_ahead(training: Training) -> Iterator[TripleBatch]:
-    """The batches of the coming epoch's worth of steps (fewer if the run ends before)."""
-    recipe, plan, start = training.recipe, training.plan, training.progress.step
-    for step in range(start, min(plan.total_steps, start + plan.steps_per_epoch)):
+def first_batches(training: Training, steps: int) -> Iterator[TripleBatch]:
+    """The batches of the run's first so many optimiser steps."""
+    recipe, plan = training.recipe, training.plan
+    for step in range(steps):
         for part in range(recipe.gradient_accumulation_steps):
             yield training.batches.batch(_batch_number(step, part, plan, recipe))
 
@@ -115,8 +118,11 @@ def _optimiser_step(training: Training) -> dict[str, Any]:
         losses.append(terms)
     norm = float(training.accelerator.clip_grad_norm_(_trainable(training), recipe.max_gradient_norm))
     temperature = training.objective.temperature.item()  # the one that the losses above used
+    if not math.isfinite(norm) and training.accelerator.scaler is None:
+        raise RagcunError(f"the gradient is {norm} at step {step + 1}", DIVERGED_HINT)
     training.optimiser.step()
     training.optimiser.zero_grad()
+    training.objective.keep_temperature_in_range()
     return {
         "step": step + 1,
         "epoch": round((step + 1) / training.plan.steps_per_epoch, 4),
@@ -140,7 +146,7 @@ def _require_finite(loss: Tensor, step: int, rows: list[int]) -> None:
         shown = ", ".join(map(str, rows[:8]))
         raise RagcunError(
             f"the loss is {loss.item()} at step {step}; the batch's rows (from 0) begin {shown}",
-            "Lower the learning rates or the lambdas, or set mixed_precision: no. Earlier checkpoints are kept.",
+            DIVERGED_HINT,
         )
 
 

@@ -20,7 +20,7 @@ from ragcun_cli.train.progress import Progress
 
 # Keys that change where or how often something is written, not what is trained.
 KEYS_THAT_MAY_DIFFER = frozenset({"output_dir", "description", "log_every", "save_every"})
-OWN_FILES = (RECIPE, "environment.json", "status.json", "metrics.jsonl", "speed.jsonl")
+OWN_FILES = ("environment.json", "status.json", "metrics.jsonl", "speed.jsonl")
 OWN_FOLDERS = ("checkpoints", BEST_MODEL, FINAL_MODEL)
 
 
@@ -33,6 +33,10 @@ class RunFolder:
     @property
     def recipe(self) -> Path:
         return self.root / RECIPE
+
+    @property
+    def environment(self) -> Path:
+        return self.root / "environment.json"
 
     @property
     def status(self) -> Path:
@@ -81,7 +85,7 @@ class RunFolder:
 
 
 def check_may_train(recipe: Recipe, resume: bool, overwrite: bool) -> RunFolder:
-    """Refuse early what would refuse later; changes nothing.
+    """Refuse early what would refuse later; changes nothing but what a killed process left half-written.
 
     Raises:
         UsageError: if the folder is another's, or there is nothing to resume, or a run would be lost.
@@ -99,6 +103,8 @@ def check_may_train(recipe: Recipe, resume: bool, overwrite: bool) -> RunFolder:
             )
         return folder
     differing = _differing_keys(folder, recipe)
+    for parent in (folder.root, folder.checkpoints):
+        files.sweep_leftovers(parent)
     if resume:
         if differing:
             raise UsageError(
@@ -127,13 +133,31 @@ def begin_run(folder: RunFolder, recipe: Recipe, extra: dict[str, Any]) -> None:
 
     Called only when data and model have been read, so that a mistake there costs no earlier run.
     """
-    for name in OWN_FILES:
-        (folder.root / name).unlink(missing_ok=True)
     for path in [*(folder.root / name for name in OWN_FOLDERS), *folder.root.glob("checkpoint_epoch_*")]:
         shutil.rmtree(path, ignore_errors=True)
-    folder.root.mkdir(parents=True, exist_ok=True)
-    files.write_json(folder.root / "environment.json", {**environment(), **extra})
+    for name in OWN_FILES:
+        (folder.root / name).unlink(missing_ok=True)
+    # The recipe makes the folder a run's: it is replaced when nothing of the old run is left, and never absent.
     files.write_text(folder.recipe, render_recipe(recipe))
+    files.write_json(folder.environment, {**environment(), **extra})
+
+
+def require_same_origin(folder: RunFolder, origin: dict[str, str | None]) -> None:
+    """Refuse to resume on other texts or another base model than the run began with.
+
+    Raises:
+        UsageError: naming what has changed.
+    """
+    try:
+        recorded = json.loads(folder.environment.read_text(encoding="utf-8"))["origin"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ModelError(f"{folder.environment}: not readable", "Start again with --overwrite.") from None
+    changed = [name for name, digest in origin.items() if recorded.get(name) != digest]
+    if changed:
+        raise UsageError(
+            f"{folder.root}: cannot resume, these have changed since the run began: {', '.join(changed)}",
+            "Restore the files, or train into another folder: --set output_dir=FOLDER",
+        )
 
 
 def _differing_keys(folder: RunFolder, recipe: Recipe) -> dict[str, tuple[Any, Any]]:

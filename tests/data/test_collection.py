@@ -34,7 +34,11 @@ def test_folder_and_zip_give_the_same_collection(tmp_path: Path) -> None:
 
 def test_title_and_text_are_joined_as_beir_does(tmp_path: Path) -> None:
     folder = write_collection(tmp_path / "toy", 3)
-    records = [{"_id": "d0", "title": "A", "text": "b"}, {"_id": "d1", "title": "", "text": "c"}, {"_id": "d2"}]
+    records = [
+        {"_id": "d0", "title": "A", "text": "b"},
+        {"_id": "d1", "title": "", "text": "c"},
+        {"_id": "d2", "text": ""},
+    ]
     (folder / "corpus.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
     assert read_collection(folder).passages == ["A b", "c", ""]  # an empty passage stays: FiQA has 38
 
@@ -63,13 +67,17 @@ def test_which_split(tmp_path: Path) -> None:
     [
         ("corpus.jsonl", '{"_id": "d0", "text": "x"}\n{"_id": "d1", "text": \n', "corpus.jsonl:2: not valid JSON"),
         ("corpus.jsonl", '{"text": "x"}\n', "corpus.jsonl:1: '_id' is missing"),
-        ("corpus.jsonl", '{"_id": "d0"}\n{"_id": "d0"}\n', "corpus.jsonl:2: the id 'd0' was already used"),
+        ("corpus.jsonl", '{"_id": "d", "text": ""}\n' * 2, "corpus.jsonl:2: the id 'd' was already used"),
+        ("corpus.jsonl", '{"_id": "d0", "txt": "x"}\n', "corpus.jsonl:1: 'text' is missing"),
+        ("queries.jsonl", '{"_id": "q0", "text": " "}\n', "queries.jsonl:1: 'text' is empty"),
         ("corpus.jsonl", "", "the file has no records"),
         ("queries.jsonl", '{"_id": "q0", "text": 7}\n', "queries.jsonl:1: 'text' must be a text"),
         ("queries.jsonl", '{"_id": "other", "text": "x"}\n', "judged queries are not in queries.jsonl"),
         ("qrels/test.tsv", "q0\td0\t1\n", "test.tsv:1: the header is missing"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\tyes\n", "test.tsv:2: expected query-id"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0 d0 1\n", "test.tsv:2: expected query-id"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\t--1\n", "test.tsv:2: expected query-id"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\t\u00b2\n", "test.tsv:2: expected query-id"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\n", "the file has no judgements"),
     ],
 )

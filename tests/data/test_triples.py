@@ -35,6 +35,7 @@ def test_jsonl_and_tsv_give_the_same_triples(tmp_path: Path) -> None:
         ('{"query": "", "positive": "p"}', "'query' is empty"),
         ('{"query": "q", "positive": "p", "negative": ""}', "'negative' is empty"),
         ('{"query": 3, "positive": "p"}', "'query' must be a text (got int)"),
+        ('{"query": "half \\ud83d", "positive": "p"}', "'query' has half of a surrogate pair"),
         ('["q", "p"]', "a JSON object is expected (got list)"),
     ],
 )

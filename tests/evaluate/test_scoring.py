@@ -12,7 +12,7 @@ import pytest
 
 from ragcun_cli.data.collection import Collection, read_collection
 from ragcun_cli.errors import ModelError, UsageError
-from ragcun_cli.evaluate.results import claim_results_folder, write_results
+from ragcun_cli.evaluate.results import check_results_folder, claim_results_folder, write_results
 from ragcun_cli.evaluate.rules import drops_identical_ids, score_split
 from ragcun_cli.evaluate.scoring import evaluate
 from tests.conftest import COLLECTIONS
@@ -44,6 +44,12 @@ def entry(name: str = "model", identity: str = "sha256:" + "1" * 64) -> dict[str
     }  # fmt: skip
 
 
+def claimed(root: Path, model: dict[str, object], overwrite: bool = False) -> Path:
+    folder = check_results_folder(root, model, [collection()], overwrite)
+    claim_results_folder(folder, model)
+    return folder
+
+
 def test_rankings_are_by_euclidean_distance() -> None:
     scored = evaluate(encode, collection())
     assert scored.rankings == {"q1": ["p1", "q2", "p3", "p4"], "q2": ["q2", "p1", "p3", "p4"]}
@@ -52,7 +58,7 @@ def test_rankings_are_by_euclidean_distance() -> None:
 
 
 def test_a_query_does_not_find_itself_on_arguana_and_quora_only() -> None:
-    for name in ("arguana", "quora"):
+    for name in ("arguana", "quora", "ArguAna"):
         assert drops_identical_ids(name)
         assert evaluate(encode, collection(name)).rankings["q2"] == ["p1", "p3", "p4"]
     assert not drops_identical_ids("fiqa")
@@ -81,7 +87,7 @@ def test_an_embedding_that_is_not_finite_is_named() -> None:
 
 
 def test_what_is_written(tmp_path: Path) -> None:
-    folder = claim_results_folder(tmp_path, entry(), overwrite=False)
+    folder = claimed(tmp_path, entry())
     write_results(folder, entry(), collection(), evaluate(encode, collection()))
     result = json.loads((folder / "toy.json").read_text())
     assert result["metrics"]["mrr"] == 0.75
@@ -101,7 +107,7 @@ def test_what_is_written(tmp_path: Path) -> None:
 def test_the_run_file_scores_as_the_result_says(tmp_path: Path) -> None:
     import pytrec_eval
 
-    folder = claim_results_folder(tmp_path, entry(), overwrite=False)
+    folder = claimed(tmp_path, entry())
     write_results(folder, entry(), collection(), evaluate(encode, collection()))
     with gzip.open(folder / "toy.run.gz", "rt") as stream:
         run = pytrec_eval.parse_run(stream)
@@ -111,14 +117,30 @@ def test_the_run_file_scores_as_the_result_says(tmp_path: Path) -> None:
 
 def test_results_of_another_model_are_not_mixed(tmp_path: Path) -> None:
     first, second = entry(), entry(identity="sha256:" + "2" * 64)
-    folder = claim_results_folder(tmp_path, first, overwrite=False)
+    folder = claimed(tmp_path, first)
     write_results(folder, first, collection(), evaluate(encode, collection()))
-    claim_results_folder(tmp_path, first, overwrite=False)  # the same weights: more datasets may join
+    claimed(tmp_path, first)  # the same weights: more datasets may join
     with pytest.raises(UsageError, match="holds results of another model of this name"):
-        claim_results_folder(tmp_path, second, overwrite=False)
+        claimed(tmp_path, second)
     assert (folder / "toy.json").exists()
-    claim_results_folder(tmp_path, second, overwrite=True)
+    claimed(tmp_path, second, overwrite=True)
     assert [path.name for path in folder.iterdir()] == ["model.json"]
+
+
+def test_a_result_on_other_texts_is_not_replaced_unasked(tmp_path: Path) -> None:
+    folder = claimed(tmp_path, entry())
+    write_results(folder, entry(), collection(), evaluate(encode, collection()))
+    other = Collection(**{**collection().__dict__, "split": "dev"})
+    with pytest.raises(UsageError, match="on other texts or judgements"):
+        check_results_folder(tmp_path, entry(), [other], overwrite=False)
+    check_results_folder(tmp_path, entry(), [other], overwrite=True)
+
+
+def test_a_results_folder_without_its_identity_is_another_models(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.json").write_text("{}")
+    with pytest.raises(UsageError, match="another model of this name"):
+        claimed(tmp_path, entry())
 
 
 def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
@@ -126,7 +148,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "model" / "thesis.tex").write_text("precious")
     for overwrite in (False, True):
         with pytest.raises(UsageError, match="not one of ragcun's results"):
-            claim_results_folder(tmp_path, entry(), overwrite)
+            claimed(tmp_path, entry(), overwrite)
     assert (tmp_path / "model" / "thesis.tex").read_text() == "precious"
 
 

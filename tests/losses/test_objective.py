@@ -54,13 +54,13 @@ def reference_epps_pulley(sample: np.ndarray, points: int, t_max: float) -> floa
     return float(len(sample) * step * (integrand.sum() - (integrand[0] + integrand[-1]) / 2))
 
 
-def reference_objective(terms: TripleEmbeddings, arm: Recipe, step: int) -> dict[str, float]:
+def reference_objective(terms: TripleEmbeddings, arm: Recipe, number: int) -> dict[str, float]:
     queries, positives, negatives = (
         part.double().numpy() for part in (terms.queries, terms.positives, terms.negatives)
     )
     contrastive = reference_infonce(queries, np.concatenate([positives, negatives]), arm.temperature)
     options = arm.isotropy_options
-    directions = random_directions(D, options.slices, arm.seed, step).double().numpy()
+    directions = random_directions(D, options.slices, arm.seed, number).double().numpy()
     isotropy = float(
         np.mean(
             [
@@ -79,8 +79,8 @@ def reference_objective(terms: TripleEmbeddings, arm: Recipe, step: int) -> dict
 @pytest.mark.parametrize("lambda_isotropy", [1, 0.3])
 def test_the_objective_equals_its_float64_reference(shift: float, lambda_isotropy: float) -> None:
     arm, terms = recipe(lambda_isotropy=lambda_isotropy, lambda_reg=0.1), batch(shift=shift)
-    computed = Objective(arm)(terms, step=7)
-    for name, expected in reference_objective(terms, arm, step=7).items():
+    computed = Objective(arm)(terms, batch_number=7)
+    for name, expected in reference_objective(terms, arm, number=7).items():
         assert getattr(computed, name).item() == pytest.approx(expected, rel=1e-5, abs=1e-6), name
 
 
@@ -92,11 +92,11 @@ def test_the_triplet_objective_equals_its_float64_reference() -> None:
     farther = ((queries - terms.negatives.double().numpy()) ** 2).sum(axis=1) / (2 * D)
     expected = np.maximum(0, nearer - farther + 0.4).mean()
     assert expected > 0
-    assert Objective(arm)(terms, step=0).loss.item() == pytest.approx(expected, rel=1e-5)
+    assert Objective(arm)(terms, batch_number=0).loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_weight_of_zero_leaves_the_term_out() -> None:
-    terms = Objective(recipe(lambda_isotropy=0, lambda_reg=0))(batch(), step=0)
+    terms = Objective(recipe(lambda_isotropy=0, lambda_reg=0))(batch(), batch_number=0)
     assert terms.isotropy is None
     assert terms.variance is None
     assert terms.loss is terms.contrastive
@@ -104,9 +104,9 @@ def test_a_weight_of_zero_leaves_the_term_out() -> None:
 
 def test_statistics_are_float32_whatever_the_autocast() -> None:
     arm, terms = recipe(), batch(shift=5.0)
-    outside = Objective(arm)(terms, step=0)
+    outside = Objective(arm)(terms, batch_number=0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = Objective(arm)(terms, step=0)
+        inside = Objective(arm)(terms, batch_number=0)
     assert inside.loss.dtype == torch.float32
     assert inside.loss.item() == outside.loss.item()
 
@@ -116,22 +116,22 @@ def test_half_precision_embeddings_are_raised_to_float32() -> None:
     half = TripleEmbeddings(
         terms.queries.bfloat16(), terms.positives.bfloat16(), terms.negatives.bfloat16(), terms.negative_owners
     )
-    assert Objective(recipe())(half, step=0).loss.dtype == torch.float32
+    assert Objective(recipe())(half, batch_number=0).loss.dtype == torch.float32
 
 
 def test_turning_sigreg_on_takes_no_random_number_from_others() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    Objective(recipe())(batch(), step=3)
+    Objective(recipe())(batch(), batch_number=3)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_directions_are_unit_and_new_at_each_step_and_seed() -> None:
-    directions = random_directions(D, 32, seed=0, step=0)
+    directions = random_directions(D, 32, seed=0, batch_number=0)
     assert torch.allclose(directions.norm(dim=0), torch.ones(32))
-    assert torch.equal(directions, random_directions(D, 32, seed=0, step=0))
-    assert not torch.equal(directions, random_directions(D, 32, seed=0, step=1))
-    assert not torch.equal(directions, random_directions(D, 32, seed=1, step=0))
+    assert torch.equal(directions, random_directions(D, 32, seed=0, batch_number=0))
+    assert not torch.equal(directions, random_directions(D, 32, seed=0, batch_number=1))
+    assert not torch.equal(directions, random_directions(D, 32, seed=1, batch_number=0))
 
 
 @pytest.mark.parametrize("count", [16, 64, 512])
@@ -191,12 +191,16 @@ def test_the_gradient_at_equal_embeddings_is_finite() -> None:
 def test_a_learned_temperature_is_a_parameter_and_has_a_floor() -> None:
     fixed, learned = Objective(recipe()), Objective(recipe(learn_temperature=True))
     assert not any(parameter.requires_grad for parameter in fixed.parameters())
-    learned(batch(), step=0).loss.backward()
+    learned(batch(), batch_number=0).loss.backward()
     assert learned.log_temperature.grad is not None
     assert learned.temperature.item() == pytest.approx(0.05)
     with torch.no_grad():
         learned.log_temperature.fill_(-50.0)
+    learned.keep_temperature_in_range()
     assert learned.temperature.item() == pytest.approx(0.01)
+    learned.zero_grad()
+    learned(batch(), batch_number=0).loss.backward()
+    assert learned.log_temperature.grad.item() != 0  # at the floor it can still climb back
 
 
 def test_the_standard_deviation_is_the_same_in_every_rotation() -> None:

@@ -107,6 +107,14 @@ def test_outputs_start_at_unit_standard_deviation_per_dimension(hidden: int, out
     assert spread == pytest.approx(1, abs=1e-4)
 
 
+def test_before_any_text_is_seen_the_scale_is_that_of_unit_norm_features(minilm: IsotropicGaussianEncoder) -> None:
+    """The mean that all texts share keeps it a little below 1."""
+    texts = [f"{topic} is {what}" for topic in ("rain", "law", "bread", "war") for what in ("old", "loud", "a risk")]
+    for output in (128, 384, 512):
+        embeddings = IsotropicGaussianEncoder.from_base(MINILM, output_dim=output).encode(texts)
+        assert np.sqrt((embeddings**2).mean()) == pytest.approx(1, abs=0.1)
+
+
 def test_calibration_on_equal_texts_leaves_the_scale() -> None:
     head = ResidualHead(8, 4)
     head.calibrate(torch.ones(5, 8))
@@ -237,6 +245,67 @@ def test_a_model_pooled_otherwise_is_refused(tmp_path: Path) -> None:
     (folder / "modules.json").write_text(json.dumps([{"type": "x.Dense", "path": "2_Dense"}]))
     with pytest.raises(ModelError, match="has a Dense module"):
         IsotropicGaussianEncoder.untouched(str(folder))
+
+
+def test_folders_that_the_library_would_take_without_a_word(tmp_path: Path) -> None:
+    folder = build_tiny_bert(tmp_path / "no-tokenizer")
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(ModelError, match="the tokenizer's files are missing"):
+        IsotropicGaussianEncoder.untouched(str(folder))
+    folder = build_tiny_bert(tmp_path / "foreign")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 40}))
+    with pytest.raises(ModelError, match=r"cannot load this model|the tokenizer has 305 tokens"):
+        IsotropicGaussianEncoder.untouched(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", '{"model_type": "no-such-family"}'),
+        ("config.json", "[]"),
+        ("modules.json", "[{}]"),
+        ("modules.json", "{"),
+        ("sentence_bert_config.json", "[]"),
+    ],
+)
+def test_files_that_say_nonsense(tmp_path: Path, name: str, content: str) -> None:
+    folder = build_tiny_bert(tmp_path / "model")
+    (folder / name).write_text(content)
+    with pytest.raises(ModelError):
+        IsotropicGaussianEncoder.untouched(str(folder))
+
+
+def test_other_kinds_of_model_are_refused(tmp_path: Path) -> None:
+    from transformers import T5Config, T5Model
+
+    folder = build_tiny_bert(tmp_path / "t5")
+    (folder / "config.json").unlink()
+    config = T5Config(vocab_size=305, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    T5Model(config).save_pretrained(folder)
+    with pytest.raises(ModelError, match="a t5 model is not a text encoder"):
+        IsotropicGaussianEncoder.untouched(str(folder))
+
+
+def test_an_encoder_that_wants_prompts_is_refused(tmp_path: Path) -> None:
+    folder = build_tiny_bert(tmp_path / "prompted")
+    settings = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match="put a prompt before every text"):
+        IsotropicGaussianEncoder.untouched(str(folder))
+
+
+def test_the_revision_reaches_the_hub(monkeypatch: pytest.MonkeyPatch, tiny_bert: Path) -> None:
+    asked: dict[str, str | None] = {}
+
+    def fetch(name: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked[name] = revision
+        return str(tiny_bert)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    IsotropicGaussianEncoder.from_base("org/model", revision="v2")
+    assert asked == {"org/model": "v2"}
 
 
 def test_embedded_weights_must_be_the_published_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

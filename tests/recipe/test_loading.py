@@ -120,6 +120,16 @@ def test_set_goes_through_the_same_validation(tmp_path: Path) -> None:
     assert "--set seed=[1: the value is not valid YAML" in message
 
 
+def test_a_leading_zero_is_not_octal(tmp_path: Path) -> None:
+    path = write(tmp_path, VALID)
+    assert load_recipe(path, ["batch_size=010", "epochs=08"]).batch_size == 10
+    assert load_recipe(write(tmp_path, VALID + "batch_size: 020\n")).batch_size == 20
+
+
+def test_only_a_file_can_extend(tmp_path: Path) -> None:
+    assert "only a recipe file can extend another" in problems_of(write(tmp_path, VALID), "extends=other.yaml")
+
+
 def test_set_replaces_what_the_file_got_wrong(tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path, VALID + "epochs: many\n"), ["epochs=4"]).epochs == 4
 

@@ -21,7 +21,13 @@ def result(score: float, isoscore: float | None = 0.5, sha256: str = "s") -> Dat
 
 
 def model(name: str, **scores: float) -> ModelResults:
-    return ModelResults(name, name == "raw", None, {dataset: result(score) for dataset, score in scores.items()})
+    return ModelResults(
+        name,
+        name == "raw",
+        None,
+        8 if name == "raw" else 9,
+        {dataset: result(score) for dataset, score in scores.items()},
+    )
 
 
 MODELS = [model("raw", x=0.5, y=0.4), model("arm_1", x=0.6, y=0.39999), model("arm_2", x=0.55)]
@@ -41,7 +47,7 @@ def test_best_and_second_are_decided_on_what_is_printed() -> None:
 
 def test_an_incomplete_row_has_no_average() -> None:
     table = build_table(MODELS, "ndcg@10")
-    assert table.columns == ["x", "y", "Avg of 2", "IsoScore"]
+    assert table.columns == ["x", "y", "Avg of 2", "IsoScore, avg of 2"]
     assert [row[2].text for row in table.rows] == ["45.00", "50.00", None]
     assert [row[3].text for row in table.rows] == ["0.500", "0.500", None]
 
@@ -58,6 +64,8 @@ def test_the_caption_says_what_the_figures_are() -> None:
     caption = build_table(MODELS, "recall@100").caption
     assert "Recall@100 x 100, Euclidean distance, exact search" in caption
     assert "x: 300 queries (test)" in caption
+    assert "Dimensions: raw 8, arm_1 9, arm_2 9." in caption
+    assert "Embeddings of 9 dimensions." in build_table(MODELS[1:], "map").caption
 
 
 def test_unknown_metric_and_dataset() -> None:
@@ -69,7 +77,7 @@ def test_unknown_metric_and_dataset() -> None:
 
 def test_markdown() -> None:
     lines = to_markdown(build_table(MODELS, "ndcg@10")).splitlines()
-    assert lines[0] == "| model | x | y | Avg of 2 | IsoScore |"
+    assert lines[0] == "| model | x | y | Avg of 2 | IsoScore, avg of 2 |"
     assert lines[3] == r"| arm\_1 | **60.00** | **40.00** | **50.00** | 0.500 |"
     assert lines[4] == r"| arm\_2 | <u>55.00</u> | – | – | – |"
 
@@ -86,16 +94,19 @@ def test_latex_is_booktabs_with_everything_escaped() -> None:
 def test_csv_and_json_are_plain_figures() -> None:
     table = build_table(MODELS, "ndcg@10")
     rows = list(csv.reader(io.StringIO(to_csv(table))))
-    assert rows[0] == ["model", "x", "y", "Avg of 2", "IsoScore"]
-    assert rows[3] == ["arm_2", "55.00", "", "", ""]
+    assert rows[0] == ["model", "x", "y", "Avg of 2", "IsoScore, avg of 2"]
+    assert rows[3] == ["arm_2", "55.00000000000001", "", "", ""]
+    assert rows[2][2] == "39.999"  # unrounded: two figures that print alike need not be equal
     content = json.loads(to_json(table))
-    assert content["rows"][2] == {"model": "arm_2", "x": 55.0, "y": None, "Avg of 2": None, "IsoScore": None}
+    assert content["rows"][1]["y"] == pytest.approx(39.999)
+    assert content["rows"][2]["y"] is None
+    assert "bold" not in content["caption"]
 
 
 def write_result(root: Path, name: str, dataset: str, arm: dict[str, object] | None, sha256: str = "s") -> None:
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
-    entry = {"name": name, "kind": "trained" if arm else "untouched", "arm": arm}
+    entry = {"name": name, "kind": "trained" if arm else "untouched", "arm": arm, "output_dim": 4}
     (folder / "model.json").write_text(json.dumps(entry))
     content = {
         "dataset": {"name": dataset, "queries": 3, "split": "test", "sha256": sha256},

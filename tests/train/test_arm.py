@@ -163,51 +163,124 @@ def test_a_frozen_encoder_does_not_change_and_its_head_does(small_recipe: Path, 
     assert not torch.equal(trained.head.skip.weight, start.head.skip.weight)
 
 
+@pytest.mark.parametrize("calibrated", [3, 128])  # the scale is measured on some of the texts, or on all
 def test_a_frozen_encoder_passes_each_text_once(
-    small_recipe: Path, monkeypatch: pytest.MonkeyPatch, triples_file: Path, dev_folder: Path
+    small_recipe: Path, monkeypatch: pytest.MonkeyPatch, triples_file: Path, dev_folder: Path, calibrated: int
 ) -> None:
-    """Over all epochs, dev scores included. The scale's measurement (256 texts, once) is not training."""
+    """Over the measurement of the scale, all epochs and the dev scores."""
     passed: Counter[tuple[int, ...]] = Counter()
-    real_features = IsotropicGaussianEncoder.features
-    monkeypatch.setattr(arm, "_calibrate", lambda *_: None)
+    real = IsotropicGaussianEncoder._pool_chunk
 
-    def counting(self: IsotropicGaussianEncoder, texts: list[str], *rest: object) -> torch.Tensor:
-        passed.update(texts)
-        return real_features(self, texts, *rest)
+    def counting(self: IsotropicGaussianEncoder, token_ids: list[list[int]]) -> torch.Tensor:
+        passed.update(map(tuple, token_ids))
+        return real(self, token_ids)
 
-    monkeypatch.setattr(IsotropicGaussianEncoder, "features", counting)
-    monkeypatch.setattr(IsotropicGaussianEncoder, "pool", _only_through_features(IsotropicGaussianEncoder.pool, passed))
+    monkeypatch.setattr(arm, "CALIBRATION_TRIPLES", calibrated)
+    monkeypatch.setattr(IsotropicGaussianEncoder, "_pool_chunk", counting)
     train_arm(load(small_recipe, "freeze_base=true", "max_steps=null", "epochs=3"))
     triples = [json.loads(line) for line in triples_file.read_text().splitlines()]
     dev = [json.loads(line) for name in ("corpus", "queries") for line in (dev_folder / f"{name}.jsonl").open()]
     expected = {text for triple in triples for text in triple.values()}
     expected |= {f"{record.get('title', '')} {record['text']}".strip() for record in dev}
-    assert set(passed) == expected
-    assert set(passed.values()) == {1}
-
-
-def _only_through_features(real: object, passed: Counter[tuple[int, ...]]) -> object:
-    def pool(self: IsotropicGaussianEncoder, token_ids: list[list[int]], chunks: object) -> torch.Tensor:
-        assert sum(passed.values()) >= len(token_ids), "texts reached the encoder past the cache"
-        return real(self, token_ids, chunks)
-
-    return pool
+    assert sum(passed.values()) == len(expected)
 
 
 def test_frozen_training_equals_training_through_the_frozen_encoder(small_recipe: Path, tmp_path: Path) -> None:
     """The cached features are what the encoder would give: the head's losses are the same to float32."""
     cached = train_arm(load(small_recipe, "freeze_base=true", f"output_dir='{tmp_path / 'cached'}'", "max_steps=5"))
     recipe = load(small_recipe, "freeze_base=true", f"output_dir='{tmp_path / 'direct'}'", "max_steps=5")
+    training = prepared(recipe)
+    arm.begin_run(training.folder, recipe, {})
+    training.make_input = arm.from_tokens(training.encoder)
+    loop.fit(training)
+    for one, other in zip(metrics(cached.folder), metrics(recipe.output_dir), strict=True):
+        if "loss" in one:
+            assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+
+def test_training_starts_at_unit_standard_deviation(small_recipe: Path) -> None:
+    training = prepared(load(small_recipe))
+    embeddings = training.encoder.encode([text for triple in training.triples for text in triple.texts()])
+    assert np.sqrt(embeddings.var(axis=0).mean()) == pytest.approx(1, abs=0.05)
+
+
+def prepared(recipe: Recipe) -> loop.Training:
     folder = check_may_train(recipe, resume=False, overwrite=False)
     data = arm._read_data(recipe)
     plan = make_plan(recipe, data.triples, find_hardware())
-    training = arm._prepare(recipe, folder, data, plan, find_hardware())
-    arm.begin_run(folder, recipe, {})
-    training.make_input = arm.from_tokens(training.encoder)
-    loop.fit(training)
-    for one, other in zip(metrics(cached.folder), metrics(str(folder.root)), strict=True):
-        if "loss" in one:
-            assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+    return arm._prepare(recipe, folder, data, plan, find_hardware())
+
+
+def test_dropout_acts_while_training_and_not_in_a_frozen_encoder(
+    small_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = []
+    real = loop.embed
+
+    def spy(model: torch.nn.Module, *rest: object) -> object:
+        modes.append((model.network.training, model.head.training))
+        return real(model, *rest)
+
+    monkeypatch.setattr(loop, "embed", spy)
+    train_arm(load(small_recipe, "max_steps=6", "eval_every=2"))
+    assert set(modes) == {(True, True)}
+    modes.clear()
+    train_arm(load(small_recipe, "max_steps=6", "eval_every=2", "freeze_base=true"), overwrite=True)
+    assert set(modes) == {(False, True)}
+
+
+def test_sigreg_takes_new_directions_at_each_batch(small_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ragcun_cli.losses import objective
+
+    asked = []
+    real = objective.random_directions
+    monkeypatch.setattr(objective, "random_directions", lambda *rest: asked.append(rest[-1]) or real(*rest))
+    train_arm(load(small_recipe, "gradient_accumulation_steps=2", "max_steps=5"))
+    assert asked == [number for number in range(10) for _ in ("queries", "passages")]
+
+
+def test_gradients_are_averaged_over_accumulated_batches_and_clipped(
+    small_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load(small_recipe, "freeze_base=true", "gradient_accumulation_steps=2", "max_gradient_norm=0.01")
+    by_hand = prepared(recipe)
+    for number in range(2):
+        terms = by_hand.objective(loop.embed(by_hand.model, by_hand.make_input, by_hand.batches.batch(number)), number)
+        (terms.loss / 2).backward()
+    expected = torch.stack([each.grad.norm() for each in loop._trainable(by_hand)]).norm().item()
+
+    applied = []
+    real = torch.optim.AdamW.step
+
+    def spy(self: torch.optim.AdamW, *rest: object) -> object:
+        gradients = [each.grad.norm() for group in self.param_groups for each in group["params"]]
+        applied.append(torch.stack(gradients).norm().item())
+        return real(self, *rest)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    summary = train_arm(recipe.model_copy(update={"max_steps": 1}))
+    assert metrics(summary.folder)[0]["gradient_norm"] == pytest.approx(expected, rel=1e-4)
+    assert expected > 0.02
+    assert applied == [pytest.approx(0.01, rel=1e-3)]
+
+
+def test_weight_decay_is_for_matrices_and_rates_are_apart(small_recipe: Path) -> None:
+    recipe = load(small_recipe, "weight_decay=0.3", "learn_temperature=true")
+    groups = prepared(recipe).optimiser.param_groups
+    for group in groups:
+        matrices = {parameter.ndim >= 2 for parameter in group["params"]}
+        assert matrices == {group["weight_decay"] == 0.3}
+        assert group["full_rate"] == (1e-3 if group["part"] == "base" else 5e-4)
+    assert {group["part"] for group in groups} == {"base", "projection"}
+    assert any(parameter.ndim == 0 for group in groups for parameter in group["params"])  # the temperature
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(small_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate import Accelerator
+
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", lambda *_: torch.tensor(math.inf))
+    with pytest.raises(RagcunError, match="the gradient is inf at step 1"):
+        train_arm(load(small_recipe))
 
 
 def test_accumulation_takes_several_batches_into_one_step(small_recipe: Path) -> None:

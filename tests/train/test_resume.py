@@ -22,8 +22,8 @@ from ragcun_cli.train.checkpoint import newest_valid
 RESUMABLE = ["epochs=12", "max_steps=null", "save_every=5", "eval_every=20", "learn_temperature=true"]
 
 
-def train(recipe: Path, output: Path, *flags: str) -> subprocess.Popen[str]:
-    settings = [part for value in [*RESUMABLE, f"output_dir='{output}'"] for part in ("--set", value)]
+def train(recipe: Path, output: Path, more: list[str], *flags: str) -> subprocess.Popen[str]:
+    settings = [part for value in [*RESUMABLE, *more, f"output_dir='{output}'"] for part in ("--set", value)]
     return subprocess.Popen(
         [sys.executable, "-m", "ragcun_cli", "train", "--recipe", str(recipe), *settings, *flags],
         stdout=subprocess.DEVNULL,
@@ -49,12 +49,16 @@ def module_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("resume")
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_run_ends_like_one_that_was_not(small_recipe: Path, tmp_path: Path, stop: signal.Signals) -> None:
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    train_arm(load_recipe(str(small_recipe), [*RESUMABLE, f"output_dir='{whole}'"]))
+@pytest.mark.parametrize(
+    ("stop", "frozen"), [(signal.SIGKILL, "false"), (signal.SIGINT, "false"), (signal.SIGKILL, "true")]
+)
+def test_a_stopped_run_ends_like_one_that_was_not(
+    small_recipe: Path, tmp_path: Path, stop: signal.Signals, frozen: str
+) -> None:
+    whole, stopped, more = tmp_path / "whole", tmp_path / "stopped", [f"freeze_base={frozen}"]
+    train_arm(load_recipe(str(small_recipe), [*RESUMABLE, *more, f"output_dir='{whole}'"]))
 
-    first = train(small_recipe, stopped)
+    first = train(small_recipe, stopped, more)
     wait_for(lambda: (stopped / "checkpoints" / "step-00000035").is_dir(), first)
     first.send_signal(stop)
     _, said = first.communicate(timeout=60)
@@ -65,7 +69,7 @@ def test_a_stopped_run_ends_like_one_that_was_not(small_recipe: Path, tmp_path: 
         assert "Traceback" not in said
     assert not (stopped / "final_model").exists()
 
-    second = train(small_recipe, stopped, "--resume")
+    second = train(small_recipe, stopped, more, "--resume")
     _, said = second.communicate(timeout=120)
     assert second.returncode == 0, said
     assert "resumed at step" in said
@@ -131,6 +135,28 @@ def test_resume_with_nothing_to_resume(small_recipe: Path, tmp_path: Path, monke
             train_arm(early)
     with pytest.raises(UsageError, match="stopped before its first checkpoint"):
         train_arm(early, resume=True)
+
+
+def test_a_run_is_not_resumed_on_other_texts(
+    small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, triples_file: Path
+) -> None:
+    data, output = tmp_path / "triples.jsonl", tmp_path / "run"
+    data.write_bytes(triples_file.read_bytes())
+    small_recipe.write_text(small_recipe.read_text().replace(str(triples_file), str(data)))
+    interrupted(small_recipe, output, monkeypatch)
+    data.write_text(data.read_text().replace("w1 ", "w2 "))
+    with pytest.raises(UsageError, match="these have changed since the run began: train_sha256"):
+        train_arm(load_recipe(str(small_recipe), [f"output_dir='{output}'"]), resume=True)
+
+
+def test_what_a_kill_left_half_written_is_swept(
+    small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "run"
+    interrupted(small_recipe, output, monkeypatch)
+    (output / "checkpoints" / ".step-00000012.abc.tmp").mkdir()
+    train_arm(load_recipe(str(small_recipe), [f"output_dir='{output}'"]), resume=True)
+    assert not list((output / "checkpoints").glob(".*"))
 
 
 def test_resuming_a_finished_run_changes_nothing(small_recipe: Path) -> None:
