@@ -17,7 +17,7 @@ from ragcun_cli.errors import DataError, UsageError
 
 CORPUS = "corpus.jsonl"
 QUERIES = "queries.jsonl"
-GRADE = re.compile(r"^-?[0-9]+$")
+GRADE = re.compile(r"^-?[0-9]{1,6}$")
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,10 @@ class _Zip:
         try:
             with self._archive.open(self._prefix + name) as stream:
                 yield stream
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise DataError(f"{self.label(name)}: damaged in the zip ({error})", "Download it again.") from None
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
+            raise DataError(
+                f"{self.label(name)}: cannot be read from the zip ({error})", "Download it again."
+            ) from None
 
 
 def read_collection(path: Path, split: str | None = None) -> Collection:
@@ -114,6 +116,9 @@ def read_collection(path: Path, split: str | None = None) -> Collection:
     qrels = _read_qrels(files, qrels_name)
     passages = _read_texts(files, CORPUS, _passage)
     queries = _read_texts(files, QUERIES, _query)
+    unknown = sum(1 for grades in qrels.values() for passage_id in grades if passage_id not in passages)
+    if unknown == sum(map(len, qrels.values())):
+        raise DataError(f"{files.label(qrels_name)}: none of the judged passages is in {CORPUS}")
     missing = [query_id for query_id in qrels if query_id not in queries]
     if missing:
         raise DataError(
@@ -128,7 +133,7 @@ def read_collection(path: Path, split: str | None = None) -> Collection:
         queries=[queries[query_id] for query_id in qrels],
         qrels=qrels,
         sha256=sha256,
-        unknown_judgements=sum(1 for grades in qrels.values() for passage_id in grades if passage_id not in passages),
+        unknown_judgements=unknown,
     )
 
 
@@ -169,6 +174,8 @@ def _read_texts(files: _Folder | _Zip, name: str, read: Callable[[dict[str, Any]
         for number, record in json_lines(stream, label):
             place = f"{label}:{number}"
             identity = text_of(record, "_id", place)
+            if len(identity.split()) > 1:
+                raise DataError(f"{place}: the id {identity!r} has blanks, which TREC's formats cannot hold")
             if identity in texts:
                 raise DataError(f"{place}: the id {identity!r} was already used on an earlier line")
             texts[identity] = read(record, place)
@@ -196,7 +203,9 @@ def _read_qrels(files: _Folder | _Zip, name: str) -> dict[str, dict[str, int]]:
             if len(columns) != 3 or not _is_grade(columns[2]):
                 problems.append(f"{label}:{number}: expected query-id<TAB>corpus-id<TAB>grade")
                 continue
-            qrels.setdefault(columns[0], {})[columns[1]] = int(columns[2])
+            grades = qrels.setdefault(columns[0], {})
+            if grades.setdefault(columns[1], int(columns[2])) != int(columns[2]):
+                problems.append(f"{label}:{number}: this pair has another grade on an earlier line")
     if problems:
         raise DataError(listed(problems))
     if not qrels:

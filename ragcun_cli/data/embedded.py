@@ -20,11 +20,12 @@ from typing import Any
 
 from ragcun_cli import files
 from ragcun_cli.data.docstrings import CodeBase, Pair, installed_code, pairs_of
-from ragcun_cli.errors import DataError
+from ragcun_cli.errors import DataError, UsageError
 
 # Raised when the making changes, so that a collection made by an older ragcun is made again.
 FORMAT = 1
 FINGERPRINT = "fingerprint.json"
+OWN_NAMES = {FINGERPRINT, "train.jsonl", "corpus.jsonl", "queries.jsonl", "dev.tsv", "test.tsv"}
 
 DEV_SHARE, TEST_SHARE = 0.12, 0.30  # of the modules; the rest trains
 NEGATIVE_CANDIDATES = 64
@@ -78,8 +79,19 @@ def embedded_collection(name: str, folder: Path) -> EmbeddedCollection:
     }
     recorded = _recorded_fingerprint(root)
     if recorded is None or recorded["origin"] != origin:
+        _require_ours(root)
         recorded = _make(name, size, code, origin, root)
     return EmbeddedCollection(root / "train.jsonl", root / f"{name}-dev", root / f"{name}-test", recorded)
+
+
+def _require_ours(root: Path) -> None:
+    """Making the collection replaces its folder; nothing of the user's may be in it."""
+    foreign = [path for path in root.rglob("*") if path.is_file() and path.name not in OWN_NAMES]
+    if foreign or root.is_file():
+        raise UsageError(
+            f"{foreign[0] if foreign else root}: not a file of this collection, whose folder is made anew",
+            "Move it away, or choose another folder: --set data.folder=FOLDER (demo: --folder)",
+        )
 
 
 def _recorded_fingerprint(root: Path) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -17,10 +18,17 @@ def json_lines(stream: Iterable[bytes], name: str) -> Iterator[tuple[int, dict[s
     Raises:
         DataError: naming file and line, at the first line that is not a JSON object.
     """
-    for number, line in enumerate(stream, start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(stream):
         yield number, parse_json_line(line, f"{name}:{number}")
+
+
+def numbered_lines(stream: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield (line number from 1, line) of what is not blank, without the byte order mark some editors put first."""
+    for number, line in enumerate(stream, start=1):
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if line.strip():
+            yield number, line
 
 
 def parse_json_line(line: bytes, place: str) -> dict[str, Any]:
@@ -33,6 +41,8 @@ def parse_json_line(line: bytes, place: str) -> dict[str, Any]:
         raise DataError(
             f"{place}: not valid JSON: {error.msg} at column {error.colno}", "Each line is one JSON object."
         ) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
+        raise DataError(f"{place}: cannot be read: {error}") from None
     if not isinstance(record, dict):
         raise DataError(f"{place}: a JSON object is expected (got {type(record).__name__})")
     return record

@@ -17,13 +17,13 @@ PREFIX = "embedded:"
 def training_file(source: str, folder: Path) -> Path:
     """The file of training triples that `data.train` means."""
     embedded = _embedded(source, folder)
-    return embedded.train if embedded else Path(source)
+    return embedded.train if embedded else Path(source).expanduser()
 
 
 def dev_collection(source: str, folder: Path) -> Path:
     """The collection that `data.dev` means."""
     embedded = _embedded(source, folder)
-    return embedded.dev if embedded else Path(source)
+    return embedded.dev if embedded else Path(source).expanduser()
 
 
 def evaluation_collection(source: str, folder: Path) -> Path:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ragcun_cli.data.lines import listed, parse_json_line, text_of
+from ragcun_cli.data.lines import listed, numbered_lines, parse_json_line, text_of
 from ragcun_cli.errors import DataError, UsageError
+
+TSV_HEADERS = {(b"query", b"positive"), (b"query", b"positive", b"negative")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ def read_triples(path: Path) -> list[Triple]:
         UsageError: if there is no such file or its ending is not known.
         DataError: naming file and line of the broken rows; no row is ever skipped.
     """
-    if not path.exists():
+    if not path.is_file():
         raise UsageError(f"{path}: there is no such file", "Name your training triples with --set data.train=FILE.")
     parse = _PARSERS.get(path.suffix)
     if parse is None:
@@ -40,8 +42,8 @@ def read_triples(path: Path) -> list[Triple]:
         )
     triples, problems = [], []
     with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
+        for number, line in numbered_lines(stream):
+            if number == 1 and tuple(line.split()) in TSV_HEADERS:
                 continue
             try:
                 triples.append(parse(line, f"{path}:{number}"))

@@ -78,6 +78,10 @@ def test_which_split(tmp_path: Path) -> None:
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0 d0 1\n", "test.tsv:2: expected query-id"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\t--1\n", "test.tsv:2: expected query-id"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\t\u00b2\n", "test.tsv:2: expected query-id"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\t1\nq0\td0\t2\n", "test.tsv:3: this pair has another"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\t" + "9" * 30 + "\n", "test.tsv:2: expected"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\tx\t1\n", "none of the judged passages is in corpus"),
+        ("corpus.jsonl", '{"_id": "a b", "text": "x"}\n', "corpus.jsonl:1: the id 'a b' has blanks"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\n", "the file has no judgements"),
     ],
 )
@@ -105,5 +109,5 @@ def test_a_damaged_zip_member_is_named(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[200] ^= 0xFF  # inside the first stored member
     path.write_bytes(content)
-    with pytest.raises(DataError, match="damaged in the zip"):
+    with pytest.raises(DataError, match="cannot be read from the zip"):
         read_collection(path)

@@ -118,6 +118,14 @@ def test_a_damaged_or_outdated_collection_is_made_again(quick: Path, tmp_path: P
     assert embedded_collection("docstrings-quick", tmp_path).train.read_bytes() == before
 
 
+def test_a_file_of_the_users_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "docstrings-quick").mkdir()
+    (tmp_path / "docstrings-quick" / "mine.txt").write_text("precious")
+    with pytest.raises(UsageError, match=r"mine\.txt: not a file of this collection"):
+        embedded_collection("docstrings-quick", tmp_path)
+    assert (tmp_path / "docstrings-quick" / "mine.txt").read_text() == "precious"
+
+
 def test_an_intact_collection_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     embedded_collection("docstrings-quick", tmp_path)
     monkeypatch.setattr(embedded, "_make", lambda *_: pytest.fail("made again"))

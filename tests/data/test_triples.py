@@ -62,6 +62,19 @@ def test_bytes_that_are_not_text_are_named(tmp_path: Path) -> None:
             read_triples(write(tmp_path, b'{"query": "\xff"}\tx\n', name))
 
 
+def test_a_header_and_a_byte_order_mark_are_no_text(tmp_path: Path) -> None:
+    tsv = write(tmp_path, "\ufeffquery\tpositive\nq\tp\n", "triples.tsv")
+    assert read_triples(tsv) == [Triple("q", "p", None)]
+    jsonl = write(tmp_path, '\ufeff{"query": "q", "positive": "p"}\n')
+    assert read_triples(jsonl) == [Triple("q", "p", None)]
+
+
+@pytest.mark.parametrize("line", ["9" * 5000, "[" * 100_000])
+def test_json_that_no_reader_takes(tmp_path: Path, line: str) -> None:
+    with pytest.raises(DataError, match=r"triples\.jsonl:1: "):
+        read_triples(write(tmp_path, line + "\n"))
+
+
 def test_an_empty_file_has_no_triples(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no triples"):
         read_triples(write(tmp_path, "\n\n"))
