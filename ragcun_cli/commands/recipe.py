@@ -56,25 +56,31 @@ def show(
 def check(
     recipes: list[str] = typer.Argument(..., help="Recipe files, or names of shipped recipes."),
     overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help=SET_HELP),
+    json_output: bool = typer.Option(False, "--json", help="Print as JSON."),
 ) -> None:
     """Say every problem of the recipes, each with file, line and column; exit code 3 if there is one.
 
     Example: ragcun recipe check my-recipe.yaml
     """
-    from ragcun_cli.console import print_error, print_text
+    from ragcun_cli.console import print_error, print_json, print_text
     from ragcun_cli.errors import ExitCode, RecipeError
     from ragcun_cli.recipe.loading import load_recipe
 
-    failed = False
+    errors: dict[str, RecipeError] = {}
     for recipe in recipes:
         try:
             load_recipe(recipe, overrides)
         except RecipeError as error:
-            print_error(error)
-            failed = True
-        else:
-            print_text(f"{recipe}: valid")
-    if failed:
+            errors[recipe] = error
+    if json_output:
+        print_json([{"recipe": each, "problems": errors[each].message if each in errors else None} for each in recipes])
+    else:
+        for recipe in recipes:
+            if recipe in errors:
+                print_error(errors[recipe])
+            else:
+                print_text(f"{recipe}: valid")
+    if errors:
         raise typer.Exit(ExitCode.RECIPE)
 
 

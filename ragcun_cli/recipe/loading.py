@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from ragcun_cli.errors import RecipeError
 from ragcun_cli.recipe.problems import Place, Problem, did_you_mean, render_problems
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.recipe.shipped import find_recipe
-from ragcun_cli.recipe.source import Path_, Source, merge, parse_scalar, read_source
+from ragcun_cli.recipe.source import Path_, Source, merge, parse_value, read_source
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -84,11 +83,9 @@ def _apply_overrides(source: Source, overrides: Sequence[str]) -> None:
         if path == ("extends",):
             source.problems.append(Problem(place, "extends: only a recipe file can extend another"))
             continue
-        try:
-            value = parse_scalar(text)
-        except (yaml.YAMLError, ValueError) as error:
-            shown = getattr(error, "problem", None) or str(error)
-            source.problems.append(Problem(place, f"the value is not valid YAML: {shown}"))
+        value, problems = parse_value(text, place)
+        source.problems += problems
+        if problems:
             continue
         nested = functools.reduce(lambda below, part: {part: below}, reversed(path), value)
         source.values = merge(source.values, nested)

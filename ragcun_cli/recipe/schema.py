@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 RECIPE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 Positive = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0, le=1)]
 
 
 class Strict(BaseModel):
     """Unknown keys are refused, values keep their type (the text "3" is no number), nothing changes later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class DataSettings(Strict):
@@ -38,7 +38,9 @@ class DataSettings(Strict):
 class IsotropyOptions(Strict):
     """How SIGReg is computed (arXiv 2511.08544, Algorithm 1)."""
 
-    slices: Positive = Field(1024, description="random directions, drawn anew at each step")
+    slices: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        1024, description="random directions, drawn anew at each step"
+    )
     points: Annotated[int, Field(ge=2)] = Field(17, description="points of the integral over t")
     t_max: Annotated[float, Field(gt=0, le=10)] = Field(3.0, description="upper end of the integral over t")
 
@@ -59,7 +61,7 @@ class Recipe(Strict):
     )
     base_revision: str | None = Field(None, description="the hub's branch, tag or commit; null for its default")
     freeze_base: bool = Field(False, description="true: only the projection head trains")
-    output_dim: Positive = Field(512, description="dimensions of an embedding")
+    output_dim: Annotated[int, Field(ge=1, le=65_536)] = Field(512, description="dimensions of an embedding")
     head: Literal["residual", "mlp"] = Field(
         "residual", description="residual: linear skip + MLP that starts at zero; mlp: two layers"
     )

@@ -81,7 +81,7 @@ def parse_source(text: str, name: str) -> Source:
         root = _Loader(text).get_single_node()
     except yaml.MarkedYAMLError as error:
         return _unreadable(name, f"not valid YAML: {_yaml_complaint(error)}", _place(name, lines, error.problem_mark))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         return _unreadable(name, f"not valid YAML: {str(error).splitlines()[0]}")
     if root is None:
         return _unreadable(name, "the file is empty")
@@ -92,13 +92,16 @@ def parse_source(text: str, name: str) -> Source:
     return source
 
 
-def parse_scalar(text: str) -> Any:
-    """The value of `--set key=text`, read as YAML.
-
-    Raises:
-        yaml.YAMLError: if the text is not YAML.
-    """
-    return _Loader(text).get_single_data()
+def parse_value(text: str, place: Place) -> tuple[Any, list[Problem]]:
+    """The value of `--set key=text`, read as YAML; `place` is what problems call it."""
+    try:
+        node = _Loader(text).get_single_node()
+    except (yaml.YAMLError, RecursionError) as error:
+        shown = getattr(error, "problem", None) or str(error)
+        return None, [Problem(place, f"the value is not valid YAML: {shown}")]
+    source = Source()
+    value = None if node is None else _value(node, (), source, place.source, [])
+    return value, [Problem(place, problem.message) for problem in source.problems]
 
 
 def merge(parent: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,7 +144,7 @@ def _value(node: yaml.Node, path: Path_, source: Source, name: str, lines: list[
     try:
         loader = _Loader("")
         return loader.construct_object(node, deep=True)
-    except (yaml.YAMLError, ValueError) as error:
+    except Exception as error:  # PyYAML's constructors raise anything for an explicit tag such as !!timestamp
         shown = getattr(error, "problem", None) or str(error)
         source.problems.append(Problem(_place(name, lines, node.start_mark), f"cannot read this value: {shown}"))
         return None

@@ -112,12 +112,15 @@ def test_set_goes_through_the_same_validation(tmp_path: Path) -> None:
     recipe = load_recipe(path, ["base_learning_rate=1e-3", "isotropy_options.slices=7", "data.dev=null"])
     assert recipe.base_learning_rate == 1e-3
     assert recipe.isotropy_options.slices == 7
-    message = problems_of(path, "epochs=x", "isotropy_options.slics=3", "dat.train=x", "nonsense", "seed=[1")
+    message = problems_of(
+        path, "epochs=x", "isotropy_options.slics=3", "dat.train=x", "nonsense", "seed=[1", "data={dev: a, dev: b}"
+    )
     assert "--set epochs=x: epochs: input should be a valid integer (got 'x')" in message
     assert "isotropy_options.slics: unknown key; did you mean 'slices'?" in message
     assert "--set dat.train=x: dat: unknown key; did you mean 'data'?" in message
     assert "--set nonsense: expected key=value" in message
     assert "--set seed=[1: the value is not valid YAML" in message
+    assert "--set data={dev: a, dev: b}: dev: given twice" in message
 
 
 def test_a_leading_zero_is_not_octal(tmp_path: Path) -> None:
@@ -145,6 +148,9 @@ def test_set_replaces_what_the_file_got_wrong(tmp_path: Path) -> None:
         ("seed: !!python/object/apply:os.system ['true']\n", "seed"),
         ("a: 1\n--- \nb: 2\n", "not valid YAML"),
         ("a: \x07\n", "not valid YAML"),
+        ("seed: !!timestamp abc\n", "cannot read this value"),
+        ("seed: !!bool foo\n", "cannot read this value"),
+        ("a: " + "[" * 5000, "not valid YAML"),
     ],
 )
 def test_what_is_not_a_recipe_is_said_plainly(tmp_path: Path, text: str, expected: str) -> None:
