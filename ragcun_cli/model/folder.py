@@ -54,7 +54,8 @@ def save_encoder(encoder: IsotropicGaussianEncoder, folder: Path, texts: Mapping
             network.save_pretrained(temporary)
         encoder.tokenizer.save_pretrained(str(temporary))
         save_file(_contiguous(encoder.head.state_dict()), temporary / PROJECTION)
-        files.write_json(temporary / SETTINGS, {"format": FORMAT, **asdict(encoder.settings)})
+        digests = {path.name: files.sha256_of_file(path) for path in sorted(temporary.glob("*.safetensors"))}
+        files.write_json(temporary / SETTINGS, {"format": FORMAT, **asdict(encoder.settings), "sha256": digests})
         _write_sentence_transformers_files(encoder, temporary)
         for name, content in (texts or {}).items():
             files.write_text(temporary / name, content)
@@ -92,14 +93,22 @@ def _read_settings(folder: Path) -> EncoderSettings:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") != FORMAT:
             raise ModelError(f"{path}: written by another version of ragcun", "Train or save the model again.")
-        return EncoderSettings(**content)
+        digests = content.pop("sha256")
+        settings = EncoderSettings(**content)
+        damaged = [name for name, digest in digests.items() if files.sha256_of_file(folder / name) != digest]
     except FileNotFoundError:
         raise ModelError(
             f"{folder}: not a model folder of ragcun: {SETTINGS} is missing",
             "For an encoder as its authors made it, use IsotropicGaussianEncoder.untouched or from_base.",
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ModelError(f"{path}: not readable ({error})") from None
+    if damaged:
+        # safetensors alone loads a flipped byte without a word.
+        raise ModelError(
+            f"{folder / damaged[0]}: does not have the sha256 it was written with", "Save or copy the model again."
+        )
+    return settings
 
 
 def _write_sentence_transformers_files(encoder: IsotropicGaussianEncoder, folder: Path) -> None:

@@ -123,8 +123,7 @@ def _hub_model(name: str, revision: str | None) -> ModelFiles:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
+        HFValidationError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -143,7 +142,9 @@ def _hub_model(name: str, revision: str | None) -> ModelFiles:
             f"{name}: neither a folder here nor a model on the hub",
             "Check the spelling; for a private model set HF_TOKEN.",
         ) from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, RuntimeError) as error:
+    except HFValidationError:
+        raise UsageError(f"{name}: neither a folder here nor a hub id") from None
+    except Exception as error:  # the client and what is below it raise a dozen kinds for one fact
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         reason = str(error.__cause__ or error).strip().splitlines()[0]

@@ -215,14 +215,20 @@ def test_damaged_model_folders(tiny_bert: Path, tmp_path: Path) -> None:
 
     fresh()
     (folder / "projection.safetensors").write_bytes(b"short")
-    with pytest.raises(ModelError, match=r"projection\.safetensors: cannot be loaded"):
+    with pytest.raises(ModelError, match=r"projection\.safetensors: does not have the sha256"):
         IsotropicGaussianEncoder.from_pretrained(folder)
     save_file({"skip.weight": torch.ones(3, 3)}, folder / "projection.safetensors")
-    with pytest.raises(ModelError, match=r"projection\.safetensors: cannot be loaded"):
+    with pytest.raises(ModelError, match=r"projection\.safetensors: does not have the sha256"):
         IsotropicGaussianEncoder.from_pretrained(folder)
     fresh()
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-100])
-    with pytest.raises(ModelError, match="transformers cannot load this model"):
+    with pytest.raises(ModelError, match=r"model\.safetensors: does not have the sha256"):
+        IsotropicGaussianEncoder.from_pretrained(folder)
+    fresh()
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-50] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match=r"model\.safetensors: does not have the sha256"):
         IsotropicGaussianEncoder.from_pretrained(folder)
     fresh()
     (folder / "ragcun.json").write_text("{}")
