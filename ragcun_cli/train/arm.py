@@ -17,7 +17,7 @@ from ragcun_cli.data.collection import Collection, read_collection
 from ragcun_cli.data.sources import dev_collection, training_file
 from ragcun_cli.data.triples import Triple, read_triples
 from ragcun_cli.errors import RagcunError, UsageError
-from ragcun_cli.files import sha256_of_file
+from ragcun_cli.files import sha256_of_file, sweep_leftovers
 from ragcun_cli.losses.objective import Objective
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.backbone import enable_gradient_checkpointing, longest_input
@@ -31,7 +31,7 @@ from ragcun_cli.train.loop import Training, first_batches, fit
 from ragcun_cli.train.optimiser import build_optimiser
 from ragcun_cli.train.plan import TrainingPlan, make_plan
 from ragcun_cli.train.progress import Progress
-from ragcun_cli.train.run_folder import RunFolder, begin_run, check_may_train, require_same_origin
+from ragcun_cli.train.run_folder import RunFolder, begin_run, check_may_train, locked, require_same_origin
 
 CALIBRATION_TRIPLES = 128  # 256 texts give the standard deviation over all dimensions to about 1 %
 
@@ -68,7 +68,17 @@ def plan_arm(recipe: Recipe) -> dict[str, Any]:
         "plan": asdict(plan),
         "dev": _dev_entry(data.dev),
         "model": _model_entry(encoder),
+        "refused": _refusal(recipe),
     }
+
+
+def _refusal(recipe: Recipe) -> str | None:
+    """Why a new run could not have the output folder; None if it could."""
+    try:
+        check_may_train(RunFolder.of(recipe), recipe, resume=False, overwrite=False)
+    except UsageError as error:
+        return f"{error.message}. {error.hint}"
+    return None
 
 
 def train_arm(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> ArmSummary:
@@ -77,8 +87,16 @@ def train_arm(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) 
     Raises:
         RagcunError: naming what is wrong and the cure; the run folder then says `failed` or is untouched.
     """
-    folder = check_may_train(recipe, resume, overwrite)
-    if resume and folder.state() == "finished":
+    folder = RunFolder.of(recipe)
+    with locked(folder):
+        return _train_locked(recipe, folder, resume, overwrite)
+
+
+def _train_locked(recipe: Recipe, folder: RunFolder, resume: bool, overwrite: bool) -> ArmSummary:
+    check_may_train(folder, recipe, resume, overwrite)
+    for parent in (folder.root, folder.checkpoints):
+        sweep_leftovers(parent)
+    if resume and folder.state() == "finished" and folder.final_model.is_dir():
         note(f"{folder.root}: this run is finished; there is nothing left to do.")
         return _summary(recipe, folder, folder.progress())
     data, hardware = _read_data(recipe), find_hardware()
@@ -110,7 +128,7 @@ def train_arm(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) 
 
 
 def _read_data(recipe: Recipe) -> ArmData:
-    root = Path(recipe.data.folder)
+    root = Path(recipe.data.folder).expanduser()
     train = training_file(recipe.data.train, root)
     triples = read_triples(train)
     dev = None
@@ -271,8 +289,8 @@ def _dev_entry(dev: Collection | None) -> dict[str, Any] | None:
 def _how_to_continue(folder: RunFolder) -> str:
     newest, _ = newest_valid(folder.checkpoints)
     if newest is None:
-        return "It has no checkpoint yet; start again with --overwrite."
-    return f"The same command with --resume continues from {newest.name}."
+        return "It has no checkpoint yet: start again."
+    return f"`ragcun train --recipe {folder.recipe} --resume` continues from {newest.name}."
 
 
 def _summary(recipe: Recipe, folder: RunFolder, progress: Progress) -> ArmSummary:

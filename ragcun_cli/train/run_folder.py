@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from ragcun_cli import files
 from ragcun_cli.environment import environment
@@ -29,6 +32,11 @@ class RunFolder:
     """The places inside `output_dir`."""
 
     root: Path
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> RunFolder:
+        """The folder a recipe trains into."""
+        return cls(Path(recipe.output_dir).expanduser())
 
     @property
     def recipe(self) -> Path:
@@ -76,7 +84,7 @@ class RunFolder:
     def progress(self) -> Progress:
         """How far the run was when it last said so."""
         content = json.loads(self.status.read_text(encoding="utf-8"))
-        return Progress(content["step"], content["best_score"], content["best_step"])
+        return Progress(content.get("step", 0), content.get("best_score"), content.get("best_step"))
 
     def write_status(self, state: str, progress: Progress, total_steps: int, reason: str = "") -> None:
         """Replace status.json; `reason` says why a run is not going on."""
@@ -84,13 +92,12 @@ class RunFolder:
         files.write_json(self.status, content)
 
 
-def check_may_train(recipe: Recipe, resume: bool, overwrite: bool) -> RunFolder:
-    """Refuse early what would refuse later; changes nothing but what a killed process left half-written.
+def check_may_train(folder: RunFolder, recipe: Recipe, resume: bool, overwrite: bool) -> None:
+    """Refuse early what would refuse later; changes nothing.
 
     Raises:
         UsageError: if the folder is another's, or there is nothing to resume, or a run would be lost.
     """
-    folder = RunFolder(Path(recipe.output_dir))
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other", "One continues the run, the other drops it.")
     if not folder.recipe.is_file():
@@ -101,10 +108,10 @@ def check_may_train(recipe: Recipe, resume: bool, overwrite: bool) -> RunFolder:
                 f"{folder.root}: exists and is not a run of ragcun",
                 "Choose another folder: --set output_dir=FOLDER",
             )
-        return folder
+        return
+    if overwrite:
+        return
     differing = _differing_keys(folder, recipe)
-    for parent in (folder.root, folder.checkpoints):
-        files.sweep_leftovers(parent)
     if resume:
         if differing:
             raise UsageError(
@@ -116,16 +123,37 @@ def check_may_train(recipe: Recipe, resume: bool, overwrite: bool) -> RunFolder:
                 f"{folder.root}: there is nothing to resume: the run stopped before its first checkpoint",
                 "Start again with --overwrite; save_every sets how often a checkpoint is written.",
             )
-        return folder
-    if not overwrite:
-        whose = f"another recipe ({_shown(differing)})" if differing else f"this recipe ({folder.state()})"
+        return
+    whose = f"another recipe ({_shown(differing)})" if differing else f"this recipe ({folder.state()})"
+    raise UsageError(
+        f"{folder.root}: holds a run of {whose}",
+        "--resume continues it, --overwrite drops it and starts again, --set output_dir=FOLDER keeps it."
+        if not differing
+        else "--overwrite drops it, --set output_dir=FOLDER keeps both.",
+    )
+
+
+@contextlib.contextmanager
+def locked(folder: RunFolder) -> Iterator[None]:
+    """Keep the folder to this process; the system frees it whatever ends the process.
+
+    Raises:
+        UsageError: if another process trains into it.
+    """
+    # Beside the folder, not in it: a folder that is not a run yet must stay as it is.
+    lock = FileLock(folder.root.parent / f".{folder.root.name}.lock")
+    folder.root.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
         raise UsageError(
-            f"{folder.root}: holds a run of {whose}",
-            "--resume continues it, --overwrite drops it and starts again, --set output_dir=FOLDER keeps it."
-            if not differing
-            else "--overwrite drops it, --set output_dir=FOLDER keeps both.",
-        )
-    return folder
+            f"{folder.root}: another process is training into this folder",
+            "Wait for it, stop it, or train into another folder: --set output_dir=FOLDER",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def begin_run(folder: RunFolder, recipe: Recipe, extra: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from ragcun_cli.train import arm, loop
 from ragcun_cli.train.arm import plan_arm, train_arm
 from ragcun_cli.train.hardware import find_hardware
 from ragcun_cli.train.plan import make_plan
-from ragcun_cli.train.run_folder import check_may_train
+from ragcun_cli.train.run_folder import RunFolder
 
 
 def load(small_recipe: Path, *overrides: str) -> Recipe:
@@ -200,12 +200,12 @@ def test_frozen_training_equals_training_through_the_frozen_encoder(small_recipe
 
 def test_training_starts_at_unit_standard_deviation(small_recipe: Path) -> None:
     training = prepared(load(small_recipe))
-    embeddings = training.encoder.encode([text for triple in training.triples for text in triple.texts()])
+    embeddings = training.encoder.encode([text for each in training.triples for text in (each.query, each.positive)])
     assert np.sqrt(embeddings.var(axis=0).mean()) == pytest.approx(1, abs=0.05)
 
 
 def prepared(recipe: Recipe) -> loop.Training:
-    folder = check_may_train(recipe, resume=False, overwrite=False)
+    folder = RunFolder.of(recipe)
     data = arm._read_data(recipe)
     plan = make_plan(recipe, data.triples, find_hardware())
     return arm._prepare(recipe, folder, data, plan, find_hardware())

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ragcun_cli.errors import UsageError
+from ragcun_cli.errors import ModelError, UsageError
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.train.arm import train_arm
 from ragcun_cli.train.checkpoint import newest_valid
@@ -65,7 +65,7 @@ def test_a_stopped_run_ends_like_one_that_was_not(
     if stop is signal.SIGINT:
         assert first.returncode == 130
         assert json.loads((stopped / "status.json").read_text())["state"] == "interrupted"
-        assert "--resume continues from step-" in said
+        assert "--resume` continues from step-" in said
         assert "Traceback" not in said
     assert not (stopped / "final_model").exists()
 
@@ -191,6 +191,27 @@ def test_overwrite_keeps_the_old_run_until_the_new_one_can_begin(small_recipe: P
     with pytest.raises(Exception, match="not valid JSON"):
         train_arm(load_recipe(str(small_recipe), ["max_steps=2", f"data.train={broken}"]), overwrite=True)
     assert (Path(recipe.output_dir) / "final_model" / "model.safetensors").is_file()
+
+
+def test_two_processes_do_not_train_into_one_folder(small_recipe: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    first = train(small_recipe, output, [])
+    wait_for(lambda: (output / "metrics.jsonl").is_file(), first)
+    second = train(small_recipe, output, [], "--overwrite")
+    _, said = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert "another process is training into this folder" in " ".join(said.replace("│", " ").split())
+    _, said = first.communicate(timeout=120)
+    assert first.returncode == 0, said
+
+
+def test_a_run_whose_recipe_is_broken_can_be_overwritten(small_recipe: Path) -> None:
+    recipe = load_recipe(str(small_recipe), ["max_steps=2"])
+    train_arm(recipe)
+    (Path(recipe.output_dir) / "recipe.yaml").write_text("[")
+    with pytest.raises(ModelError, match="not readable"):
+        train_arm(recipe)
+    train_arm(recipe, overwrite=True)
 
 
 def test_overwrite_never_takes_a_folder_that_is_not_a_run(small_recipe: Path, tmp_path: Path) -> None:
