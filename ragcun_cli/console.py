@@ -86,19 +86,18 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], title:
 
     table = Table(title=title or None, caption=caption or None, title_justify="left", caption_justify="left")
     for column in columns:
-        # A name must never be cut to an ellipsis: a table of results is read, or copied, whole.
-        table.add_column(
-            column.header,
-            justify="right" if column.numeric else "left",
-            overflow="fold",
-            no_wrap=column.numeric,
-        )
+        table.add_column(column.header, justify="right" if column.numeric else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    result_console().print(table)
+    console = result_console()
+    # A table of results is never cut: on a narrow terminal its lines run on instead.
+    unbounded = console.options.update_width(UNBOUNDED)
+    console.width = max(console.width, console.measure(table, options=unbounded).maximum)
+    console.print(table)
 
 
 BAR_WIDTH = 12
+UNBOUNDED = 100_000  # characters: no table is wider
 SECONDS_BETWEEN_LINES = 10.0  # of a progress that is not on a terminal
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ragcun_cli import files
 from ragcun_cli.console import note
 from ragcun_cli.data.embedded import EmbeddedCollection, embedded_collection
 from ragcun_cli.data.sources import PREFIX
+from ragcun_cli.errors import UsageError
 from ragcun_cli.evaluate.beir import ModelToScore, evaluate_models, read_datasets
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.recipe.schema import Recipe
@@ -15,6 +17,7 @@ from ragcun_cli.report.collect import collect
 from ragcun_cli.report.table import ResultTable, build_table
 from ragcun_cli.train.arm import train_arm
 
+MARKER = "demo.json"  # what is in a folder with it may be replaced by the next demo
 ARMS = ("demo-baseline", "demo-isotropy", "demo-frozen")
 
 
@@ -37,6 +40,11 @@ def run_demo(folder: Path, quick: bool) -> DemoOutcome:
         RagcunError: as its parts say.
     """
     name = "docstrings-quick" if quick else "docstrings"
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+        raise UsageError(
+            f"{folder}: exists and is not the folder of an earlier demo", "Choose another one with --folder."
+        )
+    files.write_json(folder / MARKER, {"collection": name})
     note("Reading the docstrings of the Python code on this machine ...")
     collection = embedded_collection(name, folder / "data")
     pairs = collection.fingerprint["pairs"]

@@ -13,7 +13,6 @@ class ExitCode(IntEnum):
     USAGE = 2
     RECIPE = 3
     ENVIRONMENT = 4
-    INTERRUPTED = 75  # EX_TEMPFAIL: running again with --resume continues
     CTRL_C = 130
 
 

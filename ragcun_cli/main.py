@@ -10,7 +10,9 @@ import typer
 
 from ragcun_cli import __version__
 from ragcun_cli.commands import demo, evaluate, recipe, report, train
-from ragcun_cli.errors import EnvironmentUnfit, ExitCode, RagcunError
+from ragcun_cli.errors import EnvironmentUnfit, ExitCode, RagcunError, UsageError
+
+MISNAMED = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT)
 
 app = typer.Typer(
     name="ragcun",
@@ -48,7 +50,10 @@ def _options(
 def main() -> None:
     """Run the command line and leave with the exit code of `ragcun_cli.errors.ExitCode`."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where a reader that has gone is not an error
     except RagcunError as error:
         _leave(error)
     except KeyboardInterrupt:
@@ -65,6 +70,8 @@ def main() -> None:
 def _as_ragcun_error(error: OSError) -> RagcunError:
     if error.errno == errno.ENOSPC:
         return EnvironmentUnfit(f"the disk is full: {error.filename or error}", "Free some space and run again.")
+    if error.errno in MISNAMED:
+        return UsageError(f"{error.filename}: {error.strerror}", "Check the path.")
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return EnvironmentUnfit(f"no permission: {error.filename or error}", "Choose a folder you can write to.")
     raise error

@@ -78,6 +78,19 @@ def test_a_base_model_that_is_not_one(ragcun: RunCommand, small_recipe: Path, tm
     assert not (tmp_path / "run").exists()
 
 
+def test_a_path_that_leads_through_a_file(ragcun: RunCommand, small_recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    panel(ragcun("train", "--recipe", small_recipe, "--set", f"output_dir={tmp_path}/file/run"), 2, "file")
+    panel(ragcun("recipe", "copy", "isotropy", tmp_path / "file" / "arm.yaml"), 2, "file")
+    panel(ragcun("train", "--recipe", small_recipe, "--set", f"data.train={tmp_path}"), 2, "there is no such file")
+
+
+def test_demo_takes_no_folder_that_is_not_a_demos(ragcun: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    panel(ragcun("demo", "--quick", "--folder", tmp_path), 2, "is not the folder of an earlier demo")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
 def test_resume_and_overwrite(ragcun: RunCommand, small_recipe: Path) -> None:
     run = ["train", "--recipe", small_recipe, "--max-steps", "2"]
     panel(ragcun(*run, "--resume"), 2, "there is nothing to resume here")
@@ -110,9 +123,10 @@ def test_train_evaluate_report(ragcun: RunCommand, small_recipe: Path, tmp_path:
     assert written[0]["model"]["base_identity"] == written[1]["model"]["identity"]
     table = ragcun("report", "table", "--results", results)
     assert [line.split()[1] for line in table.stdout.splitlines() if line.startswith("│")] == ["tiny-bert", "run"]
-    figure = f"{100 * written[0]['metrics']['ndcg@10']:.2f}"
+    score = 100 * written[0]["metrics"]["ndcg@10"]
     for form in ("markdown", "latex", "csv", "json"):
-        assert str(float(figure)) in ragcun("report", "table", "--results", results, "--format", form).stdout
+        figure = str(score) if form in ("csv", "json") else f"{score:.2f}"
+        assert figure in ragcun("report", "table", "--results", results, "--format", form).stdout
 
 
 def test_a_name_with_brackets_is_no_markup(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> None:
@@ -127,6 +141,8 @@ def test_evaluating_what_is_not_there(ragcun: RunCommand, tmp_path: Path, tiny_b
     beir = ["eval", "beir", "--data-dir", tmp_path / "data", "--results", tmp_path / "results"]
     panel(ragcun(*beir, "-m", tiny_bert, "-d", "scifct"), 2, "no such dataset; did you mean 'scifact'?")
     panel(ragcun(*beir, "-m", tiny_bert, "-d", "scifact", "--split", "dev"), 2, "there is no split 'dev'")
+    write_collection(tmp_path / "data" / "model", 3)
+    panel(ragcun(*beir, "-m", tiny_bert, "-d", "model"), 2, "a dataset cannot be called 'model'")
     panel(ragcun(*beir, "-m", tiny_bert, "-d", " , "), 2, "no dataset is named")
     panel(ragcun(*beir, "-m", tmp_path / "data", "-d", "scifact"), 1, "not a model folder")
     panel(ragcun(*beir, "-m", tmp_path / "no-model", "-d", "scifact"), 2, "there is no such model folder")
@@ -137,7 +153,7 @@ def test_evaluating_what_is_not_there(ragcun: RunCommand, tmp_path: Path, tiny_b
     panel(ragcun(*beir, "-m", tiny_bert, "-d", f"scifact,{tmp_path / 'other/scifact'}"), 2, "are both called scifact")
     # The wrong model comes second; the first must not be scored for nothing.
     panel(ragcun(*beir, "-m", tiny_bert, "-m", tmp_path / "no-model", "-d", "scifact"), 2, "no such model folder")
-    panel(ragcun(*beir, "-m", tiny_bert, "--max-length", "999", "-d", "scifact"), 1, "reads at most 128 tokens")
+    panel(ragcun(*beir, "-m", tiny_bert, "--max-length", "999", "-d", "scifact"), 2, "reads at most 128 tokens")
     (tmp_path / "data" / "scifact" / "corpus.jsonl").write_text("{}\n")
     panel(ragcun(*beir, "-m", tiny_bert, "-d", "scifact"), 1, "corpus.jsonl:1: '_id' is missing")
     assert not (tmp_path / "results").exists()
@@ -177,6 +193,9 @@ def test_recipe_list_show_check_copy_schema(ragcun: RunCommand, tmp_path: Path) 
     assert checked.stdout == "baseline: valid\n"
     assert checked.stderr.count("╭") == 2
     assert "unknown key; did you mean 'seed'?" in checked.stderr
+    as_json = json.loads(ragcun("recipe", "check", "baseline", copied, "--json").stdout)
+    assert as_json[0]["problems"] is None
+    assert "did you mean 'seed'?" in as_json[1]["problems"]
 
 
 def test_a_full_disk_is_said_with_its_exit_code(

@@ -47,6 +47,16 @@ def test_the_bar_shows_the_figures_that_fit_and_never_cuts_a_name(
     assert bar.rstrip().endswith(last)
 
 
+def test_a_table_is_never_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    columns = [console.Column("model"), *(console.Column(f"dataset-{n}", numeric=True) for n in range(9))]
+    console.print_table(columns, [["a-model-with-a-long-name", *["73.88"] * 9]], caption="what it is " * 9)
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if "a-model-with-a-long-name" in line)
+    assert row.count("73.88") == 9
+    assert all(f"dataset-{n}" in lines[1] for n in range(9))
+
+
 def test_an_error_is_a_panel_on_stderr_with_its_cure(capsys: pytest.CaptureFixture[str]) -> None:
     console.print_error(UsageError("a [bold] path: C:\\x", "do this"))
     captured = capsys.readouterr()

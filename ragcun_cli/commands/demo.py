@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 
 def demo(
-    folder: Path = typer.Option(Path("ragcun-demo"), "--folder", help="Where everything is written."),
-    quick: bool = typer.Option(False, "--quick", help="A smaller collection: under a minute, and noisier."),
+    folder: Path = typer.Option(
+        Path("ragcun-demo"), "--folder", help="Where everything is written; an earlier demo there is replaced."
+    ),
+    quick: bool = typer.Option(False, "--quick", help="A smaller collection: about a minute, and noisier."),
     json_output: bool = typer.Option(False, "--json", help="Print the table as JSON."),
 ) -> None:
     """Run the whole experiment on this machine: baseline, isotropy and frozen arm, scored, in one table.

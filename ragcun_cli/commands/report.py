@@ -56,7 +56,7 @@ def print_result_table(built: ResultTable) -> None:
 
     columns = [Column("model"), *(Column(plain(name), numeric=True) for name in built.columns)]
     rows = [[plain(model), *map(_markup, row)] for model, row in zip(built.models, built.rows, strict=True)]
-    print_table(columns, rows, caption=f"{built.caption} {MARKS}")
+    print_table(columns, rows, caption=f"{plain(built.caption)} {MARKS}")
 
 
 def _markup(cell: Cell) -> str:

@@ -16,7 +16,7 @@ def train(
         [], "--set", metavar="KEY=VALUE", help="Change a value of the recipe; may be given several times."
     ),
     max_steps: int | None = typer.Option(
-        None, "--max-steps", help="Train only so many optimiser steps; the schedule is fitted to them."
+        None, "--max-steps", min=1, help="Train only so many optimiser steps; the schedule is fitted to them."
     ),
     resume: bool = typer.Option(False, "--resume", help="Continue the run in the recipe's output folder."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Drop the run that is in the output folder."),
@@ -71,7 +71,7 @@ def _print_plan(plan: dict[str, Any]) -> None:
         "parameters": f"{model['trainable_parameters']:,} of {model['parameters']:,} train "
         f"({model['head_parameters']:,} in the head)",
         "initial weights": f"sha256 {model['initial_weights_sha256'][:16]} (the same for all arms of one seed)",
-        "output": recipe.output_dir,
+        "output": plan["refused"] or recipe.output_dir,
     }
     print_text(render_recipe(recipe))
     for name, value in lines.items():

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ragcun_cli.console import StepProgress
+from ragcun_cli.console import StepProgress, note
 from ragcun_cli.data.collection import Collection, read_collection
 from ragcun_cli.data.sources import evaluation_collection
 from ragcun_cli.errors import UsageError
 from ragcun_cli.evaluate.models import ScoredModel, open_model
-from ragcun_cli.evaluate.results import check_results_folder, claim_results_folder, write_results
+from ragcun_cli.evaluate.results import RESERVED_NAMES, check_results_folder, claim_results_folder, write_results
 from ragcun_cli.evaluate.rules import score_split
 from ragcun_cli.evaluate.scoring import evaluate
 
@@ -35,6 +35,12 @@ def read_datasets(names: Sequence[str], data_folder: Path, split: str | None) ->
     """
     paths = [evaluation_collection(name, data_folder) for name in names]
     collections = [read_collection(path, split or score_split(path.stem)) for path in paths]
+    for collection, path in zip(collections, paths, strict=True):
+        if f"{collection.name}.json" in RESERVED_NAMES:
+            raise UsageError(f"{path}: a dataset cannot be called {collection.name!r}", "Rename its folder.")
+        if collection.unknown_judgements:
+            judged = sum(map(len, collection.qrels.values()))
+            note(f"{path}: {collection.unknown_judgements} of {judged} judgements name passages that are not there.")
     for first, second in itertools.combinations(range(len(collections)), 2):
         if collections[first].name == collections[second].name:
             raise UsageError(

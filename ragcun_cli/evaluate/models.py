@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ragcun_cli.errors import ModelError
+from ragcun_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from ragcun_cli.model import IsotropicGaussianEncoder
@@ -69,7 +69,7 @@ def open_model(name: str, max_length: int | None = None, shown_as: str | None = 
     if max_length is not None:
         limit = longest_input(encoder.network)
         if max_length > limit:
-            raise ModelError(f"--max-length {max_length}: {name} reads at most {limit} tokens")
+            raise UsageError(f"--max-length {max_length}: {name} reads at most {limit} tokens")
         encoder.settings = dataclasses.replace(encoder.settings, max_length=max_length)
     encoder.to(best_device())
     entry = {

@@ -20,6 +20,7 @@ from ragcun_cli.evaluate.scoring import RANKING_DEPTH, Evaluation
 FORMAT = 1
 MODEL = "model.json"
 ISOTROPY = "isotropy.json"
+RESERVED_NAMES = frozenset({MODEL, ISOTROPY})
 IDENTIFYING = ("identity", "max_length", "output_dim")
 
 
@@ -116,6 +117,7 @@ def _per_query_lines(evaluation: Evaluation) -> Iterable[str]:
 
 def _run_lines(evaluation: Evaluation, tag: str) -> Iterable[str]:
     """TREC's run format. Scores count down by rank: trec_eval's float32 would mix up near distances."""
+    tag = "_".join(tag.split())  # the format's columns are separated by blanks
     for query_id, ranked in evaluation.rankings.items():
         for rank, passage_id in enumerate(ranked, start=1):
             yield f"{query_id} Q0 {passage_id} {rank} {len(ranked) - rank + 1} {tag}"

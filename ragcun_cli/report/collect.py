@@ -9,6 +9,8 @@ from typing import Any
 
 from ragcun_cli.errors import DataError, UsageError
 
+METRICS = ("ndcg@10", "recall@100", "map", "mrr")
+
 
 @dataclass(frozen=True)
 class DatasetResult:
@@ -65,14 +67,14 @@ def _read_model(folder: Path) -> ModelResults | None:
         try:
             isotropy = content["isotropy"] or {}
             datasets[content["dataset"]["name"]] = DatasetResult(
-                metrics=content["metrics"],
+                metrics={name: float(content["metrics"][name]) for name in METRICS},
                 isoscore=isotropy.get("isoscore"),
                 queries=content["dataset"]["queries"],
                 split=content["dataset"]["split"],
                 sha256=content["dataset"]["sha256"],
             )
         except (KeyError, TypeError) as error:
-            raise DataError(f"{path}: not a result of ragcun ({error!r})", "Evaluate again.") from None
+            raise DataError(f"{path}: not a result of ragcun ({error!r})", "Remove it, or evaluate again.") from None
     if not datasets:
         return None
     try:
@@ -83,9 +85,11 @@ def _read_model(folder: Path) -> ModelResults | None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: not valid JSON ({error})", "Evaluate again.") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not a file of ragcun's results", "Remove it, or evaluate again.")
     return content
 
 

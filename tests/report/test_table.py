@@ -110,7 +110,7 @@ def write_result(root: Path, name: str, dataset: str, arm: dict[str, object] | N
     (folder / "model.json").write_text(json.dumps(entry))
     content = {
         "dataset": {"name": dataset, "queries": 3, "split": "test", "sha256": sha256},
-        "metrics": {"ndcg@10": 0.5},
+        "metrics": {"ndcg@10": 0.5, "recall@100": 0.5, "map": 0.5, "mrr": 0.5},
         "isotropy": None,
     }
     (folder / f"{dataset}.json").write_text(json.dumps(content))
