@@ -12,12 +12,12 @@ PIP_INSTALL_ARGS ?=
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_INSTALL_ARGS)
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test schema clean
+.PHONY: demo test schema clean python
 
-demo: $(VENV)/.installed-demo
+demo: python $(VENV)/.installed-demo
 	$(BIN)/ragcun demo
 
-test: $(VENV)/.installed-dev
+test: python $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -27,15 +27,22 @@ test: $(VENV)/.installed-dev
 schema: $(VENV)/.installed-dev
 	$(BIN)/ragcun recipe schema > recipes/schema.json
 
+# PYTHON only counts while .venv is made; say so rather than go on with another one.
+python: $(VENV)/.python
+	@test "$(origin PYTHON)" = file || test "$$($(PYTHON) -V)" = "$$($(BIN)/python -V)" || \
+		{ echo "$(VENV) has $$($(BIN)/python -V). For $(PYTHON): make clean, then again" >&2; exit 1; }
+
 clean:
 	rm -rf $(VENV)
 
 $(VENV)/.python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "ragcun needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) here. Try: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "ragcun is tested with Python 3.10 to 3.13; this is $$($(PYTHON) -V). Try: make PYTHON=python3.12" >&2; exit 1; }
 	@# Debian's python3 may lack ensurepip; then the pip that is there fills the new environment.
-	@$(PYTHON) -m venv $(VENV) 2>/dev/null || \
-		{ $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { $(PYTHON) -m venv --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; } || \
+		{ echo "$(PYTHON) has neither ensurepip nor pip. On Debian: apt install python3-venv" >&2; exit 1; }
 	@touch $@
 
 # torch comes first and by its exact pin: a looser wish of another package would fetch another build.

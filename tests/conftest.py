@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as ragcun does, before torch is loaded
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Real collections for a few checks against published figures; they are not part of the project.
