@@ -49,9 +49,9 @@ def _options(
 
 def main() -> None:
     """Run the command line and leave with the exit code of `ragcun_cli.errors.ExitCode`."""
-    # torch's threads wait for each other by spinning. On two cores with another program running that cost training
-    # two thirds of its speed (2.4 triples/s, 6.1 with this); on an idle machine this costs 7 % (9.0, 8.4).
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # torch's threads wait for each other by spinning, 300,000 rounds by default. On two cores shared with a second
+    # training that halves the speed (2.2 triples/s each; 4.5 with this); alone this costs 7 % (9.0; 8.4).
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         try:
             app()

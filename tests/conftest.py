@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as ragcun does, before torch is loaded
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as ragcun does, before torch is loaded
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -47,7 +47,7 @@ class Size:
 
 SIZES = {
     "docstrings": Size(train=384, dev=150, test=500, share_of_modules=1.0),
-    "docstrings-quick": Size(train=64, dev=40, test=120, share_of_modules=0.25),
+    "docstrings-quick": Size(train=48, dev=30, test=100, share_of_modules=0.2),
 }
 
 

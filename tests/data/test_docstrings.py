@@ -93,7 +93,9 @@ def _training_pool() -> list[embedded.Pair]:
     pairs = embedded._distinct(
         pair
         for code in installed_code()
-        for pair in embedded.pairs_of(code, lambda module: embedded._share("read " + module) < 0.25)
+        for pair in embedded.pairs_of(
+            code, lambda module: embedded._share("read " + module) < SIZES["docstrings-quick"].share_of_modules
+        )
     )
     return embedded._split(pairs)["train"]
 
@@ -134,7 +136,7 @@ def test_an_intact_collection_is_not_made_again(tmp_path: Path, monkeypatch: pyt
 
 def test_too_little_source_on_the_machine_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "installed_code", lambda: ())
-    with pytest.raises(DataError, match="needs 64 docstrings and this machine has 0"):
+    with pytest.raises(DataError, match="needs 48 docstrings and this machine has 0"):
         embedded_collection("docstrings-quick", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
