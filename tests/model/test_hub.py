@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -20,7 +21,7 @@ COMMIT = "a" * 40
 class Hub(http.server.BaseHTTPRequestHandler):
     """The three calls that a download makes: the model's list of files, HEAD and GET of each file."""
 
-    models: dict[str, Path] = {}  # noqa: RUF012 - filled by the fixture
+    models: ClassVar[dict[str, Path]] = {}
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self) -> None:
