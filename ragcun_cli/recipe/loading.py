@@ -16,6 +16,8 @@ from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.recipe.shipped import find_recipe
 from ragcun_cli.recipe.source import Path_, Source, merge, parse_value, read_source
 
+MISSING = "this key is missing"
+
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read, extend, override and validate.
@@ -95,12 +97,12 @@ def _apply_overrides(source: Source, overrides: Sequence[str]) -> None:
 
 
 def _validate(source: Source, path: Path) -> tuple[Recipe | None, list[Problem]]:
-    if not source.readable:
-        return None, source.problems
     try:
         return Recipe.model_validate(source.values), source.problems
     except ValidationError as error:
         found = [_problem(dict(each), source, path) for each in error.errors(include_url=False)]
+        if not source.readable:  # what a parent that could not be read would have said is not missing
+            found = [each for each in found if not each.message.endswith(MISSING)]
         return None, source.problems + found
 
 
@@ -112,7 +114,7 @@ def _problem(error: dict[str, Any], source: Source, path: Path) -> Problem:
         known = _keys_at(location[:-1])
         return Problem(place, f"{key}: unknown key; {did_you_mean(str(location[-1]), known)}")
     if error["type"] == "missing":
-        return Problem(place, f"{key}: this key is missing")
+        return Problem(place, f"{key}: {MISSING}")
     message = error["msg"][0].lower() + error["msg"][1:]
     return Problem(place, f"{key}: {message} (got {error['input']!r})")
 

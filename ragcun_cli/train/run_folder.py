@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
+import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -140,9 +143,9 @@ def locked(folder: RunFolder) -> Iterator[None]:
     Raises:
         UsageError: if another process trains into it.
     """
-    # Beside the folder, not in it: a folder that is not a run yet must stay as it is.
-    lock = FileLock(folder.root.parent / f".{folder.root.name}.lock")
-    folder.root.parent.mkdir(parents=True, exist_ok=True)
+    # Not in or beside the folder: where nothing is trained, nothing must be left.
+    place = hashlib.sha256(f"{getpass.getuser()} {folder.root.resolve()}".encode()).hexdigest()[:16]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"ragcun-{place}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:

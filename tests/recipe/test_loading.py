@@ -102,6 +102,13 @@ def test_extends_in_a_circle_is_refused(tmp_path: Path) -> None:
     assert "extend each other in a circle" in problems_of(str(tmp_path / "a.yaml"))
 
 
+def test_a_missing_parent_hides_no_other_problem(tmp_path: Path) -> None:
+    message = problems_of(write(tmp_path, "extends: nowhere.yaml\nlambda_isotropi: 1\n"))
+    assert "there is no file" in message
+    assert "did you mean 'lambda_isotropy'?" in message
+    assert "this key is missing" not in message
+
+
 def test_extends_must_name_one_file_that_is_there(tmp_path: Path) -> None:
     assert "there is no file" in problems_of(write(tmp_path, "extends: nowhere.yaml\n"))
     assert "one file name is expected" in problems_of(write(tmp_path, "extends: [a.yaml, b.yaml]\n"))
