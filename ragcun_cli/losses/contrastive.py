@@ -6,13 +6,16 @@ mean this is 1 - cos, so that temperatures and margins mean what they mean for c
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 
-def scaled_squared_distances(left: Tensor, right: Tensor) -> Tensor:
-    """||left_i - right_j||^2 / (2 D) for all pairs.
+def squared_distances(left: Tensor, right: Tensor) -> Tensor:
+    """||left_i - right_j||^2 for all pairs.
 
     left: (n, D) float32; right: (m, D) float32; returns (n, m) float32, never negative.
     """
@@ -20,18 +23,59 @@ def scaled_squared_distances(left: Tensor, right: Tensor) -> Tensor:
     centre = right.detach().mean(dim=0)
     left, right = left - centre, right - centre
     squares = left.square().sum(1)[:, None] + right.square().sum(1)[None, :]
-    return torch.addmm(squares, left, right.T, alpha=-2).clamp_min(0) / (2 * left.shape[1])
+    return torch.addmm(squares, left, right.T, alpha=-2).clamp_min(0)
 
 
-def infonce(queries: Tensor, positives: Tensor, negatives: Tensor, temperature: Tensor | float) -> Tensor:
-    """Mean cross entropy of each query's own positive among all positives and all hard negatives.
+class _OwnDistances(torch.autograd.Function):
+    """Squared distances within one sample: the gradient takes one matrix product where the general form takes two."""
 
-    queries, positives: (n, D) float32, row i of one belongs to row i of the other; negatives: (m, D), m may be 0.
-    Logits are -||q - p||^2 / (2 D temperature). InfoNCE: arXiv 1807.03748, Eq. 4.
+    @staticmethod
+    def forward(ctx: Any, embeddings: Tensor) -> Tensor:
+        centred = embeddings - embeddings.mean(dim=0)
+        squares = centred.square().sum(1)
+        ctx.save_for_backward(centred)
+        distances = torch.addmm(squares[:, None] + squares[None, :], centred, centred.T, alpha=-2).clamp_min_(0)
+        return distances.fill_diagonal_(0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (centred,) = ctx.saved_tensors
+        both = gradient + gradient.T
+        return torch.addmm(both.sum(1, keepdim=True) * centred, both, centred, alpha=-1).mul_(2)
+
+
+def own_squared_distances(embeddings: Tensor) -> Tensor:
+    """||e_i - e_j||^2 for all pairs of one sample, (n, n) float32; exactly 0 on the diagonal."""
+    distances: Tensor = _OwnDistances.apply(embeddings)
+    return distances
+
+
+def infonce(
+    distances: Tensor, dimensions: int, temperature: Tensor | float, false_negatives: Tensor | None = None
+) -> Tensor:
+    """Mean cross entropy of each query's own passage among all passages, a scalar.
+
+    distances: (n, m) float32, squared, from query i to passage j; passage i is query i's own, m >= n.
+    false_negatives: (n, m) bool, pairs that are left out, or None. Logits are -distance / (2 D temperature).
+    InfoNCE: arXiv 1807.03748, Eq. 4.
     """
-    candidates = torch.cat([positives, negatives])
-    logits = -scaled_squared_distances(queries, candidates) / temperature
-    return functional.cross_entropy(logits, torch.arange(len(queries), device=queries.device))
+    logits = -distances / (2 * dimensions) / temperature
+    if false_negatives is not None:
+        logits = logits.masked_fill(false_negatives, float("-inf"))
+    return functional.cross_entropy(logits, torch.arange(len(distances), device=distances.device))
+
+
+def equal_to_own_positive(positive_ids: Tensor, passage_ids: Tensor) -> Tensor:
+    """Which passages are a query's own positive over again: (n, m) bool.
+
+    positive_ids: (n,) content ids of the queries' positives; passage_ids: (m,) of all passages, of which the first
+    n are the positives themselves. As negatives they would teach that the right answer is wrong.
+    """
+    equal = positive_ids[:, None] == passage_ids[None, :]
+    own = torch.arange(len(positive_ids), device=equal.device)
+    equal[own, own] = False
+    return equal
 
 
 def triplet(queries: Tensor, positives: Tensor, negatives: Tensor, margin: float) -> Tensor:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ragcun_cli.losses.contrastive import infonce, triplet
-from ragcun_cli.losses.sigreg import random_directions, sigreg
+from ragcun_cli.losses.contrastive import (
+    equal_to_own_positive,
+    infonce,
+    own_squared_distances,
+    squared_distances,
+    triplet,
+)
+from ragcun_cli.losses.isotropy import ISOTROPY_TERMS, View, null_line
+from ragcun_cli.losses.sigreg import random_directions
 from ragcun_cli.losses.variance import variance_penalty
 from ragcun_cli.recipe.schema import Recipe
 
@@ -23,35 +29,29 @@ class TripleEmbeddings:
     """The embeddings of a batch.
 
     queries, positives: (n, D). negatives: (m, D), the hard negatives there are; negative_owners: (m,) int64, the
-    row whose negative each one is.
+    row whose negative each one is. positive_ids (n,), negative_ids (m,): int64, equal for equal texts.
     """
 
     queries: Tensor
     positives: Tensor
     negatives: Tensor
     negative_owners: Tensor
+    positive_ids: Tensor
+    negative_ids: Tensor
 
 
 @dataclass(frozen=True)
 class ObjectiveTerms:
-    """The loss and what it is made of, each a scalar; a term that weighs nothing is not computed and is None."""
+    """The loss and what it is made of, each a scalar; a term that weighs nothing is not computed and is None.
+
+    isotropy_null: what the isotropy term is expected to be on N(0, I), None where that is not known.
+    """
 
     loss: Tensor
     contrastive: Tensor
     isotropy: Tensor | None
     variance: Tensor | None
-
-
-IsotropyTerm = Callable[[Tensor, Recipe, int], Tensor]  # (embeddings of one view, recipe, batch number) -> scalar
-
-
-def _sigreg_term(embeddings: Tensor, recipe: Recipe, batch_number: int) -> Tensor:
-    options = recipe.isotropy_options
-    directions = random_directions(embeddings.shape[1], options.slices, recipe.seed, batch_number).to(embeddings.device)
-    return sigreg(embeddings, directions, options.points, options.t_max)
-
-
-ISOTROPY_TERMS: dict[str, IsotropyTerm] = {"sigreg": _sigreg_term}
+    isotropy_null: float | None
 
 
 class Objective(nn.Module):
@@ -60,6 +60,8 @@ class Objective(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
+        weighs = recipe.isotropy != "none" and recipe.lambda_isotropy > 0
+        self.isotropy_term = ISOTROPY_TERMS[recipe.isotropy] if weighs else None
         self.log_temperature = nn.Parameter(
             torch.tensor(math.log(recipe.temperature)), requires_grad=recipe.learn_temperature
         )
@@ -79,23 +81,43 @@ class Objective(nn.Module):
         recipe = self.recipe
         with torch.autocast(embeddings.queries.device.type, enabled=False):
             queries, positives = embeddings.queries.float(), embeddings.positives.float()
-            contrastive = self._contrastive(queries, positives, embeddings)
+            passages = torch.cat([positives, embeddings.negatives.float()])
+            among_queries, to_passages = self._query_distances(queries, passages)
+            contrastive = self._contrastive(queries, passages, to_passages, embeddings)
             loss = contrastive
-            isotropy = variance = None
-            # Queries and passages are two samples, each to be N(0, I): one statistic over both would let a pair's
-            # two texts count as independent.
-            if recipe.lambda_isotropy > 0:
-                term = ISOTROPY_TERMS[recipe.isotropy]
-                isotropy = (term(queries, recipe, batch_number) + term(positives, recipe, batch_number)) / 2
+            isotropy = variance = null = None
+            if self.isotropy_term is not None:
+                term, options = self.isotropy_term, recipe.isotropy_options
+                directions = among_positives = None
+                if term.needs_directions:
+                    drawn = random_directions(queries.shape[1], options.slices, recipe.seed, batch_number)
+                    directions = drawn.to(queries.device)
+                if term.needs_distances:
+                    among_positives = own_squared_distances(positives)
+                of_queries = term.value(View(queries, among_queries, directions), options)
+                of_positives = term.value(View(positives, among_positives, directions), options)
+                isotropy = (of_queries + of_positives) / 2
+                null = null_line(recipe.isotropy, options, len(queries))
                 loss = loss + recipe.lambda_isotropy * isotropy
             if recipe.lambda_reg > 0:
                 variance = (variance_penalty(queries) + variance_penalty(positives)) / 2
                 loss = loss + recipe.lambda_reg * variance
-        return ObjectiveTerms(loss, contrastive, isotropy, variance)
+        return ObjectiveTerms(loss, contrastive, isotropy, variance, null)
 
-    def _contrastive(self, queries: Tensor, positives: Tensor, embeddings: TripleEmbeddings) -> Tensor:
-        negatives = embeddings.negatives.float()
-        if self.recipe.contrastive == "infonce":
-            return infonce(queries, positives, negatives, self.temperature)
-        owners = embeddings.negative_owners
-        return triplet(queries[owners], positives[owners], negatives, self.recipe.triplet_margin)
+    def _query_distances(self, queries: Tensor, passages: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Squared distances among the queries, if the isotropy term needs them, and to the passages: one product."""
+        if self.isotropy_term is None or not self.isotropy_term.needs_distances:
+            return None, squared_distances(queries, passages)
+        both = squared_distances(queries, torch.cat([queries, passages]))
+        return both[:, : len(queries)], both[:, len(queries) :]
+
+    def _contrastive(
+        self, queries: Tensor, passages: Tensor, distances: Tensor, embeddings: TripleEmbeddings
+    ) -> Tensor:
+        count, owners = len(queries), embeddings.negative_owners
+        if self.recipe.contrastive == "triplet":
+            positives, negatives = passages[:count], passages[count:]
+            return triplet(queries[owners], positives[owners], negatives, self.recipe.triplet_margin)
+        passage_ids = torch.cat([embeddings.positive_ids, embeddings.negative_ids])
+        false_negatives = equal_to_own_positive(embeddings.positive_ids, passage_ids)
+        return infonce(distances, queries.shape[1], self.temperature, false_negatives)

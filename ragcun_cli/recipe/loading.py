@@ -107,7 +107,7 @@ def _validate(source: Source, path: Path) -> tuple[Recipe | None, list[Problem]]
 
 
 def _problem(error: dict[str, Any], source: Source, path: Path) -> Problem:
-    location: Path_ = error["loc"]
+    location: Path_ = tuple(error["ctx"]["key"].split(".")) if error["type"] == "misfit" else error["loc"]
     place = _nearest_place(location, source, path)
     key = ".".join(map(str, location))
     if error["type"] == "extra_forbidden":
@@ -115,6 +115,8 @@ def _problem(error: dict[str, Any], source: Source, path: Path) -> Problem:
         return Problem(place, f"{key}: unknown key; {did_you_mean(str(location[-1]), known)}")
     if error["type"] == "missing":
         return Problem(place, f"{key}: {MISSING}")
+    if error["type"] == "misfit":
+        return Problem(place, f"{key}: {error['ctx']['problem']}")
     message = error["msg"][0].lower() + error["msg"][1:]
     return Problem(place, f"{key}: {message} (got {error['input']!r})")
 

@@ -6,9 +6,11 @@ in editors through `recipes/schema.json`, and in the documentation; there is no 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 RECIPE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -21,6 +23,11 @@ class Strict(BaseModel):
     """Unknown keys are refused, values keep their type (the text "3" is no number), nothing changes later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+IsotropyKind = Literal["none", "sigreg", "sigreg-exact", "covariance", "vicreg", "uniformity", "gor"]
+Tracker = Literal["tensorboard", "wandb"]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class DataSettings(Strict):
@@ -36,13 +43,21 @@ class DataSettings(Strict):
 
 
 class IsotropyOptions(Strict):
-    """How SIGReg is computed (arXiv 2511.08544, Algorithm 1)."""
+    """How the isotropy term is computed (SIGReg: arXiv 2511.08544, Algorithm 1)."""
 
     slices: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        1024, description="random directions, drawn anew at each step"
+        1024, description="of sigreg: random directions, drawn anew at each step"
     )
-    points: Annotated[int, Field(ge=2)] = Field(17, description="points of the integral over t")
-    t_max: Annotated[float, Field(gt=0, le=10)] = Field(3.0, description="upper end of the integral over t")
+    points: Annotated[int, Field(ge=2, le=1000)] = Field(17, description="of sigreg: points of the integral over t")
+    t_max: Annotated[float, Field(gt=0, le=10)] = Field(3.0, description="of sigreg: upper end of the integral over t")
+    debias: bool = Field(
+        False, description="of sigreg and sigreg-exact: unbiased in the batch size, 0 instead of 1.05 on N(0, I)"
+    )
+    reference_batch: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="of sigreg and sigreg-exact: the batch size whose weight every batch size has; null: the weight "
+        "grows with the batch, as in the paper",
+    )
 
 
 class Recipe(Strict):
@@ -75,7 +90,11 @@ class Recipe(Strict):
     )
     learn_temperature: bool = Field(False, description="true: the temperature is trained with the head's rate")
     triplet_margin: Weight = Field(0.5, description="of triplet, on squared distance / (2 x output_dim)")
-    isotropy: Literal["sigreg"] = Field("sigreg", description="the isotropy term that lambda_isotropy weighs")
+    isotropy: IsotropyKind = Field(
+        "sigreg",
+        description="the term that lambda_isotropy weighs: none, sigreg, sigreg-exact, covariance, vicreg, "
+        "uniformity or gor",
+    )
     lambda_isotropy: Weight = Field(description="weight of the isotropy term; 0 leaves it out")
     lambda_reg: Weight = Field(description="weight of (std - 1)^2; 0 leaves it out")
     isotropy_options: IsotropyOptions = Field(default_factory=lambda: IsotropyOptions())
@@ -99,7 +118,17 @@ class Recipe(Strict):
         1000, description="optimiser steps of linear warm-up, before the cosine"
     )
     max_gradient_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients are clipped to this norm")
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of initial weights, order and dropout")
+    compile: bool = Field(
+        False, description="true: torch.compile for the encoder's layers; no gain on a CPU, a minute to start"
+    )
+    chunk_tokens: Positive | None = Field(
+        None,
+        description="tokens that pass the encoder at a time; the batch and its loss stay whole. null: as many as fit",
+    )
+    seed: Seed = Field(0, description="of initial weights, order and dropout")
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None = Field(
+        None, description="several seeds: one run for each, in <output_dir>-seed<N>; null: the one of seed"
+    )
 
     log_every: Positive = Field(10, description="optimiser steps between lines of metrics.jsonl")
     eval_every: Positive | None = Field(
@@ -108,6 +137,45 @@ class Recipe(Strict):
     save_every: Positive | None = Field(
         None, description="optimiser steps between checkpoints; null for the end of each epoch"
     )
+    early_stopping: Positive | None = Field(
+        None, description="stop after so many dev scores in a row without a better one; null: never"
+    )
+    trackers: list[Tracker] = Field(
+        default_factory=list, description="besides metrics.jsonl: tensorboard, wandb, or both as [tensorboard, wandb]"
+    )
     output_dir: str = Field(description="the run's folder; checkpoints/<name> if left out", min_length=1)
 
     data: DataSettings
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Recipe:
+        for key, problem in _misfits(self):
+            raise PydanticCustomError("misfit", "{problem}", {"key": key, "problem": problem})
+        return self
+
+
+SMALLEST_COVARIANCE_BATCH = 4  # the unbiased estimate divides by N - 3
+FEWEST_EXACT_DIMENSIONS = 16  # sigreg-exact's kernel is an expansion in 1 / D
+
+
+def _misfits(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Key and problem of values that are each allowed but not together."""
+    kind, options = recipe.isotropy, recipe.isotropy_options
+    if kind == "covariance" and recipe.batch_size < SMALLEST_COVARIANCE_BATCH:
+        yield "batch_size", f"isotropy: covariance needs at least {SMALLEST_COVARIANCE_BATCH} triples in a loss"
+    if kind == "sigreg-exact" and recipe.output_dim < FEWEST_EXACT_DIMENSIONS:
+        yield "output_dim", f"isotropy: sigreg-exact needs at least {FEWEST_EXACT_DIMENSIONS} dimensions"
+    if kind not in ("none", "sigreg", "sigreg-exact"):
+        if options.debias:
+            yield "isotropy_options.debias", f"isotropy: {kind} has no such option, only sigreg and sigreg-exact have"
+        if options.reference_batch is not None:
+            yield (
+                "isotropy_options.reference_batch",
+                f"isotropy: {kind} has no such option, only sigreg and sigreg-exact have",
+            )
+    if recipe.early_stopping is not None and recipe.data.dev is None:
+        yield "early_stopping", "needs a dev set (data.dev), whose score it watches"
+    for key in ("seeds", "trackers"):
+        values = getattr(recipe, key) or []
+        if len(set(values)) < len(values):
+            yield key, "names one twice"

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from ragcun_cli.losses.contrastive import infonce, scaled_squared_distances, triplet
+from ragcun_cli.losses.contrastive import (
+    equal_to_own_positive,
+    infonce,
+    own_squared_distances,
+    squared_distances,
+    triplet,
+)
 from ragcun_cli.losses.objective import Objective, TripleEmbeddings
-from ragcun_cli.losses.sigreg import random_directions, sigreg
+from ragcun_cli.losses.sigreg import random_directions
 from ragcun_cli.losses.variance import standard_deviation, variance_penalty
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.recipe.schema import Recipe
 
 D = 24
+WEIGHTS = torch.rand(5, 5, generator=torch.Generator().manual_seed(4), dtype=torch.float64)  # not symmetric
 
 
 def embeddings(count: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> torch.Tensor:
@@ -26,7 +34,12 @@ def batch(count: int = 6, shift: float = 0.0) -> TripleEmbeddings:
     """Every second query has a hard negative."""
     owners = torch.arange(0, count, 2)
     return TripleEmbeddings(
-        embeddings(count, 1, 1.1, shift), embeddings(count, 2, 0.9, shift), embeddings(len(owners), 3), owners
+        embeddings(count, 1, 1.1, shift),
+        embeddings(count, 2, 0.9, shift),
+        embeddings(len(owners), 3),
+        owners,
+        positive_ids=torch.arange(count),
+        negative_ids=count + torch.arange(len(owners)),
     )
 
 
@@ -113,8 +126,11 @@ def test_statistics_are_float32_whatever_the_autocast() -> None:
 
 def test_half_precision_embeddings_are_raised_to_float32() -> None:
     terms = batch()
-    half = TripleEmbeddings(
-        terms.queries.bfloat16(), terms.positives.bfloat16(), terms.negatives.bfloat16(), terms.negative_owners
+    half = dataclasses.replace(
+        terms,
+        queries=terms.queries.bfloat16(),
+        positives=terms.positives.bfloat16(),
+        negatives=terms.negatives.bfloat16(),
     )
     assert Objective(recipe())(half, batch_number=0).loss.dtype == torch.float32
 
@@ -134,42 +150,13 @@ def test_directions_are_unit_and_new_at_each_step_and_seed() -> None:
     assert not torch.equal(directions, random_directions(D, 32, seed=1, batch_number=0))
 
 
-@pytest.mark.parametrize("count", [16, 64, 512])
-def test_sigreg_of_a_perfect_gaussian_is_its_null_value(count: int) -> None:
-    """1.0525 for [0, 3] with 17 points, whatever N; over 60 batches the mean is known to about 0.006."""
-    generator = torch.Generator().manual_seed(0)
-    values = [
-        sigreg(torch.randn(count, 64, generator=generator), random_directions(64, 256, 0, step)).item()
-        for step in range(60)
-    ]
-    assert np.mean(values) == pytest.approx(1.0525, abs=0.02)
-
-
-def test_sigreg_prefers_a_gaussian_to_a_collapsed_shifted_or_scaled_cloud() -> None:
-    directions = random_directions(D, 256, 0, 0)
-    gaussian = sigreg(embeddings(128, 0), directions)
-    for worse in (embeddings(128, 0, scale=0.05), embeddings(128, 0, shift=1.0), embeddings(128, 0, scale=3.0)):
-        assert sigreg(worse, directions) > 2 * gaussian
-    collapsed = embeddings(1, 0).expand(128, -1)
-    assert sigreg(collapsed, directions) > 5 * gaussian
-
-
-def test_sigreg_does_not_change_with_the_order_of_texts_or_a_rotation_of_space() -> None:
-    cloud, directions = embeddings(64, 0), random_directions(D, 128, 0, 0)
-    value = sigreg(cloud, directions)
-    assert sigreg(cloud.flip(0), directions).item() == pytest.approx(value.item(), rel=1e-5)
-    rotation = torch.linalg.qr(embeddings(D, 9)).Q
-    assert sigreg(cloud @ rotation, rotation.T @ directions).item() == pytest.approx(value.item(), rel=1e-4)
-
-
-@pytest.mark.parametrize("name", ["infonce", "triplet", "sigreg", "variance"])
+@pytest.mark.parametrize("name", ["infonce", "own distances", "triplet", "variance"])
 def test_gradients(name: str) -> None:
     queries, positives, negatives = (embeddings(5, seed).double().requires_grad_() for seed in (1, 2, 3))
-    directions = random_directions(D, 8, 0, 0).double()
     losses = {
-        "infonce": lambda q, p, n: infonce(q, p, n, 0.7),
+        "infonce": lambda q, p, n: infonce(squared_distances(q, torch.cat([p, n])), D, 0.7),
+        "own distances": lambda q, p, n: (own_squared_distances(q) * WEIGHTS).sum() + 0 * p.sum() + 0 * n.sum(),
         "triplet": lambda q, p, n: triplet(q, p, n, 5.0),
-        "sigreg": lambda q, p, n: sigreg(q, directions) + sigreg(p, directions) + 0 * n.sum(),
         "variance": lambda q, p, n: variance_penalty(q) + variance_penalty(p) + 0 * n.sum(),
     }
     assert torch.autograd.gradcheck(losses[name], (queries, positives, negatives))
@@ -177,13 +164,15 @@ def test_gradients(name: str) -> None:
 
 def test_distances_survive_a_large_common_mean() -> None:
     left, right = embeddings(8, 1, shift=200.0), embeddings(9, 2, shift=200.0)
-    expected = ((left[:, None].double() - right[None].double()) ** 2).sum(-1) / (2 * D)
-    assert torch.allclose(scaled_squared_distances(left, right).double(), expected, rtol=1e-5, atol=1e-6)
+    expected = ((left[:, None].double() - right[None].double()) ** 2).sum(-1)
+    assert torch.allclose(squared_distances(left, right).double(), expected, rtol=1e-5, atol=1e-4)
+    among = ((left[:, None].double() - left[None].double()) ** 2).sum(-1)
+    assert torch.allclose(own_squared_distances(left).double(), among, rtol=1e-5, atol=1e-4)
 
 
 def test_the_gradient_at_equal_embeddings_is_finite() -> None:
     same = torch.ones(4, D, requires_grad=True)
-    loss = infonce(same, same, same[:0], 0.05) + variance_penalty(same)
+    loss = infonce(squared_distances(same, same), D, 0.05) + variance_penalty(same)
     loss.backward()
     assert torch.isfinite(same.grad).all()
 
@@ -208,3 +197,57 @@ def test_the_standard_deviation_is_the_same_in_every_rotation() -> None:
     rotation = torch.linalg.qr(embeddings(D, 9)).Q
     assert standard_deviation(cloud @ rotation).item() == pytest.approx(standard_deviation(cloud).item(), rel=1e-5)
     assert standard_deviation(embeddings(4000, 0)).item() == pytest.approx(1, abs=0.01)
+
+
+def test_passages_equal_to_a_querys_own_positive_are_no_negatives() -> None:
+    """Query 0's positive is also query 2's, and query 1's positive is also a hard negative of query 0."""
+    terms = dataclasses.replace(batch(4), positive_ids=torch.tensor([7, 8, 7, 9]), negative_ids=torch.tensor([8, 5]))
+    masked = equal_to_own_positive(terms.positive_ids, torch.cat([terms.positive_ids, terms.negative_ids]))
+    assert masked.nonzero().tolist() == [[0, 2], [1, 4], [2, 0]]
+    computed = Objective(recipe(lambda_isotropy=0, lambda_reg=0))(terms, batch_number=0).loss.item()
+    passages = torch.cat([terms.positives, terms.negatives]).double().numpy()
+    losses = []
+    for row, query in enumerate(terms.queries.double().numpy()):
+        kept = [row, *(column for column in range(6) if column != row and not masked[row, column])]
+        losses.append(reference_infonce(query[None], passages[kept], 0.05))
+    assert computed == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["sigreg", "sigreg-exact", "covariance", "vicreg", "uniformity", "gor"])
+def test_one_key_switches_the_isotropy_term_and_leaves_the_rest(kind: str) -> None:
+    terms = batch(8)
+    plain = Objective(recipe(isotropy="none"))(terms, batch_number=3)
+    assert plain.isotropy is None
+    with_term = Objective(recipe(isotropy=kind, lambda_isotropy=0.5))(terms, batch_number=3)
+    assert with_term.contrastive.item() == pytest.approx(plain.contrastive.item(), rel=1e-6)
+    assert with_term.variance.item() == plain.variance.item()
+    assert with_term.loss.item() == pytest.approx(plain.loss.item() + 0.5 * with_term.isotropy.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["sigreg", "sigreg-exact"])
+def test_reference_batch_keeps_the_weight_of_one_text_whatever_the_batch(kind: str) -> None:
+    """SIGReg's gradient on one text hardly depends on the batch, a mean loss's falls as 1 / N; with it both do."""
+    sizes = {}
+    for count in (16, 64):
+        terms = batch(count, shift=1.0)  # far from N(0, I), where the gradient is no longer chance
+        queries = terms.queries.clone().requires_grad_()
+        arm = recipe(isotropy=kind, **{"isotropy_options.reference_batch": 32})
+        objective = Objective(arm)(dataclasses.replace(terms, queries=queries), batch_number=0)
+        plain = Objective(recipe(isotropy=kind))(terms, batch_number=0)
+        assert objective.isotropy.item() == pytest.approx(32 / count * plain.isotropy.item(), rel=1e-5)
+        assert objective.isotropy_null == pytest.approx(32 / count * plain.isotropy_null)
+        (gradient,) = torch.autograd.grad(objective.isotropy, queries)
+        sizes[count] = gradient.norm(dim=1).mean().item()
+    assert sizes[16] / sizes[64] == pytest.approx(4, rel=0.1)
+
+
+def test_the_null_line_is_logged_beside_the_statistic() -> None:
+    nulls = {
+        kind: Objective(recipe(isotropy=kind))(batch(8), batch_number=0).isotropy_null
+        for kind in ("sigreg", "sigreg-exact", "covariance", "uniformity")
+    }
+    assert nulls["sigreg"] == pytest.approx(1.0525, abs=1e-4)
+    assert nulls["sigreg-exact"] == pytest.approx(1.0594, abs=1e-4)
+    assert (nulls["covariance"], nulls["uniformity"]) == (0, None)
+    debiased = Objective(recipe(**{"isotropy_options.debias": True}))(batch(8), batch_number=0)
+    assert debiased.isotropy_null == 0
