@@ -6,35 +6,42 @@ data state of a checkpoint is one integer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ragcun_cli.data.triples import Triple
+from ragcun_cli.data.triple_table import NO_NEGATIVE
+
+Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class TripleBatch:
-    """The texts of one loss.
+    """The texts of one loss, by number in the `TripleTable`.
 
-    `rows` are the triples' places in the training file. `negatives` are the hard negatives there are, and
-    `negative_owners[j]` is the row within the batch whose negative `negatives[j]` is.
+    rows: (n,) the triples' places in the training file. queries, positives: (n,) text numbers. negatives: (m,) those
+    of the hard negatives there are; negative_owners: (m,) the row within the batch whose negative each one is.
     """
 
-    rows: list[int]
-    queries: list[str]
-    positives: list[str]
-    negatives: list[str]
-    negative_owners: list[int]
+    rows: Numbers
+    queries: Numbers
+    positives: Numbers
+    negatives: Numbers
+    negative_owners: Numbers
 
-    def texts(self) -> list[str]:
-        """Queries, positives and negatives, one after the other."""
-        return [*self.queries, *self.positives, *self.negatives]
+    def texts(self) -> Numbers:
+        """Queries, positives and negatives, one after the other: (2 n + m,)."""
+        return np.concatenate([self.queries, self.positives, self.negatives])
+
+    def negatives_per_query(self) -> Numbers:
+        """How many passages each query is really contrasted with, (n,): all but those equal to its own positive."""
+        passages = np.concatenate([self.positives, self.negatives])
+        distinct, counts = np.unique(passages, return_counts=True)
+        return len(passages) - counts[np.searchsorted(distinct, self.positives)]
 
 
-def epoch_order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+def epoch_order(count: int, seed: int, epoch: int) -> Numbers:
     """The permutation of `count` triples in this epoch, shape (count,)."""
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(count)
 
@@ -47,28 +54,19 @@ def batches_per_epoch(count: int, batch_size: int) -> int:
 class BatchSequence:
     """All batches of a run, by number from 0."""
 
-    def __init__(self, triples: Sequence[Triple], batch_size: int, seed: int) -> None:
-        self._triples = triples
+    def __init__(self, rows: npt.NDArray[np.int64], batch_size: int, seed: int) -> None:
+        self._rows = rows
         self._batch_size = batch_size
         self._seed = seed
         self._epoch = -1
-        self._order: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._order: Numbers = np.empty(0, dtype=np.int64)
 
     def batch(self, number: int) -> TripleBatch:
         """Batch `number` of the run; the one after an epoch's last is the next epoch's first."""
-        epoch, place = divmod(number, batches_per_epoch(len(self._triples), self._batch_size))
+        epoch, place = divmod(number, batches_per_epoch(len(self._rows), self._batch_size))
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, epoch_order(len(self._triples), self._seed, epoch)
-        rows = self._order[place * self._batch_size : (place + 1) * self._batch_size].tolist()
-        return _as_batch(rows, [self._triples[row] for row in rows])
-
-
-def _as_batch(rows: list[int], triples: list[Triple]) -> TripleBatch:
-    with_negative = [(owner, triple.negative) for owner, triple in enumerate(triples) if triple.negative is not None]
-    return TripleBatch(
-        rows=rows,
-        queries=[triple.query for triple in triples],
-        positives=[triple.positive for triple in triples],
-        negatives=[negative for _, negative in with_negative],
-        negative_owners=[owner for owner, _ in with_negative],
-    )
+            self._epoch, self._order = epoch, epoch_order(len(self._rows), self._seed, epoch)
+        rows = self._order[place * self._batch_size : (place + 1) * self._batch_size]
+        queries, positives, negatives = self._rows[rows].T
+        owners = np.flatnonzero(negatives != NO_NEGATIVE)
+        return TripleBatch(rows, queries, positives, negatives[owners], owners)

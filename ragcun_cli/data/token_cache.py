@@ -1,0 +1,110 @@
+"""Texts tokenised once, in a memory-mapped file that training reads by offset.
+
+`<cache>/tokens/<key>/`: ids.bin, all texts' tokens one after the other, in 16 bits where the vocabulary allows;
+ends.bin, where each text ends; manifest.json with their digests. The key covers the texts, the tokenizer and the
+length they were cut to, so another file or another limit is another folder; what is damaged is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ragcun_cli import files
+from ragcun_cli.console import note
+from ragcun_cli.data.cache import digest_of_texts, key_of, only_writer
+from ragcun_cli.data.tokens import Lengths, TokenBatch, TokenIds
+from ragcun_cli.manifest import problem_with, read_manifest, seal
+
+FORMAT = 1
+TEXTS_AT_A_TIME = 8192  # the tokenizer spreads a call over all cores; this many texts' tokens are in memory
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """Token ids of some texts, and how many of the texts were longer than the limit and cut."""
+
+    ids: list[list[int]]
+    cut: int
+
+
+@dataclass(frozen=True)
+class TextTokenizer:
+    """How texts become tokens. digest: differs between tokenizers that differ; max_length: tokens, the rest is cut."""
+
+    tokenize: Callable[[Sequence[str]], Tokenised]
+    digest: str
+    vocabulary: int
+    max_length: int
+
+
+@dataclass(frozen=True)
+class TokenisedTexts:
+    """n texts' tokens on disk. ids: (tokens,), memory-mapped; ends: (n,) int64; cut: texts that were too long."""
+
+    ids: TokenIds
+    ends: npt.NDArray[np.int64]
+    cut: int
+
+    @property
+    def lengths(self) -> Lengths:
+        """Tokens of each text, (n,)."""
+        return np.diff(self.ends, prepend=0)
+
+    def batch(self, texts: npt.NDArray[np.int64]) -> TokenBatch:
+        """The tokens of these texts, by number, in this order."""
+        ends = self.ends[texts]
+        starts = np.where(texts > 0, self.ends[texts - 1], 0)
+        pieces = [self.ids[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        return TokenBatch(np.concatenate(pieces) if pieces else self.ids[:0], ends - starts)
+
+
+def tokenised_texts(
+    texts: Sequence[str], tokenizer: TextTokenizer, cache: Path, on_done: Callable[[int], None] | None = None
+) -> TokenisedTexts:
+    """The texts' tokens from the cache, made first if they are not there or not whole.
+
+    `on_done(count)` is called as texts are tokenised.
+    """
+    key = key_of(
+        format=FORMAT, texts=digest_of_texts(texts), tokenizer=tokenizer.digest, max_length=tokenizer.max_length
+    )
+    folder = cache / "tokens" / key
+    with only_writer(folder):
+        problem = problem_with(folder) if folder.exists() else ""
+        if problem:
+            note(f"{folder}: {problem}; the texts are tokenised again.")
+        if problem is not None:
+            _write(folder, texts, tokenizer, on_done)
+    manifest = read_manifest(folder)
+    ids = np.memmap(folder / "ids.bin", dtype=manifest["dtype"], mode="r") if manifest["tokens"] else np.empty(0, "u2")
+    ends = np.fromfile(folder / "ends.bin", dtype=np.int64)
+    return TokenisedTexts(ids, ends, manifest["cut"])
+
+
+def _write(folder: Path, texts: Sequence[str], tokenizer: TextTokenizer, on_done: Callable[[int], None] | None) -> None:
+    dtype = "uint16" if tokenizer.vocabulary <= 1 << 16 else "uint32"
+    cut, lengths = 0, [np.empty(0, dtype=np.int64)]
+    with files.new_folder(folder) as temporary:
+        with (temporary / "ids.bin").open("wb") as stream:
+            for some in _in_parts(texts):
+                tokenised = tokenizer.tokenize(some)
+                batch = TokenBatch.of(tokenised.ids)
+                stream.write(batch.ids.astype(dtype).tobytes())
+                lengths.append(batch.lengths)
+                cut += tokenised.cut
+                if on_done is not None:
+                    on_done(len(some))
+        ends = np.cumsum(np.concatenate(lengths))
+        (temporary / "ends.bin").write_bytes(ends.tobytes())
+        tokens = int(ends[-1]) if len(ends) else 0
+        seal(temporary, format=FORMAT, dtype=dtype, texts=len(texts), tokens=tokens, cut=cut)
+
+
+def _in_parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(texts), TEXTS_AT_A_TIME):
+        yield texts[start : start + TEXTS_AT_A_TIME]

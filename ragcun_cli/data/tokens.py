@@ -1,0 +1,59 @@
+"""Texts as token ids, one after the other without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+TokenIds = npt.NDArray[np.integer]
+Lengths = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """The tokens of n texts.
+
+    ids: (total tokens,), the texts one after the other, special tokens included. lengths: (n,) int64, each >= 1.
+    """
+
+    ids: TokenIds
+    lengths: Lengths
+
+    @classmethod
+    def of(cls, token_ids: Sequence[Sequence[int]]) -> TokenBatch:
+        """From one list of ids for each text."""
+        lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
+        flat = [token for ids in token_ids for token in ids]
+        return cls(np.array(flat, dtype=np.int64), lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def select(self, texts: npt.NDArray[np.int64]) -> TokenBatch:
+        """These texts, in this order."""
+        ends = np.cumsum(self.lengths)
+        starts = ends - self.lengths
+        pieces = [self.ids[starts[text] : ends[text]] for text in texts]
+        return TokenBatch(np.concatenate(pieces) if pieces else self.ids[:0], self.lengths[texts])
+
+
+def chunks_within(lengths: Lengths, tokens: int | None) -> Iterator[npt.NDArray[np.int64]]:
+    """Texts (by number) in chunks of at most so many tokens, longest first; None for one chunk of all.
+
+    Longest first, so that memory that suffices once suffices. A text longer than the limit is a chunk of its own.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    if tokens is None:
+        yield order
+        return
+    start = total = 0
+    for place, length in enumerate(lengths[order].tolist()):
+        if place > start and total + length > tokens:
+            yield order[start:place]
+            start, total = place, 0
+        total += length
+    if start < len(order):
+        yield order[start:]

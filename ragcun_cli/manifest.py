@@ -1,0 +1,46 @@
+"""Folders that say themselves whether they are whole: a manifest of sizes and digests, written last.
+
+safetensors and raw arrays load a flipped byte without a word.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ragcun_cli import files
+
+MANIFEST = "manifest.json"
+
+
+def seal(folder: Path, **content: Any) -> None:
+    """Write the manifest: `content`, and size and sha256 of every file in the folder."""
+    listed = {
+        path.name: {"bytes": path.stat().st_size, "sha256": files.sha256_of_file(path)}
+        for path in sorted(folder.iterdir())
+    }
+    files.write_json(folder / MANIFEST, {**content, "files": listed})
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What `seal` wrote. Call after `problem_with` found none."""
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return manifest
+
+
+def problem_with(folder: Path) -> str | None:
+    """Why a sealed folder is not as it was written, or None."""
+    try:
+        listed = read_manifest(folder)["files"]
+    except (OSError, ValueError, KeyError):
+        return f"it has no readable {MANIFEST}"
+    for name, expected in listed.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != expected["bytes"]:
+            return f"{name} has {path.stat().st_size} bytes, not {expected['bytes']}"
+        if files.sha256_of_file(path) != expected["sha256"]:
+            return f"{name} does not have the sha256 it was written with"
+    return None
