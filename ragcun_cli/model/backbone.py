@@ -93,11 +93,11 @@ def longest_input(network: nn.Module) -> int:
     return positions - offset
 
 
-def enable_gradient_checkpointing(network: nn.Module, name: str) -> None:
-    """Recompute activations in the backward pass.
+def checkpoint_activations(network: nn.Module, name: str) -> None:
+    """Let the library recompute activations in the backward pass.
 
     Raises:
-        UsageError: where the library has no checkpointing for this family (MPNet in transformers 5).
+        UsageError: where the library has no checkpointing for this family.
     """
     if not getattr(network, "supports_gradient_checkpointing", False):
         raise UsageError(

@@ -1,11 +1,14 @@
 """IsotropicGaussianEncoder: backbone, mean pooling over real tokens, projection head.
 
-Texts of a batch go through the backbone sorted by length in chunks of similar length: on queries and passages
-together, padding all of them to the longest computes two to three times the real tokens.
+The texts of a batch, queries and passages alike, go through the backbone as one row of tokens without padding
+(`ragcun_cli.model.packed`). A family that has no such path goes through the library's own forward, sorted by length
+in chunks of similar length.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +21,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
-from ragcun_cli.model.backbone import Backbone, load_backbone
+from ragcun_cli.data.token_cache import TextTokenizer
+from ragcun_cli.data.tokens import Lengths, TokenBatch, chunks_within
+from ragcun_cli.errors import UsageError
+from ragcun_cli.model.backbone import Backbone, checkpoint_activations, load_backbone
 from ragcun_cli.model.head import ResidualHead, build_head
+from ragcun_cli.model.packed import packed_network
 from ragcun_cli.model.sources import locate_model
+from ragcun_cli.model.tokenizer import text_tokenizer
 
 Embeddings = npt.NDArray[np.float32]
 
-TRAINING_CHUNK_TEXTS = 8  # measured: 1.85x the speed of one padded batch of 48 texts on a CPU (4: 1.76x, 16: 1.45x)
-ENCODING_CHUNK_TOKENS = 2048  # padded tokens of one forward pass; fastest of 512 to 8192 on a CPU
+PADDED_TEXTS = 8  # texts of one padded forward; measured: 1.85x the speed of one of 48 texts on a CPU (4: 1.76x)
+# Tokens of one pass while encoding: the fastest of 512 to 16,384 on a CPU. A GPU's is not measured yet.
+ENCODING_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 65_536}
+TEXTS_TOKENISED_AHEAD = 16_384  # while encoding: sorted by length among themselves; their tokens are in memory
 
 
 @dataclass(frozen=True)
@@ -41,13 +51,6 @@ class EncoderSettings:
     output_dim: int
     max_length: int
     unit_norm_features: bool
-
-
-@dataclass(frozen=True)
-class TokenBatch:
-    """Texts as token ids, special tokens included, in any order."""
-
-    token_ids: list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class IsotropicGaussianEncoder(nn.Module):
         self.head = head
         self.settings = settings
         self.pad_id = int(tokenizer.pad_token_id or 0)
+        self._packed = packed_network(network)
+        self._checkpoints_layers = False
 
     @classmethod
     def from_base(
@@ -151,113 +156,139 @@ class IsotropicGaussianEncoder(nn.Module):
         """Where the weights are."""
         return next(self.network.parameters()).device
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, special tokens included, cut to the settings' max_length."""
-        if not texts:
-            return []
-        encoded: Any = self.tokenizer(
-            list(texts), truncation=True, max_length=self.settings.max_length, padding=False, verbose=False
-        )
-        ids: list[list[int]] = encoded["input_ids"]
-        return ids
-
-    def forward(self, inputs: TokenBatch | FeatureBatch) -> Tensor:
-        """Embeddings (n, output_dim), in the order of the inputs."""
-        if isinstance(inputs, FeatureBatch):
-            return self.head(inputs.features)
-        return self.head(self.pool(inputs.token_ids, _chunks_of(inputs.token_ids, TRAINING_CHUNK_TEXTS)))
-
-    def pool(self, token_ids: list[list[int]], chunks: Iterator[list[int]]) -> Tensor:
-        """Features (n, hidden_size) float32: the mean of each text's token states, unit-norm if the settings say so.
-
-        `chunks` are the texts (by index) of each pass through the backbone; together they name each text once.
-        """
-        order, pooled = [], []
-        for chunk in chunks:
-            order += chunk
-            pooled.append(self._pool_chunk([token_ids[index] for index in chunk]))
-        restore = torch.empty(len(order), dtype=torch.long)
-        restore[torch.tensor(order)] = torch.arange(len(order))
-        return torch.cat(pooled)[restore.to(self.device)]
-
-    def _pool_chunk(self, token_ids: list[list[int]]) -> Tensor:
-        longest = max(map(len, token_ids))
-        ids = torch.full((len(token_ids), longest), self.pad_id, dtype=torch.long)
-        mask = torch.zeros((len(token_ids), longest), dtype=torch.long)
-        for row, text in enumerate(token_ids):
-            ids[row, : len(text)] = torch.tensor(text, dtype=torch.long)
-            mask[row, : len(text)] = 1
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        states: Tensor = self.network(input_ids=ids, attention_mask=mask).last_hidden_state
-        # float32 before the sum: under autocast 384 half-precision terms would lose the digits that distances need.
-        weights = mask.unsqueeze(-1).float()
-        mean = (states.float() * weights).sum(1) / weights.sum(1).clamp_min(1e-9)
-        return functional.normalize(mean, dim=-1) if self.settings.unit_norm_features else mean
-
-    def features(self, texts: Sequence[str], on_done: Callable[[int], None] | None = None) -> Tensor:
-        """Pooled features (n, hidden_size) float32 on the model's device, without gradient or dropout.
-
-        `on_done(count)` is called as texts finish.
-        """
-        if not texts:
-            return torch.empty((0, self.hidden_size), device=self.device)
-        token_ids = self.tokenize(texts)
-
-        def chunks() -> Iterator[list[int]]:
-            for chunk in _chunks_within(token_ids, ENCODING_CHUNK_TOKENS):
-                yield chunk
-                if on_done is not None:
-                    on_done(len(chunk))
-
-        was_training = self.training
-        self.eval()
-        try:
-            with torch.inference_mode():
-                pooled = self.pool(token_ids, chunks())
-        finally:
-            self.train(was_training)
-        return pooled.clone()  # a tensor of inference_mode could not enter a training step
-
-    def project(self, features: Tensor) -> Embeddings:
-        """Embeddings (n, output_dim) float32 of pooled features, without gradient or dropout."""
-        was_training = self.training
-        self.eval()
-        try:
-            with torch.inference_mode():
-                embeddings: Embeddings = self.head(features).float().cpu().numpy()
-        finally:
-            self.train(was_training)
-        return embeddings
-
-    def encode(self, texts: Sequence[str], on_done: Callable[[int], None] | None = None) -> Embeddings:
-        """Embeddings of texts, shape (n, output_dim), float32, in the order given."""
-        return self.project(self.features(texts, on_done))
-
     @property
     def hidden_size(self) -> int:
         """Dimensions of a pooled feature."""
         config: Any = self.network.config
         return int(config.hidden_size)
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether texts pass without padding."""
+        return self._packed is not None
 
-def _by_length(token_ids: list[list[int]]) -> list[int]:
-    return sorted(range(len(token_ids)), key=lambda index: len(token_ids[index]))
+    def use_gradient_checkpointing(self) -> None:
+        """Recompute each layer in the backward pass instead of keeping what it computed.
 
+        Raises:
+            UsageError: where neither ragcun nor the library has it for this family.
+        """
+        if self._packed is None:
+            checkpoint_activations(self.network, self.settings.base_model)
+        self._checkpoints_layers = True
 
-def _chunks_of(token_ids: list[list[int]], size: int) -> Iterator[list[int]]:
-    order = _by_length(token_ids)
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+    def compile_layers(self) -> None:
+        """Let torch.compile fuse what follows attention in each layer.
 
+        Raises:
+            UsageError: where the family has no packed path.
+        """
+        if self._packed is None:
+            family = type(self.network).__name__
+            raise UsageError(f"compile: ragcun has no path to compile for {family}", "Set compile: false.")
+        self._packed = packed_network(self.network, compiled=True)
 
-def _chunks_within(token_ids: list[list[int]], budget: int) -> Iterator[list[int]]:
-    """Chunks whose padded size stays within `budget` tokens, longest first: memory that suffices once suffices."""
-    chunk: list[int] = []
-    for index in reversed(_by_length(token_ids)):
-        longest = len(token_ids[chunk[0]]) if chunk else len(token_ids[index])
-        if chunk and longest * (len(chunk) + 1) > budget:
-            yield chunk
-            chunk = []
-        chunk.append(index)
-    if chunk:
-        yield chunk
+    @property
+    def text_tokenizer(self) -> TextTokenizer:
+        """The tokenizer with the settings' max_length, as the token cache wants it."""
+        config: Any = self.network.config
+        return text_tokenizer(self.tokenizer, self.settings.max_length, config.vocab_size)
+
+    def tokenize(self, texts: Sequence[str]) -> TokenBatch:
+        """Token ids of the texts, special tokens included, each cut to the settings' max_length."""
+        return TokenBatch.of(self.text_tokenizer.tokenize(texts).ids)
+
+    def forward(self, inputs: TokenBatch | FeatureBatch) -> Tensor:
+        """Embeddings (n, output_dim), in the order of the inputs."""
+        if isinstance(inputs, FeatureBatch):
+            return self.head(inputs.features)
+        return self.head(self.pool(inputs))
+
+    def pool(self, batch: TokenBatch) -> Tensor:
+        """Features (n, hidden_size) float32: the mean of each text's token states, unit-norm if the settings say so."""
+        order = np.argsort(batch.lengths, kind="stable")
+        in_order = batch.select(order)
+        mean = self._packed_means(in_order) if self._packed is not None else self._padded_means(in_order)
+        restore = torch.from_numpy(np.argsort(order)).to(mean.device)
+        mean = mean[restore]
+        return functional.normalize(mean, dim=-1) if self.settings.unit_norm_features else mean
+
+    def _packed_means(self, batch: TokenBatch) -> Tensor:
+        assert self._packed is not None
+        states = self._packed.states(batch, self._checkpoints_layers)
+        # float32 before the sum: under autocast 384 half-precision terms would lose the digits that distances need.
+        lengths = torch.from_numpy(batch.lengths).to(states.device)
+        means: Tensor = torch.segment_reduce(states.float(), "mean", lengths=lengths)
+        return means
+
+    def _padded_means(self, batch: TokenBatch) -> Tensor:
+        """`batch` is sorted by length."""
+        parts = [range(start, min(start + PADDED_TEXTS, len(batch))) for start in range(0, len(batch), PADDED_TEXTS)]
+        return torch.cat([self._padded_mean(batch.select(np.array(part))) for part in parts])
+
+    def computed_tokens(self, lengths: Lengths) -> int:
+        """How many tokens `pool` makes the backbone compute for texts of these lengths, padding included."""
+        if self._packed is not None:
+            return int(lengths.sum())
+        in_order = np.sort(lengths)
+        parts = [in_order[start : start + PADDED_TEXTS] for start in range(0, len(in_order), PADDED_TEXTS)]
+        return sum(len(part) * int(part[-1]) for part in parts)
+
+    def _padded_mean(self, batch: TokenBatch) -> Tensor:
+        ids = torch.full((len(batch), int(batch.lengths.max())), self.pad_id, dtype=torch.long)
+        mask = torch.from_numpy(np.arange(ids.shape[1])[None, :] < batch.lengths[:, None])
+        ids[mask] = torch.from_numpy(batch.ids.astype(np.int64))
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        states: Tensor = self.network(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        weights = mask.unsqueeze(-1).float()
+        return (states.float() * weights).sum(1) / weights.sum(1)
+
+    def features(self, texts: Sequence[str], on_done: Callable[[int], None] | None = None) -> Tensor:
+        """Pooled features (n, hidden_size) float32 on the model's device, without gradient or dropout.
+
+        `on_done(count)` is called as texts finish.
+        """
+        parts = [
+            self.features_of_tokens(self.tokenize(texts[start : start + TEXTS_TOKENISED_AHEAD]), on_done)
+            for start in range(0, len(texts), TEXTS_TOKENISED_AHEAD)
+        ]
+        return torch.cat([torch.empty((0, self.hidden_size), device=self.device), *parts])
+
+    def features_of_tokens(self, batch: TokenBatch, on_done: Callable[[int], None] | None = None) -> Tensor:
+        """`features` of texts that are tokens already."""
+        pooled = torch.empty((len(batch), self.hidden_size), device=self.device)
+        with self._without_training(), torch.inference_mode():
+            for chunk in chunks_within(batch.lengths, ENCODING_TOKENS[self.device.type]):
+                pooled[torch.from_numpy(chunk).to(self.device)] = self.pool(batch.select(chunk))
+                if on_done is not None:
+                    on_done(len(chunk))
+        return pooled
+
+    def project(self, features: Tensor) -> Embeddings:
+        """Embeddings (n, output_dim) float32 of pooled features, without gradient or dropout."""
+        with self._without_training(), torch.inference_mode():
+            embeddings: Embeddings = self.head(features).float().cpu().numpy()
+        return embeddings
+
+    def encode(self, texts: Sequence[str], on_done: Callable[[int], None] | None = None) -> Embeddings:
+        """Embeddings of texts, shape (n, output_dim), float32, in the order given."""
+        return self.project(self.features(texts, on_done))
+
+    @contextlib.contextmanager
+    def _without_training(self) -> Iterator[None]:
+        """Dropout off; afterwards each part trains or not as it did before."""
+        modes = [(module, module.training) for module in (self, self.network, self.head)]
+        self.eval()
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.train(mode)
+
+    def network_digest(self) -> str:
+        """Hex sha256 of the backbone's weights: equal features come from equal digests."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()

@@ -54,7 +54,9 @@ class ResidualHead(nn.Module):
         """
         spread = _spread(self.skip(features))
         if spread > 0 and math.isfinite(spread):
-            self.scale.fill_(1 / spread)
+            # In other company or on another machine a text's features differ in the last digits. Four digits are
+            # the same everywhere, and so are the arms' initial weights.
+            self.scale.fill_(float(f"{1 / spread:.4g}"))
 
 
 class MlpHead(nn.Sequential):

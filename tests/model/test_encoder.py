@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
 from ragcun_cli.model import IsotropicGaussianEncoder
-from ragcun_cli.model.encoder import FeatureBatch, TokenBatch, _chunks_of, _chunks_within
+from ragcun_cli.model.encoder import FeatureBatch
 from ragcun_cli.model.head import ResidualHead
 from ragcun_cli.model.sources import locate_model
 from tests.tiny_models import build_tiny_bert
@@ -54,7 +54,7 @@ def test_the_base_models_own_length_and_normalisation_are_used(minilm: Isotropic
     assert minilm.settings.max_length == 256
     assert minilm.settings.unit_norm_features
     assert minilm.settings.base_identity.startswith("sha256:53aa5117")
-    assert max(map(len, minilm.tokenize(["word " * 1000]))) == 256
+    assert minilm.tokenize(["word " * 1000]).lengths.tolist() == [256]
 
 
 def test_an_embedding_does_not_depend_on_the_texts_beside_it(minilm: IsotropicGaussianEncoder) -> None:
@@ -71,7 +71,7 @@ def test_pooling_is_the_mean_over_real_tokens(tiny_bert: Path) -> None:
     encoder = IsotropicGaussianEncoder.untouched(str(tiny_bert)).eval()
     texts = ["w1 w2 w3", "w4 " * 30]
     for text, features in zip(texts, encoder.features(texts), strict=True):
-        ids = torch.tensor(encoder.tokenize([text]))
+        ids = torch.from_numpy(encoder.tokenize([text]).ids)[None]
         with torch.no_grad():
             states = encoder.network(input_ids=ids).last_hidden_state[0]
         assert torch.allclose(features, states.mean(0), atol=1e-6)
@@ -83,7 +83,7 @@ def test_the_training_forward_gives_the_embeddings_of_encode(family: str, reques
     encoder = shaken(IsotropicGaussianEncoder.from_base(str(folder), output_dim=16)).eval()
     texts = [f"w{number} " * (1 + 7 * number % 40) for number in range(20)]
     with torch.no_grad():
-        from_tokens = encoder(TokenBatch(encoder.tokenize(texts)))
+        from_tokens = encoder(encoder.tokenize(texts))
         from_features = encoder(FeatureBatch(encoder.features(texts)))
     np.testing.assert_allclose(from_tokens.numpy(), encoder.encode(texts), atol=1e-5)
     np.testing.assert_allclose(from_features.numpy(), encoder.encode(texts), atol=1e-6)
@@ -104,7 +104,7 @@ def test_outputs_start_at_unit_standard_deviation_per_dimension(hidden: int, out
     head.calibrate(features)
     with torch.no_grad():
         spread = head(features).var(dim=0).mean().sqrt().item()
-    assert spread == pytest.approx(1, abs=1e-4)
+    assert spread == pytest.approx(1, abs=1e-3)  # the scale has four digits
 
 
 def test_before_any_text_is_seen_the_scale_is_that_of_unit_norm_features(minilm: IsotropicGaussianEncoder) -> None:
@@ -331,11 +331,3 @@ def test_an_absent_embedded_package_is_named(monkeypatch: pytest.MonkeyPatch) ->
     assert "ragcun[demo]" in caught.value.hint
     with pytest.raises(UsageError, match="no such embedded model"):
         locate_model("embedded:bert")
-
-
-def test_chunks_name_every_text_once() -> None:
-    token_ids = [[1] * (1 + (number * 37) % 50) for number in range(101)]
-    for chunks in (list(_chunks_of(token_ids, 8)), list(_chunks_within(token_ids, 200))):
-        assert sorted(index for chunk in chunks for index in chunk) == list(range(101))
-    for chunk in _chunks_within(token_ids, 200):
-        assert len(chunk) * max(len(token_ids[index]) for index in chunk) <= 200

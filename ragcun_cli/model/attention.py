@@ -1,0 +1,226 @@
+"""Self-attention over packed texts: each token sees the tokens of its own text.
+
+Three ways to the same values. A CPU takes `attend_by_length`: no token is padded, and scores are computed again in
+the backward pass rather than kept. A GPU takes `attend_jagged`, variable-length flash attention, or, where a bias
+is added to the scores, `attend_padded`, because no flash kernel takes one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.amp.autocast_mode import custom_bwd, custom_fwd
+from torch.nn import functional
+
+from ragcun_cli.model.dropout import keep_mask
+
+# query, key, value (tokens, heads, size), bias (heads, longest, longest) or None, dropout -> (tokens, heads, size)
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
+
+PADDED_SHARE = 1.25  # computed / real tokens that one padded group may reach; not yet measured on a GPU
+
+
+@dataclass(frozen=True)
+class Group:
+    """Texts of one length that lie side by side: tokens `start` to `end` are `texts` x `length`."""
+
+    start: int
+    end: int
+    texts: int
+    length: int
+
+
+def groups_of(lengths: list[int]) -> list[Group]:
+    """Runs of equal lengths; the lengths are sorted."""
+    groups, start = [], 0
+    for length, run in itertools.groupby(lengths):
+        texts = len(list(run))
+        groups.append(Group(start, start + texts * length, texts, length))
+        start += texts * length
+    return groups
+
+
+def choose_attention(lengths: list[int], device: torch.device, biased: bool) -> Attend:
+    """The fastest way on this device for texts of these lengths, sorted."""
+    if device.type != "cuda":
+        return attend_by_length(groups_of(lengths))
+    return attend_padded(lengths, device) if biased else attend_jagged(lengths, device)
+
+
+def attend_by_length(groups: list[Group]) -> Attend:
+    """Texts of equal length share a matrix product; nothing is padded."""
+
+    def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, probability: float) -> Tensor:
+        result: Tensor = _AttentionByLength.apply(query, key, value, bias, groups, probability)
+        return result
+
+    return attend
+
+
+def attend_jagged(lengths: list[int], device: torch.device) -> Attend:
+    """torch's attention over jagged tensors: variable-length kernels on a GPU, dropout included; takes no bias."""
+    offsets = torch.tensor([0, *itertools.accumulate(lengths)], device=device)
+    shortest, longest = lengths[0], lengths[-1]
+
+    def jagged(tokens: Tensor) -> Tensor:
+        nested: Tensor = torch.nested.nested_tensor_from_jagged(
+            tokens, offsets, min_seqlen=shortest, max_seqlen=longest
+        )
+        return nested.transpose(1, 2)
+
+    def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, probability: float) -> Tensor:
+        if bias is not None:
+            raise ValueError("jagged attention takes no bias")
+        attended = functional.scaled_dot_product_attention(
+            jagged(query), jagged(key), jagged(value), dropout_p=probability
+        )
+        flat: Tensor = attended.transpose(1, 2).values()
+        return flat
+
+    return attend
+
+
+def attend_padded(lengths: list[int], device: torch.device) -> Attend:
+    """Texts of similar length padded to the longest of them, for attention only; takes a bias."""
+    groups = [_PaddedGroup.of(start, members, device) for start, members in _similar(lengths)]
+
+    def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, probability: float) -> Tensor:
+        return torch.cat([group.attend(query, key, value, bias, probability) for group in groups])
+
+    return attend
+
+
+@dataclass(frozen=True)
+class _PaddedGroup:
+    """Tokens `start` to `end`; `slots` (tokens,) says where each stands among texts x longest places.
+
+    outside: (texts, 1, 1, longest) float32, -inf where there is no token.
+    """
+
+    start: int
+    end: int
+    texts: int
+    longest: int
+    slots: Tensor
+    outside: Tensor
+
+    @classmethod
+    def of(cls, start: int, lengths: list[int], device: torch.device) -> _PaddedGroup:
+        longest = max(lengths)
+        real = torch.arange(longest)[None, :] < torch.tensor(lengths)[:, None]
+        outside = torch.zeros(real.shape).masked_fill(~real, float("-inf"))[:, None, None, :]
+        slots = real.flatten().nonzero().squeeze(1)
+        return cls(start, start + sum(lengths), len(lengths), longest, slots.to(device), outside.to(device))
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, probability: float) -> Tensor:
+        mask = self.outside.to(query.dtype)
+        if bias is not None:
+            mask = mask + bias[None, :, : self.longest, : self.longest].to(query.dtype)
+        q, k, v = (self._pad(tokens[self.start : self.end]) for tokens in (query, key, value))
+        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=probability)
+        return attended.transpose(1, 2).flatten(0, 1)[self.slots]
+
+    def _pad(self, tokens: Tensor) -> Tensor:
+        places = tokens.new_zeros(self.texts * self.longest, *tokens.shape[1:]).index_copy(0, self.slots, tokens)
+        return places.view(self.texts, self.longest, *tokens.shape[1:]).transpose(1, 2)
+
+
+def _similar(lengths: list[int]) -> Iterator[tuple[int, list[int]]]:
+    """First token and lengths of runs whose padding stays within PADDED_SHARE; the lengths are sorted."""
+    start, members = 0, lengths[:1]
+    for length in lengths[1:]:
+        if length * (len(members) + 1) > PADDED_SHARE * (sum(members) + length):
+            yield start, members
+            start, members = start + sum(members), []
+        members.append(length)
+    yield start, members
+
+
+# Under a CPU's autocast too: half precision would save nothing here, and the softmax wants its digits.
+_in_float32: Callable[[Callable[..., Any]], Callable[..., Any]] = custom_fwd(
+    device_type="cpu", cast_inputs=torch.float32
+)
+_without_autocast: Callable[[Callable[..., Any]], Callable[..., Any]] = custom_bwd(device_type="cpu")
+
+
+class _AttentionByLength(torch.autograd.Function):
+    """softmax(q k' / sqrt(size) + bias), dropout, times v, group by group, in float32.
+
+    Kept for the backward pass: the inputs and which probabilities were dropped, one byte each. The scores are a
+    few per cent of a layer's work, but in float32 they would be a sixth of its memory.
+    """
+
+    @staticmethod
+    @_in_float32
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor | None,
+        groups: list[Group],
+        probability: float,
+    ) -> Tensor:
+        heads = query.shape[1]
+        keep, factor = None, 1.0
+        if probability > 0:
+            keep, factor = keep_mask(sum(group.texts * heads * group.length**2 for group in groups), probability)
+        attended = torch.empty_like(query)
+        drawn = 0
+        for group in groups:
+            q, k, v = (_by_head(tokens, group) for tokens in (query, key, value))
+            probabilities = _probabilities(q, k, bias, group)
+            if keep is not None:
+                kept = keep[drawn : drawn + probabilities.numel()].view(probabilities.shape)
+                drawn += probabilities.numel()
+                probabilities = probabilities.mul_(kept).mul_(factor)
+            _by_head(attended, group).copy_(probabilities @ v)
+        ctx.save_for_backward(query, key, value, bias, keep)
+        ctx.groups, ctx.factor = groups, factor
+        return attended
+
+    @staticmethod
+    @_without_autocast
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, bias, keep = ctx.saved_tensors
+        scale = query.shape[-1] ** -0.5
+        d_query, d_key, d_value = (torch.empty_like(tokens) for tokens in (query, key, value))
+        d_bias = torch.zeros_like(bias) if bias is not None else None
+        drawn = 0
+        for group in ctx.groups:
+            q, k, v, d_out = (_by_head(tokens, group) for tokens in (query, key, value, gradient))
+            probabilities = _probabilities(q, k, bias, group)
+            d_probabilities = d_out @ v.transpose(-1, -2)
+            dropped = probabilities
+            if keep is not None:
+                kept = keep[drawn : drawn + probabilities.numel()].view(probabilities.shape)
+                drawn += probabilities.numel()
+                dropped = probabilities.mul(kept).mul_(ctx.factor)
+                d_probabilities.mul_(kept).mul_(ctx.factor)
+            _by_head(d_value, group).copy_(dropped.transpose(-1, -2) @ d_out)
+            # The softmax's gradient: p (dp - sum(p dp)).
+            d_scores = d_probabilities.mul_(probabilities)
+            d_scores.addcmul_(probabilities, d_scores.sum(-1, keepdim=True), value=-1)
+            if d_bias is not None:
+                d_bias[:, : group.length, : group.length] += d_scores.sum(0)
+            _by_head(d_query, group).copy_((d_scores @ k).mul_(scale))
+            _by_head(d_key, group).copy_((d_scores.transpose(-1, -2) @ q).mul_(scale))
+        return d_query, d_key, d_value, d_bias, None, None
+
+
+def _by_head(tokens: Tensor, group: Group) -> Tensor:
+    """(texts, heads, length, size), a view."""
+    part = tokens[group.start : group.end]
+    return part.view(group.texts, group.length, *tokens.shape[1:]).transpose(1, 2)
+
+
+def _probabilities(query: Tensor, key: Tensor, bias: Tensor | None, group: Group) -> Tensor:
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if bias is not None:
+        scores += bias[:, : group.length, : group.length]
+    return scores.softmax(-1)

@@ -1,0 +1,227 @@
+"""The encoder without padding: BERT's and MPNet's families, on the library's own modules and weights.
+
+The texts of a batch stand one after the other as one row of tokens. Everything but attention treats tokens one by
+one, so it runs on the row as it is; attention sees where texts begin and end. transformers' own forward computes
+every text as long as the batch's longest: on queries and passages together two to three times the real tokens.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from ragcun_cli.data.tokens import TokenBatch
+from ragcun_cli.model.attention import Attend, choose_attention
+from ragcun_cli.model.dropout import dropout
+
+# The families whose layers have BERT's modules by BERT's names.
+BERT_LIKE = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra"})
+# They count positions from padding_idx + 1 and skip padding tokens.
+POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The modules of one transformer layer, whatever the family calls them."""
+
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    attention_dropout: nn.Dropout
+    attention_output: nn.Linear
+    attention_output_dropout: nn.Dropout
+    attention_norm: nn.LayerNorm
+    inner: nn.Linear
+    activation: Callable[[Tensor], Tensor]
+    outer: nn.Linear
+    outer_dropout: nn.Dropout
+    outer_norm: nn.LayerNorm
+
+
+@dataclass(frozen=True)
+class PackedNetwork:
+    """The library's network seen as the parts that a packed forward needs; it owns no weights.
+
+    first_position: index of the first token's position embedding. relative_positions: length -> bias
+    (heads, length, length) added to the attention scores, None for none.
+    """
+
+    network: Any
+    embeddings: Any  # the library's own module; families differ in its parts
+    layers: list[Layer]
+    heads: int
+    first_position: int
+    padding_id: int | None
+    relative_positions: Callable[[int], Tensor] | None
+    finish: Callable[..., Tensor]
+
+    def states(self, batch: TokenBatch, gradient_checkpointing: bool = False) -> Tensor:
+        """The last layer's states, (total tokens, hidden_size), tokens in the batch's order.
+
+        The batch's texts are sorted by length, ascending.
+        """
+        device: torch.device = self.embeddings.word_embeddings.weight.device
+        lengths = batch.lengths.tolist()
+        states = self._embed(batch, device)
+        attend = choose_attention(lengths, device, biased=self.relative_positions is not None)
+        # Once for all texts and layers: a shorter text's bias is the corner of the longest one's.
+        bias = self.relative_positions(max(lengths)) if self.relative_positions is not None else None
+        for layer in self.layers:
+            if gradient_checkpointing and torch.is_grad_enabled():
+                states = checkpoint(self._layer, layer, states, attend, bias, use_reentrant=False)
+            else:
+                states = self._layer(layer, states, attend, bias)
+        return states
+
+    def _embed(self, batch: TokenBatch, device: torch.device) -> Tensor:
+        parts = self.embeddings
+        ids = torch.from_numpy(batch.ids.astype("int64")).to(device)
+        lengths = torch.from_numpy(batch.lengths)
+        starts = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+        positions = (torch.arange(len(starts)) - starts).to(device)
+        if self.padding_id is not None and bool((is_padding := ids == self.padding_id).any()):
+            # A text may spell the padding token out; the library gives it no position of its own.
+            before = torch.cumsum(is_padding, 0) - is_padding.long()
+            positions = positions - (before - before[starts.to(device)])
+            positions = torch.where(is_padding, -1, positions)
+        states = parts.word_embeddings(ids) + parts.position_embeddings(positions + self.first_position)
+        if hasattr(parts, "token_type_embeddings"):
+            states = states + parts.token_type_embeddings.weight[0]
+        states = dropout(parts.LayerNorm(states), self._probability(parts.dropout))
+        if hasattr(self.network, "embeddings_project"):  # ELECTRA's small models
+            states = self.network.embeddings_project(states)
+        return states
+
+    def _layer(self, layer: Layer, states: Tensor, attend: Attend, bias: Tensor | None) -> Tensor:
+        weight = torch.cat([layer.query.weight, layer.key.weight, layer.value.weight])
+        offset = torch.cat([layer.query.bias, layer.key.bias, layer.value.bias])
+        # (3, tokens, heads, size), so that each of the three lies in one piece.
+        projected = functional.linear(states, weight, offset).view(len(states), 3, self.heads, -1)
+        query, key, value = projected.unbind(1)
+        attended = attend(query, key, value, bias, self._probability(layer.attention_dropout)).flatten(1)
+        weights = [
+            each
+            for module in (layer.attention_output, layer.attention_norm, layer.inner, layer.outer, layer.outer_norm)
+            for each in (module.weight, module.bias)
+        ]
+        probabilities = [self._probability(each) for each in (layer.attention_output_dropout, layer.outer_dropout)]
+        return self.finish(attended, states, *weights, *probabilities, layer.outer_norm.eps, layer.activation)
+
+    def _probability(self, module: nn.Dropout) -> float:
+        return module.p if self.network.training else 0.0
+
+
+def _finish_layer(
+    attended: Tensor,
+    states: Tensor,
+    output: Tensor,
+    output_bias: Tensor,
+    norm: Tensor,
+    norm_bias: Tensor,
+    inner: Tensor,
+    inner_bias: Tensor,
+    outer: Tensor,
+    outer_bias: Tensor,
+    last_norm: Tensor,
+    last_norm_bias: Tensor,
+    output_dropout: float,
+    outer_dropout: float,
+    epsilon: float,
+    activation: Callable[[Tensor], Tensor],
+    drop: Callable[[Tensor, float], Tensor] = dropout,
+) -> Tensor:
+    """What follows attention in a layer. Of tensors alone, so that one compiled form serves all layers."""
+    attended = drop(functional.linear(attended, output, output_bias), output_dropout)
+    states = functional.layer_norm(attended + states, norm.shape, norm, norm_bias, epsilon)
+    hidden = activation(functional.linear(states, inner, inner_bias))
+    hidden = drop(functional.linear(hidden, outer, outer_bias), outer_dropout)
+    return functional.layer_norm(hidden + states, last_norm.shape, last_norm, last_norm_bias, epsilon)
+
+
+def _compiled_finish() -> Callable[..., Tensor]:
+    # torch's own dropout: the compiler fuses it, and cannot see into ours.
+    finish: Callable[..., Tensor] = torch.compile(
+        functools.partial(_finish_layer, drop=functional.dropout), dynamic=True
+    )
+    return finish
+
+
+def packed_network(network: nn.Module, compiled: bool = False) -> PackedNetwork | None:
+    """The packed view of a network, or None where its family has none.
+
+    compiled: let torch.compile fuse what follows attention.
+    """
+    config: Any = network.config
+    any_network: Any = network
+    kind = config.model_type
+    if kind not in BERT_LIKE | {"mpnet"} or getattr(config, "is_decoder", False):
+        return None
+    if getattr(config, "position_embedding_type", "absolute") != "absolute":
+        return None
+    embeddings = any_network.embeddings
+    after_padding = kind in POSITIONS_AFTER_PADDING
+    padding_id = int(embeddings.word_embeddings.padding_idx) if after_padding else None
+    as_layer = _mpnet_layer if kind == "mpnet" else _bert_layer
+    return PackedNetwork(
+        network=network,
+        embeddings=embeddings,
+        layers=[as_layer(layer) for layer in any_network.encoder.layer],
+        heads=config.num_attention_heads,
+        first_position=padding_id + 1 if padding_id is not None else 0,
+        padding_id=padding_id,
+        relative_positions=_mpnet_bias(any_network.encoder) if kind == "mpnet" else None,
+        finish=_compiled_finish() if compiled else _finish_layer,
+    )
+
+
+def _bert_layer(layer: Any) -> Layer:
+    attention = layer.attention.self
+    return Layer(
+        query=attention.query,
+        key=attention.key,
+        value=attention.value,
+        attention_dropout=attention.dropout,
+        attention_output=layer.attention.output.dense,
+        attention_output_dropout=layer.attention.output.dropout,
+        attention_norm=layer.attention.output.LayerNorm,
+        inner=layer.intermediate.dense,
+        activation=layer.intermediate.intermediate_act_fn,
+        outer=layer.output.dense,
+        outer_dropout=layer.output.dropout,
+        outer_norm=layer.output.LayerNorm,
+    )
+
+
+def _mpnet_layer(layer: Any) -> Layer:
+    attention = layer.attention.attn
+    return Layer(
+        query=attention.q,
+        key=attention.k,
+        value=attention.v,
+        attention_dropout=attention.dropout,
+        attention_output=attention.o,
+        attention_output_dropout=layer.attention.dropout,
+        attention_norm=layer.attention.LayerNorm,
+        inner=layer.intermediate.dense,
+        activation=layer.intermediate.intermediate_act_fn,
+        outer=layer.output.dense,
+        outer_dropout=layer.output.dropout,
+        outer_norm=layer.output.LayerNorm,
+    )
+
+
+def _mpnet_bias(encoder: Any) -> Callable[[int], Tensor]:
+    def bias(length: int) -> Tensor:
+        place = torch.arange(length, device=encoder.relative_attention_bias.weight.device)
+        bucket = encoder.relative_position_bucket(place[None, :] - place[:, None], num_buckets=32)
+        values: Tensor = encoder.relative_attention_bias(bucket).permute(2, 0, 1).contiguous()
+        return values
+
+    return bias

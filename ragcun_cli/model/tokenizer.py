@@ -1,0 +1,43 @@
+"""A Hugging Face tokenizer as the token cache wants it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ragcun_cli.data.token_cache import TextTokenizer, Tokenised
+
+
+def text_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int, vocabulary: int) -> TextTokenizer:
+    """The tokenizer, cutting texts to `max_length` tokens, for a model that knows `vocabulary` tokens."""
+
+    def tokenize(texts: Sequence[str]) -> Tokenised:
+        if not texts:
+            return Tokenised([], 0)
+        encoded: Any = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False, verbose=False)
+        ids: list[list[int]] = encoded["input_ids"]
+        if encoded.encodings is None:  # a tokenizer in Python does not say; a text of just the limit counts too
+            return Tokenised(ids, sum(len(each) >= max_length for each in ids))
+        return Tokenised(ids, sum(bool(each.overflowing) for each in encoded.encodings))
+
+    return TextTokenizer(tokenize, _digest(tokenizer), vocabulary, max_length)
+
+
+def _digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hex sha256 of everything that decides a text's tokens."""
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None and hasattr(backend, "to_str"):
+        content = json.loads(backend.to_str())
+        # How the last call cut and padded is no property of the tokenizer.
+        content.pop("truncation", None)
+        content.pop("padding", None)
+    else:
+        content = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab(), "slow": True}
+    content["library"] = importlib.metadata.version("tokenizers")
+    content["special"] = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,116 @@
+"""What a frozen encoder gave is kept, found again, and made again where it is damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ragcun_cli.errors import EnvironmentUnfit
+from ragcun_cli.model import IsotropicGaussianEncoder, feature_store
+from ragcun_cli.model.feature_store import FeatureStore
+
+TEXTS = [f"w{number} " * (1 + 3 * number % 17) + f"w{number + 1}" for number in range(60)]
+
+
+@pytest.fixture
+def encoder(tiny_bert: Path) -> IsotropicGaussianEncoder:
+    return IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=16).eval()
+
+
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that pass an encoder from here on."""
+    texts: list[str] = []
+    real = IsotropicGaussianEncoder.features
+
+    def spy(self: IsotropicGaussianEncoder, some: list[str], *rest: object) -> torch.Tensor:
+        texts.extend(some)
+        return real(self, some, *rest)
+
+    monkeypatch.setattr(IsotropicGaussianEncoder, "features", spy)
+    return texts
+
+
+def test_features_are_the_encoders_in_any_order(
+    encoder: IsotropicGaussianEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_store, "SHARD_TEXTS", 13)
+    store = FeatureStore(encoder, tmp_path)
+    asked = [TEXTS[5], TEXTS[40], TEXTS[5], *TEXTS[:3]]
+    store.fill(TEXTS)
+    torch.testing.assert_close(store.features(asked), encoder.features(asked), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(store.encode(asked), encoder.encode(asked), atol=1e-6)
+    assert len(list(store.folder.iterdir())) == 5
+    assert store.features([]).shape == (0, 32)
+
+
+def test_only_new_texts_pass_the_encoder(
+    encoder: IsotropicGaussianEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed, done = encoded(monkeypatch), []
+    FeatureStore(encoder, tmp_path).fill(TEXTS[:40] + TEXTS[:10], done.append)
+    assert sorted(passed) == sorted(TEXTS[:40])
+    passed.clear()
+    again = FeatureStore(encoder, tmp_path)
+    assert again.bytes_missing(TEXTS) == 20 * (4 * 32 + 16)
+    again.fill(TEXTS, done.append)
+    assert sorted(passed) == sorted(TEXTS[40:])
+    passed.clear()
+    again.fill(TEXTS)
+    assert passed == []
+
+
+def test_another_encoder_length_or_normalisation_is_another_store(
+    encoder: IsotropicGaussianEncoder, tiny_mpnet: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    import dataclasses
+
+    others = [encoder, IsotropicGaussianEncoder.from_base(str(tiny_mpnet), output_dim=16)]
+    others.append(IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=16, max_length=9))
+    others.append(IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=16))
+    others[-1].settings = dataclasses.replace(others[-1].settings, unit_norm_features=True)
+    others.append(IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=16))
+    with torch.no_grad():
+        next(others[-1].network.parameters()).view(-1)[3] += 1e-6
+    assert len({FeatureStore(each, tmp_path).folder for each in others}) == 5
+    another_head = IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=4, seed=9)
+    assert FeatureStore(another_head, tmp_path).folder == FeatureStore(encoder, tmp_path).folder
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "no manifest"])
+def test_a_damaged_shard_is_noticed_and_made_again(
+    encoder: IsotropicGaussianEncoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(feature_store, "SHARD_TEXTS", 30)
+    FeatureStore(encoder, tmp_path).fill(TEXTS)
+    shard = sorted(FeatureStore(encoder, tmp_path).folder.iterdir())[0]
+    path = shard / ("manifest.json" if damage == "no manifest" else "features.npy")
+    content = bytearray(path.read_bytes())
+    if damage == "no manifest":
+        path.unlink()
+    elif damage == "truncate":
+        path.write_bytes(content[:-4])
+    else:
+        content[-9] ^= 4
+        path.write_bytes(content)
+    passed = encoded(monkeypatch)
+    store = FeatureStore(encoder, tmp_path)
+    assert "its texts are encoded again" in capsys.readouterr().err
+    torch.testing.assert_close(store.features(TEXTS), encoder.features(TEXTS), rtol=0, atol=1e-6)
+    assert len(passed) == 30 + len(TEXTS)  # one shard again, and all once more by the line above
+
+
+def test_a_disk_without_room_is_named_before_the_first_text(
+    encoder: IsotropicGaussianEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = encoded(monkeypatch)
+    monkeypatch.setattr(FeatureStore, "free_bytes", lambda self: 1000)
+    with pytest.raises(EnvironmentUnfit, match="60 texts' features need"):
+        FeatureStore(encoder, tmp_path).fill(TEXTS)
+    assert passed == []

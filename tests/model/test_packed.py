@@ -1,0 +1,261 @@
+"""The packed forward computes what the library's own does: states, gradients, dropout."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+
+from ragcun_cli.data.tokens import TokenBatch
+from ragcun_cli.errors import UsageError
+from ragcun_cli.model import IsotropicGaussianEncoder, attention
+from ragcun_cli.model.attention import attend_by_length, attend_jagged, attend_padded, groups_of
+from ragcun_cli.model.dropout import dropout, keep_mask
+from ragcun_cli.model.packed import packed_network
+from ragcun_cli.model.sources import locate_model
+
+MINILM = "embedded:all-MiniLM-L6-v2"
+LENGTHS = [2, 3, 3, 3, 5, 9, 9, 17, 30, 31]
+
+SMALL = {
+    "vocab_size": 90,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 64,
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "bert, relu": {"hidden_act": "relu"},
+    "mpnet": {},
+    "roberta": {"type_vocab_size": 1},
+    "xlm-roberta": {"type_vocab_size": 1},
+    "electra": {"embedding_size": 16},
+}
+
+
+def library_network(family: str) -> nn.Module:
+    config = AutoConfig.for_model(family.split(",")[0], **SMALL, **FAMILIES[family])
+    torch.manual_seed(0)
+    network: Any = AutoModel.from_config(config)
+    if family == "mpnet":  # its bias is small at first, and a wrong one would not show
+        nn.init.normal_(network.encoder.relative_attention_bias.weight, std=0.7)
+    return network.eval()
+
+
+def some_tokens(low: int = 5, high: int = 90) -> TokenBatch:
+    random = np.random.default_rng(0)
+    return TokenBatch.of([random.integers(low, high, length).tolist() for length in LENGTHS])
+
+
+def library_states(network: nn.Module, batch: TokenBatch) -> Tensor:
+    """Text by text, so that no padding is in it."""
+    pieces = torch.from_numpy(batch.ids).split(batch.lengths.tolist())
+    return torch.cat([network(input_ids=ids[None]).last_hidden_state[0] for ids in pieces])
+
+
+def gradients(network: nn.Module, states: Tensor) -> dict[str, Tensor]:
+    network.zero_grad()
+    weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(1))
+    (states * weights).sum().backward()
+    return {name: each.grad.clone() for name, each in network.named_parameters() if each.grad is not None}
+
+
+def assert_equal_gradients(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    largest = max(gradient.norm().item() for gradient in theirs.values())
+    for name, gradient in theirs.items():
+        # A key's bias changes no attention: its gradient is zero but for rounding.
+        scale = largest if name.endswith(("key.bias", "k.bias")) else gradient.norm().item()
+        assert (ours[name] - gradient).norm().item() <= 1e-5 * scale, name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_states_and_gradients_equal_the_librarys(family: str) -> None:
+    network = library_network(family)
+    packed = packed_network(network)
+    assert packed is not None
+    batch = some_tokens()
+    ours, theirs = packed.states(batch), library_states(network, batch)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert_equal_gradients(gradients(network, ours), gradients(network, theirs))
+    if family == "mpnet":
+        gradients(network, packed.states(batch))
+        assert network.encoder.relative_attention_bias.weight.grad.abs().max() > 0.01
+
+
+def test_minilms_pooled_features_and_gradients_equal_the_librarys() -> None:
+    network = AutoModel.from_pretrained(locate_model(MINILM).folder, add_pooling_layer=False).eval()
+    batch = some_tokens(low=1000, high=30_000)
+    packed = packed_network(network)
+    assert packed is not None
+    ours, theirs = packed.states(batch), library_states(network, batch)
+    assert ((ours - theirs).norm() / theirs.norm()).item() < 1e-5
+    assert_equal_gradients(gradients(network, ours), gradients(network, theirs))
+
+
+@pytest.mark.parametrize("family", ["roberta", "mpnet"])
+def test_a_padding_token_inside_a_text_shifts_positions_as_in_the_library(family: str) -> None:
+    network = library_network(family)
+    batch = TokenBatch.of([[5, 1, 7], [1, 8, 9, 1, 1, 6, 5], [9] * 8])
+    packed = packed_network(network)
+    assert packed is not None
+    torch.testing.assert_close(packed.states(batch), library_states(network, batch), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
+def test_layers_can_be_computed_again_in_the_backward_pass(family: str) -> None:
+    network = library_network(family).train()  # with dropout, whose masks must come again
+    packed = packed_network(network)
+    assert packed is not None
+    found = []
+    for again in (False, True):
+        torch.manual_seed(3)
+        found.append(gradients(network, packed.states(some_tokens(), gradient_checkpointing=again)))
+    for name, gradient in found[0].items():
+        assert torch.equal(gradient, found[1][name]), name
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("way", ["padded", "jagged"])
+def test_the_ways_for_a_gpu_give_the_values_and_gradients_of_the_one_for_a_cpu(way: str, biased: bool) -> None:
+    """All run on the CPU here; on a GPU the same calls reach its kernels."""
+    if way == "jagged" and biased:
+        with pytest.raises(ValueError, match="takes no bias"):
+            attend_jagged(LENGTHS, torch.device("cpu"))(*[torch.ones(1, 1, 1)] * 4, 0.0)
+        return
+    other = {"padded": attend_padded, "jagged": attend_jagged}[way](LENGTHS, torch.device("cpu"))
+    results = []
+    for attend in (attend_by_length(groups_of(LENGTHS)), other):
+        generator = torch.Generator().manual_seed(0)
+        inputs = [torch.randn(sum(LENGTHS), 4, 8, generator=generator, requires_grad=True) for _ in range(3)]
+        bias = torch.randn(4, 31, 31, generator=generator, requires_grad=True) if biased else None
+        attended = attend(*inputs, bias, 0.0)
+        (attended * torch.randn(attended.shape, generator=generator)).sum().backward()
+        results.append([attended.detach(), *(each.grad for each in [*inputs, *([bias] if biased else [])])])
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+
+
+def test_padded_groups_stay_within_their_share() -> None:
+    for start, members in attention._similar(LENGTHS):
+        assert start == sum(LENGTHS[: LENGTHS.index(members[0])])
+        assert max(members) * len(members) <= attention.PADDED_SHARE * sum(members)
+
+
+def test_attention_gradients_with_dropout() -> None:
+    """The mask of the forward pass is the one of the backward pass: finite differences agree under one seed."""
+    lengths = [2, 3, 3]
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(8, 2, 4, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(3)]
+    bias = torch.randn(2, 3, 3, generator=generator, dtype=torch.float64).requires_grad_()
+
+    def attend(*tensors: Tensor) -> Tensor:
+        torch.manual_seed(5)
+        return attend_by_length(groups_of(lengths))(*tensors, 0.3)
+
+    assert torch.autograd.gradcheck(attend, (*inputs, bias))
+
+
+def test_dropout_keeps_each_element_with_its_probability_and_the_mean() -> None:
+    torch.manual_seed(0)
+    for probability in (0.1, 0.5, 0.9):
+        keep, factor = keep_mask(1_000_003, probability)
+        assert keep.shape == (1_000_003,)
+        assert keep.float().mean().item() == pytest.approx(1 - probability, abs=2e-3)
+        assert factor == pytest.approx(1 / (1 - probability), rel=1e-4)
+        # Neighbours share one random number: they must still be independent.
+        both = (keep[:-1] & keep[1:]).float().mean().item()
+        assert both == pytest.approx((1 - probability) ** 2, abs=3e-3)
+    assert not torch.equal(keep_mask(1000, 0.5)[0], keep_mask(1000, 0.5)[0])
+
+
+def test_dropout_scales_values_and_gradients_alike() -> None:
+    values = torch.randn(400, 30, requires_grad=True)
+    dropped = dropout(values, 0.2)
+    dropped.sum().backward()
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], values[kept] * 1.25, rtol=1e-4, atol=0)
+    assert torch.equal(values.grad != 0, kept)
+    assert dropout(values, 0.0) is values
+
+
+def test_states_under_dropout_have_the_librarys_distribution() -> None:
+    """Mean and spread of each number over many passes, ours against the library's."""
+    network = library_network("mpnet").train()
+    packed = packed_network(network)
+    assert packed is not None
+    batch = TokenBatch.of([[7, 8, 9], [10, 11, 12, 13]])
+    torch.manual_seed(0)
+    passes = 1500
+    with torch.no_grad():
+        ours = torch.stack([packed.states(batch) for _ in range(passes)])
+        theirs = torch.stack([library_states(network, batch) for _ in range(passes)])
+    error = (ours.var(0) / passes + theirs.var(0) / passes).sqrt()
+    differences = (ours.mean(0) - theirs.mean(0)) / error
+    assert differences.abs().max() < 5  # of 224 numbers
+    assert differences.square().mean() == pytest.approx(1, abs=0.5)
+    ratio = ours.std(0) / theirs.std(0)
+    assert ratio.mean().item() == pytest.approx(1, abs=0.02)
+    assert not torch.equal(ours[0], ours[1])
+
+
+def test_autocast_computes_attention_in_float32(tiny_mpnet: Path) -> None:
+    network = library_network("mpnet")
+    packed = packed_network(network)
+    assert packed is not None
+    full = packed.states(some_tokens())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = packed.states(some_tokens())
+    assert ((half.float() - full).norm() / full.norm()).item() < 0.02
+    half.float().sum().backward()
+
+
+@pytest.mark.slow
+def test_compiled_layers_give_the_same_states_and_gradients() -> None:
+    network = library_network("bert")
+    plain, compiled = packed_network(network), packed_network(network, compiled=True)
+    assert plain is not None
+    assert compiled is not None
+    for batch in (some_tokens(), TokenBatch.of([[5, 6, 7], [8, 9, 10, 11]])):
+        ours, theirs = compiled.states(batch), plain.states(batch)
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+        assert_equal_gradients(gradients(network, ours), gradients(network, theirs))
+
+
+def test_a_family_without_a_packed_path_is_padded_in_sorted_chunks(tmp_path: Path, tiny_bert: Path) -> None:
+    """DistilBERT: the same embeddings whatever texts go together, and the padding is counted."""
+    import shutil
+
+    folder = tmp_path / "distil"
+    shutil.copytree(tiny_bert, folder)
+    config = AutoConfig.for_model(
+        "distilbert", vocab_size=305, dim=32, n_layers=2, n_heads=2, hidden_dim=48, max_position_embeddings=128
+    )
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(folder)
+    encoder = IsotropicGaussianEncoder.from_base(str(folder), output_dim=16).eval()
+    assert not encoder.is_packed
+    texts = [f"w{number} " * (1 + 7 * number % 40) for number in range(20)]
+    alone = np.concatenate([encoder.encode([text]) for text in texts])
+    np.testing.assert_allclose(encoder.encode(texts), alone, atol=2e-6)
+    lengths = encoder.tokenize(texts).lengths
+    assert lengths.sum() < encoder.computed_tokens(lengths) < lengths.max() * len(texts)
+    with pytest.raises(UsageError, match="no path to compile for DistilBert"):
+        encoder.compile_layers()
+
+
+def test_a_packed_view_owns_no_weights(tiny_bert: Path) -> None:
+    encoder = IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=16)
+    names = [name for name, _ in encoder.named_parameters()]
+    assert len(names) == len(set(names))
+    assert all(name.startswith(("network.", "head.")) for name in names)
+    moved = copy.deepcopy(encoder.network)
+    assert packed_network(moved) is not None
