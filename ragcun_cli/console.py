@@ -17,6 +17,7 @@ from ragcun_cli.errors import RagcunError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.live import Live
     from rich.progress import Progress, ProgressColumn, TaskID
 
 
@@ -96,9 +97,58 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], title:
     console.print(table)
 
 
+class LiveTable:
+    """A table on stderr that is drawn over as its rows change; elsewhere than on a terminal, a line for each change
+    of a row's first two cells, and one now and then for each row that changes otherwise.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.columns = columns
+        self._live: Live | None = None
+        self._shown: dict[str, list[str]] = {}
+        self._last_lines = time.monotonic()
+
+    def __enter__(self) -> LiveTable:
+        console = message_console()
+        if console.is_terminal:
+            from rich.live import Live
+
+            self._live = Live(console=console, auto_refresh=False)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, rows: Sequence[list[str]]) -> None:
+        """The rows as they are now; a row's first cell names it, its second says how it stands."""
+        if self._live is not None:
+            from rich.table import Table
+
+            table = Table(*self.columns)
+            for row in rows:
+                table.add_row(*map(plain, row))
+            self._live.update(table, refresh=True)
+            return
+        overdue = time.monotonic() - self._last_lines > SECONDS_BETWEEN_TABLE_LINES
+        for row in rows:
+            before = self._shown.get(row[0])
+            if before == row or (before is not None and before[1] == row[1] and not overdue):
+                continue
+            self._shown[row[0]] = row
+            cells = (f"{name} {cell}" for name, cell in zip(self.columns[2:], row[2:], strict=True) if cell)
+            note("  ".join([f"{row[0]}: {row[1]}", *cells]))
+        if overdue:
+            self._last_lines = time.monotonic()
+
+
 BAR_WIDTH = 12
 UNBOUNDED = 100_000  # characters: no table is wider
 SECONDS_BETWEEN_LINES = 10.0  # of a progress that is not on a terminal
+SECONDS_BETWEEN_TABLE_LINES = 60.0
 
 
 class StepProgress:

@@ -1,56 +1,149 @@
-"""`ragcun train`: one arm, from its recipe."""
+"""`ragcun train`: one arm from its recipe, or several."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-EXAMPLES = "Example: ragcun train --recipe recipes/isotropy.yaml --set batch_size=32 --set data.train=my.jsonl"
+if TYPE_CHECKING:
+    from ragcun_cli.recipe.schema import Recipe
+    from ragcun_cli.train.several import Run
+
+EXAMPLES = (
+    "Examples: ragcun train --recipe recipes/isotropy.yaml --set batch_size=32 --set data.train=my.jsonl  |  "
+    "ragcun train --recipe baseline --recipe isotropy --recipe frozen --seeds 0,1,2"
+)
 
 
 def train(
-    recipe: str = typer.Option(..., "--recipe", "-r", help="A recipe file, or the name of a shipped recipe."),
+    recipes: list[str] = typer.Option(
+        ..., "--recipe", "-r", help="A recipe file, or the name of a shipped recipe; give it several times for several."
+    ),
     overrides: list[str] = typer.Option(
-        [], "--set", metavar="KEY=VALUE", help="Change a value of the recipe; may be given several times."
+        [], "--set", metavar="KEY=VALUE", help="Change a value of every recipe given; may be given several times."
+    ),
+    seeds: str | None = typer.Option(
+        None, "--seeds", metavar="N,N,…", help="One run for each of these seeds, in <output_dir>-seed<N>."
     ),
     max_steps: int | None = typer.Option(
         None, "--max-steps", min=1, help="Train only so many optimiser steps; the schedule is fitted to them."
     ),
-    resume: bool = typer.Option(False, "--resume", help="Continue the run in the recipe's output folder."),
+    resume: bool = typer.Option(
+        False,
+        "--resume",
+        help="Continue the run in the output folder; of several runs, also start those not begun.",
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Drop the run that is in the output folder."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the resolved plan and stop."),
     json_output: bool = typer.Option(False, "--json", help="Print the plan or the summary as JSON."),
 ) -> None:
-    """Train one arm of the experiment.
+    """Train one arm of the experiment, or several.
 
     Writes best_model/ (by nDCG@10 on the dev set), final_model/, checkpoints and metrics.jsonl into the
-    recipe's output_dir.
+    recipe's output_dir. Several runs go one after another, or one on each GPU, and each writes what it
+    says into <output_dir>.log; one that fails stops no other.
     """
-    from ragcun_cli.console import note, print_json
     from ragcun_cli.recipe.loading import load_recipe
 
     if max_steps is not None:
         overrides = [*overrides, f"max_steps={max_steps}"]
-    resolved = load_recipe(recipe, overrides)
+    loaded = [load_recipe(name, overrides) for name in recipes]
 
-    from ragcun_cli.train.arm import plan_arm, train_arm
+    from ragcun_cli.train.several import one_per_seed
 
+    chosen = _numbers(seeds) if seeds is not None else None
+    expanded = [each for recipe in loaded for each in one_per_seed(recipe, chosen)]
     if dry_run:
-        plan = plan_arm(resolved)
-        if json_output:
-            print_json(plan)
-        else:
-            _print_plan(plan)
-        return
-    summary = train_arm(resolved, resume=resume, overwrite=overwrite)
+        _show_plans(expanded, json_output)
+    elif len(expanded) == 1:
+        _train_one(expanded[0], resume, overwrite, json_output)
+    else:
+        _train_several(expanded, resume, overwrite, json_output)
+
+
+def _numbers(seeds: str) -> list[int]:
+    from ragcun_cli.errors import UsageError
+
+    try:
+        numbers = [int(part) for part in seeds.split(",")]
+    except ValueError:
+        raise UsageError(f"--seeds {seeds}: whole numbers are expected, such as --seeds 0,1,2") from None
+    if any(not 0 <= number < 2**31 for number in numbers) or len(set(numbers)) < len(numbers):
+        raise UsageError(f"--seeds {seeds}: seeds are different numbers from 0 to {2**31 - 1}")
+    return numbers
+
+
+def _train_one(recipe: Recipe, resume: bool, overwrite: bool, json_output: bool) -> None:
+    from ragcun_cli.console import note, print_json
+    from ragcun_cli.train.arm import train_arm
+
+    summary = train_arm(recipe, resume=resume, overwrite=overwrite)
     if json_output:
         print_json(dataclasses.asdict(summary))
         return
     if summary.best_dev_ndcg is not None:
         note(f"Best on dev: nDCG@10 {100 * summary.best_dev_ndcg:.2f} at step {summary.best_step}.")
     note(f"Model: {summary.model}\nNext:  ragcun eval beir --model {summary.folder} --datasets NAME")
+
+
+def _train_several(recipes: Sequence[Recipe], resume: bool, overwrite: bool, json_output: bool) -> None:
+    from ragcun_cli.console import LiveTable, note, print_json
+    from ragcun_cli.train.hardware import count_gpus
+    from ragcun_cli.train.several import RunsFailed, exit_code_of, plan_runs, train_all
+
+    runs, gpus = plan_runs(recipes, resume, overwrite), count_gpus()
+    side_by_side = f"up to {gpus} at a time, one on each GPU" if gpus > 1 else "one after another"
+    note(f"{len(runs)} runs, {side_by_side}; each writes its log to <output_dir>.log.")
+    with LiveTable(RUN_COLUMNS) as table:
+        train_all(runs, overwrite, gpus, lambda: table.show([_row(run) for run in runs]))
+    if json_output:
+        print_json([_run_entry(run) for run in runs])
+    if exit_code_of(runs):
+        raise RunsFailed(runs)
+    note("Next:  ragcun eval beir " + " ".join(f"--model {run.recipe.output_dir}" for run in runs) + " --datasets NAME")
+
+
+RUN_COLUMNS = ("run", "state", "step", "loss", "dev nDCG@10", "triples/s")
+
+
+def _row(run: Run) -> list[str]:
+    from ragcun_cli.train.several import last_figures
+
+    state = run.state()
+    figures = last_figures(run) if state not in ("waiting",) else {}
+    step = f"{figures['step']:.0f}/{figures['total_steps']:.0f}" if "total_steps" in figures else ""
+    loss = f"{figures['loss']:.3f}" if "loss" in figures else ""
+    dev = f"{100 * figures['best_score']:.2f}" if "best_score" in figures else ""
+    speed = f"{figures['triples_per_second']:.1f}" if "triples_per_second" in figures else ""
+    return [run.label, state, step, loss, dev, speed]
+
+
+def _run_entry(run: Run) -> dict[str, Any]:
+    return {
+        "name": run.recipe.name,
+        "seed": run.recipe.seed,
+        "folder": run.recipe.output_dir,
+        "log": str(run.log),
+        "state": run.state(),
+        "exit_code": run.exit_code,
+    }
+
+
+def _show_plans(recipes: Sequence[Recipe], json_output: bool) -> None:
+    from ragcun_cli.console import print_json
+    from ragcun_cli.train.arm import plan_arm
+    from ragcun_cli.train.several import require_distinct_folders
+
+    require_distinct_folders(recipes)
+    plans = [plan_arm(recipe) for recipe in recipes]
+    if json_output:
+        print_json(plans[0] if len(plans) == 1 else plans)
+        return
+    for plan in plans:
+        _print_plan(plan)
 
 
 def _print_plan(plan: dict[str, Any]) -> None:
@@ -62,11 +155,12 @@ def _print_plan(plan: dict[str, Any]) -> None:
     recipe = Recipe.model_validate(plan["recipe"])
     per_step = recipe.batch_size * recipe.gradient_accumulation_steps
     lines = {
-        "data": f"{counts['triples']} triples, {counts['hard_negatives']} with a hard negative",
+        "data": f"{counts['triples']} triples, {counts['hard_negatives']} with a hard negative, "
+        f"{counts['texts']} distinct texts",
         "dev": f"{dev['name']}: {dev['queries']} queries, {dev['passages']} passages" if dev else "none: no best_model",
         "steps": f"{counts['total_steps']} of {per_step} triples ({counts['steps_per_epoch']} an epoch), "
         f"warm-up {counts['warmup_steps']}",
-        "negatives per query": str(counts["negatives_per_query"]),
+        "negatives per query": f"{counts['negatives_per_query']:.4g} (fewest {counts['fewest_negatives']})",
         "precision": counts["precision_explained"],
         "parameters": f"{model['trainable_parameters']:,} of {model['parameters']:,} train "
         f"({model['head_parameters']:,} in the head)",

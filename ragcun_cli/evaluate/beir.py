@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ragcun_cli.console import StepProgress, note
+from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.collection import Collection, read_collection
 from ragcun_cli.data.sources import evaluation_collection
 from ragcun_cli.errors import UsageError
@@ -16,6 +20,8 @@ from ragcun_cli.evaluate.models import ScoredModel, open_model
 from ragcun_cli.evaluate.results import RESERVED_NAMES, check_results_folder, claim_results_folder, write_results
 from ragcun_cli.evaluate.rules import score_split
 from ragcun_cli.evaluate.scoring import evaluate
+
+MOST_OF_FREE_DISK = 0.25  # that the features of one collection may take unasked
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,24 @@ def evaluate_models(
     return written
 
 
+def _encode_of(model: ScoredModel, collection: Collection) -> Callable[..., npt.NDArray[np.float32]]:
+    """For a frozen backbone, through the features that training, other seeds or another evaluation left."""
+    if not model.frozen:
+        return model.encoder.encode
+    from ragcun_cli.model.feature_store import FeatureStore
+
+    store = FeatureStore(model.encoder, cache_folder())
+    needed = store.bytes_missing([*collection.passages, *collection.queries])
+    room = store.free_bytes()
+    if needed > MOST_OF_FREE_DISK * room:
+        note(
+            f"{collection.name}: its features ({needed / 1e9:.1f} GB) are not kept, {room / 1e9:.1f} GB are free in "
+            f"{cache_folder()}"
+        )
+        return model.encoder.encode
+    return store.encode
+
+
 def _require_distinct(models: Sequence[ModelToScore], folders: Sequence[Path]) -> None:
     for first, second in itertools.combinations(range(len(models)), 2):
         if folders[first] == folders[second]:
@@ -86,5 +110,6 @@ def _evaluate_one(model: ScoredModel, collection: Collection, folder: Path) -> d
     label = f"{model.entry['name']} on {collection.name}"
     total = len(collection.passages) + len(collection.queries)
     with StepProgress(label, total, "texts") as bar:
-        evaluation = evaluate(lambda texts: model.encoder.encode(texts, bar.advance), collection)
+        encode = _encode_of(model, collection)
+        evaluation = evaluate(lambda texts: encode(texts, bar.advance), collection)
     return write_results(folder, model.entry, collection, evaluation)

@@ -32,10 +32,14 @@ ARM_KEYS = (
 
 @dataclass(frozen=True)
 class ScoredModel:
-    """An encoder with the entry that describes it in results."""
+    """An encoder with the entry that describes it in results.
+
+    frozen: its backbone is one that other runs have too, so what it gives for a text is worth keeping.
+    """
 
     encoder: IsotropicGaussianEncoder
     entry: dict[str, Any]
+    frozen: bool
 
 
 def open_model(name: str, max_length: int | None = None, shown_as: str | None = None) -> ScoredModel:
@@ -81,7 +85,7 @@ def open_model(name: str, max_length: int | None = None, shown_as: str | None = 
         "tokenizer": type(encoder.tokenizer).__name__,
         "arm": arm,
     }
-    return ScoredModel(encoder, entry)
+    return ScoredModel(encoder, entry, frozen=arm["freeze_base"] if arm is not None else kind == "untouched")
 
 
 def _model_folder(path: Path) -> Path | None:

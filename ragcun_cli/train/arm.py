@@ -3,46 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import Accelerator
 from torch import nn
 
-from ragcun_cli.console import StepProgress, note
-from ragcun_cli.data.batches import BatchSequence
-from ragcun_cli.data.collection import Collection, read_collection
-from ragcun_cli.data.sources import dev_collection, training_file
-from ragcun_cli.data.triples import Triple, read_triples
+from ragcun_cli.console import note
+from ragcun_cli.data.cache import cache_folder
+from ragcun_cli.data.collection import Collection
 from ragcun_cli.errors import RagcunError, UsageError
-from ragcun_cli.files import sha256_of_file, sweep_leftovers
-from ragcun_cli.losses.objective import Objective
+from ragcun_cli.files import sweep_leftovers
 from ragcun_cli.model import IsotropicGaussianEncoder
-from ragcun_cli.model.backbone import enable_gradient_checkpointing, longest_input
-from ragcun_cli.model.head import ResidualHead
+from ragcun_cli.model.feature_store import FeatureStore
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.checkpoint import load_checkpoint, newest_valid
-from ragcun_cli.train.hardware import Hardware, find_hardware
-from ragcun_cli.train.inputs import FeatureCache, KnownFeatures, from_features, from_tokens
+from ragcun_cli.train.hardware import find_hardware
 from ragcun_cli.train.log import keep_lines_until
-from ragcun_cli.train.loop import Training, first_batches, fit
-from ragcun_cli.train.optimiser import build_optimiser
+from ragcun_cli.train.loop import fit
 from ragcun_cli.train.plan import TrainingPlan, make_plan
+from ragcun_cli.train.prepare import ArmData, build_encoder, calibrate, choose_chunk, prepare, read_data
 from ragcun_cli.train.progress import Progress
-from ragcun_cli.train.run_folder import RunFolder, begin_run, check_may_train, locked, require_same_origin
-
-CALIBRATION_TRIPLES = 128  # 256 texts give the standard deviation over all dimensions to about 1 %
-
-
-@dataclass(frozen=True)
-class ArmData:
-    """The texts of one arm, read and checked."""
-
-    triples: list[Triple]
-    train_sha256: str
-    dev: Collection | None
+from ragcun_cli.train.run_folder import (
+    RunFolder,
+    begin_run,
+    check_may_train,
+    locked,
+    require_same_origin,
+    run_id_of,
+)
+from ragcun_cli.train.trackers import require_trackers, start_trackers
+from ragcun_cli.train.training import Training
 
 
 @dataclass(frozen=True)
@@ -59,10 +50,11 @@ class ArmSummary:
 
 def plan_arm(recipe: Recipe) -> dict[str, Any]:
     """What `train_arm` would do, with everything read that it would read; nothing is written in the run folder."""
-    data, hardware = _read_data(recipe), find_hardware()
-    plan = make_plan(recipe, data.triples, hardware)
-    encoder = _build_encoder(recipe)
-    _calibrate(encoder, data.triples)
+    require_trackers(recipe)
+    data, hardware = read_data(recipe), find_hardware()
+    plan = make_plan(recipe, data.table, hardware)
+    encoder = build_encoder(recipe)
+    calibrate(encoder, data.table, FeatureStore(encoder, cache_folder()))
     return {
         "recipe": recipe.model_dump(),
         "plan": asdict(plan),
@@ -87,6 +79,7 @@ def train_arm(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) 
     Raises:
         RagcunError: naming what is wrong and the cure; the run folder then says `failed` or is untouched.
     """
+    require_trackers(recipe)
     folder = RunFolder.of(recipe)
     with locked(folder):
         return _train_locked(recipe, folder, resume, overwrite)
@@ -99,20 +92,22 @@ def _train_locked(recipe: Recipe, folder: RunFolder, resume: bool, overwrite: bo
     if resume and folder.state() == "finished" and folder.final_model.is_dir():
         note(f"{folder.root}: this run is finished; there is nothing left to do.")
         return _summary(recipe, folder, folder.progress())
-    data, hardware = _read_data(recipe), find_hardware()
-    plan = make_plan(recipe, data.triples, hardware)
-    training = _prepare(recipe, folder, data, plan, hardware)
+    data, hardware = read_data(recipe), find_hardware()
+    plan = make_plan(recipe, data.table, hardware)
+    training = prepare(recipe, folder, data, plan, hardware)
     origin = _origin(data, training.encoder)
     if resume:
         require_same_origin(folder, origin)
         _restore(training)
     else:
-        begin_run(folder, recipe, {"origin": origin, "plan": asdict(plan), "model": _model_entry(training.encoder)})
-    note(_first_line(recipe, plan))
+        choose_chunk(training, data.table)
+        begin_run(folder, recipe, _first_entries(training, origin))
+    start_trackers(training.accelerator, recipe, folder, run_id_of(folder))
+    note(_first_line(training))
+    _report_cut_texts(training.plan, recipe)
     folder.write_status("running", training.progress, plan.total_steps)
     try:
-        _encode_once(training)
-        fit(training)
+        reason = fit(training)
     except KeyboardInterrupt:
         folder.write_status("interrupted", training.progress, plan.total_steps, "Ctrl-C")
         note(f"{folder.root}: stopped at step {training.progress.step}. {_how_to_continue(folder)}")
@@ -123,84 +118,10 @@ def _train_locked(recipe: Recipe, folder: RunFolder, resume: bool, overwrite: bo
     except BaseException as error:
         folder.write_status("failed", training.progress, plan.total_steps, repr(error))
         raise
-    folder.write_status("finished", training.progress, plan.total_steps)
+    finally:
+        training.accelerator.end_training()
+    folder.write_status("finished", training.progress, plan.total_steps, reason)
     return _summary(recipe, folder, training.progress)
-
-
-def _read_data(recipe: Recipe) -> ArmData:
-    root = Path(recipe.data.folder).expanduser()
-    train = training_file(recipe.data.train, root)
-    triples = read_triples(train)
-    dev = None
-    if recipe.data.dev is not None:
-        dev = read_collection(dev_collection(recipe.data.dev, root))
-    return ArmData(triples, sha256_of_file(train), dev)
-
-
-def _build_encoder(recipe: Recipe) -> IsotropicGaussianEncoder:
-    encoder = IsotropicGaussianEncoder.from_base(
-        recipe.base_model,
-        output_dim=recipe.output_dim,
-        head=recipe.head,
-        max_length=recipe.max_length,
-        revision=recipe.base_revision,
-        seed=recipe.seed,
-    )
-    limit = longest_input(encoder.network)
-    if recipe.max_length > limit:
-        raise UsageError(
-            f"max_length: {recipe.max_length} is more than {recipe.base_model} reads ({limit} tokens)",
-            f"--set max_length={limit}",
-        )
-    if recipe.gradient_checkpointing:
-        enable_gradient_checkpointing(encoder.network, recipe.base_model)
-    if recipe.freeze_base:
-        encoder.network.requires_grad_(False)
-    return encoder
-
-
-def _calibrate(encoder: IsotropicGaussianEncoder, triples: list[Triple]) -> KnownFeatures:
-    """Measure the head's scale on triples from all over the file: the same texts for every arm and seed.
-
-    Returns the features it took, so that a frozen encoder need not take them again.
-    """
-    if not isinstance(encoder.head, ResidualHead):
-        return KnownFeatures([], encoder.features([]))
-    some = triples[:: max(1, len(triples) // CALIBRATION_TRIPLES)][:CALIBRATION_TRIPLES]
-    texts = list(dict.fromkeys(text for each in some for text in (each.query, each.positive)))
-    features = encoder.features(texts)
-    encoder.head.calibrate(features)
-    return KnownFeatures(texts, features)
-
-
-def _prepare(recipe: Recipe, folder: RunFolder, data: ArmData, plan: TrainingPlan, hardware: Hardware) -> Training:
-    accelerator = Accelerator(mixed_precision=plan.precision, cpu=hardware.device == "cpu")
-    encoder = _build_encoder(recipe)
-    encoder.to(accelerator.device)
-    known = _calibrate(encoder, data.triples)
-    objective = Objective(recipe).to(accelerator.device)
-    optimiser = build_optimiser(encoder, objective, recipe)
-    model, wrapped_optimiser = accelerator.prepare(encoder, optimiser)
-    frozen_features = FeatureCache(encoder, known) if recipe.freeze_base else None
-    # Dropout's numbers start here, the same in each arm whatever was drawn while setting up.
-    torch.manual_seed(recipe.seed)
-    return Training(
-        recipe=recipe,
-        plan=plan,
-        folder=folder,
-        triples=data.triples,
-        batches=BatchSequence(data.triples, recipe.batch_size, recipe.seed),
-        encoder=encoder,
-        model=model,
-        make_input=from_features(frozen_features) if frozen_features else from_tokens(encoder),
-        encode=frozen_features.encode if frozen_features else encoder.encode,
-        frozen_features=frozen_features,
-        objective=objective,
-        optimiser=wrapped_optimiser,
-        accelerator=accelerator,
-        dev=data.dev,
-        progress=Progress(),
-    )
 
 
 def _restore(training: Training) -> None:
@@ -220,24 +141,14 @@ def _restore(training: Training) -> None:
     note(f"{newest}: resumed at step {training.progress.step}.")
 
 
-def _encode_once(training: Training) -> None:
-    """Pass the frozen encoder over every text of the run, sorted by length, before the head trains.
-
-    The texts and their order depend on the plan alone, never on where a run resumes: in other company a text would
-    be padded otherwise, and its features would differ in the last digit.
-    """
-    cache, plan = training.frozen_features, training.plan
-    if cache is None:
-        return
-    if plan.total_steps < plan.steps_per_epoch:
-        texts = [text for batch in first_batches(training, plan.total_steps) for text in batch.texts()]
-    else:
-        texts = [text for triple in training.triples for text in triple.texts()]
-    if training.dev is not None:
-        texts += [*training.dev.passages, *training.dev.queries]
-    distinct = list(dict.fromkeys(texts))
-    with StepProgress(f"{training.recipe.name}: encoding once", len(distinct), "texts") as bar:
-        cache.fill(distinct, bar.advance)
+def _first_entries(training: Training, origin: dict[str, str | None]) -> dict[str, Any]:
+    """What environment.json says besides versions and machine."""
+    return {
+        "run_id": secrets.token_hex(8),
+        "origin": origin,
+        "plan": {**asdict(training.plan), "chunk_tokens": training.progress.chunk_tokens},
+        "model": _model_entry(training.encoder),
+    }
 
 
 def _origin(data: ArmData, encoder: IsotropicGaussianEncoder) -> dict[str, str | None]:
@@ -249,11 +160,29 @@ def _origin(data: ArmData, encoder: IsotropicGaussianEncoder) -> dict[str, str |
     }
 
 
-def _first_line(recipe: Recipe, plan: TrainingPlan) -> str:
+def _first_line(training: Training) -> str:
+    recipe, plan, chunk = training.recipe, training.plan, training.progress.chunk_tokens
+    passes = "frozen encoder, no token is computed while training"
+    if not recipe.freeze_base:
+        passes = f"{100 * plan.padding_share:.1f} % of the computed tokens are padding"
+        passes += f", {chunk} tokens in one pass" if chunk is not None else ", each batch in one pass"
     return (
         f"{recipe.name}: {plan.total_steps} steps of {recipe.batch_size * recipe.gradient_accumulation_steps} triples, "
-        f"{plan.negatives_per_query} negatives per query, {plan.precision_explained}"
+        f"{describe_negatives(plan)}, {passes}, {plan.precision_explained}"
     )
+
+
+def describe_negatives(plan: TrainingPlan) -> str:
+    """How many passages a query is contrasted with."""
+    shown = f"{plan.negatives_per_query:.4g} negatives per query"
+    if plan.fewest_negatives < plan.negatives_per_query:
+        shown += f" (fewest {plan.fewest_negatives}; passages equal to its own positive do not count)"
+    return shown
+
+
+def _report_cut_texts(plan: TrainingPlan, recipe: Recipe) -> None:
+    if plan.texts_cut:
+        note(f"{recipe.name}: {plan.texts_cut} of {plan.texts} texts are longer than {recipe.max_length} tokens, cut.")
 
 
 def _model_entry(encoder: IsotropicGaussianEncoder) -> dict[str, Any]:

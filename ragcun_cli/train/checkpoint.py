@@ -6,8 +6,7 @@
     state.json             step, best dev score, loss scale
     manifest.json          size and sha256 of each of these; written last
 
-Nothing here is a pickle. A folder without a valid manifest does not exist: safetensors alone loads a flipped
-byte without a word.
+Nothing here is a pickle. A folder without a valid manifest does not exist.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from torch import Tensor, nn
 
 from ragcun_cli import files
 from ragcun_cli.errors import ModelError
+from ragcun_cli.manifest import problem_with, seal
 from ragcun_cli.train.optimiser import optimiser_tensors, restore_optimiser
 from ragcun_cli.train.progress import Progress
 
 NAME = re.compile(r"^step-(\d{8})$")
-MANIFEST = "manifest.json"
 KEPT = 2  # the newest may be the one that a failing disk spoils
 
 
@@ -51,11 +50,7 @@ def save_checkpoint(
             "loss_scale": scaler.state_dict() if scaler is not None else None,
         }
         files.write_json(folder / "state.json", state)
-        listed = {
-            path.name: {"bytes": path.stat().st_size, "sha256": files.sha256_of_file(path)}
-            for path in sorted(folder.iterdir())
-        }
-        files.write_json(folder / MANIFEST, {"step": progress.step, "files": listed})
+        seal(folder, step=progress.step)
     for old in _checkpoints(root)[KEPT:]:
         shutil.rmtree(old)
 
@@ -64,7 +59,7 @@ def newest_valid(root: Path) -> tuple[Path | None, list[str]]:
     """The newest whole checkpoint, and one sentence for each newer one that is not whole."""
     skipped: list[str] = []
     for folder in _checkpoints(root):
-        problem = _problem(folder)
+        problem = problem_with(folder)
         if problem is None:
             return folder, skipped
         skipped.append(f"{folder.name} is skipped: {problem}")
@@ -99,22 +94,6 @@ def _checkpoints(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     return sorted((path for path in root.iterdir() if NAME.match(path.name)), reverse=True)
-
-
-def _problem(folder: Path) -> str | None:
-    try:
-        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError):
-        return f"it has no readable {MANIFEST}"
-    for name, expected in listed.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != expected["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes, not {expected['bytes']}"
-        if files.sha256_of_file(path) != expected["sha256"]:
-            return f"{name} does not have the sha256 it was written with"
-    return None
 
 
 def _trained_tensors(modules: dict[str, nn.Module]) -> dict[str, Tensor]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ragcun_cli.data.batches import batches_per_epoch
-from ragcun_cli.data.triples import Triple
+import numpy as np
+
+from ragcun_cli.data.batches import BatchSequence, batches_per_epoch
+from ragcun_cli.data.triple_table import TripleTable
 from ragcun_cli.errors import DataError
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.hardware import Hardware, choose_precision, explain_precision
@@ -15,7 +17,10 @@ from ragcun_cli.train.hardware import Hardware, choose_precision, explain_precis
 class TrainingPlan:
     """Counts and choices; `steps` are optimiser steps.
 
-    hard_negatives: triples that have one. precision: Accelerate's name for it.
+    hard_negatives: triples that have one. precision: Accelerate's name for it. negatives_per_query: the mean over
+    the run's first batches, passages equal to the query's own positive left out; fewest_negatives: of any query there.
+    texts: distinct ones; tokens_per_text: their mean and texts_cut: those longer than max_length, both 0 before they
+    are tokenised. padding_share: of the computed tokens. chunk: how the tokens of one pass were chosen.
     """
 
     triples: int
@@ -26,39 +31,48 @@ class TrainingPlan:
     device: str
     precision: str
     precision_explained: str
-    negatives_per_query: int
+    negatives_per_query: float
+    fewest_negatives: int
+    texts: int
+    tokens_per_text: float = 0.0
+    texts_cut: int = 0
+    padding_share: float = 0.0
+    chunk: str = ""
 
 
-def make_plan(recipe: Recipe, triples: list[Triple], hardware: Hardware) -> TrainingPlan:
+BATCHES_LOOKED_AT = 1000  # for the negatives per query: about a second
+
+
+def make_plan(recipe: Recipe, table: TripleTable, hardware: Hardware) -> TrainingPlan:
     """Resolve a recipe against its data and this machine.
 
     Raises:
         DataError: if the data are too few for one optimiser step, or lack what the loss needs.
         EnvironmentUnfit: if the precision asked for cannot be had.
     """
-    batches = batches_per_epoch(len(triples), recipe.batch_size)
+    batches = batches_per_epoch(len(table), recipe.batch_size)
     steps_per_epoch = batches // recipe.gradient_accumulation_steps
     if steps_per_epoch == 0:
         needed = recipe.batch_size * recipe.gradient_accumulation_steps
         raise DataError(
-            f"{recipe.data.train}: {len(triples)} triples do not fill one step of {needed} "
+            f"{recipe.data.train}: {len(table)} triples do not fill one step of {needed} "
             f"(batch_size {recipe.batch_size} x gradient_accumulation_steps {recipe.gradient_accumulation_steps})",
             "Use more data, or lower these with --set.",
         )
-    hard_negatives = sum(1 for triple in triples if triple.negative is not None)
-    if recipe.contrastive == "triplet" and hard_negatives < len(triples):
+    hard_negatives = table.hard_negatives
+    if recipe.contrastive == "triplet" and hard_negatives < len(table):
         raise DataError(
             f"{recipe.data.train}: contrastive: triplet needs a negative in every row; "
-            f"{len(triples) - hard_negatives} of {len(triples)} have none",
+            f"{len(table) - hard_negatives} of {len(table)} have none",
             "Use contrastive: infonce, whose negatives are the batch's other passages.",
         )
     total_steps = steps_per_epoch * recipe.epochs
     if recipe.max_steps is not None:
         total_steps = min(total_steps, recipe.max_steps)
     precision = choose_precision(recipe.mixed_precision, hardware)
-    in_batch = recipe.batch_size - 1 + (recipe.batch_size * hard_negatives) // len(triples)
+    mean, fewest = _negatives_per_query(recipe, table, min(batches, BATCHES_LOOKED_AT))
     return TrainingPlan(
-        triples=len(triples),
+        triples=len(table),
         hard_negatives=hard_negatives,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
@@ -66,5 +80,15 @@ def make_plan(recipe: Recipe, triples: list[Triple], hardware: Hardware) -> Trai
         device=hardware.device,
         precision=precision,
         precision_explained=explain_precision(precision, hardware),
-        negatives_per_query=1 if recipe.contrastive == "triplet" else in_batch,
+        negatives_per_query=mean,
+        fewest_negatives=fewest,
+        texts=len(table.texts),
     )
+
+
+def _negatives_per_query(recipe: Recipe, table: TripleTable, batches: int) -> tuple[float, int]:
+    if recipe.contrastive == "triplet":
+        return 1.0, 1
+    sequence = BatchSequence(table.rows, recipe.batch_size, recipe.seed)
+    counts = np.stack([sequence.batch(number).negatives_per_query() for number in range(batches)])
+    return float(counts.mean()), int(counts.min())

@@ -7,8 +7,15 @@ from dataclasses import dataclass
 
 @dataclass
 class Progress:
-    """What must continue where it stopped, besides the tensors: optimiser steps done, and the best dev score so far."""
+    """What must continue where it stopped, besides the tensors.
+
+    step: optimiser steps done. best_score, best_step: of the dev scores so far. scores_without_gain: dev scores since
+    the best. chunk_tokens: tokens that pass the encoder at a time, None for a whole batch; with another number the
+    last digits would differ.
+    """
 
     step: int = 0
     best_score: float | None = None
     best_step: int | None = None
+    scores_without_gain: int = 0
+    chunk_tokens: int | None = None

@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.progress import Progress
 
 # Keys that change where or how often something is written, not what is trained.
-KEYS_THAT_MAY_DIFFER = frozenset({"output_dir", "description", "log_every", "save_every"})
+KEYS_THAT_MAY_DIFFER = frozenset({"output_dir", "description", "log_every", "save_every", "trackers"})
 OWN_FILES = ("environment.json", "status.json", "metrics.jsonl", "speed.jsonl")
-OWN_FOLDERS = ("checkpoints", BEST_MODEL, FINAL_MODEL)
+OWN_FOLDERS = ("checkpoints", "trackers", BEST_MODEL, FINAL_MODEL)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ class RunFolder:
     def progress(self) -> Progress:
         """How far the run was when it last said so."""
         content = json.loads(self.status.read_text(encoding="utf-8"))
-        return Progress(content.get("step", 0), content.get("best_score"), content.get("best_step"))
+        known = {field.name for field in fields(Progress)}
+        return Progress(**{name: value for name, value in content.items() if name in known})
 
     def write_status(self, state: str, progress: Progress, total_steps: int, reason: str = "") -> None:
         """Replace status.json; `reason` says why a run is not going on."""
@@ -171,6 +172,12 @@ def begin_run(folder: RunFolder, recipe: Recipe, extra: dict[str, Any]) -> None:
     # The recipe makes the folder a run's: it is replaced when nothing of the old run is left, and never absent.
     files.write_text(folder.recipe, render_recipe(recipe))
     files.write_json(folder.environment, {**environment(), **extra})
+
+
+def run_id_of(folder: RunFolder) -> str:
+    """The name that trackers know this run by: the same after a resume, another one for every new run."""
+    recorded = json.loads(folder.environment.read_text(encoding="utf-8"))
+    return str(recorded["run_id"])
 
 
 def require_same_origin(folder: RunFolder, origin: dict[str, str | None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections import Counter
@@ -12,17 +13,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ragcun_cli.data.batches import BatchSequence
+from ragcun_cli.data.batches import TripleBatch
+from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.errors import RagcunError, UsageError
 from ragcun_cli.evaluate.scoring import Evaluation
-from ragcun_cli.model import IsotropicGaussianEncoder
+from ragcun_cli.losses.objective import Objective, ObjectiveTerms
+from ragcun_cli.model import IsotropicGaussianEncoder, feature_store
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.train import arm, loop
+from ragcun_cli.train import arm, loop, prepare, step
 from ragcun_cli.train.arm import plan_arm, train_arm
 from ragcun_cli.train.hardware import find_hardware
 from ragcun_cli.train.plan import make_plan
 from ragcun_cli.train.run_folder import RunFolder
+from ragcun_cli.train.training import Training
 
 
 def load(small_recipe: Path, *overrides: str) -> Recipe:
@@ -118,14 +122,14 @@ ARMS = {
 def test_arms_of_one_seed_start_from_identical_weights_and_see_identical_batches(
     small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: dict[str, list[list[str]]] = {}
-    real = loop.embed
+    seen: dict[str, list[list[int]]] = {}
+    real = step.split_views
 
-    def spy(model: object, make_input: object, batch: object) -> object:
-        seen.setdefault(current, []).append(batch.texts())
-        return real(model, make_input, batch)
+    def spy(embeddings: torch.Tensor, batch: TripleBatch) -> object:
+        seen.setdefault(current, []).append(batch.texts().tolist())
+        return real(embeddings, batch)
 
-    monkeypatch.setattr(loop, "embed", spy)
+    monkeypatch.setattr(step, "split_views", spy)
     weights = {}
     for current, changes in {**ARMS, "another seed": ["seed=1"]}.items():
         recipe = load(small_recipe, f"output_dir='{tmp_path / current}'", *changes)
@@ -163,65 +167,109 @@ def test_a_frozen_encoder_does_not_change_and_its_head_does(small_recipe: Path, 
     assert not torch.equal(trained.head.skip.weight, start.head.skip.weight)
 
 
-@pytest.mark.parametrize("calibrated", [3, 128])  # the scale is measured on some of the texts, or on all
-def test_a_frozen_encoder_passes_each_text_once(
-    small_recipe: Path, monkeypatch: pytest.MonkeyPatch, triples_file: Path, dev_folder: Path, calibrated: int
-) -> None:
-    """Over the measurement of the scale, all epochs and the dev scores."""
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Counter[tuple[int, ...]]:
+    """How often each text passes the encoder, beginning with an empty cache."""
     passed: Counter[tuple[int, ...]] = Counter()
-    real = IsotropicGaussianEncoder._pool_chunk
+    real = IsotropicGaussianEncoder.pool
 
-    def counting(self: IsotropicGaussianEncoder, token_ids: list[list[int]]) -> torch.Tensor:
-        passed.update(map(tuple, token_ids))
-        return real(self, token_ids)
+    def counting(self: IsotropicGaussianEncoder, batch: TokenBatch) -> torch.Tensor:
+        passed.update(tuple(ids.tolist()) for ids in np.split(batch.ids, np.cumsum(batch.lengths)[:-1]))
+        return real(self, batch)
 
-    monkeypatch.setattr(arm, "CALIBRATION_TRIPLES", calibrated)
-    monkeypatch.setattr(IsotropicGaussianEncoder, "_pool_chunk", counting)
-    train_arm(load(small_recipe, "freeze_base=true", "max_steps=null", "epochs=3"))
+    monkeypatch.setattr(IsotropicGaussianEncoder, "pool", counting)
+    monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / "cache"))
+    return passed
+
+
+def all_texts(triples_file: Path, dev_folder: Path) -> set[str]:
     triples = [json.loads(line) for line in triples_file.read_text().splitlines()]
     dev = [json.loads(line) for name in ("corpus", "queries") for line in (dev_folder / f"{name}.jsonl").open()]
     expected = {text for triple in triples for text in triple.values()}
-    expected |= {f"{record.get('title', '')} {record['text']}".strip() for record in dev}
-    assert sum(passed.values()) == len(expected)
+    return expected | {f"{record.get('title', '')} {record['text']}".strip() for record in dev}
+
+
+def test_a_frozen_encoder_passes_each_text_once(
+    small_recipe: Path, tmp_path: Path, passes: Counter[tuple[int, ...]], triples_file: Path, dev_folder: Path
+) -> None:
+    """Over all epochs and dev scores, other arms, other seeds, and the evaluation of what was trained."""
+    from ragcun_cli.data.collection import read_collection
+    from ragcun_cli.evaluate.beir import ModelToScore, evaluate_models
+
+    frozen = ["freeze_base=true", "max_steps=null", "epochs=3", "max_length=128"]
+    summary = train_arm(load(small_recipe, *frozen))
+    expected = all_texts(triples_file, dev_folder)
+    assert sum(passes.values()) == len(expected)
+    train_arm(load(small_recipe, *frozen, "seed=1", f"output_dir='{tmp_path / 'seed'}'"))
+    train_arm(load(small_recipe, *frozen, "lambda_isotropy=0", f"output_dir='{tmp_path / 'arm'}'"))
+    evaluate_models([ModelToScore(summary.folder)], [read_collection(dev_folder)], tmp_path / "results")
+    assert sum(passes.values()) == len(expected)
+    train_arm(load(small_recipe, *frozen, "max_length=32", f"output_dir='{tmp_path / 'shorter'}'"))
+    assert sum(passes.values()) == 2 * len(expected)
+
+
+def test_an_interrupted_encoding_goes_on_at_the_shard(
+    small_recipe: Path, monkeypatch: pytest.MonkeyPatch, passes: Counter[tuple[int, ...]],
+    triples_file: Path, dev_folder: Path,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(feature_store, "SHARD_TEXTS", 50)
+    real, shards = feature_store.FeatureStore._write_shard, iter(range(100))
+
+    def stops_at_the_third(self: object, *rest: object) -> None:
+        if next(shards) == 2:
+            raise KeyboardInterrupt
+        real(self, *rest)
+
+    recipe = load(small_recipe, "freeze_base=true", "max_steps=null", "max_length=128")
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_store.FeatureStore, "_write_shard", stops_at_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            train_arm(recipe)
+    assert sum(passes.values()) == 100
+    assert not Path(recipe.output_dir).exists()  # the same command goes on
+    train_arm(recipe)
+    assert sum(passes.values()) == len(all_texts(triples_file, dev_folder))
 
 
 def test_frozen_training_equals_training_through_the_frozen_encoder(small_recipe: Path, tmp_path: Path) -> None:
     """The cached features are what the encoder would give: the head's losses are the same to float32."""
-    cached = train_arm(load(small_recipe, "freeze_base=true", f"output_dir='{tmp_path / 'cached'}'", "max_steps=5"))
     recipe = load(small_recipe, "freeze_base=true", f"output_dir='{tmp_path / 'direct'}'", "max_steps=5")
+    cached = train_arm(load(small_recipe, "freeze_base=true", f"output_dir='{tmp_path / 'cached'}'", "max_steps=5"))
     training = prepared(recipe)
+    through = load(small_recipe, f"output_dir='{tmp_path / 'direct'}'", "max_steps=5")
+    training.make_input = prepared(through).make_input
     arm.begin_run(training.folder, recipe, {})
-    training.make_input = arm.from_tokens(training.encoder)
     loop.fit(training)
     for one, other in zip(metrics(cached.folder), metrics(recipe.output_dir), strict=True):
         if "loss" in one:
             assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
 
 
-def test_training_starts_at_unit_standard_deviation(small_recipe: Path) -> None:
+def test_training_starts_at_unit_standard_deviation(small_recipe: Path, triples_file: Path) -> None:
     training = prepared(load(small_recipe))
-    embeddings = training.encoder.encode([text for each in training.triples for text in (each.query, each.positive)])
+    texts = [line for line in triples_file.read_text().splitlines() for line in list(json.loads(line).values())[:2]]
+    embeddings = training.encoder.encode(texts)
     assert np.sqrt(embeddings.var(axis=0).mean()) == pytest.approx(1, abs=0.05)
 
 
-def prepared(recipe: Recipe) -> loop.Training:
-    folder = RunFolder.of(recipe)
-    data = arm._read_data(recipe)
-    plan = make_plan(recipe, data.triples, find_hardware())
-    return arm._prepare(recipe, folder, data, plan, find_hardware())
+def prepared(recipe: Recipe) -> Training:
+    data = prepare.read_data(recipe)
+    plan = make_plan(recipe, data.table, find_hardware())
+    return prepare.prepare(recipe, RunFolder.of(recipe), data, plan, find_hardware())
 
 
 def test_dropout_acts_while_training_and_not_in_a_frozen_encoder(
     small_recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modes = []
-    real = loop.embed
+    real = step._gradients
 
-    def spy(model: torch.nn.Module, *rest: object) -> object:
-        modes.append((model.network.training, model.head.training))
-        return real(model, *rest)
+    def spy(training: Training) -> object:
+        found = real(training)
+        modes.append((training.encoder.network.training, training.encoder.head.training))
+        return found
 
-    monkeypatch.setattr(loop, "embed", spy)
+    monkeypatch.setattr(step, "_gradients", spy)
     train_arm(load(small_recipe, "max_steps=6", "eval_every=2"))
     assert set(modes) == {(True, True)}
     modes.clear()
@@ -236,7 +284,7 @@ def test_sigreg_takes_new_directions_at_each_batch(small_recipe: Path, monkeypat
     real = objective.random_directions
     monkeypatch.setattr(objective, "random_directions", lambda *rest: asked.append(rest[-1]) or real(*rest))
     train_arm(load(small_recipe, "gradient_accumulation_steps=2", "max_steps=5"))
-    assert asked == [number for number in range(10) for _ in ("queries", "passages")]
+    assert asked == list(range(10))  # the same for queries and passages of a batch
 
 
 def test_gradients_are_averaged_over_accumulated_batches_and_clipped(
@@ -245,9 +293,10 @@ def test_gradients_are_averaged_over_accumulated_batches_and_clipped(
     recipe = load(small_recipe, "freeze_base=true", "gradient_accumulation_steps=2", "max_gradient_norm=0.01")
     by_hand = prepared(recipe)
     for number in range(2):
-        terms = by_hand.objective(loop.embed(by_hand.model, by_hand.make_input, by_hand.batches.batch(number)), number)
-        (terms.loss / 2).backward()
-    expected = torch.stack([each.grad.norm() for each in loop._trainable(by_hand)]).norm().item()
+        batch = by_hand.batches.batch(number)
+        embeddings = by_hand.model(by_hand.make_input(batch.texts()))
+        (by_hand.objective(step.split_views(embeddings, batch), number).loss / 2).backward()
+    expected = torch.stack([each.grad.norm() for each in by_hand.trainable()]).norm().item()
 
     applied = []
     real = torch.optim.AdamW.step
@@ -287,24 +336,25 @@ def test_accumulation_takes_several_batches_into_one_step(small_recipe: Path) ->
     recipe = load(small_recipe, "gradient_accumulation_steps=3", "max_steps=null", "epochs=2")
     summary = train_arm(recipe)
     assert summary.steps == 6  # 80 triples: ten batches, three steps an epoch
-    data = arm._read_data(recipe)
-    plan = make_plan(recipe, data.triples, find_hardware())
-    numbers = [loop._batch_number(step, part, plan, recipe) for step in range(6) for part in range(3)]
+    training = prepared(recipe)
+    numbers = [training.batch_number(number, part) for number in range(6) for part in range(3)]
     assert numbers == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18]
-    epochs = [BatchSequence(data.triples, 8, 0).batch(number).rows for number in numbers[:9]]
+    epochs = [training.batches.batch(number).rows for number in numbers[:9]]
     assert len({row for rows in epochs for row in rows}) == 72
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(small_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = iter(range(100))
-    real = loop._require_finite
+    real = Objective.forward
 
-    def poisoned(loss: torch.Tensor, step: int, rows: list[int]) -> None:
-        real(loss * (math.nan if next(steps) == 6 else 1), step, rows)
+    def poisoned(self: Objective, *rest: object) -> ObjectiveTerms:
+        terms = real(self, *rest)
+        return dataclasses.replace(terms, loss=terms.loss * (math.nan if next(steps) == 6 else 1))
 
-    monkeypatch.setattr(loop, "_require_finite", poisoned)
+    monkeypatch.setattr(Objective, "forward", poisoned)
     recipe = load(small_recipe)
-    with pytest.raises(RagcunError, match="the loss is nan at step 7; the batch's rows"):
+    rows = ", ".join(map(str, prepared(recipe).batches.batch(6).rows.tolist()))
+    with pytest.raises(RagcunError, match=f"the loss is nan at step 7; the batch's rows .*: {rows}$"):
         train_arm(recipe)
     status = json.loads((Path(recipe.output_dir) / "status.json").read_text())
     assert (status["state"], status["step"]) == ("failed", 6)
@@ -324,15 +374,13 @@ def test_more_tokens_than_the_encoder_reads(small_recipe: Path) -> None:
         plan_arm(load(small_recipe, "max_length=512"))
 
 
-def test_gradient_checkpointing_is_refused_where_the_library_has_none(small_recipe: Path, tiny_mpnet: Path) -> None:
-    with pytest.raises(UsageError, match="gradient_checkpointing: transformers has none"):
-        plan_arm(load(small_recipe, "gradient_checkpointing=true", f"base_model={tiny_mpnet}"))
-
-
-def test_gradient_checkpointing_changes_no_gradient(small_recipe: Path, tmp_path: Path) -> None:
-    logged = []
+@pytest.mark.parametrize("family", ["tiny_bert", "tiny_mpnet"])
+def test_gradient_checkpointing_changes_no_gradient(
+    small_recipe: Path, tmp_path: Path, family: str, request: pytest.FixtureRequest
+) -> None:
+    base, logged = f"base_model={request.getfixturevalue(family)}", []
     for flag in ("false", "true"):
         output = f"output_dir='{tmp_path / flag}'"
-        summary = train_arm(load(small_recipe, f"gradient_checkpointing={flag}", "max_steps=4", output))
+        summary = train_arm(load(small_recipe, f"gradient_checkpointing={flag}", "max_steps=4", output, base))
         logged.append([line["gradient_norm"] for line in metrics(summary.folder) if "loss" in line])
     assert logged[0] == pytest.approx(logged[1], rel=1e-5)

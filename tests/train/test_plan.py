@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ragcun_cli.data.triple_table import TripleTable, tabulate
 from ragcun_cli.data.triples import Triple
 from ragcun_cli.errors import DataError, EnvironmentUnfit
 from ragcun_cli.recipe.loading import load_recipe
@@ -16,8 +17,8 @@ T4 = Hardware("cuda", "Tesla T4", (7, 5))
 A100 = Hardware("cuda", "A100", (8, 0))
 
 
-def triples(count: int, with_negative: int) -> list[Triple]:
-    return [Triple("q", "p", "n" if number < with_negative else None) for number in range(count)]
+def triples(count: int, with_negative: int) -> TripleTable:
+    return tabulate([Triple(f"q{n}", f"p{n}", f"n{n}" if n < with_negative else None) for n in range(count)])
 
 
 def recipe(*overrides: str) -> Recipe:
@@ -31,6 +32,12 @@ def test_counts() -> None:
     assert make_plan(recipe(), triples(500, 0), CPU).negatives_per_query == 15
     assert make_plan(recipe("max_steps=7"), triples(500, 0), CPU).total_steps == 7
     assert make_plan(recipe("contrastive=triplet"), triples(32, 32), CPU).negatives_per_query == 1
+
+
+def test_a_query_whose_positive_recurs_has_fewer_negatives() -> None:
+    table = tabulate([Triple(f"q{n}", f"p{min(n, 14)}", None) for n in range(16)])
+    plan = make_plan(recipe(), table, CPU)
+    assert (plan.negatives_per_query, plan.fewest_negatives) == (15 - 2 / 16, 14)
 
 
 def test_too_few_triples_for_a_step() -> None:

@@ -83,15 +83,15 @@ def interrupted(small_recipe: Path, output: Path, monkeypatch: pytest.MonkeyPatc
     """A run stopped in this process at step 11, after the checkpoints of steps 4 and 8."""
     from ragcun_cli.train import loop
 
-    real, steps = loop._optimiser_step, iter(range(100))
+    real, steps = loop.optimiser_step, iter(range(100))
 
-    def stopping(training: object) -> dict[str, object]:
+    def stopping(training: object) -> object:
         if next(steps) == 11:
             raise KeyboardInterrupt
         return real(training)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_optimiser_step", stopping)
+        patch.setattr(loop, "optimiser_step", stopping)
         with pytest.raises(KeyboardInterrupt):
             train_arm(load_recipe(str(small_recipe), [f"output_dir='{output}'"]))
 
@@ -130,7 +130,7 @@ def test_resume_with_nothing_to_resume(small_recipe: Path, tmp_path: Path, monke
     from ragcun_cli.train import loop
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_optimiser_step", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(loop, "optimiser_step", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train_arm(early)
     with pytest.raises(UsageError, match="stopped before its first checkpoint"):

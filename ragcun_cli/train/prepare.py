@@ -1,0 +1,284 @@
+"""From a recipe to a `Training`: data read, texts tokenised or encoded, model built, memory probed.
+
+Nothing here writes into the run folder: an interruption or a mistake so far costs no earlier run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from ragcun_cli.console import StepProgress
+from ragcun_cli.data.batches import BatchSequence, epoch_order
+from ragcun_cli.data.cache import cache_folder
+from ragcun_cli.data.collection import Collection, read_collection
+from ragcun_cli.data.sources import dev_collection, training_file
+from ragcun_cli.data.token_cache import TokenisedTexts, tokenised_texts
+from ragcun_cli.data.tokens import Lengths, TokenBatch
+from ragcun_cli.data.triple_table import NO_NEGATIVE, TripleTable, tabulate
+from ragcun_cli.data.triples import read_triples
+from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
+from ragcun_cli.evaluate.scoring import Encode
+from ragcun_cli.files import sha256_of_file
+from ragcun_cli.losses.objective import Objective
+from ragcun_cli.model import IsotropicGaussianEncoder
+from ragcun_cli.model.backbone import longest_input
+from ragcun_cli.model.feature_store import FeatureStore
+from ragcun_cli.model.head import ResidualHead
+from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.train.hardware import Hardware
+from ragcun_cli.train.inputs import MakeInput, encode_tokenised, features_of
+from ragcun_cli.train.memory import ChunkSize, find_chunk_size
+from ragcun_cli.train.optimiser import build_optimiser
+from ragcun_cli.train.plan import TrainingPlan
+from ragcun_cli.train.progress import Progress
+from ragcun_cli.train.run_folder import RunFolder
+from ragcun_cli.train.training import Training, first_batches
+
+CALIBRATION_TRIPLES = 128  # 256 texts give the standard deviation over all dimensions to about 1 %
+PADDING_BATCHES = 100  # the batches whose padding is counted
+ADAM_BYTES = 8  # per parameter: two float32 moments
+
+
+@dataclass(frozen=True)
+class ArmData:
+    """The texts of one arm, read and checked."""
+
+    table: TripleTable
+    train_sha256: str
+    dev: Collection | None
+
+
+def read_data(recipe: Recipe) -> ArmData:
+    """The training triples and the dev set.
+
+    Raises:
+        UsageError, DataError: as `read_triples` and `read_collection` say.
+    """
+    root = Path(recipe.data.folder).expanduser()
+    train = training_file(recipe.data.train, root)
+    table = tabulate(read_triples(train))
+    dev = None
+    if recipe.data.dev is not None:
+        dev = read_collection(dev_collection(recipe.data.dev, root))
+    return ArmData(table, sha256_of_file(train), dev)
+
+
+def build_encoder(recipe: Recipe) -> IsotropicGaussianEncoder:
+    """The encoder before its first step, but for the head's scale.
+
+    Raises:
+        UsageError: if the base model cannot do what the recipe asks of it.
+    """
+    encoder = IsotropicGaussianEncoder.from_base(
+        recipe.base_model,
+        output_dim=recipe.output_dim,
+        head=recipe.head,
+        max_length=recipe.max_length,
+        revision=recipe.base_revision,
+        seed=recipe.seed,
+    )
+    limit = longest_input(encoder.network)
+    if recipe.max_length > limit:
+        raise UsageError(
+            f"max_length: {recipe.max_length} is more than {recipe.base_model} reads ({limit} tokens)",
+            f"--set max_length={limit}",
+        )
+    if recipe.gradient_checkpointing:
+        encoder.use_gradient_checkpointing()
+    if recipe.compile:
+        encoder.compile_layers()
+    if recipe.freeze_base:
+        encoder.network.requires_grad_(False)
+    return encoder
+
+
+def calibrate(encoder: IsotropicGaussianEncoder, table: TripleTable, store: FeatureStore) -> None:
+    """Measure the head's scale on triples from all over the file: the same texts for every arm and seed.
+
+    Every arm takes their features from the store, so that all arms get the same scale to the last bit.
+    """
+    if not isinstance(encoder.head, ResidualHead):
+        return
+    some = table.rows[:: max(1, len(table) // CALIBRATION_TRIPLES)][:CALIBRATION_TRIPLES, :2]
+    numbers = dict.fromkeys(some.flatten().tolist())
+    encoder.head.calibrate(store.features([table.texts[number] for number in numbers]))
+
+
+def prepare(recipe: Recipe, folder: RunFolder, data: ArmData, plan: TrainingPlan, hardware: Hardware) -> Training:
+    """Everything ready for the first step; `progress` is that of a run that begins.
+
+    Raises:
+        RagcunError: naming what is wrong and the cure.
+    """
+    accelerator = Accelerator(
+        mixed_precision=plan.precision,
+        cpu=hardware.device == "cpu",
+        log_with=list(recipe.trackers) or None,
+        project_dir=str(folder.root / "trackers"),
+    )
+    encoder = build_encoder(recipe)
+    encoder.to(accelerator.device)
+    store = FeatureStore(encoder, cache_folder())
+    calibrate(encoder, data.table, store)
+    objective = Objective(recipe).to(accelerator.device)
+    optimiser = build_optimiser(encoder, objective, recipe)
+    model, wrapped_optimiser = accelerator.prepare(encoder, optimiser)
+    batches = BatchSequence(data.table.rows, recipe.batch_size, recipe.seed)
+    if recipe.freeze_base:
+        texts = _prepare_frozen(recipe, store, data, plan, batches)
+    else:
+        texts = _prepare_tokens(recipe, encoder, data, plan, batches)
+    training = Training(
+        recipe=recipe,
+        plan=texts.plan,
+        hardware=hardware,
+        folder=folder,
+        batches=batches,
+        encoder=encoder,
+        model=model,
+        make_input=texts.make_input,
+        text_lengths=texts.lengths,
+        encode=texts.encode,
+        objective=objective,
+        optimiser=wrapped_optimiser,
+        accelerator=accelerator,
+        dev=data.dev,
+        progress=Progress(),
+    )
+    if recipe.compile:
+        _require_compiler(training)
+    # Dropout's numbers start here, the same in each arm whatever was drawn while setting up.
+    torch.manual_seed(recipe.seed)
+    return training
+
+
+def choose_chunk(training: Training, table: TripleTable) -> None:
+    """Set how many tokens pass at a time: the recipe's number, or what one probe finds."""
+    recipe = training.recipe
+    if recipe.freeze_base:
+        return
+    size = (
+        ChunkSize(recipe.chunk_tokens, "chunk_tokens of the recipe") if recipe.chunk_tokens else _probe(training, table)
+    )
+    training.progress.chunk_tokens = size.tokens
+    training.plan = dataclasses.replace(training.plan, chunk=size.explained)
+
+
+class Texts(NamedTuple):
+    """The run's texts as the encoder takes them, and the plan with what is now known of them."""
+
+    make_input: MakeInput
+    encode: Encode
+    lengths: Lengths
+    plan: TrainingPlan
+
+
+def _prepare_tokens(
+    recipe: Recipe, encoder: IsotropicGaussianEncoder, data: ArmData, plan: TrainingPlan, batches: BatchSequence
+) -> Texts:
+    tokens = _tokenise(recipe, encoder, data.table.texts, "tokenising")
+    lengths = tokens.lengths
+    plan = dataclasses.replace(
+        plan,
+        tokens_per_text=round(float(lengths.mean()), 2),
+        texts_cut=tokens.cut,
+        padding_share=_padding_share(recipe, encoder, plan, batches, lengths),
+    )
+    if data.dev is None:
+        return Texts(tokens.batch, encoder.encode, lengths, plan)
+    dev_texts = list(dict.fromkeys([*data.dev.passages, *data.dev.queries]))
+    dev_tokens = _tokenise(recipe, encoder, dev_texts, "tokenising the dev set")
+    return Texts(tokens.batch, encode_tokenised(encoder, dev_texts, dev_tokens), lengths, plan)
+
+
+def _prepare_frozen(
+    recipe: Recipe, store: FeatureStore, data: ArmData, plan: TrainingPlan, batches: BatchSequence
+) -> Texts:
+    """Pass the frozen encoder over every text of the run that is not in the cache, before the head trains."""
+    if plan.total_steps < plan.steps_per_epoch:
+        used = [batch.texts() for batch in first_batches(recipe, plan, batches, plan.total_steps)]
+        needed = np.unique(np.concatenate(used))
+    else:
+        needed = np.arange(len(data.table.texts))
+    texts = [data.table.texts[number] for number in needed.tolist()]
+    if data.dev is not None:
+        texts += [*data.dev.passages, *data.dev.queries]
+    distinct = list(dict.fromkeys(texts))
+    with StepProgress(f"{recipe.name}: encoding once", len(distinct), "texts") as bar:
+        store.fill(distinct, bar.advance)
+    nothing = np.zeros(len(data.table.texts), dtype=np.int64)  # no token passes the encoder while training
+    return Texts(features_of(store, data.table.texts, needed), store.encode, nothing, plan)
+
+
+def _tokenise(recipe: Recipe, encoder: IsotropicGaussianEncoder, texts: list[str], what: str) -> TokenisedTexts:
+    with StepProgress(f"{recipe.name}: {what}", len(texts), "texts") as bar:
+        tokens = tokenised_texts(texts, encoder.text_tokenizer, cache_folder(), bar.advance)
+    vocabulary = encoder.text_tokenizer.vocabulary
+    if len(tokens.ids) and int(tokens.ids.max()) >= vocabulary:
+        raise ModelError(
+            f"{recipe.base_model}: its tokenizer gives token {int(tokens.ids.max())}, the model knows {vocabulary}",
+            "These files do not belong together.",
+        )
+    return tokens
+
+
+def _padding_share(
+    recipe: Recipe, encoder: IsotropicGaussianEncoder, plan: TrainingPlan, batches: BatchSequence, lengths: Lengths
+) -> float:
+    """Of the tokens that the first batches make the encoder compute."""
+    real = computed = 0
+    for batch in first_batches(recipe, plan, batches, PADDING_BATCHES):
+        of_texts = lengths[batch.texts()]
+        real += int(of_texts.sum())
+        computed += encoder.computed_tokens(of_texts)
+    return round(1 - real / computed, 4)
+
+
+def _probe(training: Training, table: TripleTable) -> ChunkSize:
+    longest = _longest_batch(training, table)
+    parameters = sum(each.numel() for each in training.trainable())
+    training.encoder.train()
+    size = find_chunk_size(training.model, longest, training.encoder.device, ADAM_BYTES * parameters)
+    training.optimiser.zero_grad()
+    return size
+
+
+def _longest_batch(training: Training, table: TripleTable) -> TokenBatch:
+    """The batch with most tokens of the whole run."""
+    recipe, plan = training.recipe, training.plan
+    lengths = _row_lengths(training.text_lengths, table)
+    longest, number = -1, 0
+    for epoch in range(-(-plan.total_steps // plan.steps_per_epoch)):
+        per_epoch = plan.triples // recipe.batch_size
+        order = epoch_order(len(table), recipe.seed, epoch)[: per_epoch * recipe.batch_size]
+        of_batches = lengths[order].reshape(per_epoch, recipe.batch_size).sum(axis=1)
+        if of_batches.max() > longest:
+            longest, number = int(of_batches.max()), epoch * per_epoch + int(of_batches.argmax())
+    inputs = training.make_input(training.batches.batch(number).texts())
+    assert isinstance(inputs, TokenBatch)
+    return inputs
+
+
+def _row_lengths(text_lengths: Lengths, table: TripleTable) -> Lengths:
+    """Tokens of each triple, (triples,)."""
+    queries, positives, negatives = table.rows.T
+    of_negatives = np.where(negatives == NO_NEGATIVE, 0, text_lengths[negatives])
+    total: Lengths = text_lengths[queries] + text_lengths[positives] + of_negatives
+    return total
+
+
+def _require_compiler(training: Training) -> None:
+    """Compile now: without a compiler it would fail at the first step."""
+    try:
+        training.model(TokenBatch.of([[1] * 3, [2] * 3])).sum().backward()
+    except Exception as error:  # whatever torch.compile makes of a missing compiler
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise EnvironmentUnfit(f"compile: torch.compile does not work here: {reason}", "Set compile: false.") from None
+    training.optimiser.zero_grad()

@@ -1,0 +1,222 @@
+"""Several runs from one command: each in a process of its own, one after another, or one on each GPU.
+
+A run's process is `ragcun train` with its resolved recipe; what it prints goes to `<output_dir>.log`. One that fails,
+or that the system kills for memory, stops no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from ragcun_cli.errors import ExitCode, RagcunError, UsageError
+from ragcun_cli.recipe.rendering import render_recipe
+from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.train.run_folder import RunFolder, check_may_train
+
+SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_TO_STOP = 60.0  # a run that was asked to stop saves nothing more; then it is killed
+
+
+@dataclass
+class Run:
+    """One run and how it stands. gpu: the one it has, None on a machine without; exit_code: None while it has none."""
+
+    recipe: Recipe
+    resume: bool
+    log: Path
+    gpu: int | None = None
+    process: subprocess.Popen[bytes] | None = None
+    exit_code: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The run's name in tables: its folder's."""
+        return RunFolder.of(self.recipe).root.name
+
+    def state(self) -> str:
+        """`waiting`, `training`, `done`, `stopped` or `failed`."""
+        if self.exit_code is None:
+            return "waiting" if self.process is None else "training"
+        return {ExitCode.DONE: "done", ExitCode.CTRL_C: "stopped"}.get(ExitCode(self.exit_code), "failed")
+
+
+def one_per_seed(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
+    """The recipe once for each seed, each with a folder of its own; as it is where no seeds are given."""
+    wanted = list(seeds) if seeds is not None else recipe.seeds
+    if wanted is None:
+        return [recipe]
+    return [
+        recipe.model_copy(update={"seed": seed, "seeds": None, "output_dir": f"{recipe.output_dir}-seed{seed}"})
+        for seed in wanted
+    ]
+
+
+def plan_runs(recipes: Sequence[Recipe], resume: bool, overwrite: bool) -> list[Run]:
+    """The runs, all checked before the first starts.
+
+    With `resume`, those that have begun go on and the others start.
+
+    Raises:
+        UsageError: if two would train into one folder, or a folder may not be had.
+    """
+    require_distinct_folders(recipes)
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other", "One continues the runs, the other drops them.")
+    runs = []
+    for recipe in recipes:
+        folder = RunFolder.of(recipe)
+        resumes = resume and folder.recipe.is_file()
+        check_may_train(folder, recipe, resumes, overwrite)
+        runs.append(Run(recipe, resumes, folder.root.with_name(f"{folder.root.name}.log")))
+    return runs
+
+
+def require_distinct_folders(recipes: Sequence[Recipe]) -> None:
+    """Refuse two runs in one folder.
+
+    Raises:
+        UsageError: naming both.
+    """
+    folders: dict[Path, Recipe] = {}
+    for recipe in recipes:
+        root = RunFolder.of(recipe).root
+        other = folders.setdefault(root.resolve(), recipe)
+        if other is not recipe:
+            raise UsageError(
+                f"{root}: two runs would train into this folder: {other.name} (seed {other.seed}) and "
+                f"{recipe.name} (seed {recipe.seed})",
+                "Give each recipe its own output_dir; two seeds of one recipe: --seeds 0,1.",
+            )
+
+
+def train_all(runs: Sequence[Run], overwrite: bool, gpus: int, on_change: Callable[[], None]) -> None:
+    """Train all, at most one at a time on each GPU (or one at all), and fill in their exit codes.
+
+    `on_change()` is called about every second.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, when all processes have ended.
+    """
+    free: list[int | None] = list(range(gpus)) if gpus else [None]
+    with tempfile.TemporaryDirectory(prefix="ragcun-") as recipes, _stopped_with_us(runs):
+        while any(run.exit_code is None for run in runs):
+            for number, run in enumerate(runs):
+                if run.process is None and free:
+                    run.gpu = free.pop(0)
+                    _start(run, Path(recipes) / f"{number}.yaml", overwrite)
+                elif run.process is not None and run.exit_code is None and run.process.poll() is not None:
+                    run.exit_code = _as_exit_code(run.process.returncode)
+                    free.append(run.gpu)
+            on_change()
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    on_change()
+
+
+def exit_code_of(runs: Sequence[Run]) -> ExitCode:
+    """0 if all are done, else the code of the first that is not."""
+    return next((ExitCode(run.exit_code) for run in runs if run.exit_code), ExitCode.DONE)
+
+
+def last_figures(run: Run) -> dict[str, float]:
+    """What the run's folder says of it: step, total_steps, best_score, loss, triples_per_second, where known."""
+    folder = RunFolder.of(run.recipe)
+    figures: dict[str, float] = {}
+    for path in (folder.metrics, folder.speed, folder.status):
+        with contextlib.suppress(OSError, ValueError):
+            text = path.read_text(encoding="utf-8")
+            lines = [text] if path == folder.status else text.splitlines()[-2:]
+            for line in lines:
+                figures |= {name: value for name, value in json.loads(line).items() if isinstance(value, int | float)}
+    return figures
+
+
+def last_error(run: Run) -> str:
+    """Why a run failed, as its folder or the end of its log says."""
+    with contextlib.suppress(OSError, ValueError):
+        reason = json.loads(RunFolder.of(run.recipe).status.read_text(encoding="utf-8"))["exit_reason"]
+        if reason:
+            return str(reason)
+    return f"see {run.log}"
+
+
+def _start(run: Run, place: Path, overwrite: bool) -> None:
+    # The name and the folder are in the resolved recipe, so the file's own name does not matter.
+    place.write_text(render_recipe(run.recipe), encoding="utf-8")
+    run.log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "ragcun_cli", "train", "--recipe", str(place)]
+    command += ["--resume"] if run.resume else ["--overwrite"] if overwrite else []
+    environment = dict(os.environ)
+    if run.gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = _visible(run.gpu)
+    with run.log.open("ab" if run.resume else "wb") as log:
+        run.process = _process(command, log, environment)
+
+
+def _process(command: list[str], log: IO[bytes], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    # A session of its own: Ctrl-C reaches it once, through us, and not a second time from the terminal.
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+    )
+
+
+def _visible(gpu: int) -> str:
+    """CUDA's name for our GPU number `gpu`, which counts only those that we may see."""
+    ours = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return ours.split(",")[gpu] if ours else str(gpu)
+
+
+@contextlib.contextmanager
+def _stopped_with_us(runs: Sequence[Run]) -> Iterator[None]:
+    """However we end, no run goes on unwatched."""
+    try:
+        yield
+    finally:
+        running = [run for run in runs if run.process is not None and run.process.poll() is None]
+        for run in running:
+            _signal(run, signal.SIGINT)
+        for run in running:
+            assert run.process is not None
+            try:
+                run.process.wait(SECONDS_TO_STOP)
+            except subprocess.TimeoutExpired:
+                _signal(run, signal.SIGKILL)
+                run.process.wait()
+            run.exit_code = _as_exit_code(run.process.returncode)
+
+
+def _signal(run: Run, number: int) -> None:
+    assert run.process is not None
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(run.process.pid, number)
+
+
+def _as_exit_code(returned: int) -> int:
+    """The code of ours that a process ended with; a signal or anything else counts as failed."""
+    try:
+        return int(ExitCode(returned))
+    except ValueError:
+        return int(ExitCode.FAILED)
+
+
+class RunsFailed(RagcunError):
+    """Some runs of several did not end well."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        failed = [run for run in runs if run.exit_code]
+        super().__init__(
+            "\n".join(f"{run.label}: {last_error(run)}" for run in failed),
+            f"{len(failed)} of {len(runs)} runs did not end well; the others are not touched by it. "
+            "The same command with --resume goes on with those that can.",
+        )
+        self.exit_code = exit_code_of(runs)

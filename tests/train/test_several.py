@@ -1,0 +1,185 @@
+"""Several runs from one command: which, where, in what order, and what one that fails does to the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ragcun_cli.errors import UsageError
+from ragcun_cli.recipe.loading import load_recipe
+from ragcun_cli.train import several
+from ragcun_cli.train.several import one_per_seed, plan_runs, train_all
+from tests.conftest import RunCommand
+
+
+@pytest.fixture
+def arms(small_recipe: Path, tmp_path: Path) -> list[Path]:
+    """Two arms in files of their own, each with its own folder."""
+    paths = []
+    for name, change in (("plain", "isotropy: none"), ("even", "isotropy: covariance")):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(
+            f"extends: {small_recipe.name}\nmax_steps: 3\n{change}\noutput_dir: {tmp_path / 'runs' / name}\n"
+        )
+        paths.append(path)
+    return paths
+
+
+def state(folder: Path) -> str:
+    return str(json.loads((folder / "status.json").read_text())["state"])
+
+
+def test_one_run_for_each_seed(small_recipe: Path) -> None:
+    recipe = load_recipe(str(small_recipe))
+    assert one_per_seed(recipe, None) == [recipe]
+    runs = one_per_seed(recipe, [3, 1])
+    assert [run.seed for run in runs] == [3, 1]
+    assert [run.output_dir for run in runs] == [f"{recipe.output_dir}-seed3", f"{recipe.output_dir}-seed1"]
+    own = load_recipe(str(small_recipe), ["seeds=[5, 6]"])
+    assert [run.seed for run in one_per_seed(own, None)] == [5, 6]
+    assert [run.seed for run in one_per_seed(own, [7])] == [7]  # the command line wins
+    assert all(run.seeds is None for run in one_per_seed(own, None))
+
+
+def test_arms_and_seeds_from_one_command(ragcun: RunCommand, arms: list[Path], tmp_path: Path) -> None:
+    finished = ragcun("train", "-r", arms[0], "-r", arms[1], "--seeds", "0,1", "--json")
+    assert finished.exit_code == 0, finished.stderr
+    entries = json.loads(finished.stdout)
+    assert [(entry["name"], entry["seed"], entry["state"]) for entry in entries] == [
+        ("plain", 0, "done"), ("plain", 1, "done"), ("even", 0, "done"), ("even", 1, "done"),
+    ]  # fmt: skip
+    digests = {}
+    for entry in entries:
+        folder = Path(entry["folder"])
+        assert state(folder) == "finished"
+        assert "step 3/3" in Path(entry["log"]).read_text()
+        environment = json.loads((folder / "environment.json").read_text())
+        digests[entry["name"], entry["seed"]] = environment["model"]["initial_weights_sha256"]
+    assert digests["plain", 0] == digests["even", 0] != digests["plain", 1] == digests["even", 1]
+    assert "plain-seed0: done" in finished.stderr
+
+
+def test_one_that_fails_stops_no_other_and_the_exit_code_says_so(
+    ragcun: RunCommand, arms: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "broken.jsonl").write_text("{\n")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(arms[0].read_text().replace("runs/plain", "runs/broken") + "data:\n  train: broken.jsonl\n")
+    broken.write_text(broken.read_text().replace("broken.jsonl", str(tmp_path / "broken.jsonl")))
+    finished = ragcun("train", "-r", broken, "-r", arms[1])
+    assert finished.exit_code == 1
+    assert state(tmp_path / "runs" / "even") == "finished"
+    assert "1 of 2 runs did not end well" in finished.stderr
+    assert "not valid JSON" in (tmp_path / "runs" / "broken.log").read_text()
+    again = ragcun("train", "-r", arms[0], "-r", arms[1], "--resume")  # one is finished, one has not begun
+    assert again.exit_code == 0, again.stderr
+    assert state(tmp_path / "runs" / "plain") == "finished"
+
+
+def test_two_runs_in_one_folder_are_refused_before_any_starts(
+    ragcun: RunCommand, arms: list[Path], tmp_path: Path
+) -> None:
+    for more in ([], ["--dry-run"]):
+        finished = ragcun("train", "-r", arms[0], "-r", arms[1], "--set", f"output_dir={tmp_path / 'same'}", *more)
+        assert finished.exit_code == 2
+        assert "two runs would train into this folder: plain (seed 0) and even" in " ".join(finished.stderr.split())
+    assert not (tmp_path / "same").exists()
+
+
+def test_a_folder_that_may_not_be_had_is_named_before_any_starts(
+    ragcun: RunCommand, arms: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "runs" / "even").mkdir(parents=True)
+    (tmp_path / "runs" / "even" / "thesis.tex").write_text("precious")
+    finished = ragcun("train", "-r", arms[0], "-r", arms[1])
+    assert finished.exit_code == 2
+    assert not (tmp_path / "runs" / "plain").exists()
+
+
+@pytest.mark.parametrize("seeds", ["0,x", "", "1,1", "-1", "0,,1"])
+def test_seeds_that_are_none(ragcun: RunCommand, arms: list[Path], seeds: str) -> None:
+    finished = ragcun("train", "-r", arms[0], "--seeds", seeds)
+    assert finished.exit_code == 2
+    assert "--seeds" in finished.stderr
+
+
+def test_a_dry_run_plans_each(ragcun: RunCommand, arms: list[Path], tmp_path: Path) -> None:
+    finished = ragcun("train", "-r", arms[0], "-r", arms[1], "--seeds", "0,1", "--dry-run", "--json")
+    assert finished.exit_code == 0, finished.stderr
+    assert [plan["recipe"]["seed"] for plan in json.loads(finished.stdout)] == [0, 1, 0, 1]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_with_gpus_each_run_has_one_and_no_two_the_same(
+    arms: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runs are small programs that write down which GPU they may see."""
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    program = (
+        "import os, sys, time; name = os.environ['CUDA_VISIBLE_DEVICES'];"
+        f"place = {str(seen)!r} + '/' + name;"
+        "assert not os.path.exists(place); open(place, 'w').close(); time.sleep(0.5); os.remove(place);"
+        f"open({str(seen)!r} + '.log', 'a').write(name + ' ')"
+    )
+    real = several._process
+    monkeypatch.setattr(several, "_process", lambda _, *rest: real([sys.executable, "-c", program], *rest))
+    monkeypatch.setattr(several, "SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    recipes = [each for path in arms for each in one_per_seed(load_recipe(str(path)), [0, 1, 2])]
+    runs = plan_runs(recipes, resume=False, overwrite=False)
+    train_all(runs, overwrite=False, gpus=2, on_change=lambda: None)
+    assert [run.exit_code for run in runs] == [0] * 6
+    assert sorted((tmp_path / "seen.log").read_text().split()) == ["4"] * 3 + ["7"] * 3
+
+
+def test_ctrl_c_stops_the_run_that_trains_and_resume_goes_on(arms: list[Path], tmp_path: Path) -> None:
+    def command(*flags: str) -> subprocess.Popen[str]:
+        recipes = [part for path in arms for part in ("-r", str(path))]
+        more = ["--set", "max_steps=null", "--set", "epochs=20", "--set", "save_every=5", *flags]
+        return subprocess.Popen(
+            [sys.executable, "-m", "ragcun_cli", "train", *recipes, *more], stderr=subprocess.PIPE, text=True
+        )
+
+    first = command()
+    checkpoints = tmp_path / "runs" / "plain" / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not (checkpoints.is_dir() and list(checkpoints.glob("step-*"))):
+        assert first.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    first.send_signal(signal.SIGINT)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 130, said
+    assert state(tmp_path / "runs" / "plain") == "interrupted"
+    assert not (tmp_path / "runs" / "even").exists()
+    second = command("--resume")
+    _, said = second.communicate(timeout=180)
+    assert second.returncode == 0, said
+    assert "resumed at step" in (tmp_path / "runs" / "plain.log").read_text()
+    assert state(tmp_path / "runs" / "even") == "finished"
+
+
+def test_resume_and_overwrite_exclude_each_other(arms: list[Path]) -> None:
+    recipes = [load_recipe(str(path)) for path in arms]
+    with pytest.raises(UsageError, match="exclude each other"):
+        plan_runs(recipes, resume=True, overwrite=True)
+
+
+def test_a_run_that_the_system_kills_counts_as_failed(arms: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    real = several._process
+    program = f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})"
+    monkeypatch.setattr(several, "_process", lambda _, *rest: real([sys.executable, "-c", program], *rest))
+    monkeypatch.setattr(several, "SECONDS_BETWEEN_LOOKS", 0.05)
+    runs = plan_runs([load_recipe(str(path)) for path in arms], resume=False, overwrite=False)
+    train_all(runs, overwrite=False, gpus=0, on_change=lambda: None)
+    assert [run.state() for run in runs] == ["failed", "failed"]
+    assert several.exit_code_of(runs) == 1
+    assert os.path.exists(runs[0].log)
