@@ -7,11 +7,31 @@ import os
 import platform
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 REPORTED_PACKAGES = (
     "torch", "transformers", "tokenizers", "accelerate", "numpy", "safetensors", "pytrec-eval-terrier",
 )  # fmt: skip
+
+
+KEYS_FROM_DOTENV = ("HF_TOKEN", "WANDB_API_KEY")
+
+
+def read_dotenv(folder: Path) -> None:
+    """Take the access keys that ragcun's parts use from `folder`/.env, unless the environment has them already.
+
+    Nothing else is taken from it: a .env may be another program's.
+    """
+    path = folder / ".env"
+    if not path.is_file():
+        return
+    from dotenv import dotenv_values
+
+    values = dotenv_values(path, interpolate=False)
+    for key in KEYS_FROM_DOTENV:
+        if values.get(key):
+            os.environ.setdefault(key, str(values[key]))
 
 
 def versions() -> dict[str, str]:

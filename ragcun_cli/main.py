@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from pathlib import Path
 
 import typer
 
 from ragcun_cli import __version__
 from ragcun_cli.commands import demo, evaluate, recipe, report, train
+from ragcun_cli.environment import read_dotenv
 from ragcun_cli.errors import EnvironmentUnfit, ExitCode, RagcunError, UsageError
 
 MISNAMED = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT)
@@ -27,7 +29,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(recipe.app, name="recipe")
-app.command("train")(train.train)
+app.command("train", epilog=train.EXAMPLES)(train.train)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(report.app, name="report")
 
@@ -53,6 +55,7 @@ def main() -> None:
     # training that halves the speed (2.2 triples/s each; 4.5 with this); alone this costs 7 % (9.0; 8.4).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
+        read_dotenv(Path())
         try:
             app()
         finally:
