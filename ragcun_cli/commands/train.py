@@ -101,6 +101,7 @@ def _train_several(recipes: Sequence[Recipe], resume: bool, overwrite: bool, jso
         train_all(runs, overwrite, gpus, lambda: table.show([_row(run) for run in runs]))
     if json_output:
         print_json([_run_entry(run) for run in runs])
+        raise typer.Exit(exit_code_of(runs))
     if exit_code_of(runs):
         raise RunsFailed(runs)
     note("Next:  ragcun eval beir " + " ".join(f"--model {run.recipe.output_dir}" for run in runs) + " --datasets NAME")

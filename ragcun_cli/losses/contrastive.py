@@ -27,7 +27,7 @@ def squared_distances(left: Tensor, right: Tensor) -> Tensor:
 
 
 class _OwnDistances(torch.autograd.Function):
-    """Squared distances within one sample: the gradient takes one matrix product where the general form takes two."""
+    """The gradient takes one matrix product where the general form takes two."""
 
     @staticmethod
     def forward(ctx: Any, embeddings: Tensor) -> Tensor:
@@ -41,12 +41,14 @@ class _OwnDistances(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (centred,) = ctx.saved_tensors
-        both = gradient + gradient.T
-        return torch.addmm(both.sum(1, keepdim=True) * centred, both, centred, alpha=-1).mul_(2)
+        return torch.addmm(gradient.sum(1, keepdim=True) * centred, gradient, centred, alpha=-1).mul_(4)
 
 
 def own_squared_distances(embeddings: Tensor) -> Tensor:
-    """||e_i - e_j||^2 for all pairs of one sample, (n, n) float32; exactly 0 on the diagonal."""
+    """||e_i - e_j||^2 for all pairs of one sample, (n, n) float32; exactly 0 on the diagonal.
+
+    For functions that treat a pair and its reverse alike: the gradient that comes back is taken as symmetric.
+    """
     distances: Tensor = _OwnDistances.apply(embeddings)
     return distances
 

@@ -173,3 +173,32 @@ def test_a_file_that_is_not_text_is_said_so(tmp_path: Path) -> None:
 def test_a_missing_recipe_is_said_with_the_nearest_name(tmp_path: Path) -> None:
     assert "did you mean 'isotropy'?" in problems_of("recipes/isotrpy.yaml")
     assert "folder" in problems_of(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (
+            ["isotropy=covariance", "batch_size=3"],
+            "--set batch_size=3: batch_size: isotropy: covariance needs at least 4",
+        ),
+        (["isotropy=sigreg-exact", "output_dim=8"], "--set output_dim=8: output_dim: isotropy: sigreg-exact needs at"),
+        (["isotropy=vicreg", "isotropy_options.debias=true"], "isotropy: vicreg has no such option"),
+        (["isotropy=gor", "isotropy_options.reference_batch=16"], "isotropy: gor has no such option"),
+        (["early_stopping=2", "data.dev=null"], "early_stopping: needs a dev set"),
+        (["seeds=[1, 1]"], "seeds: names one twice"),
+        (["seeds=[]"], "seeds: list should have at least 1 item"),
+        (["trackers=[mlflow]"], "trackers.0: input should be 'tensorboard' or 'wandb'"),
+        (["batch_size=1"], "batch_size: input should be greater than or equal to 2"),
+        (["isotropy=sigregg"], "isotropy: input should be 'none', 'sigreg'"),
+    ],
+)
+def test_values_that_do_not_go_together_are_named(overrides: list[str], problem: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("isotropy", overrides)
+    assert problem in caught.value.message
+
+
+def test_one_key_turns_an_arm_into_another() -> None:
+    assert load_recipe("isotropy", ["isotropy=none"]).lambda_isotropy == 1
+    assert load_recipe("isotropy", ["seeds=[0, 1, 2]", "trackers=[tensorboard, wandb]"]).seeds == [0, 1, 2]

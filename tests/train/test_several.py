@@ -78,6 +78,9 @@ def test_one_that_fails_stops_no_other_and_the_exit_code_says_so(
     assert state(tmp_path / "runs" / "even") == "finished"
     assert "1 of 2 runs did not end well" in finished.stderr
     assert "not valid JSON" in (tmp_path / "runs" / "broken.log").read_text()
+    for_a_program = ragcun("train", "-r", broken, "--seeds", "0,1", "--json")
+    assert for_a_program.exit_code == 1
+    assert [entry["state"] for entry in json.loads(for_a_program.stdout)] == ["failed", "failed"]
     again = ragcun("train", "-r", arms[0], "-r", arms[1], "--resume")  # one is finished, one has not begun
     assert again.exit_code == 0, again.stderr
     assert state(tmp_path / "runs" / "plain") == "finished"

@@ -133,6 +133,32 @@ def test_tensorboard_gets_every_figure(small_recipe: Path) -> None:
     assert {"dev/ndcg@10", "isotropy_null"} <= names
 
 
+@pytest.mark.slow
+def test_wandb_gets_the_run_under_its_name_and_goes_on_with_it(
+    small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real wandb, writing to disk instead of to its server."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    recipe = load(small_recipe, "trackers=[wandb]", "log_every=5", "save_every=5")
+    real = loop.optimiser_step
+
+    def stopping(training: object) -> object:
+        if training.progress.step == 7:
+            raise KeyboardInterrupt
+        return real(training)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "optimiser_step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train_arm(recipe)
+    run_id = json.loads((Path(recipe.output_dir) / "environment.json").read_text())["run_id"]
+    train_arm(recipe, resume=True)
+    runs = list((Path(recipe.output_dir) / "trackers" / "wandb").glob(f"offline-run-*-{run_id}"))
+    assert runs
+    assert all(list(run.glob("*.wandb")) for run in runs)
+
+
 def test_a_tracker_that_is_not_installed_is_refused_before_the_first_text(
     small_recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
