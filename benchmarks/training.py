@@ -186,7 +186,8 @@ def train_peer(options: argparse.Namespace) -> None:
     settings = SentenceTransformerTrainingArguments(
         output_dir=str(options.folder / "peer"), num_train_epochs=1, per_device_train_batch_size=options.batch_size,
         learning_rate=RATE, lr_scheduler_type="cosine", warmup_steps=0, weight_decay=0.0, max_grad_norm=1.0,
-        torch_compile=options.compile, bf16=options.precision == "bf16", fp16=options.precision == "fp16", use_cpu=not torch.cuda.is_available(),
+        torch_compile=options.compile, bf16=options.precision == "bf16",
+        fp16=options.precision == "fp16", use_cpu=not torch.cuda.is_available(),
         save_strategy="no", logging_steps=1, report_to="none", disable_tqdm=True, dataloader_pin_memory=False,
     )  # fmt: skip
     clock = Clock()

@@ -1,6 +1,6 @@
 """Texts tokenised once, in a memory-mapped file that training reads by offset.
 
-`<cache>/tokens/<key>/`: ids.bin, all texts' tokens one after the other, in 16 bits where the vocabulary allows;
+`<cache>/tokens/<key>/whole/`: ids.bin, all texts' tokens one after the other, in 16 bits where the vocabulary allows;
 ends.bin, where each text ends; manifest.json with their digests. The key covers the texts, the tokenizer and the
 length they were cut to, so another file or another limit is another folder; what is damaged is made again.
 """
@@ -73,8 +73,10 @@ def tokenised_texts(
     key = key_of(
         format=FORMAT, texts=digest_of_texts(texts), tokenizer=tokenizer.digest, max_length=tokenizer.max_length
     )
-    folder = cache / "tokens" / key
-    with only_writer(folder):
+    place = cache / "tokens" / key
+    folder = place / "whole"
+    with only_writer(place):
+        files.sweep_leftovers(place)
         problem = problem_with(folder) if folder.exists() else ""
         if problem:
             note(f"{folder}: {problem}; the texts are tokenised again.")

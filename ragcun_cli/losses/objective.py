@@ -104,19 +104,25 @@ class Objective(nn.Module):
                 loss = loss + recipe.lambda_reg * variance
         return ObjectiveTerms(loss, contrastive, isotropy, variance, null)
 
-    def _query_distances(self, queries: Tensor, passages: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Squared distances among the queries, if the isotropy term needs them, and to the passages: one product."""
-        if self.isotropy_term is None or not self.isotropy_term.needs_distances:
+    def _query_distances(self, queries: Tensor, passages: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Squared distances among the queries and to the passages, those that the terms need, by one product."""
+        among = self.isotropy_term is not None and self.isotropy_term.needs_distances
+        if self.recipe.contrastive == "triplet":
+            return own_squared_distances(queries) if among else None, None
+        if not among:
             return None, squared_distances(queries, passages)
         both = squared_distances(queries, torch.cat([queries, passages]))
         return both[:, : len(queries)], both[:, len(queries) :]
 
     def _contrastive(
-        self, queries: Tensor, passages: Tensor, distances: Tensor, embeddings: TripleEmbeddings
+        self, queries: Tensor, passages: Tensor, distances: Tensor | None, embeddings: TripleEmbeddings
     ) -> Tensor:
-        count, owners = len(queries), embeddings.negative_owners
-        if self.recipe.contrastive == "triplet":
-            positives, negatives = passages[:count], passages[count:]
+        if distances is None:
+            owners, positives, negatives = (
+                embeddings.negative_owners,
+                passages[: len(queries)],
+                passages[len(queries) :],
+            )
             return triplet(queries[owners], positives[owners], negatives, self.recipe.triplet_margin)
         passage_ids = torch.cat([embeddings.positive_ids, embeddings.negative_ids])
         false_negatives = equal_to_own_positive(embeddings.positive_ids, passage_ids)

@@ -19,8 +19,9 @@ from torch.nn import functional
 
 from ragcun_cli.model.dropout import keep_mask
 
-# query, key, value (tokens, heads, size), bias (heads, longest, longest) or None, dropout -> (tokens, heads, size)
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
+# queries, keys and values as one (tokens, 3, heads, size), bias (heads, longest, longest) or None, dropout
+# -> (tokens, heads, size)
+Attend = Callable[[Tensor, Tensor | None, float], Tensor]
 
 PADDED_SHARE = 1.25  # computed / real tokens that one padded group may reach; not yet measured on a GPU
 
@@ -55,8 +56,8 @@ def choose_attention(lengths: list[int], device: torch.device, biased: bool) -> 
 def attend_by_length(groups: list[Group]) -> Attend:
     """Texts of equal length share a matrix product; nothing is padded."""
 
-    def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, probability: float) -> Tensor:
-        result: Tensor = _AttentionByLength.apply(query, key, value, bias, groups, probability)
+    def attend(projected: Tensor, bias: Tensor | None, probability: float) -> Tensor:
+        result: Tensor = _AttentionByLength.apply(projected, bias, groups, probability)
         return result
 
     return attend
@@ -69,16 +70,15 @@ def attend_jagged(lengths: list[int], device: torch.device) -> Attend:
 
     def jagged(tokens: Tensor) -> Tensor:
         nested: Tensor = torch.nested.nested_tensor_from_jagged(
-            tokens, offsets, min_seqlen=shortest, max_seqlen=longest
+            tokens.contiguous(), offsets, min_seqlen=shortest, max_seqlen=longest
         )
         return nested.transpose(1, 2)
 
-    def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, probability: float) -> Tensor:
+    def attend(projected: Tensor, bias: Tensor | None, probability: float) -> Tensor:
         if bias is not None:
             raise ValueError("jagged attention takes no bias")
-        attended = functional.scaled_dot_product_attention(
-            jagged(query), jagged(key), jagged(value), dropout_p=probability
-        )
+        query, key, value = (jagged(tokens) for tokens in projected.unbind(1))
+        attended = functional.scaled_dot_product_attention(query, key, value, dropout_p=probability)
         flat: Tensor = attended.transpose(1, 2).values()
         return flat
 
@@ -89,8 +89,8 @@ def attend_padded(lengths: list[int], device: torch.device) -> Attend:
     """Texts of similar length padded to the longest of them, for attention only; takes a bias."""
     groups = [_PaddedGroup.of(start, members, device) for start, members in _similar(lengths)]
 
-    def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, probability: float) -> Tensor:
-        return torch.cat([group.attend(query, key, value, bias, probability) for group in groups])
+    def attend(projected: Tensor, bias: Tensor | None, probability: float) -> Tensor:
+        return torch.cat([group.attend(projected, bias, probability) for group in groups])
 
     return attend
 
@@ -117,11 +117,11 @@ class _PaddedGroup:
         slots = real.flatten().nonzero().squeeze(1)
         return cls(start, start + sum(lengths), len(lengths), longest, slots.to(device), outside.to(device))
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, probability: float) -> Tensor:
-        mask = self.outside.to(query.dtype)
+    def attend(self, projected: Tensor, bias: Tensor | None, probability: float) -> Tensor:
+        mask = self.outside.to(projected.dtype)
         if bias is not None:
-            mask = mask + bias[None, :, : self.longest, : self.longest].to(query.dtype)
-        q, k, v = (self._pad(tokens[self.start : self.end]) for tokens in (query, key, value))
+            mask = mask + bias[None, :, : self.longest, : self.longest].to(projected.dtype)
+        q, k, v = (self._pad(tokens) for tokens in projected[self.start : self.end].unbind(1))
         attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=probability)
         return attended.transpose(1, 2).flatten(0, 1)[self.slots]
 
@@ -157,43 +157,37 @@ class _AttentionByLength(torch.autograd.Function):
 
     @staticmethod
     @_in_float32
-    def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        bias: Tensor | None,
-        groups: list[Group],
-        probability: float,
-    ) -> Tensor:
-        heads = query.shape[1]
+    def forward(ctx: Any, projected: Tensor, bias: Tensor | None, groups: list[Group], probability: float) -> Tensor:
+        heads = projected.shape[2]
         keep, factor = None, 1.0
         if probability > 0:
             keep, factor = keep_mask(sum(group.texts * heads * group.length**2 for group in groups), probability)
-        attended = torch.empty_like(query)
+        attended = torch.empty_like(projected[:, 0], memory_format=torch.contiguous_format)
         drawn = 0
         for group in groups:
-            q, k, v = (_by_head(tokens, group) for tokens in (query, key, value))
+            q, k, v = _by_head(projected, group)
             probabilities = _probabilities(q, k, bias, group)
             if keep is not None:
                 kept = keep[drawn : drawn + probabilities.numel()].view(probabilities.shape)
                 drawn += probabilities.numel()
                 probabilities = probabilities.mul_(kept).mul_(factor)
-            _by_head(attended, group).copy_(probabilities @ v)
-        ctx.save_for_backward(query, key, value, bias, keep)
+            _by_head(attended[:, None], group)[0].copy_(probabilities @ v)
+        ctx.save_for_backward(projected, bias, keep)
         ctx.groups, ctx.factor = groups, factor
         return attended
 
     @staticmethod
     @_without_autocast
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, bias, keep = ctx.saved_tensors
-        scale = query.shape[-1] ** -0.5
-        d_query, d_key, d_value = (torch.empty_like(tokens) for tokens in (query, key, value))
+        projected, bias, keep = ctx.saved_tensors
+        heads, size = projected.shape[2:]
+        d_projected = torch.empty_like(projected)
         d_bias = torch.zeros_like(bias) if bias is not None else None
         drawn = 0
         for group in ctx.groups:
-            q, k, v, d_out = (_by_head(tokens, group) for tokens in (query, key, value, gradient))
+            q, k, v = _by_head(projected, group)
+            d_q, d_k, d_v = _by_head(d_projected, group)
+            (d_out,) = _by_head(gradient[:, None], group)
             probabilities = _probabilities(q, k, bias, group)
             d_probabilities = d_out @ v.transpose(-1, -2)
             dropped = probabilities
@@ -202,21 +196,27 @@ class _AttentionByLength(torch.autograd.Function):
                 drawn += probabilities.numel()
                 dropped = probabilities.mul(kept).mul_(ctx.factor)
                 d_probabilities.mul_(kept).mul_(ctx.factor)
-            _by_head(d_value, group).copy_(dropped.transpose(-1, -2) @ d_out)
+            d_v.copy_(dropped.transpose(-1, -2) @ d_out)
             # The softmax's gradient: p (dp - sum(p dp)).
             d_scores = d_probabilities.mul_(probabilities)
             d_scores.addcmul_(probabilities, d_scores.sum(-1, keepdim=True), value=-1)
             if d_bias is not None:
-                d_bias[:, : group.length, : group.length] += d_scores.sum(0)
-            _by_head(d_query, group).copy_((d_scores @ k).mul_(scale))
-            _by_head(d_key, group).copy_((d_scores.transpose(-1, -2) @ q).mul_(scale))
-        return d_query, d_key, d_value, d_bias, None, None
+                of_group = d_scores.view(group.texts, heads, group.length, group.length).sum(0)
+                d_bias[:, : group.length, : group.length] += of_group
+            d_scores.mul_(size**-0.5)
+            d_q.copy_(d_scores @ k)
+            d_k.copy_(d_scores.transpose(-1, -2) @ q)
+        return d_projected, d_bias, None, None
 
 
-def _by_head(tokens: Tensor, group: Group) -> Tensor:
-    """(texts, heads, length, size), a view."""
-    part = tokens[group.start : group.end]
-    return part.view(group.texts, group.length, *tokens.shape[1:]).transpose(1, 2)
+def _by_head(tokens: Tensor, group: Group) -> list[Tensor]:
+    """Views of the group's queries, keys, … : (texts, heads, length, size), for a single text (heads, length, size).
+
+    tokens: (all tokens, how many, heads, size).
+    """
+    part = tokens[group.start : group.end].view(group.texts, group.length, *tokens.shape[1:])
+    # One text is the common case, and a product of three dimensions is several calls shorter than one of four.
+    return [each.transpose(1, 2).squeeze(0) for each in part.unbind(2)]
 
 
 def _probabilities(query: Tensor, key: Tensor, bias: Tensor | None, group: Group) -> Tensor:

@@ -61,6 +61,7 @@ class FeatureStore:
         if len(self._missing(texts)) == 0:
             return _call(on_done, len(texts))
         with only_writer(self.folder):
+            files.sweep_leftovers(self.folder)
             self._open_new_shards()  # another process may have filled it meanwhile
             missing = self._missing(texts)
             self._require_room(missing)
@@ -125,7 +126,7 @@ class FeatureStore:
                 continue
             if problem := problem_with(shard):
                 note(f"{shard}: {problem}; its texts are encoded again.")
-                shutil.rmtree(shard)
+                shutil.rmtree(shard, ignore_errors=True)  # another process may have found it too
                 continue
             self._opened.add(shard.name)
             keys = np.load(shard / "keys.npy").view(f"V{KEY_BYTES}").reshape(-1)

@@ -102,10 +102,8 @@ class PackedNetwork:
     def _layer(self, layer: Layer, states: Tensor, attend: Attend, bias: Tensor | None) -> Tensor:
         weight = torch.cat([layer.query.weight, layer.key.weight, layer.value.weight])
         offset = torch.cat([layer.query.bias, layer.key.bias, layer.value.bias])
-        # (3, tokens, heads, size), so that each of the three lies in one piece.
         projected = functional.linear(states, weight, offset).view(len(states), 3, self.heads, -1)
-        query, key, value = projected.unbind(1)
-        attended = attend(query, key, value, bias, self._probability(layer.attention_dropout)).flatten(1)
+        attended = attend(projected, bias, self._probability(layer.attention_dropout)).flatten(1)
         weights = [
             each
             for module in (layer.attention_output, layer.attention_norm, layer.inner, layer.outer, layer.outer_norm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,18 @@ def fit(training: Training) -> str:
     speed = Speedometer(training.hardware, training_flops_per_token(training.encoder.network, plan.tokens_per_text))
     stopped = ""
     with StepProgress(recipe.name, plan.total_steps, "step", progress.step, recipe.log_every) as bar:
-        speed.start()
         while progress.step < plan.total_steps and not stopped:
+            started = time.perf_counter()
             record, losses = optimiser_step(training)
+            speed.count(
+                recipe.batch_size * recipe.gradient_accumulation_steps, losses.tokens, time.perf_counter() - started
+            )
             progress.step += 1
             step = progress.step
-            speed.count(recipe.batch_size * recipe.gradient_accumulation_steps, losses.tokens)
             bar.advance(figures=_figures(record, speed.triples_per_second()))
-            paused = speed.pause()
             last = step == plan.total_steps
             if step % recipe.log_every == 0 or step == 1 or last:
-                speed.resume(paused)
                 _log(training, record, losses, speed)
-                paused = speed.pause()
             epoch_ended = step % plan.steps_per_epoch == 0
             if _due(step, recipe.eval_every, epoch_ended) or last:
                 _score_dev(training)
@@ -54,7 +54,6 @@ def fit(training: Training) -> str:
                 _save_model(training, training.folder.epoch_model(step // plan.steps_per_epoch))
             if _due(step, recipe.save_every, epoch_ended) and not last:
                 _save_checkpoint(training)
-            speed.resume(paused)
     if stopped:
         note(f"{recipe.name}: {stopped}")
     _save_model(training, training.folder.final_model)

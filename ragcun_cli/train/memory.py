@@ -126,7 +126,9 @@ def _by_proportion(embed: Callable[[TokenBatch], Tensor], longest: TokenBatch, r
             f"{SMALLEST_CHUNK} tokens {SMALLEST_CHUNK * per_token / 1e9:.1f} GB",
             "Set gradient_checkpointing: true, or train on a machine with more memory.",
         )
-    return ChunkSize(affordable, f"{per_token / 1e6:.2f} MB per token, {budget / 1e9:.1f} GB for them")
+    # A power of two: arms that find a little more or less free memory still pass, and drop out, alike.
+    tokens = 1 << (affordable.bit_length() - 1)
+    return ChunkSize(tokens, f"{per_token / 1e6:.2f} MB per token, {budget / 1e9:.1f} GB for them")
 
 
 def kept_bytes(embed: Callable[[TokenBatch], Tensor], batch: TokenBatch) -> int:

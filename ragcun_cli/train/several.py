@@ -178,10 +178,17 @@ def _visible(gpu: int) -> str:
 
 @contextlib.contextmanager
 def _stopped_with_us(runs: Sequence[Run]) -> Iterator[None]:
-    """However we end, no run goes on unwatched."""
+    """Ctrl-C, a closed terminal or a request to end stops the runs too: none goes on unwatched."""
+
+    def as_interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, as_interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         running = [run for run in runs if run.process is not None and run.process.poll() is None]
         for run in running:
             _signal(run, signal.SIGINT)

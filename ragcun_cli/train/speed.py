@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import sys
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,47 +31,35 @@ PEAK_FLOPS = {
 
 @dataclass
 class Speedometer:
-    """Counts since the last reading."""
+    """What was trained since the last reading, and the seconds that the steps took: not dev scores, not saving."""
 
     hardware: Hardware
     flops_per_token: float
-    started: float = 0.0
     triples: int = 0
     tokens: int = 0
+    seconds: float = 0.0
 
-    def start(self) -> None:
-        """Begin counting anew."""
-        self.started, self.triples, self.tokens = time.perf_counter(), 0, 0
-
-    def count(self, triples: int, tokens: int) -> None:
-        """One loss more is done."""
+    def count(self, triples: int, tokens: int, seconds: float) -> None:
+        """One step more is done."""
         self.triples += triples
         self.tokens += tokens
-
-    def pause(self) -> float:
-        """The time now, to be given to `resume` after something that is not training."""
-        return time.perf_counter()
-
-    def resume(self, paused: float) -> None:
-        """Go on as if no time had passed since `pause`."""
-        self.started += time.perf_counter() - paused
+        self.seconds += seconds
 
     def triples_per_second(self) -> float:
         """Since the last reading."""
-        return self.triples / max(time.perf_counter() - self.started, 1e-9)
+        return self.triples / max(self.seconds, 1e-9)
 
     def read(self) -> dict[str, Any]:
         """What speed.jsonl says of the steps since the last reading; begins anew."""
-        seconds = max(time.perf_counter() - self.started, 1e-9)
-        tokens_per_second = self.tokens / seconds
+        tokens_per_second = self.tokens / max(self.seconds, 1e-9)
         peak = peak_flops(self.hardware)
         reading = {
-            "triples_per_second": round(self.triples / seconds, 2),
+            "triples_per_second": round(self.triples_per_second(), 2),
             "tokens_per_second": round(tokens_per_second, 1),
             "model_flop_utilisation": round(tokens_per_second * self.flops_per_token / peak, 4) if peak else None,
             "peak_memory_bytes": peak_memory(),
         }
-        self.start()
+        self.triples, self.tokens, self.seconds = 0, 0, 0.0
         return reading
 
 

@@ -129,17 +129,17 @@ def test_the_ways_for_a_gpu_give_the_values_and_gradients_of_the_one_for_a_cpu(w
     """All run on the CPU here; on a GPU the same calls reach its kernels."""
     if way == "jagged" and biased:
         with pytest.raises(ValueError, match="takes no bias"):
-            attend_jagged(LENGTHS, torch.device("cpu"))(*[torch.ones(1, 1, 1)] * 4, 0.0)
+            attend_jagged(LENGTHS, torch.device("cpu"))(torch.ones(1, 3, 1, 1), torch.ones(1, 1, 1), 0.0)
         return
     other = {"padded": attend_padded, "jagged": attend_jagged}[way](LENGTHS, torch.device("cpu"))
     results = []
     for attend in (attend_by_length(groups_of(LENGTHS)), other):
         generator = torch.Generator().manual_seed(0)
-        inputs = [torch.randn(sum(LENGTHS), 4, 8, generator=generator, requires_grad=True) for _ in range(3)]
+        projected = torch.randn(sum(LENGTHS), 3, 4, 8, generator=generator, requires_grad=True)
         bias = torch.randn(4, 31, 31, generator=generator, requires_grad=True) if biased else None
-        attended = attend(*inputs, bias, 0.0)
+        attended = attend(projected, bias, 0.0)
         (attended * torch.randn(attended.shape, generator=generator)).sum().backward()
-        results.append([attended.detach(), *(each.grad for each in [*inputs, *([bias] if biased else [])])])
+        results.append([attended.detach(), projected.grad, *([bias.grad] if biased else [])])
     for one, two in zip(*results, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
 
@@ -154,14 +154,14 @@ def test_attention_gradients_with_dropout() -> None:
     """The mask of the forward pass is the one of the backward pass: finite differences agree under one seed."""
     lengths = [2, 3, 3]
     generator = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(8, 2, 4, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(3)]
+    projected = torch.randn(8, 3, 2, 4, generator=generator, dtype=torch.float64).requires_grad_()
     bias = torch.randn(2, 3, 3, generator=generator, dtype=torch.float64).requires_grad_()
 
     def attend(*tensors: Tensor) -> Tensor:
         torch.manual_seed(5)
         return attend_by_length(groups_of(lengths))(*tensors, 0.3)
 
-    assert torch.autograd.gradcheck(attend, (*inputs, bias))
+    assert torch.autograd.gradcheck(attend, (projected, bias))
 
 
 def test_dropout_keeps_each_element_with_its_probability_and_the_mean() -> None:

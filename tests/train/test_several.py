@@ -143,7 +143,10 @@ def test_with_gpus_each_run_has_one_and_no_two_the_same(
     assert sorted((tmp_path / "seen.log").read_text().split()) == ["4"] * 3 + ["7"] * 3
 
 
-def test_ctrl_c_stops_the_run_that_trains_and_resume_goes_on(arms: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_stops_the_run_that_trains_and_resume_goes_on(
+    arms: list[Path], tmp_path: Path, stop: signal.Signals
+) -> None:
     def command(*flags: str) -> subprocess.Popen[str]:
         recipes = [part for path in arms for part in ("-r", str(path))]
         more = ["--set", "max_steps=null", "--set", "epochs=20", "--set", "save_every=5", *flags]
@@ -158,7 +161,7 @@ def test_ctrl_c_stops_the_run_that_trains_and_resume_goes_on(arms: list[Path], t
         assert first.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    first.send_signal(signal.SIGINT)
+    first.send_signal(stop)
     _, said = first.communicate(timeout=60)
     assert first.returncode == 130, said
     assert state(tmp_path / "runs" / "plain") == "interrupted"
