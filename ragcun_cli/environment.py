@@ -47,9 +47,13 @@ def versions() -> dict[str, str]:
     return found
 
 
+# Set for the processes that a command starts, so that what they write names the command that the user typed.
+TYPED_COMMAND = "RAGCUN_TYPED_COMMAND"
+
+
 def command_line() -> str:
     """The command as typed, without the path of the program."""
-    return shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    return os.environ.get(TYPED_COMMAND) or shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
 
 
 def environment() -> dict[str, Any]:

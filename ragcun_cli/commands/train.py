@@ -98,7 +98,7 @@ def _train_several(recipes: Sequence[Recipe], resume: bool, overwrite: bool, jso
     side_by_side = f"up to {gpus} at a time, one on each GPU" if gpus > 1 else "one after another"
     note(f"{len(runs)} runs, {side_by_side}; each writes its log to <output_dir>.log.")
     with LiveTable(RUN_COLUMNS) as table:
-        train_all(runs, overwrite, gpus, lambda: table.show([_row(run) for run in runs]))
+        train_all(runs, gpus, lambda: table.show([_row(run) for run in runs]))
     if json_output:
         print_json([_run_entry(run) for run in runs])
         raise typer.Exit(exit_code_of(runs))

@@ -35,11 +35,15 @@ def sigreg_exact(squared_distances: Tensor, squared_norms: Tensor, dimensions: i
     pairs = _PairSum.apply(squared_distances, dimensions)
     # A text's distance to itself is 0, and k(0) = 1.
     mean_of_pairs = pairs / (count * (count - 1)) if debias else (pairs + count) / count**2
-    to_normal = _kernel(squared_norms / (2 * dimensions), dimensions).mean(dtype=torch.float64)
+    to_normal = _kernel(squared_norms / (2 * dimensions), dimensions).mean(dtype=_wide(squared_norms))
     statistic = count * (
         math.sqrt(2 * math.pi) * mean_of_pairs - 2 * math.sqrt(math.pi) * to_normal + math.sqrt(2 * math.pi / 3)
     )
     return statistic.to(squared_distances.dtype)
+
+
+def _wide(values: Tensor) -> torch.dtype:
+    return torch.float32 if values.device.type == "mps" else torch.float64  # an Apple GPU has no float64
 
 
 def _kernel(x: Tensor, dimensions: int) -> Tensor:
@@ -77,7 +81,7 @@ class _PairSum(torch.autograd.Function):
         ctx.save_for_backward(derivative)
         ctx.dimensions = dimensions
         # Row by row in float32, where torch sums pairwise; one float64 pass over the matrix takes three times as long.
-        return kernel.fill_diagonal_(0).sum(1).sum(dtype=torch.float64)
+        return kernel.fill_diagonal_(0).sum(1).sum(dtype=_wide(kernel))
 
     @staticmethod
     @once_differentiable

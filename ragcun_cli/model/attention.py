@@ -19,9 +19,10 @@ from torch.nn import functional
 
 from ragcun_cli.model.dropout import keep_mask
 
-# queries, keys and values as one (tokens, 3, heads, size), bias (heads, longest, longest) or None, dropout
-# -> (tokens, heads, size)
-Attend = Callable[[Tensor, Tensor | None, float], Tensor]
+# Queries, keys and values as one (tokens, 3, heads, size), and the probability of dropout -> (tokens, heads, size).
+Attend = Callable[[Tensor, float], Tensor]
+
+MASK_MULTIPLE = 8  # the last dimension of a mask that a GPU's kernels take without copying it
 
 PADDED_SHARE = 1.25  # computed / real tokens that one padded group may reach; not yet measured on a GPU
 
@@ -46,17 +47,28 @@ def groups_of(lengths: list[int]) -> list[Group]:
     return groups
 
 
-def choose_attention(lengths: list[int], device: torch.device, biased: bool) -> Attend:
-    """The fastest way on this device for texts of these lengths, sorted."""
-    if device.type != "cuda":
-        return attend_by_length(groups_of(lengths))
-    return attend_padded(lengths, device) if biased else attend_jagged(lengths, device)
+def choose_attention(lengths: list[int], device: torch.device, bias: Tensor | None, checkpointed: bool) -> Attend:
+    """The fastest way on this device for texts of these lengths, sorted.
+
+    bias: added to the scores, (heads, L, L) with L at least `biased_length` of the longest; None for none.
+    checkpointed: layers are computed again in the backward pass, which torch cannot do through jagged tensors.
+    """
+    if device.type == "cpu":
+        return attend_by_length(groups_of(lengths), bias)
+    if device.type == "cuda" and bias is None and not checkpointed:
+        return attend_jagged(lengths, device)
+    return attend_padded(lengths, device, bias)
 
 
-def attend_by_length(groups: list[Group]) -> Attend:
+def biased_length(longest: int) -> int:
+    """The size of a bias for texts up to this length."""
+    return -(-longest // MASK_MULTIPLE) * MASK_MULTIPLE
+
+
+def attend_by_length(groups: list[Group], bias: Tensor | None) -> Attend:
     """Texts of equal length share a matrix product; nothing is padded."""
 
-    def attend(projected: Tensor, bias: Tensor | None, probability: float) -> Tensor:
+    def attend(projected: Tensor, probability: float) -> Tensor:
         result: Tensor = _AttentionByLength.apply(projected, bias, groups, probability)
         return result
 
@@ -74,9 +86,7 @@ def attend_jagged(lengths: list[int], device: torch.device) -> Attend:
         )
         return nested.transpose(1, 2)
 
-    def attend(projected: Tensor, bias: Tensor | None, probability: float) -> Tensor:
-        if bias is not None:
-            raise ValueError("jagged attention takes no bias")
+    def attend(projected: Tensor, probability: float) -> Tensor:
         query, key, value = (jagged(tokens) for tokens in projected.unbind(1))
         attended = functional.scaled_dot_product_attention(query, key, value, dropout_p=probability)
         flat: Tensor = attended.transpose(1, 2).values()
@@ -85,14 +95,22 @@ def attend_jagged(lengths: list[int], device: torch.device) -> Attend:
     return attend
 
 
-def attend_padded(lengths: list[int], device: torch.device) -> Attend:
+def attend_padded(lengths: list[int], device: torch.device, bias: Tensor | None) -> Attend:
     """Texts of similar length padded to the longest of them, for attention only; takes a bias."""
     groups = [_PaddedGroup.of(start, members, device) for start, members in _similar(lengths)]
+    # Once for all layers, and before the first: gradient checkpointing must find nothing made inside a layer.
+    masks = [group.mask(bias, _product_dtype(device)) for group in groups]
 
-    def attend(projected: Tensor, bias: Tensor | None, probability: float) -> Tensor:
-        return torch.cat([group.attend(projected, bias, probability) for group in groups])
+    def attend(projected: Tensor, probability: float) -> Tensor:
+        parts = [group.attend(projected, mask, probability) for group, mask in zip(groups, masks, strict=True)]
+        return torch.cat(parts)
 
     return attend
+
+
+def _product_dtype(device: torch.device) -> torch.dtype:
+    """What matrix products give here, and so the projections: autocast's type, or float32."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
 
 
 @dataclass(frozen=True)
@@ -111,16 +129,19 @@ class _PaddedGroup:
 
     @classmethod
     def of(cls, start: int, lengths: list[int], device: torch.device) -> _PaddedGroup:
-        longest = max(lengths)
+        longest = biased_length(max(lengths))
         real = torch.arange(longest)[None, :] < torch.tensor(lengths)[:, None]
         outside = torch.zeros(real.shape).masked_fill(~real, float("-inf"))[:, None, None, :]
         slots = real.flatten().nonzero().squeeze(1)
         return cls(start, start + sum(lengths), len(lengths), longest, slots.to(device), outside.to(device))
 
-    def attend(self, projected: Tensor, bias: Tensor | None, probability: float) -> Tensor:
-        mask = self.outside.to(projected.dtype)
-        if bias is not None:
-            mask = mask + bias[None, :, : self.longest, : self.longest].to(projected.dtype)
+    def mask(self, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """What is added to the scores, (texts, heads or 1, longest or 1, longest)."""
+        if bias is None:
+            return self.outside.to(dtype)
+        return (self.outside + bias[None, :, : self.longest, : self.longest]).to(dtype)
+
+    def attend(self, projected: Tensor, mask: Tensor, probability: float) -> Tensor:
         q, k, v = (self._pad(tokens) for tokens in projected[self.start : self.end].unbind(1))
         attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=probability)
         return attended.transpose(1, 2).flatten(0, 1)[self.slots]

@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from ragcun_cli.data.tokens import TokenBatch
-from ragcun_cli.model.attention import Attend, choose_attention
+from ragcun_cli.model.attention import Attend, biased_length, choose_attention
 from ragcun_cli.model.dropout import dropout
 
 # The families whose layers have BERT's modules by BERT's names.
@@ -70,14 +70,17 @@ class PackedNetwork:
         device: torch.device = self.embeddings.word_embeddings.weight.device
         lengths = batch.lengths.tolist()
         states = self._embed(batch, device)
-        attend = choose_attention(lengths, device, biased=self.relative_positions is not None)
         # Once for all texts and layers: a shorter text's bias is the corner of the longest one's.
-        bias = self.relative_positions(max(lengths)) if self.relative_positions is not None else None
+        bias = None
+        if self.relative_positions is not None:
+            bias = self.relative_positions(biased_length(max(lengths)))
+        checkpointed = gradient_checkpointing and torch.is_grad_enabled()
+        attend = choose_attention(lengths, device, bias, checkpointed)
         for layer in self.layers:
-            if gradient_checkpointing and torch.is_grad_enabled():
-                states = checkpoint(self._layer, layer, states, attend, bias, use_reentrant=False)
+            if checkpointed:
+                states = checkpoint(self._layer, layer, states, attend, use_reentrant=False)
             else:
-                states = self._layer(layer, states, attend, bias)
+                states = self._layer(layer, states, attend)
         return states
 
     def _embed(self, batch: TokenBatch, device: torch.device) -> Tensor:
@@ -86,8 +89,9 @@ class PackedNetwork:
         lengths = torch.from_numpy(batch.lengths)
         starts = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
         positions = (torch.arange(len(starts)) - starts).to(device)
-        if self.padding_id is not None and bool((is_padding := ids == self.padding_id).any()):
-            # A text may spell the padding token out; the library gives it no position of its own.
+        # A text may spell the padding token out; the library gives it no position of its own.
+        if self.padding_id is not None and (batch.ids == self.padding_id).any():
+            is_padding = ids == self.padding_id
             before = torch.cumsum(is_padding, 0) - is_padding.long()
             positions = positions - (before - before[starts.to(device)])
             positions = torch.where(is_padding, -1, positions)
@@ -99,11 +103,11 @@ class PackedNetwork:
             states = self.network.embeddings_project(states)
         return states
 
-    def _layer(self, layer: Layer, states: Tensor, attend: Attend, bias: Tensor | None) -> Tensor:
+    def _layer(self, layer: Layer, states: Tensor, attend: Attend) -> Tensor:
         weight = torch.cat([layer.query.weight, layer.key.weight, layer.value.weight])
         offset = torch.cat([layer.query.bias, layer.key.bias, layer.value.bias])
         projected = functional.linear(states, weight, offset).view(len(states), 3, self.heads, -1)
-        attended = attend(projected, bias, self._probability(layer.attention_dropout)).flatten(1)
+        attended = attend(projected, self._probability(layer.attention_dropout)).flatten(1)
         weights = [
             each
             for module in (layer.attention_output, layer.attention_norm, layer.inner, layer.outer, layer.outer_norm)

@@ -12,7 +12,7 @@ from torch import nn
 from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.collection import Collection
-from ragcun_cli.errors import RagcunError, UsageError
+from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
 from ragcun_cli.files import sweep_leftovers
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.feature_store import FeatureStore
@@ -21,6 +21,7 @@ from ragcun_cli.train.checkpoint import load_checkpoint, newest_valid
 from ragcun_cli.train.hardware import find_hardware
 from ragcun_cli.train.log import keep_lines_until
 from ragcun_cli.train.loop import fit
+from ragcun_cli.train.memory import OUT_OF_MEMORY_HINT, is_out_of_memory
 from ragcun_cli.train.plan import TrainingPlan, make_plan
 from ragcun_cli.train.prepare import ArmData, build_encoder, calibrate, choose_chunk, prepare, read_data
 from ragcun_cli.train.progress import Progress
@@ -53,7 +54,7 @@ def plan_arm(recipe: Recipe) -> dict[str, Any]:
     require_trackers(recipe)
     data, hardware = read_data(recipe), find_hardware()
     plan = make_plan(recipe, data.table, hardware)
-    encoder = build_encoder(recipe)
+    encoder = build_encoder(recipe).to(hardware.device)
     calibrate(encoder, data.table, FeatureStore(encoder, cache_folder()))
     return {
         "recipe": recipe.model_dump(),
@@ -102,11 +103,11 @@ def _train_locked(recipe: Recipe, folder: RunFolder, resume: bool, overwrite: bo
     else:
         choose_chunk(training, data.table)
         begin_run(folder, recipe, _first_entries(training, origin))
-    start_trackers(training.accelerator, recipe, folder, run_id_of(folder))
-    note(_first_line(training))
-    _report_cut_texts(training.plan, recipe)
     folder.write_status("running", training.progress, plan.total_steps)
     try:
+        start_trackers(training.accelerator, recipe, folder, run_id_of(folder))
+        note(_first_line(training))
+        _report_cut_texts(training.plan, recipe)
         reason = fit(training)
     except KeyboardInterrupt:
         folder.write_status("interrupted", training.progress, plan.total_steps, "Ctrl-C")
@@ -117,6 +118,8 @@ def _train_locked(recipe: Recipe, folder: RunFolder, resume: bool, overwrite: bo
         raise
     except BaseException as error:
         folder.write_status("failed", training.progress, plan.total_steps, repr(error))
+        if is_out_of_memory(error):
+            raise EnvironmentUnfit(f"out of memory at step {training.progress.step + 1}", OUT_OF_MEMORY_HINT) from error
         raise
     finally:
         training.accelerator.end_training()
@@ -182,7 +185,7 @@ def describe_negatives(plan: TrainingPlan) -> str:
 
 def _report_cut_texts(plan: TrainingPlan, recipe: Recipe) -> None:
     if plan.texts_cut:
-        note(f"{recipe.name}: {plan.texts_cut} of {plan.texts} texts are longer than {recipe.max_length} tokens, cut.")
+        note(f"{recipe.name}: {plan.texts_cut} texts are longer than {recipe.max_length} tokens and are cut.")
 
 
 def _model_entry(encoder: IsotropicGaussianEncoder) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -28,6 +27,7 @@ from ragcun_cli.errors import ModelError
 from ragcun_cli.manifest import problem_with, seal
 from ragcun_cli.train.optimiser import optimiser_tensors, restore_optimiser
 from ragcun_cli.train.progress import Progress
+from ragcun_cli.train.random_state import random_state, set_random_state
 
 NAME = re.compile(r"^step-(\d{8})$")
 KEPT = 2  # the newest may be the one that a failing disk spoils
@@ -44,7 +44,7 @@ def save_checkpoint(
     with files.new_folder(root / f"step-{progress.step:08}") as folder:
         save_file(_trained_tensors(modules), folder / "model.safetensors")
         save_file(optimiser_tensors(optimiser), folder / "optimiser.safetensors")
-        save_file(_random_states(), folder / "random.safetensors")
+        save_file(random_state(), folder / "random.safetensors")
         state = {
             "progress": asdict(progress),
             "loss_scale": scaler.state_dict() if scaler is not None else None,
@@ -85,7 +85,7 @@ def load_checkpoint(folder: Path, modules: dict[str, nn.Module], optimiser: Any,
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     if accelerator.scaler is not None and state["loss_scale"] is not None:
         accelerator.scaler.load_state_dict(state["loss_scale"])
-    _restore_random_states(load_file(folder / "random.safetensors"))
+    set_random_state(load_file(folder / "random.safetensors"))
     return Progress(**state["progress"])
 
 
@@ -104,17 +104,3 @@ def _trained_tensors(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
             if key not in frozen:
                 tensors[f"{name}.{key}"] = tensor.detach().cpu().contiguous()
     return tensors
-
-
-def _random_states() -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states |= {f"cuda{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
-    return states
-
-
-def _restore_random_states(states: dict[str, Tensor]) -> None:
-    torch.set_rng_state(states["cpu"])
-    gpu = [states[name] for name in sorted(states) if name.startswith("cuda")]
-    if gpu and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(gpu)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ragcun_cli.data.tokens import TokenBatch, chunks_within
 from ragcun_cli.train.hardware import full_float32
+from ragcun_cli.train.random_state import random_state, set_random_state
 
 Result = TypeVar("Result")
 
@@ -70,10 +71,10 @@ def backward_at_once(embeddings: Tensor, backward: Callable[[Tensor], Result]) -
 class _WithoutGraph:
     """A chunk's embeddings, and what makes the same ones again with their graph."""
 
-    def __init__(self, batch: TokenBatch, embeddings: Tensor, random_state: list[Tensor]) -> None:
+    def __init__(self, batch: TokenBatch, embeddings: Tensor, state: dict[str, Tensor]) -> None:
         self.batch = batch
         self.embeddings = embeddings
-        self._random_state = random_state
+        self._random_state = state
 
     @classmethod
     def of(cls, embed: Callable[[TokenBatch], Tensor], batch: TokenBatch) -> _WithoutGraph:
@@ -84,19 +85,6 @@ class _WithoutGraph:
     def pass_again(self, embed: Callable[[TokenBatch], Tensor]) -> Tensor:
         set_random_state(self._random_state)
         return embed(self.batch)
-
-
-def random_state() -> list[Tensor]:
-    """What dropout draws from: the CPU's generator and, where there is one, the current GPU's."""
-    gpu = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []
-    return [torch.get_rng_state(), *gpu]
-
-
-def set_random_state(state: list[Tensor]) -> None:
-    """Put back what `random_state` gave."""
-    torch.set_rng_state(state[0])
-    if len(state) > 1:
-        torch.cuda.set_rng_state(state[1])
 
 
 @contextlib.contextmanager

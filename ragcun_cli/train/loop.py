@@ -32,7 +32,7 @@ def fit(training: Training) -> str:
     """
     recipe, plan, progress = training.recipe, training.plan, training.progress
     speed = Speedometer(training.hardware, training_flops_per_token(training.encoder.network, plan.tokens_per_text))
-    stopped = ""
+    stopped = _reason_to_stop(training)  # a run may have been killed between its last dev score and its end
     with StepProgress(recipe.name, plan.total_steps, "step", progress.step, recipe.log_every) as bar:
         while progress.step < plan.total_steps and not stopped:
             started = time.perf_counter()

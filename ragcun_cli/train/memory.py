@@ -7,9 +7,11 @@ keeps for the backward pass is counted, and the rest is proportion.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -18,11 +20,16 @@ from torch import Tensor
 
 from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.errors import EnvironmentUnfit
-from ragcun_cli.train.chunks import random_state, set_random_state
+from ragcun_cli.train.random_state import random_state, set_random_state
 
 CPU_PROBE_TOKENS = 1024
-# Of the memory that is free: what a step keeps. The rest is for its gradients, the allocator's gaps and others.
-CPU_SHARE = 0.5
+CONTROL_GROUP = Path("/sys/fs/cgroup")  # Linux's limits of a container, version 2
+# Of the memory that is free: what a step keeps. The rest is for its gradients, the allocator's gaps and others, and
+# for the one layer at a time that gradient checkpointing computes again.
+CPU_SHARE = 0.4
+OUT_OF_MEMORY_HINT = (
+    "Set gradient_checkpointing: true, a smaller max_length or batch_size, or train on a machine with more memory."
+)
 SMALLEST_CHUNK = 64  # tokens; a machine without room for these cannot train the encoder at all
 
 
@@ -62,19 +69,17 @@ def halved(tokens: int | None, batch: TokenBatch) -> int:
         EnvironmentUnfit: if it is too small to go on.
     """
     total = int(batch.lengths.sum())
-    smaller = min(tokens or total, total) // 2
-    if smaller < max(SMALLEST_CHUNK, 1):
-        raise EnvironmentUnfit(
-            f"out of memory with {tokens} tokens in one pass of the encoder",
-            "Set gradient_checkpointing: true, a smaller max_length, or train on a larger machine.",
-        )
-    return smaller
+    before = min(tokens or total, total)
+    if before // 2 < SMALLEST_CHUNK:
+        raise EnvironmentUnfit(f"out of memory with {before} tokens in one pass of the encoder", OUT_OF_MEMORY_HINT)
+    return before // 2
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that an allocation failed, on a GPU or a CPU."""
+    said = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in said)
     )
 
 
@@ -115,7 +120,7 @@ def _by_proportion(embed: Callable[[TokenBatch], Tensor], longest: TokenBatch, r
     total = int(longest.lengths.sum())
     probe = _first_tokens(longest, CPU_PROBE_TOKENS)
     per_token = kept_bytes(embed, probe) / int(probe.lengths.sum())
-    free = psutil.virtual_memory().available
+    free = free_memory()
     budget = CPU_SHARE * (free - reserved_bytes)
     affordable = int(budget / per_token)
     if affordable >= total:
@@ -124,11 +129,21 @@ def _by_proportion(embed: Callable[[TokenBatch], Tensor], longest: TokenBatch, r
         raise EnvironmentUnfit(
             f"{free / 1e9:.1f} GB of memory are free; the optimiser needs {reserved_bytes / 1e9:.1f} GB and "
             f"{SMALLEST_CHUNK} tokens {SMALLEST_CHUNK * per_token / 1e9:.1f} GB",
-            "Set gradient_checkpointing: true, or train on a machine with more memory.",
+            OUT_OF_MEMORY_HINT,
         )
     # A power of two: arms that find a little more or less free memory still pass, and drop out, alike.
     tokens = 1 << (affordable.bit_length() - 1)
     return ChunkSize(tokens, f"{per_token / 1e6:.2f} MB per token, {budget / 1e9:.1f} GB for them")
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: the machine's, or less where it runs in a container with a limit."""
+    free = psutil.virtual_memory().available
+    with contextlib.suppress(OSError, ValueError):
+        limit = int((CONTROL_GROUP / "memory.max").read_text())  # "max" where there is none
+        used = int((CONTROL_GROUP / "memory.current").read_text())
+        free = min(free, max(limit - used, 0))
+    return int(free)
 
 
 def kept_bytes(embed: Callable[[TokenBatch], Tensor], batch: TokenBatch) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ from ragcun_cli.model.feature_store import FeatureStore
 from ragcun_cli.model.head import ResidualHead
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.hardware import Hardware
-from ragcun_cli.train.inputs import MakeInput, encode_tokenised, features_of
+from ragcun_cli.train.inputs import MakeInput, encode_tokens, features_of, tokens_of
 from ragcun_cli.train.memory import ChunkSize, find_chunk_size
 from ragcun_cli.train.optimiser import build_optimiser
 from ragcun_cli.train.plan import TrainingPlan
@@ -125,27 +124,38 @@ def prepare(recipe: Recipe, folder: RunFolder, data: ArmData, plan: TrainingPlan
     )
     encoder = build_encoder(recipe)
     encoder.to(accelerator.device)
-    store = FeatureStore(encoder, cache_folder())
+    tokens = _tokenise(recipe, encoder, data.table.texts, "tokenising")
+    dev_texts = list(dict.fromkeys([*data.dev.passages, *data.dev.queries])) if data.dev is not None else []
+    dev_tokens = _tokenise(recipe, encoder, dev_texts, "tokenising the dev set")
+    lookup = tokens_of([(data.table.texts, tokens), (dev_texts, dev_tokens)])
+    store = FeatureStore(encoder, cache_folder(), lookup)
     calibrate(encoder, data.table, store)
     objective = Objective(recipe).to(accelerator.device)
     optimiser = build_optimiser(encoder, objective, recipe)
     model, wrapped_optimiser = accelerator.prepare(encoder, optimiser)
     batches = BatchSequence(data.table.rows, recipe.batch_size, recipe.seed)
+    plan = dataclasses.replace(
+        plan,
+        tokens_per_text=round(float(tokens.lengths.mean()), 2),
+        texts_cut=tokens.cut + dev_tokens.cut,
+    )
     if recipe.freeze_base:
-        texts = _prepare_frozen(recipe, store, data, plan, batches)
+        make_input: MakeInput = _encode_once(recipe, store, data, plan, batches)
+        encode: Encode = store.encode
     else:
-        texts = _prepare_tokens(recipe, encoder, data, plan, batches)
+        make_input, encode = tokens.batch, encode_tokens(encoder, lookup)
+        plan = dataclasses.replace(plan, padding_share=_padding_share(recipe, encoder, plan, batches, tokens.lengths))
     training = Training(
         recipe=recipe,
-        plan=texts.plan,
+        plan=plan,
         hardware=hardware,
         folder=folder,
         batches=batches,
         encoder=encoder,
         model=model,
-        make_input=texts.make_input,
-        text_lengths=texts.lengths,
-        encode=texts.encode,
+        make_input=make_input,
+        text_lengths=tokens.lengths,
+        encode=encode,
         objective=objective,
         optimiser=wrapped_optimiser,
         accelerator=accelerator,
@@ -171,36 +181,9 @@ def choose_chunk(training: Training, table: TripleTable) -> None:
     training.plan = dataclasses.replace(training.plan, chunk=size.explained)
 
 
-class Texts(NamedTuple):
-    """The run's texts as the encoder takes them, and the plan with what is now known of them."""
-
-    make_input: MakeInput
-    encode: Encode
-    lengths: Lengths
-    plan: TrainingPlan
-
-
-def _prepare_tokens(
-    recipe: Recipe, encoder: IsotropicGaussianEncoder, data: ArmData, plan: TrainingPlan, batches: BatchSequence
-) -> Texts:
-    tokens = _tokenise(recipe, encoder, data.table.texts, "tokenising")
-    lengths = tokens.lengths
-    plan = dataclasses.replace(
-        plan,
-        tokens_per_text=round(float(lengths.mean()), 2),
-        texts_cut=tokens.cut,
-        padding_share=_padding_share(recipe, encoder, plan, batches, lengths),
-    )
-    if data.dev is None:
-        return Texts(tokens.batch, encoder.encode, lengths, plan)
-    dev_texts = list(dict.fromkeys([*data.dev.passages, *data.dev.queries]))
-    dev_tokens = _tokenise(recipe, encoder, dev_texts, "tokenising the dev set")
-    return Texts(tokens.batch, encode_tokenised(encoder, dev_texts, dev_tokens), lengths, plan)
-
-
-def _prepare_frozen(
+def _encode_once(
     recipe: Recipe, store: FeatureStore, data: ArmData, plan: TrainingPlan, batches: BatchSequence
-) -> Texts:
+) -> MakeInput:
     """Pass the frozen encoder over every text of the run that is not in the cache, before the head trains."""
     if plan.total_steps < plan.steps_per_epoch:
         used = [batch.texts() for batch in first_batches(recipe, plan, batches, plan.total_steps)]
@@ -213,8 +196,7 @@ def _prepare_frozen(
     distinct = list(dict.fromkeys(texts))
     with StepProgress(f"{recipe.name}: encoding once", len(distinct), "texts") as bar:
         store.fill(distinct, bar.advance)
-    nothing = np.zeros(len(data.table.texts), dtype=np.int64)  # no token passes the encoder while training
-    return Texts(features_of(store, data.table.texts, needed), store.encode, nothing, plan)
+    return features_of(store, data.table.texts, needed)
 
 
 def _tokenise(recipe: Recipe, encoder: IsotropicGaussianEncoder, texts: list[str], what: str) -> TokenisedTexts:

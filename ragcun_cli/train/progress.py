@@ -11,7 +11,7 @@ class Progress:
 
     step: optimiser steps done. best_score, best_step: of the dev scores so far. scores_without_gain: dev scores since
     the best. chunk_tokens: tokens that pass the encoder at a time, None for a whole batch; with another number the
-    last digits would differ.
+    last digits would differ. overflows: steps in a row that fp16's loss scaling skipped.
     """
 
     step: int = 0
@@ -19,3 +19,4 @@ class Progress:
     best_step: int | None = None
     scores_without_gain: int = 0
     chunk_tokens: int | None = None
+    overflows: int = 0

@@ -26,7 +26,8 @@ from ragcun_cli.train.progress import Progress
 
 # Keys that change where or how often something is written, not what is trained.
 KEYS_THAT_MAY_DIFFER = frozenset({"output_dir", "description", "log_every", "save_every", "trackers"})
-OWN_FILES = ("environment.json", "status.json", "metrics.jsonl", "speed.jsonl")
+DIVERGED = "diverged.json"
+OWN_FILES = ("environment.json", "status.json", "metrics.jsonl", "speed.jsonl", DIVERGED)
 OWN_FOLDERS = ("checkpoints", "trackers", BEST_MODEL, FINAL_MODEL)
 
 
@@ -115,19 +116,15 @@ def check_may_train(folder: RunFolder, recipe: Recipe, resume: bool, overwrite: 
         return
     if overwrite:
         return
-    differing = _differing_keys(folder, recipe)
     if resume:
-        if differing:
-            raise UsageError(
-                f"{folder.root}: cannot resume, the recipe has changed: {_shown(differing)}",
-                "Restore these values, or train into another folder: --set output_dir=FOLDER",
-            )
+        require_same_recipe(folder, recipe)
         if not folder.checkpoints.is_dir() and folder.state() != "finished":
             raise UsageError(
                 f"{folder.root}: there is nothing to resume: the run stopped before its first checkpoint",
                 "Start again with --overwrite; save_every sets how often a checkpoint is written.",
             )
         return
+    differing = _differing_keys(folder, recipe)
     whose = f"another recipe ({_shown(differing)})" if differing else f"this recipe ({folder.state()})"
     raise UsageError(
         f"{folder.root}: holds a run of {whose}",
@@ -135,6 +132,19 @@ def check_may_train(folder: RunFolder, recipe: Recipe, resume: bool, overwrite: 
         if not differing
         else "--overwrite drops it, --set output_dir=FOLDER keeps both.",
     )
+
+
+def require_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
+    """Refuse to go on with a run whose recipe was another.
+
+    Raises:
+        UsageError: naming the keys that differ.
+    """
+    if differing := _differing_keys(folder, recipe):
+        raise UsageError(
+            f"{folder.root}: cannot resume, the recipe has changed: {_shown(differing)}",
+            "Restore these values, or train into another folder: --set output_dir=FOLDER",
+        )
 
 
 @contextlib.contextmanager

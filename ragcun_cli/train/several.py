@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from ragcun_cli.environment import TYPED_COMMAND, command_line
 from ragcun_cli.errors import ExitCode, RagcunError, UsageError
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.train.run_folder import RunFolder, check_may_train
+from ragcun_cli.train.checkpoint import newest_valid
+from ragcun_cli.train.run_folder import RunFolder, check_may_train, require_same_recipe
 
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_TO_STOP = 60.0  # a run that was asked to stop saves nothing more; then it is killed
@@ -30,10 +32,12 @@ SECONDS_TO_STOP = 60.0  # a run that was asked to stop saves nothing more; then 
 
 @dataclass
 class Run:
-    """One run and how it stands. gpu: the one it has, None on a machine without; exit_code: None while it has none."""
+    """One run and how it stands. flag: how its process is told to begin, `--resume`, `--overwrite` or nothing; gpu: the
+    one it has, None on a machine without; exit_code: None while it has none.
+    """
 
     recipe: Recipe
-    resume: bool
+    flag: str
     log: Path
     gpu: int | None = None
     process: subprocess.Popen[bytes] | None = None
@@ -65,7 +69,7 @@ def one_per_seed(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
 def plan_runs(recipes: Sequence[Recipe], resume: bool, overwrite: bool) -> list[Run]:
     """The runs, all checked before the first starts.
 
-    With `resume`, those that have begun go on and the others start.
+    With `resume`, those that have a checkpoint go on, and the others start, also where a run stopped before its first.
 
     Raises:
         UsageError: if two would train into one folder, or a folder may not be had.
@@ -76,9 +80,13 @@ def plan_runs(recipes: Sequence[Recipe], resume: bool, overwrite: bool) -> list[
     runs = []
     for recipe in recipes:
         folder = RunFolder.of(recipe)
-        resumes = resume and folder.recipe.is_file()
-        check_may_train(folder, recipe, resumes, overwrite)
-        runs.append(Run(recipe, resumes, folder.root.with_name(f"{folder.root.name}.log")))
+        goes_on = resume and (folder.state() == "finished" or newest_valid(folder.checkpoints)[0] is not None)
+        begun_in_vain = resume and not goes_on and folder.recipe.is_file()
+        if begun_in_vain:
+            require_same_recipe(folder, recipe)
+        flag = "--resume" if goes_on else "--overwrite" if overwrite or begun_in_vain else ""
+        check_may_train(folder, recipe, resume=flag == "--resume", overwrite=flag == "--overwrite")
+        runs.append(Run(recipe, flag, folder.root.with_name(f"{folder.root.name}.log")))
     return runs
 
 
@@ -100,7 +108,7 @@ def require_distinct_folders(recipes: Sequence[Recipe]) -> None:
             )
 
 
-def train_all(runs: Sequence[Run], overwrite: bool, gpus: int, on_change: Callable[[], None]) -> None:
+def train_all(runs: Sequence[Run], gpus: int, on_change: Callable[[], None]) -> None:
     """Train all, at most one at a time on each GPU (or one at all), and fill in their exit codes.
 
     `on_change()` is called about every second.
@@ -112,9 +120,9 @@ def train_all(runs: Sequence[Run], overwrite: bool, gpus: int, on_change: Callab
     with tempfile.TemporaryDirectory(prefix="ragcun-") as recipes, _stopped_with_us(runs):
         while any(run.exit_code is None for run in runs):
             for number, run in enumerate(runs):
-                if run.process is None and free:
+                if run.process is None and run.exit_code is None and free:
                     run.gpu = free.pop(0)
-                    _start(run, Path(recipes) / f"{number}.yaml", overwrite)
+                    _start(run, Path(recipes) / f"{number}.yaml")
                 elif run.process is not None and run.exit_code is None and run.process.poll() is not None:
                     run.exit_code = _as_exit_code(run.process.returncode)
                     free.append(run.gpu)
@@ -150,16 +158,15 @@ def last_error(run: Run) -> str:
     return f"see {run.log}"
 
 
-def _start(run: Run, place: Path, overwrite: bool) -> None:
+def _start(run: Run, place: Path) -> None:
     # The name and the folder are in the resolved recipe, so the file's own name does not matter.
     place.write_text(render_recipe(run.recipe), encoding="utf-8")
-    run.log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "ragcun_cli", "train", "--recipe", str(place)]
-    command += ["--resume"] if run.resume else ["--overwrite"] if overwrite else []
-    environment = dict(os.environ)
+    command = [sys.executable, "-m", "ragcun_cli", "train", "--recipe", str(place), *([run.flag] if run.flag else [])]
+    environment = {**os.environ, TYPED_COMMAND: command_line()}
     if run.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = _visible(run.gpu)
-    with run.log.open("ab" if run.resume else "wb") as log:
+    run.log.parent.mkdir(parents=True, exist_ok=True)
+    with run.log.open("ab" if run.flag == "--resume" else "wb") as log:
         run.process = _process(command, log, environment)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import nn
 
 from ragcun_cli.train.hardware import Hardware
 
-# Dense half-precision FLOP/s of the makers' data sheets; the first name that a device's name contains counts.
+# Dense half-precision FLOP/s of the makers' data sheets; the first entry whose words a device's name has counts.
 PEAK_FLOPS = {
     "H200": 989e12,
     "H100 PCIe": 756e12,
@@ -40,7 +41,7 @@ class Speedometer:
     seconds: float = 0.0
 
     def count(self, triples: int, tokens: int, seconds: float) -> None:
-        """One step more is done."""
+        """One step more is done; tokens are those that passed the encoder."""
         self.triples += triples
         self.tokens += tokens
         self.seconds += seconds
@@ -67,7 +68,8 @@ def peak_flops(hardware: Hardware) -> float | None:
     """Half-precision FLOP/s of a GPU that is known here, else None."""
     if hardware.capability is None:
         return None
-    return next((flops for name, flops in PEAK_FLOPS.items() if name in hardware.name), None)
+    words = set(re.split(r"[\s-]+", hardware.name))
+    return next((flops for name, flops in PEAK_FLOPS.items() if words.issuperset(name.split())), None)
 
 
 def training_flops_per_token(network: nn.Module, tokens_per_text: float) -> float:

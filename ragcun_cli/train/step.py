@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
+from ragcun_cli import files
 from ragcun_cli.console import note
 from ragcun_cli.data.batches import TripleBatch
 from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.errors import RagcunError
 from ragcun_cli.losses.objective import ObjectiveTerms, TripleEmbeddings
-from ragcun_cli.train.chunks import backward_at_once, backward_in_chunks, random_state, set_random_state
+from ragcun_cli.train.chunks import backward_at_once, backward_in_chunks
 from ragcun_cli.train.hardware import tensor_float32
 from ragcun_cli.train.memory import halved, is_out_of_memory, release_memory
 from ragcun_cli.train.optimiser import set_rates
+from ragcun_cli.train.random_state import random_state, set_random_state
+from ragcun_cli.train.run_folder import DIVERGED
 from ragcun_cli.train.schedule import rate_factor
 from ragcun_cli.train.training import Training
 
-DIVERGED_HINT = "Lower the learning rates or the lambdas, or set mixed_precision: no. Earlier checkpoints are kept."
+DIVERGED_HINT = (
+    "Lower the learning rates or the lambdas, or set mixed_precision: no, and train into another folder. What was "
+    "saved before is kept; diverged.json in the run's folder has the rows."
+)
 SHOWN_ROWS = 16
+OVERFLOWS_ALLOWED = 20  # fp16 steps in a row that are skipped; lowering the loss scale mends it within a few
 
 
 class Losses:
@@ -52,8 +59,7 @@ def optimiser_step(training: Training) -> tuple[dict[str, Any], Losses]:
         losses = _gradients_that_fit(training)
     norm = float(training.accelerator.clip_grad_norm_(training.trainable(), recipe.max_gradient_norm))
     temperature = training.objective.temperature.item()  # the one that the losses above used
-    if not math.isfinite(norm) and training.accelerator.scaler is None:
-        raise RagcunError(f"the gradient is {norm} at step {step + 1}", DIVERGED_HINT)
+    _require_finite_gradient(training, norm)
     training.optimiser.step()
     training.optimiser.zero_grad()
     training.objective.keep_temperature_in_range()
@@ -81,14 +87,18 @@ def _gradients_that_fit(training: Training) -> Losses:
         training.optimiser.zero_grad()
         release_memory()
         set_random_state(before)
-        batch = training.batches.batch(training.batch_number(training.progress.step, 0))
-        tokens = training.make_input(batch.texts())
-        assert isinstance(tokens, TokenBatch)
-        training.progress.chunk_tokens = halved(training.progress.chunk_tokens, tokens)
+        training.progress.chunk_tokens = halved(training.progress.chunk_tokens, _longest_of_step(training))
         note(
             f"{training.recipe.name}: out of memory at step {training.progress.step + 1}; "
             f"{training.progress.chunk_tokens} tokens pass the encoder at a time from here on."
         )
+
+
+def _longest_of_step(training: Training) -> TokenBatch:
+    step = training.progress.step
+    numbers = [training.batch_number(step, part) for part in range(training.recipe.gradient_accumulation_steps)]
+    inputs = [training.make_input(training.batches.batch(number).texts()) for number in numbers]
+    return max((each for each in inputs if isinstance(each, TokenBatch)), key=lambda each: int(each.lengths.sum()))
 
 
 def _gradients(training: Training) -> Losses:
@@ -111,7 +121,7 @@ def _backward(training: Training, batch: TripleBatch, number: int, losses: Losse
     def backward(embeddings: Tensor) -> None:
         views = split_views(embeddings, batch)
         terms = training.objective(views, number)
-        _require_finite(terms.loss, training.progress.step + 1, batch)
+        _require_finite_loss(training, terms.loss, batch)
         training.accelerator.backward(terms.loss / training.recipe.gradient_accumulation_steps)
         losses.terms.append(terms)
         losses.queries, losses.positives = views.queries.detach(), views.positives.detach()
@@ -133,14 +143,31 @@ def split_views(embeddings: Tensor, batch: TripleBatch) -> TripleEmbeddings:
     )
 
 
-def _require_finite(loss: Tensor, step: int, batch: TripleBatch) -> None:
+def _require_finite_loss(training: Training, loss: Tensor, batch: TripleBatch) -> None:
     if not math.isfinite(loss.item()):
-        shown = ", ".join(map(str, batch.rows[:SHOWN_ROWS].tolist()))
-        more = f" and {len(batch.rows) - SHOWN_ROWS} more" if len(batch.rows) > SHOWN_ROWS else ""
-        raise RagcunError(
-            f"the loss is {loss.item()} at step {step}; the batch's rows in the training data (from 0): {shown}{more}",
-            DIVERGED_HINT,
-        )
+        _stop_diverged(training, f"the loss is {loss.item()}", batch.rows.tolist())
+
+
+def _require_finite_gradient(training: Training, norm: float) -> None:
+    """fp16's loss scaling overflows now and then and skips the step; many in a row are no accident."""
+    progress = training.progress
+    progress.overflows = 0 if math.isfinite(norm) else progress.overflows + 1
+    allowed = OVERFLOWS_ALLOWED if training.accelerator.scaler is not None else 0
+    if progress.overflows > allowed:
+        parts = range(training.recipe.gradient_accumulation_steps)
+        batches = [training.batches.batch(training.batch_number(progress.step, part)) for part in parts]
+        what = f"the gradient is {norm}" + (f" in {progress.overflows} steps in a row" if allowed else "")
+        _stop_diverged(training, what, [row for batch in batches for row in batch.rows.tolist()])
+
+
+def _stop_diverged(training: Training, what: str, rows: list[int]) -> NoReturn:
+    step = training.progress.step + 1
+    files.write_json(training.folder.root / DIVERGED, {"step": step, "what": what, "rows": rows})
+    shown = ", ".join(map(str, rows[:SHOWN_ROWS]))
+    more = f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
+    raise RagcunError(
+        f"{what} at step {step}; the batch's rows in the training data (from 0): {shown}{more}", DIVERGED_HINT
+    )
 
 
 def _mean_terms(losses: list[ObjectiveTerms]) -> dict[str, float | None]:

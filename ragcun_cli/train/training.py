@@ -26,10 +26,10 @@ from ragcun_cli.train.run_folder import RunFolder
 
 @dataclass
 class Training:
-    """Prepared by `ragcun_cli.train.arm`; the loop changes `progress` and the tensors, nothing else.
+    """Prepared by `ragcun_cli.train.prepare`; the loop changes `progress` and the tensors, nothing else.
 
     model: the encoder as Accelerate wrapped it; make_input: text numbers -> what the model takes; text_lengths: tokens
-    by text number, 0 for a frozen encoder; encode: texts -> embeddings for the dev score; dev: None where the recipe
+    by text number; encode: texts -> embeddings for the dev score; dev: None where the recipe
     names no dev set.
     """
 

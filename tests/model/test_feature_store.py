@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.model import IsotropicGaussianEncoder, feature_store
 from ragcun_cli.model.feature_store import FeatureStore
@@ -23,20 +24,21 @@ def encoder(tiny_bert: Path) -> IsotropicGaussianEncoder:
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The texts that pass an encoder from here on."""
     texts: list[str] = []
-    real = IsotropicGaussianEncoder.features
+    real = IsotropicGaussianEncoder.tokenize
 
-    def spy(self: IsotropicGaussianEncoder, some: list[str], *rest: object) -> torch.Tensor:
+    def spy(self: IsotropicGaussianEncoder, some: list[str]) -> TokenBatch:
         texts.extend(some)
-        return real(self, some, *rest)
+        return real(self, some)
 
-    monkeypatch.setattr(IsotropicGaussianEncoder, "features", spy)
+    monkeypatch.setattr(IsotropicGaussianEncoder, "tokenize", spy)
     return texts
 
 
 def test_features_are_the_encoders_in_any_order(
     encoder: IsotropicGaussianEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feature_store, "SHARD_TEXTS", 13)
+    monkeypatch.setattr(feature_store, "BLOCK_TEXTS", 13)
+    monkeypatch.setattr(feature_store, "SHARD_SECONDS", 0)
     store = FeatureStore(encoder, tmp_path)
     asked = [TEXTS[5], TEXTS[40], TEXTS[5], *TEXTS[:3]]
     store.fill(TEXTS)
@@ -87,6 +89,7 @@ def test_a_damaged_shard_is_noticed_and_made_again(
     damage: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(feature_store, "BLOCK_TEXTS", 15)
     monkeypatch.setattr(feature_store, "SHARD_TEXTS", 30)
     FeatureStore(encoder, tmp_path).fill(TEXTS)
     shard = sorted(FeatureStore(encoder, tmp_path).folder.iterdir())[0]
@@ -99,11 +102,13 @@ def test_a_damaged_shard_is_noticed_and_made_again(
     else:
         content[-9] ^= 4
         path.write_bytes(content)
+    expected = encoder.features(TEXTS)
     passed = encoded(monkeypatch)
-    store = FeatureStore(encoder, tmp_path)
+    first, second = FeatureStore(encoder, tmp_path), FeatureStore(encoder, tmp_path)  # two arms, at once
+    torch.testing.assert_close(first.features(TEXTS), expected, rtol=0, atol=1e-6)
     assert "its texts are encoded again" in capsys.readouterr().err
-    torch.testing.assert_close(store.features(TEXTS), encoder.features(TEXTS), rtol=0, atol=1e-6)
-    assert len(passed) == 30 + len(TEXTS)  # one shard again, and all once more by the line above
+    torch.testing.assert_close(second.features(TEXTS), expected, rtol=0, atol=1e-6)
+    assert len(passed) == 30  # one shard, once
 
 
 def test_a_disk_without_room_is_named_before_the_first_text(

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel
 from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.errors import UsageError
 from ragcun_cli.model import IsotropicGaussianEncoder, attention
+from ragcun_cli.model import packed as packed_module
 from ragcun_cli.model.attention import attend_by_length, attend_jagged, attend_padded, groups_of
 from ragcun_cli.model.dropout import dropout, keep_mask
 from ragcun_cli.model.packed import packed_network
@@ -123,21 +124,22 @@ def test_layers_can_be_computed_again_in_the_backward_pass(family: str) -> None:
         assert torch.equal(gradient, found[1][name]), name
 
 
-@pytest.mark.parametrize("biased", [False, True])
-@pytest.mark.parametrize("way", ["padded", "jagged"])
+@pytest.mark.parametrize(("way", "biased"), [("padded", False), ("padded", True), ("jagged", False)])
 def test_the_ways_for_a_gpu_give_the_values_and_gradients_of_the_one_for_a_cpu(way: str, biased: bool) -> None:
     """All run on the CPU here; on a GPU the same calls reach its kernels."""
-    if way == "jagged" and biased:
-        with pytest.raises(ValueError, match="takes no bias"):
-            attend_jagged(LENGTHS, torch.device("cpu"))(torch.ones(1, 3, 1, 1), torch.ones(1, 1, 1), 0.0)
-        return
-    other = {"padded": attend_padded, "jagged": attend_jagged}[way](LENGTHS, torch.device("cpu"))
+    cpu = torch.device("cpu")
+    ways = {
+        "by length": lambda bias: attend_by_length(groups_of(LENGTHS), bias),
+        "padded": lambda bias: attend_padded(LENGTHS, cpu, bias),
+        "jagged": lambda _: attend_jagged(LENGTHS, cpu),
+    }
     results = []
-    for attend in (attend_by_length(groups_of(LENGTHS)), other):
+    for attend_with in (ways["by length"], ways[way]):
         generator = torch.Generator().manual_seed(0)
         projected = torch.randn(sum(LENGTHS), 3, 4, 8, generator=generator, requires_grad=True)
-        bias = torch.randn(4, 31, 31, generator=generator, requires_grad=True) if biased else None
-        attended = attend(projected, bias, 0.0)
+        bias = torch.randn(4, 32, 32, generator=generator, requires_grad=True) if biased else None
+        attend = attend_with(bias)
+        attended = attend(projected, 0.0) + attend(projected * 0.5, 0.0)  # two layers
         (attended * torch.randn(attended.shape, generator=generator)).sum().backward()
         results.append([attended.detach(), projected.grad, *([bias.grad] if biased else [])])
     for one, two in zip(*results, strict=True):
@@ -157,9 +159,9 @@ def test_attention_gradients_with_dropout() -> None:
     projected = torch.randn(8, 3, 2, 4, generator=generator, dtype=torch.float64).requires_grad_()
     bias = torch.randn(2, 3, 3, generator=generator, dtype=torch.float64).requires_grad_()
 
-    def attend(*tensors: Tensor) -> Tensor:
+    def attend(projected: Tensor, bias: Tensor) -> Tensor:
         torch.manual_seed(5)
-        return attend_by_length(groups_of(lengths))(*tensors, 0.3)
+        return attend_by_length(groups_of(lengths), bias)(projected, 0.3)
 
     assert torch.autograd.gradcheck(attend, (projected, bias))
 
@@ -218,6 +220,27 @@ def test_autocast_computes_attention_in_float32(tiny_mpnet: Path) -> None:
     half.float().sum().backward()
 
 
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
+def test_the_whole_network_gives_the_same_in_every_way(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, or another device: the other ways in place of the CPU's."""
+    network = library_network(family)
+    packed = packed_network(network)
+    assert packed is not None
+    expected = packed.states(some_tokens())
+    ways = {"padded": lambda lengths, device, bias, _: attend_padded(lengths, device, bias)}
+    if family == "bert":
+        ways["jagged"] = lambda lengths, device, *_: attend_jagged(lengths, device)
+    for name, way in ways.items():
+        monkeypatch.setattr(packed_module, "choose_attention", way)
+        for again in (False, True) if name == "padded" else (False,):
+            states = packed.states(some_tokens(), gradient_checkpointing=again)
+            torch.testing.assert_close(states, expected, rtol=1e-5, atol=1e-5)
+            assert_equal_gradients(gradients(network, states), gradients(network, packed.states(some_tokens())))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            half = packed.states(some_tokens())
+        assert ((half.float() - expected).norm() / expected.norm()).item() < 0.03
+
+
 @pytest.mark.slow
 def test_compiled_layers_give_the_same_states_and_gradients() -> None:
     network = library_network("bert")
@@ -228,6 +251,18 @@ def test_compiled_layers_give_the_same_states_and_gradients() -> None:
         ours, theirs = compiled.states(batch), plain.states(batch)
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
         assert_equal_gradients(gradients(network, ours), gradients(network, theirs))
+
+
+@pytest.mark.slow
+def test_compiled_layers_drop_out_alike_with_and_without_a_graph() -> None:
+    """A chunk passes once without and once with gradient, and must meet the same masks."""
+    packed = packed_network(library_network("bert").train(), compiled=True)
+    assert packed is not None
+    torch.manual_seed(0)
+    with torch.no_grad():
+        first = packed.states(some_tokens())
+    torch.manual_seed(0)
+    torch.testing.assert_close(packed.states(some_tokens()), first, rtol=1e-5, atol=1e-5)
 
 
 def test_a_family_without_a_packed_path_is_padded_in_sorted_chunks(tmp_path: Path, tiny_bert: Path) -> None:

@@ -212,20 +212,21 @@ def test_an_interrupted_encoding_goes_on_at_the_shard(
     small_recipe: Path, monkeypatch: pytest.MonkeyPatch, passes: Counter[tuple[int, ...]],
     triples_file: Path, dev_folder: Path,
 ) -> None:  # fmt: skip
+    monkeypatch.setattr(feature_store, "BLOCK_TEXTS", 25)
     monkeypatch.setattr(feature_store, "SHARD_TEXTS", 50)
-    real, shards = feature_store.FeatureStore._write_shard, iter(range(100))
+    real, blocks = IsotropicGaussianEncoder.features_of_tokens, iter(range(100))
 
-    def stops_at_the_third(self: object, *rest: object) -> None:
-        if next(shards) == 2:
+    def stops_in_the_third_shard(self: IsotropicGaussianEncoder, *rest: object) -> torch.Tensor:
+        if next(blocks) == 11:  # seven for the head's scale, then two each
             raise KeyboardInterrupt
-        real(self, *rest)
+        return real(self, *rest)
 
     recipe = load(small_recipe, "freeze_base=true", "max_steps=null", "max_length=128")
     with monkeypatch.context() as patch:
-        patch.setattr(feature_store.FeatureStore, "_write_shard", stops_at_the_third)
+        patch.setattr(IsotropicGaussianEncoder, "features_of_tokens", stops_in_the_third_shard)
         with pytest.raises(KeyboardInterrupt):
             train_arm(recipe)
-    assert sum(passes.values()) == 100
+    assert sum(passes.values()) == 160 + 100
     assert not Path(recipe.output_dir).exists()  # the same command goes on
     train_arm(recipe)
     assert sum(passes.values()) == len(all_texts(triples_file, dev_folder))

@@ -176,13 +176,11 @@ def test_a_chunk_that_was_halved_stays_so_after_a_resume(
 def test_a_gpu_is_probed_by_trying(tiny_bert: Path, little_memory: list[int]) -> None:
     encoder = IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=16).train()
     batch = tokens(40)
-    before = torch.get_rng_state()
     size = memory._by_trying(encoder, batch, CPU, reserved_bytes=1000)
     total = int(batch.lengths.sum())
     assert size.tokens == total // 4  # 757 and 378 were too many
     assert little_memory == sorted(little_memory, reverse=True)
     assert find_chunk_size(encoder, tokens(5), CPU, 1000).tokens is None
-    assert torch.equal(torch.get_rng_state(), before) or little_memory
 
 
 def test_a_cpu_is_probed_by_what_a_pass_keeps(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,7 @@ def test_arms_and_seeds_from_one_command(ragcun: RunCommand, arms: list[Path], t
         assert state(folder) == "finished"
         assert "step 3/3" in Path(entry["log"]).read_text()
         environment = json.loads((folder / "environment.json").read_text())
+        assert environment["command"].startswith("ragcun train -r")  # as typed, not as the run's process was started
         digests[entry["name"], entry["seed"]] = environment["model"]["initial_weights_sha256"]
     assert digests["plain", 0] == digests["even", 0] != digests["plain", 1] == digests["even", 1]
     assert "plain-seed0: done" in finished.stderr
@@ -138,7 +139,7 @@ def test_with_gpus_each_run_has_one_and_no_two_the_same(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     recipes = [each for path in arms for each in one_per_seed(load_recipe(str(path)), [0, 1, 2])]
     runs = plan_runs(recipes, resume=False, overwrite=False)
-    train_all(runs, overwrite=False, gpus=2, on_change=lambda: None)
+    train_all(runs, gpus=2, on_change=lambda: None)
     assert [run.exit_code for run in runs] == [0] * 6
     assert sorted((tmp_path / "seen.log").read_text().split()) == ["4"] * 3 + ["7"] * 3
 
@@ -173,6 +174,24 @@ def test_stopping_stops_the_run_that_trains_and_resume_goes_on(
     assert state(tmp_path / "runs" / "even") == "finished"
 
 
+def test_resume_starts_again_what_stopped_before_its_first_checkpoint(
+    arms: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ragcun_cli.train import loop
+    from ragcun_cli.train.arm import train_arm
+
+    plain, even = (load_recipe(str(path)) for path in arms)
+    train_arm(plain)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "optimiser_step", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train_arm(even)
+    assert [run.flag for run in plan_runs([plain, even], resume=True, overwrite=False)] == ["--resume", "--overwrite"]
+    changed = even.model_copy(update={"lambda_reg": 0.7})
+    with pytest.raises(UsageError, match="the recipe has changed: lambda_reg"):
+        plan_runs([plain, changed], resume=True, overwrite=False)
+
+
 def test_resume_and_overwrite_exclude_each_other(arms: list[Path]) -> None:
     recipes = [load_recipe(str(path)) for path in arms]
     with pytest.raises(UsageError, match="exclude each other"):
@@ -185,7 +204,7 @@ def test_a_run_that_the_system_kills_counts_as_failed(arms: list[Path], monkeypa
     monkeypatch.setattr(several, "_process", lambda _, *rest: real([sys.executable, "-c", program], *rest))
     monkeypatch.setattr(several, "SECONDS_BETWEEN_LOOKS", 0.05)
     runs = plan_runs([load_recipe(str(path)) for path in arms], resume=False, overwrite=False)
-    train_all(runs, overwrite=False, gpus=0, on_change=lambda: None)
+    train_all(runs, gpus=0, on_change=lambda: None)
     assert [run.state() for run in runs] == ["failed", "failed"]
     assert several.exit_code_of(runs) == 1
     assert os.path.exists(runs[0].log)
