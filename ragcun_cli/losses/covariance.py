@@ -14,7 +14,7 @@ def covariance_to_identity(embeddings: Tensor) -> Tensor:
     """An unbiased estimate of ||S - I||_F^2 / D, a scalar; a little below 0 by chance on N(0, I).
 
     embeddings: (N, D) float32 with N >= 4. tr(S^2) as U-statistic: Chen, Zhang & Zhong (JASA 2010), in the closed
-    form of Himeno & Yamada (2014). The idea of this term, biased and through a random sketch: Weak-SIGReg.
+    form of Himeno & Yamada (2014). Towards the identity as Weak-SIGReg, whose term is biased and sees a random sketch.
     """
     count, dimensions = embeddings.shape
     gram = _centred_gram(embeddings)

@@ -165,7 +165,7 @@ def _origin(data: ArmData, encoder: IsotropicGaussianEncoder) -> dict[str, str |
 
 def _first_line(training: Training) -> str:
     recipe, plan, chunk = training.recipe, training.plan, training.progress.chunk_tokens
-    passes = "frozen encoder, no token is computed while training"
+    passes = "encoder frozen, its features in float32 from the cache"
     if not recipe.freeze_base:
         passes = f"{100 * plan.padding_share:.1f} % of the computed tokens are padding"
         passes += f", {chunk} tokens in one pass" if chunk is not None else ", each batch in one pass"

@@ -20,7 +20,8 @@ class TrainingPlan:
     hard_negatives: triples that have one. precision: Accelerate's name for it. negatives_per_query: the mean over
     the run's first batches, passages equal to the query's own positive left out; fewest_negatives: of any query there.
     texts: distinct ones of the triples; tokens_per_text: of these, the mean; texts_cut: those longer than max_length,
-    the dev set's included; both are 0 before texts are tokenised. padding_share: of the computed tokens. chunk: how the tokens of one pass were chosen.
+    the dev set's included; both are 0 before texts are tokenised. padding_share: of the computed tokens. chunk: how
+    the tokens of one pass were chosen.
     """
 
     triples: int
