@@ -28,7 +28,7 @@ from ragcun_cli.model.backbone import Backbone, checkpoint_activations, load_bac
 from ragcun_cli.model.head import ResidualHead, build_head
 from ragcun_cli.model.packed import packed_network
 from ragcun_cli.model.sources import locate_model
-from ragcun_cli.model.tokenizer import text_tokenizer
+from ragcun_cli.model.tokenizer import text_tokenizer, tokenise
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -197,7 +197,7 @@ class IsotropicGaussianEncoder(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> TokenBatch:
         """Token ids of the texts, special tokens included, each cut to the settings' max_length."""
-        return TokenBatch.of(self.text_tokenizer.tokenize(texts).ids)
+        return TokenBatch.of(tokenise(self.tokenizer, texts, self.settings.max_length).ids)
 
     def forward(self, inputs: TokenBatch | FeatureBatch) -> Tensor:
         """Embeddings (n, output_dim), in the order of the inputs."""

@@ -13,19 +13,22 @@ from transformers import PreTrainedTokenizerBase
 from ragcun_cli.data.token_cache import TextTokenizer, Tokenised
 
 
+def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Tokenised:
+    """Token ids of each text, special tokens included, cut to `max_length`."""
+    if not texts:
+        return Tokenised([], 0)
+    encoded: Any = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False, verbose=False)
+    ids: list[list[int]] = encoded["input_ids"]
+    if encoded.encodings is None:  # a tokenizer in Python does not say; a text of just the limit counts too
+        return Tokenised(ids, sum(len(each) >= max_length for each in ids))
+    return Tokenised(ids, sum(bool(each.overflowing) for each in encoded.encodings))
+
+
 def text_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int, vocabulary: int) -> TextTokenizer:
     """The tokenizer, cutting texts to `max_length` tokens, for a model that knows `vocabulary` tokens."""
-
-    def tokenize(texts: Sequence[str]) -> Tokenised:
-        if not texts:
-            return Tokenised([], 0)
-        encoded: Any = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False, verbose=False)
-        ids: list[list[int]] = encoded["input_ids"]
-        if encoded.encodings is None:  # a tokenizer in Python does not say; a text of just the limit counts too
-            return Tokenised(ids, sum(len(each) >= max_length for each in ids))
-        return Tokenised(ids, sum(bool(each.overflowing) for each in encoded.encodings))
-
-    return TextTokenizer(tokenize, _digest(tokenizer), vocabulary, max_length)
+    return TextTokenizer(
+        lambda texts: tokenise(tokenizer, texts, max_length), _digest(tokenizer), vocabulary, max_length
+    )
 
 
 def _digest(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -49,7 +49,7 @@ def fit(training: Training) -> str:
             epoch_ended = step % plan.steps_per_epoch == 0
             if _due(step, recipe.eval_every, epoch_ended) or last:
                 _score_dev(training)
-                stopped = _reason_to_stop(training)
+                stopped = "" if last else _reason_to_stop(training)
             if epoch_ended:
                 _save_model(training, training.folder.epoch_model(step // plan.steps_per_epoch))
             if _due(step, recipe.save_every, epoch_ended) and not last:

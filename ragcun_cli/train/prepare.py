@@ -143,7 +143,7 @@ def prepare(recipe: Recipe, folder: RunFolder, data: ArmData, plan: TrainingPlan
         make_input: MakeInput = _encode_once(recipe, store, data, plan, batches)
         encode: Encode = store.encode
     else:
-        make_input, encode = tokens.batch, encode_tokens(encoder, lookup)
+        make_input, encode = tokens.batch, encode_tokens(encoder, tokens_of([(dev_texts, dev_tokens)]))
         plan = dataclasses.replace(plan, padding_share=_padding_share(recipe, encoder, plan, batches, tokens.lengths))
     training = Training(
         recipe=recipe,
@@ -200,12 +200,13 @@ def _encode_once(
 
 
 def _tokenise(recipe: Recipe, encoder: IsotropicGaussianEncoder, texts: list[str], what: str) -> TokenisedTexts:
+    tokenizer = encoder.text_tokenizer
     with StepProgress(f"{recipe.name}: {what}", len(texts), "texts") as bar:
-        tokens = tokenised_texts(texts, encoder.text_tokenizer, cache_folder(), bar.advance)
-    vocabulary = encoder.text_tokenizer.vocabulary
-    if len(tokens.ids) and int(tokens.ids.max()) >= vocabulary:
+        tokens = tokenised_texts(texts, tokenizer, cache_folder(), bar.advance)
+    if len(tokens.ids) and int(tokens.ids.max()) >= tokenizer.vocabulary:
         raise ModelError(
-            f"{recipe.base_model}: its tokenizer gives token {int(tokens.ids.max())}, the model knows {vocabulary}",
+            f"{recipe.base_model}: its tokenizer gives token {int(tokens.ids.max())}, the model knows "
+            f"{tokenizer.vocabulary}",
             "These files do not belong together.",
         )
     return tokens

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from ragcun_cli.data.batches import TripleBatch
 from ragcun_cli.data.tokens import TokenBatch
-from ragcun_cli.errors import RagcunError, UsageError
+from ragcun_cli.errors import EnvironmentUnfit, ModelError, RagcunError, UsageError
 from ragcun_cli.evaluate.scoring import Evaluation
 from ragcun_cli.losses.objective import Objective, ObjectiveTerms
 from ragcun_cli.model import IsotropicGaussianEncoder, feature_store
@@ -385,3 +385,48 @@ def test_gradient_checkpointing_changes_no_gradient(
         summary = train_arm(load(small_recipe, f"gradient_checkpointing={flag}", "max_steps=4", output, base))
         logged.append([line["gradient_norm"] for line in metrics(summary.folder) if "loss" in line])
     assert logged[0] == pytest.approx(logged[1], rel=1e-5)
+
+
+def test_a_tokenizer_that_gives_tokens_the_model_does_not_know(
+    small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many tokens as the model knows, but one of them numbered beyond."""
+    from ragcun_cli.data.token_cache import Tokenised
+    from ragcun_cli.model import tokenizer
+
+    monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tokenizer, "tokenise", lambda _, texts, __: Tokenised([[5, 305]] * len(texts), 0))
+    for frozen in ("false", "true"):
+        recipe = load(small_recipe, f"freeze_base={frozen}")
+        with pytest.raises(ModelError, match="its tokenizer gives token 305, the model knows 305"):
+            train_arm(recipe)
+        assert not Path(recipe.output_dir).exists()
+
+
+def test_fp16_that_overflows_for_ever_stops_the_run(small_recipe: Path) -> None:
+    """A loss scaler skips a step now and then; the run ends when it skips every one."""
+    training = prepared(load(small_recipe))
+    training.accelerator.scaler = object()
+    training.folder.root.mkdir()
+    for _ in range(step.OVERFLOWS_ALLOWED):
+        step._require_finite_gradient(training, math.inf)
+    step._require_finite_gradient(training, 1.0)
+    for _ in range(step.OVERFLOWS_ALLOWED):
+        step._require_finite_gradient(training, math.nan)
+    with pytest.raises(RagcunError, match="the gradient is nan in 21 steps in a row at step 1"):
+        step._require_finite_gradient(training, math.nan)
+    diverged = json.loads((training.folder.root / "diverged.json").read_text())
+    assert diverged["rows"] == training.batches.batch(0).rows.tolist()
+
+
+def test_memory_that_runs_out_where_no_chunk_helps_is_named(
+    small_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", no_room)
+    recipe = load(small_recipe)
+    with pytest.raises(EnvironmentUnfit, match="out of memory at step 1"):
+        train_arm(recipe)
+    assert json.loads((Path(recipe.output_dir) / "status.json").read_text())["state"] == "failed"

@@ -228,3 +228,13 @@ def test_losses_are_computed_in_full_float32_whatever_the_encoder_uses() -> None
     with tensor_float32(Hardware("cuda", "Tesla T4", (7, 5))):
         assert torch.get_float32_matmul_precision() == "highest"
     assert torch.get_float32_matmul_precision() == before
+
+
+def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "CONTROL_GROUP", tmp_path)
+    whole = memory.free_memory()
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert memory.free_memory() == pytest.approx(whole, rel=0.1)
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert memory.free_memory() == 4000
