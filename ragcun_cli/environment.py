@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ragcun_cli.errors import UsageError
+
 REPORTED_PACKAGES = (
     "torch", "transformers", "tokenizers", "accelerate", "numpy", "safetensors", "pytrec-eval-terrier",
 )  # fmt: skip
@@ -22,13 +24,19 @@ def read_dotenv(folder: Path) -> None:
     """Take the access keys that ragcun's parts use from `folder`/.env, unless the environment has them already.
 
     Nothing else is taken from it: a .env may be another program's.
+
+    Raises:
+        UsageError: if the file is not text.
     """
     path = folder / ".env"
     if not path.is_file():
         return
     from dotenv import dotenv_values
 
-    values = dotenv_values(path, interpolate=False)
+    try:
+        values = dotenv_values(path, interpolate=False)
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not UTF-8 text", "Save it as UTF-8, or move it away.") from None
     for key in KEYS_FROM_DOTENV:
         if values.get(key):
             os.environ.setdefault(key, str(values[key]))

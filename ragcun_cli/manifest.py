@@ -32,15 +32,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def problem_with(folder: Path) -> str | None:
     """Why a sealed folder is not as it was written, or None."""
     try:
-        listed = read_manifest(folder)["files"]
-    except (OSError, ValueError, KeyError):
+        expected = [(name, each["bytes"], each["sha256"]) for name, each in read_manifest(folder)["files"].items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"it has no readable {MANIFEST}"
-    for name, expected in listed.items():
+    for name, size, digest in expected:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != expected["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes, not {expected['bytes']}"
-        if files.sha256_of_file(path) != expected["sha256"]:
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes, not {size}"
+        if files.sha256_of_file(path) != digest:
             return f"{name} does not have the sha256 it was written with"
     return None

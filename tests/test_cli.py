@@ -204,7 +204,7 @@ def test_a_full_disk_is_said_with_its_exit_code(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "model.safetensors")
 
-    monkeypatch.setattr("ragcun_cli.model.folder.save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     done = ragcun("train", "--recipe", small_recipe, "--max-steps", "2")
     assert done.exit_code == 4
     assert "the disk is full: model.safetensors" in done.stderr

@@ -21,7 +21,7 @@ def demo(
     """Run the whole experiment on this machine: baseline, isotropy and frozen arm, scored, in one table.
 
     A real encoder (all-MiniLM-L6-v2) trains on texts that are already here: the docstrings of installed
-    Python code. About three minutes on two cores. Example: ragcun demo --quick
+    Python code. About two minutes on two cores. Example: ragcun demo --quick
     """
     from ragcun_cli.console import print_text
     from ragcun_cli.demo import run_demo

@@ -79,7 +79,9 @@ def _numbers(seeds: str) -> list[int]:
 def _train_one(recipe: Recipe, resume: bool, overwrite: bool, json_output: bool) -> None:
     from ragcun_cli.console import note, print_json
     from ragcun_cli.train.arm import train_arm
+    from ragcun_cli.train.several import end_with_parent
 
+    end_with_parent()
     summary = train_arm(recipe, resume=resume, overwrite=overwrite)
     if json_output:
         print_json(dataclasses.asdict(summary))
@@ -98,7 +100,12 @@ def _train_several(recipes: Sequence[Recipe], resume: bool, overwrite: bool, jso
     side_by_side = f"up to {gpus} at a time, one on each GPU" if gpus > 1 else "one after another"
     note(f"{len(runs)} runs, {side_by_side}; each writes its log to <output_dir>.log.")
     with LiveTable(RUN_COLUMNS) as table:
-        train_all(runs, gpus, lambda: table.show([_row(run) for run in runs]))
+        try:
+            train_all(runs, gpus, lambda: table.show([_row(run) for run in runs]))
+        except KeyboardInterrupt:
+            table.show([_row(run) for run in runs])
+            note("Stopped. The same command with --resume goes on.")
+            raise
     if json_output:
         print_json([_run_entry(run) for run in runs])
         raise typer.Exit(exit_code_of(runs))
@@ -123,6 +130,9 @@ def _row(run: Run) -> list[str]:
 
 
 def _run_entry(run: Run) -> dict[str, Any]:
+    from ragcun_cli.train.several import last_error, last_figures
+
+    figures = last_figures(run)
     return {
         "name": run.recipe.name,
         "seed": run.recipe.seed,
@@ -130,6 +140,10 @@ def _run_entry(run: Run) -> dict[str, Any]:
         "log": str(run.log),
         "state": run.state(),
         "exit_code": run.exit_code,
+        "error": last_error(run) if run.exit_code else None,
+        "steps": figures.get("step"),
+        "best_step": figures.get("best_step"),
+        "best_dev_ndcg": figures.get("best_score"),
     }
 
 

@@ -12,13 +12,25 @@ from typing import Any
 
 from filelock import FileLock
 
+from ragcun_cli.errors import EnvironmentUnfit
+
 
 def cache_folder() -> Path:
-    """`$RAGCUN_CACHE`, else `$XDG_CACHE_HOME/ragcun`, else `~/.cache/ragcun`. All in it may be deleted at any time."""
-    if chosen := os.environ.get("RAGCUN_CACHE"):
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ragcun"
+    """`$RAGCUN_CACHE`, else `$XDG_CACHE_HOME/ragcun`, else `~/.cache/ragcun`. All in it may be deleted at any time.
+
+    Raises:
+        EnvironmentUnfit: if it cannot be written.
+    """
+    chosen, base = os.environ.get("RAGCUN_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    folder = Path(chosen).expanduser() if chosen else (Path(base) if base else Path.home() / ".cache") / "ragcun"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise EnvironmentUnfit(f"{folder}: the cache cannot be written there", "Set RAGCUN_CACHE to another folder.")
+    return folder
 
 
 def key_of(**parts: Any) -> str:

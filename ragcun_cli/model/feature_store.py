@@ -86,9 +86,13 @@ class FeatureStore:
                 raise EnvironmentUnfit(f"{self.folder}: the disk does not keep what is written", "Check the disk.")
         return None
 
+    def count_missing(self, texts: Sequence[str]) -> int:
+        """How many distinct texts `fill` would encode, if every shard is whole."""
+        return len(self._missing(list(dict.fromkeys(texts))))
+
     def bytes_missing(self, texts: Sequence[str]) -> int:
         """What `fill` would write."""
-        return len(self._missing(list(dict.fromkeys(texts)))) * (4 * self._encoder.hidden_size + KEY_BYTES)
+        return self.count_missing(texts) * (4 * self._encoder.hidden_size + KEY_BYTES)
 
     def places(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Shard and row of each text, (n, 2), to be given to `take`; `fill` has been called with the texts."""

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ragcun_cli import files
@@ -32,6 +32,7 @@ from ragcun_cli.model.backbone import load_backbone, quiet_library
 from ragcun_cli.model.encoder import EncoderSettings, IsotropicGaussianEncoder
 from ragcun_cli.model.head import MlpHead, ResidualHead, build_head
 from ragcun_cli.model.sources import pickle_reason, weights_identity
+from ragcun_cli.tensors import full_disk_as_os_error, save_tensors
 
 SETTINGS = "ragcun.json"
 PROJECTION = "projection.safetensors"
@@ -50,10 +51,10 @@ def save_encoder(encoder: IsotropicGaussianEncoder, folder: Path, texts: Mapping
     """
     with files.new_folder(folder) as temporary:
         network: Any = encoder.network
-        with quiet_library():
+        with quiet_library(), full_disk_as_os_error(temporary):
             network.save_pretrained(temporary)
         encoder.tokenizer.save_pretrained(str(temporary))
-        save_file(_contiguous(encoder.head.state_dict()), temporary / PROJECTION)
+        save_tensors(_contiguous(encoder.head.state_dict()), temporary / PROJECTION)
         digests = {path.name: files.sha256_of_file(path) for path in sorted(temporary.glob("*.safetensors"))}
         files.write_json(temporary / SETTINGS, {"format": FORMAT, **asdict(encoder.settings), "sha256": digests})
         _write_sentence_transformers_files(encoder, temporary)
@@ -145,7 +146,7 @@ def _write_sentence_transformers_files(encoder: IsotropicGaussianEncoder, folder
             "activation_function": f"torch.nn.modules.{activation}",
         }
         files.write_json(folder / place / "config.json", config)
-        save_file(_contiguous({"linear.weight": weight, "linear.bias": bias}), folder / place / "model.safetensors")
+        save_tensors(_contiguous({"linear.weight": weight, "linear.bias": bias}), folder / place / "model.safetensors")
 
 
 DenseLayer = tuple[Tensor, Tensor, str]  # weight (out, in), bias (out,), activation's path below torch.nn.modules

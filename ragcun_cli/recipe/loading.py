@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from ragcun_cli.errors import RecipeError
 from ragcun_cli.recipe.problems import Place, Problem, did_you_mean, render_problems
-from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.recipe.schema import Recipe, misfits
 from ragcun_cli.recipe.shipped import find_recipe
 from ragcun_cli.recipe.source import Path_, Source, merge, parse_value, read_source
 
@@ -35,6 +35,8 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     source.values.setdefault("name", path.stem)
     source.values.setdefault("output_dir", f"checkpoints/{source.values['name']}")
     recipe, problems = _validate(source, path)
+    if recipe is not None:
+        problems += _unused_seed(recipe, source)
     if recipe is None or problems:
         count = len(problems)
         raise RecipeError(
@@ -98,7 +100,8 @@ def _apply_overrides(source: Source, overrides: Sequence[str]) -> None:
 
 def _validate(source: Source, path: Path) -> tuple[Recipe | None, list[Problem]]:
     try:
-        return Recipe.model_validate(source.values), source.problems
+        recipe = Recipe.model_validate(source.values)
+        return recipe, source.problems + [_misfit(key, problem, source, path) for key, problem in misfits(recipe)]
     except ValidationError as error:
         found = [_problem(dict(each), source, path) for each in error.errors(include_url=False)]
         if not source.readable:  # what a parent that could not be read would have said is not missing
@@ -107,7 +110,7 @@ def _validate(source: Source, path: Path) -> tuple[Recipe | None, list[Problem]]
 
 
 def _problem(error: dict[str, Any], source: Source, path: Path) -> Problem:
-    location: Path_ = tuple(error["ctx"]["key"].split(".")) if error["type"] == "misfit" else error["loc"]
+    location: Path_ = error["loc"]
     place = _nearest_place(location, source, path)
     key = ".".join(map(str, location))
     if error["type"] == "extra_forbidden":
@@ -115,10 +118,20 @@ def _problem(error: dict[str, Any], source: Source, path: Path) -> Problem:
         return Problem(place, f"{key}: unknown key; {did_you_mean(str(location[-1]), known)}")
     if error["type"] == "missing":
         return Problem(place, f"{key}: {MISSING}")
-    if error["type"] == "misfit":
-        return Problem(place, f"{key}: {error['ctx']['problem']}")
     message = error["msg"][0].lower() + error["msg"][1:]
     return Problem(place, f"{key}: {message} (got {error['input']!r})")
+
+
+def _unused_seed(recipe: Recipe, source: Source) -> list[Problem]:
+    """A seed given on the command line for a recipe that names several: it would change nothing."""
+    place = source.places.get(("seed",))
+    if recipe.seeds is None or place is None or place.line:
+        return []
+    return [Problem(place, f"seed: the recipe has seeds: {recipe.seeds}; use --seeds, or --set seeds=null too")]
+
+
+def _misfit(key: str, problem: str, source: Source, path: Path) -> Problem:
+    return Problem(_nearest_place(tuple(key.split(".")), source, path), f"{key}: {problem}")
 
 
 def _nearest_place(location: Path_, source: Source, path: Path) -> Place:

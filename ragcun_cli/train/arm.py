@@ -33,7 +33,7 @@ from ragcun_cli.train.run_folder import (
     require_same_origin,
     run_id_of,
 )
-from ragcun_cli.train.trackers import require_trackers, start_trackers
+from ragcun_cli.train.trackers import end_trackers, require_trackers, start_trackers
 from ragcun_cli.train.training import Training
 
 
@@ -122,7 +122,7 @@ def _train_locked(recipe: Recipe, folder: RunFolder, resume: bool, overwrite: bo
             raise EnvironmentUnfit(f"out of memory at step {training.progress.step + 1}", OUT_OF_MEMORY_HINT) from error
         raise
     finally:
-        training.accelerator.end_training()
+        end_trackers(training.accelerator)
     folder.write_status("finished", training.progress, plan.total_steps, reason)
     return _summary(recipe, folder, training.progress)
 
@@ -171,15 +171,17 @@ def _first_line(training: Training) -> str:
         passes += f", {chunk} tokens in one pass" if chunk is not None else ", each batch in one pass"
     return (
         f"{recipe.name}: {plan.total_steps} steps of {recipe.batch_size * recipe.gradient_accumulation_steps} triples, "
-        f"{describe_negatives(plan)}, {passes}, {plan.precision_explained}"
+        f"{_describe_negatives(plan)}, {passes}, {plan.precision_explained}"
     )
 
 
-def describe_negatives(plan: TrainingPlan) -> str:
+def _describe_negatives(plan: TrainingPlan) -> str:
     """How many passages a query is contrasted with."""
     shown = f"{plan.negatives_per_query:.4g} negatives per query"
     if plan.fewest_negatives < plan.negatives_per_query:
-        shown += f" (fewest {plan.fewest_negatives}; passages equal to its own positive do not count)"
+        shown += f" (fewest {plan.fewest_negatives})"
+    if plan.equal_passages_per_query:
+        shown += f", {plan.equal_passages_per_query:.3g} more left out that equal its own positive"
     return shown
 
 

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ragcun_cli import files
 from ragcun_cli.errors import ModelError
 from ragcun_cli.manifest import problem_with, seal
+from ragcun_cli.tensors import save_tensors
 from ragcun_cli.train.optimiser import optimiser_tensors, restore_optimiser
 from ragcun_cli.train.progress import Progress
 from ragcun_cli.train.random_state import random_state, set_random_state
@@ -42,9 +43,9 @@ def save_checkpoint(
     """
     scaler = accelerator.scaler
     with files.new_folder(root / f"step-{progress.step:08}") as folder:
-        save_file(_trained_tensors(modules), folder / "model.safetensors")
-        save_file(optimiser_tensors(optimiser), folder / "optimiser.safetensors")
-        save_file(random_state(), folder / "random.safetensors")
+        save_tensors(_trained_tensors(modules), folder / "model.safetensors")
+        save_tensors(optimiser_tensors(optimiser), folder / "optimiser.safetensors")
+        save_tensors(random_state(), folder / "random.safetensors")
         state = {
             "progress": asdict(progress),
             "loss_scale": scaler.state_dict() if scaler is not None else None,

@@ -107,9 +107,9 @@ def _score_dev(training: Training) -> None:
     track(training.accelerator, {f"dev/{name}": figure for name, figure in figures.items()}, progress.step)
     progress.scores_without_gain += 1
     if progress.best_score is None or scored.metrics[DEV_METRIC] > progress.best_score:
+        _save_model(training, training.folder.best_model)  # first: a disk may be full
         progress.best_score, progress.best_step = scored.metrics[DEV_METRIC], progress.step
         progress.scores_without_gain = 0
-        _save_model(training, training.folder.best_model)
 
 
 def _reason_to_stop(training: Training) -> str:

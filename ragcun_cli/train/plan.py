@@ -19,6 +19,7 @@ class TrainingPlan:
 
     hard_negatives: triples that have one. precision: Accelerate's name for it. negatives_per_query: the mean over
     the run's first batches, passages equal to the query's own positive left out; fewest_negatives: of any query there.
+    equal_passages_per_query: those left out, the mean.
     texts: distinct ones of the triples; tokens_per_text: of these, the mean; texts_cut: those longer than max_length,
     the dev set's included; both are 0 before texts are tokenised. padding_share: of the computed tokens. chunk: how
     the tokens of one pass were chosen.
@@ -34,6 +35,7 @@ class TrainingPlan:
     precision_explained: str
     negatives_per_query: float
     fewest_negatives: int
+    equal_passages_per_query: float
     texts: int
     tokens_per_text: float = 0.0
     texts_cut: int = 0
@@ -71,7 +73,12 @@ def make_plan(recipe: Recipe, table: TripleTable, hardware: Hardware) -> Trainin
     if recipe.max_steps is not None:
         total_steps = min(total_steps, recipe.max_steps)
     precision = choose_precision(recipe.mixed_precision, hardware)
-    mean, fewest = _negatives_per_query(recipe, table, min(batches, BATCHES_LOOKED_AT))
+    mean, fewest, equal = _negatives_per_query(recipe, table, min(batches, BATCHES_LOOKED_AT))
+    if mean == 0:
+        raise DataError(
+            f"{recipe.data.train}: no query has a negative: every passage is its own positive over again",
+            "Use triples with different passages, or a larger batch_size.",
+        )
     return TrainingPlan(
         triples=len(table),
         hard_negatives=hard_negatives,
@@ -83,13 +90,20 @@ def make_plan(recipe: Recipe, table: TripleTable, hardware: Hardware) -> Trainin
         precision_explained=explain_precision(precision, hardware),
         negatives_per_query=mean,
         fewest_negatives=fewest,
+        equal_passages_per_query=equal,
         texts=len(table.texts),
     )
 
 
-def _negatives_per_query(recipe: Recipe, table: TripleTable, batches: int) -> tuple[float, int]:
+def _negatives_per_query(recipe: Recipe, table: TripleTable, batches: int) -> tuple[float, int, float]:
+    """Mean and fewest of the first batches, and the mean of the passages that are left out."""
     if recipe.contrastive == "triplet":
-        return 1.0, 1
+        return 1.0, 1, 0.0
     sequence = BatchSequence(table.rows, recipe.batch_size, recipe.seed)
-    counts = np.stack([sequence.batch(number).negatives_per_query() for number in range(batches)])
-    return float(counts.mean()), int(counts.min())
+    negatives, others = [], []
+    for number in range(batches):
+        batch = sequence.batch(number)
+        negatives.append(batch.negatives_per_query())
+        others.append(len(batch.positives) + len(batch.negatives) - 1)
+    counts = np.stack(negatives)
+    return float(counts.mean()), int(counts.min()), round(float(np.mean(others) - counts.mean()), 4)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from ragcun_cli.console import StepProgress
+from ragcun_cli.console import StepProgress, note
 from ragcun_cli.data.batches import BatchSequence, epoch_order
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.collection import Collection, read_collection
@@ -194,6 +194,8 @@ def _encode_once(
     if data.dev is not None:
         texts += [*data.dev.passages, *data.dev.queries]
     distinct = list(dict.fromkeys(texts))
+    if found := len(distinct) - store.count_missing(distinct):
+        note(f"{recipe.name}: the cache has the features of {found} of {len(distinct)} texts.")
     with StepProgress(f"{recipe.name}: encoding once", len(distinct), "texts") as bar:
         store.fill(distinct, bar.advance)
     return features_of(store, data.table.texts, needed)

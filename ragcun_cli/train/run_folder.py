@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from ragcun_cli import files
 from ragcun_cli.environment import environment
-from ragcun_cli.errors import ModelError, UsageError
+from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
 from ragcun_cli.evaluate.models import BEST_MODEL, FINAL_MODEL, RECIPE
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
@@ -105,6 +106,7 @@ def check_may_train(folder: RunFolder, recipe: Recipe, resume: bool, overwrite: 
     """
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other", "One continues the run, the other drops it.")
+    _require_writable(folder.root)
     if not folder.recipe.is_file():
         if resume:
             raise UsageError(f"{folder.root}: there is nothing to resume here", "Start the run without --resume.")
@@ -132,6 +134,15 @@ def check_may_train(folder: RunFolder, recipe: Recipe, resume: bool, overwrite: 
         if not differing
         else "--overwrite drops it, --set output_dir=FOLDER keeps both.",
     )
+
+
+def _require_writable(root: Path) -> None:
+    """Find out now, and not when all texts are encoded."""
+    nearest = next(path for path in (root, *root.absolute().parents) if path.exists())
+    if nearest.is_dir() and not os.access(nearest, os.W_OK | os.X_OK):
+        raise EnvironmentUnfit(f"output_dir: {root}: no permission to write in {nearest}", "--set output_dir=FOLDER")
+    if not nearest.is_dir() and nearest != root:
+        raise UsageError(f"output_dir: {root}: {nearest} is a file", "--set output_dir=FOLDER")
 
 
 def require_same_recipe(folder: RunFolder, recipe: Recipe) -> None:

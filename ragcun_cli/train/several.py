@@ -13,11 +13,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ragcun_cli.environment import TYPED_COMMAND, command_line
 from ragcun_cli.errors import ExitCode, RagcunError, UsageError
@@ -26,6 +27,7 @@ from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.checkpoint import newest_valid
 from ragcun_cli.train.run_folder import RunFolder, check_may_train, require_same_recipe
 
+PARENT = "RAGCUN_PARENT"  # in a run's environment: the process that started it
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_TO_STOP = 60.0  # a run that was asked to stop saves nothing more; then it is killed
 
@@ -42,6 +44,7 @@ class Run:
     gpu: int | None = None
     process: subprocess.Popen[bytes] | None = None
     exit_code: int | None = None
+    started: float = 0.0
 
     @property
     def label(self) -> str:
@@ -140,6 +143,8 @@ def last_figures(run: Run) -> dict[str, float]:
     """What the run's folder says of it: step, total_steps, best_score, loss, triples_per_second, where known."""
     folder = RunFolder.of(run.recipe)
     figures: dict[str, float] = {}
+    if not _status(run):
+        return figures
     for path in (folder.metrics, folder.speed, folder.status):
         with contextlib.suppress(OSError, ValueError):
             text = path.read_text(encoding="utf-8")
@@ -151,23 +156,54 @@ def last_figures(run: Run) -> dict[str, float]:
 
 def last_error(run: Run) -> str:
     """Why a run failed, as its folder or the end of its log says."""
+    return str(_status(run).get("exit_reason") or "") or _end_of_log(run.log) or f"see {run.log}"
+
+
+def _status(run: Run) -> dict[str, Any]:
+    """status.json, unless it is that of an earlier run in this folder."""
+    path = RunFolder.of(run.recipe).status
     with contextlib.suppress(OSError, ValueError):
-        reason = json.loads(RunFolder.of(run.recipe).status.read_text(encoding="utf-8"))["exit_reason"]
-        if reason:
-            return str(reason)
-    return f"see {run.log}"
+        if run.flag == "--resume" or path.stat().st_mtime >= run.started:
+            status: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return status
+    return {}
+
+
+def _end_of_log(log: Path) -> str:
+    """The error panel that a process printed last, as one line."""
+    with contextlib.suppress(OSError):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        panels = [number for number, line in enumerate(lines) if line.startswith("╭")]
+        if panels:
+            return " ".join(" ".join(line.strip("│╰╯─ ") for line in lines[panels[-1] + 1 :]).split())
+    return ""
 
 
 def _start(run: Run, place: Path) -> None:
     # The name and the folder are in the resolved recipe, so the file's own name does not matter.
     place.write_text(render_recipe(run.recipe), encoding="utf-8")
     command = [sys.executable, "-m", "ragcun_cli", "train", "--recipe", str(place), *([run.flag] if run.flag else [])]
-    environment = {**os.environ, TYPED_COMMAND: command_line()}
+    environment = {**os.environ, TYPED_COMMAND: command_line(), PARENT: str(os.getpid())}
     if run.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = _visible(run.gpu)
     run.log.parent.mkdir(parents=True, exist_ok=True)
-    with run.log.open("ab" if run.flag == "--resume" else "wb") as log:
+    run.started = time.time()
+    with run.log.open("ab") as log:  # a process that outlived its parent may be writing there
         run.process = _process(command, log, environment)
+
+
+def end_with_parent() -> None:
+    """In a run's process: stop, as by Ctrl-C, when the process that started it is gone, however it went."""
+    parent = os.environ.get(PARENT)
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while str(os.getppid()) == parent:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _process(command: list[str], log: IO[bytes], environment: dict[str, str]) -> subprocess.Popen[bytes]:

@@ -56,8 +56,11 @@ class Speedometer:
         peak = peak_flops(self.hardware)
         reading = {
             "triples_per_second": round(self.triples_per_second(), 2),
-            "tokens_per_second": round(tokens_per_second, 1),
-            "model_flop_utilisation": round(tokens_per_second * self.flops_per_token / peak, 4) if peak else None,
+            # None for a frozen encoder, through which no token passes.
+            "tokens_per_second": round(tokens_per_second, 1) if self.tokens else None,
+            "model_flop_utilisation": round(tokens_per_second * self.flops_per_token / peak, 4)
+            if peak and self.tokens
+            else None,
             "peak_memory_bytes": peak_memory(),
         }
         self.triples, self.tokens, self.seconds = 0, 0, 0.0

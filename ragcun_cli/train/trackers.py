@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import netrc
+import os
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
 from accelerate import Accelerator
 
+from ragcun_cli.console import note
 from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.run_folder import RunFolder
@@ -29,21 +34,64 @@ def require_trackers(recipe: Recipe) -> None:
                 f"pip install 'ragcun[{tracker}]', or leave it out: metrics.jsonl is always written.",
             )
 
+    if "wandb" in recipe.trackers:
+        _require_wandb_login()
+
+
+WANDB_MODES = ("online", "offline", "disabled", "shared")
+
+
+def _require_wandb_login() -> None:
+    """wandb would ask on a terminal, or fail after all texts are encoded."""
+    mode = os.environ.get("WANDB_MODE", "online")
+    if mode not in WANDB_MODES:
+        allowed = ", ".join(WANDB_MODES)
+        raise EnvironmentUnfit(f"WANDB_MODE: {mode} is none of {allowed}", "WANDB_MODE=offline needs no account.")
+    if mode in ("offline", "disabled") or os.environ.get("WANDB_API_KEY"):
+        return
+    host = urllib.parse.urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    with contextlib.suppress(OSError, netrc.NetrcParseError):
+        if netrc.netrc().authenticators(host):  # where `wandb login` puts the key
+            return
+    raise EnvironmentUnfit(
+        "trackers: wandb has no API key",
+        "Set WANDB_API_KEY (a .env will do), run `wandb login`, or WANDB_MODE=offline.",
+    )
+
 
 def start_trackers(accelerator: Accelerator, recipe: Recipe, folder: RunFolder, run_id: str) -> None:
-    """Open the recipe's trackers; `run_id` lets a resumed run go on in the same one."""
+    """Open the recipe's trackers; `run_id` lets a resumed run go on in the same one.
+
+    Raises:
+        EnvironmentUnfit: if one cannot be opened.
+    """
     if not recipe.trackers:
         return
     place = folder.root / TRACKERS_FOLDER
     place.mkdir(exist_ok=True)
     wandb = {"name": folder.root.name, "group": recipe.name, "dir": str(place), "id": run_id, "resume": "allow"}
-    accelerator.init_trackers(PROJECT, config=dict(_flat(recipe.model_dump())), init_kwargs={"wandb": wandb})
+    try:
+        accelerator.init_trackers(PROJECT, config=dict(_flat(recipe.model_dump())), init_kwargs={"wandb": wandb})
+    except Exception as error:  # whatever a tracker's own package raises
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        raise EnvironmentUnfit(
+            f"trackers: {reason}",
+            "Mend it, or leave the tracker out: metrics.jsonl is always written.",
+        ) from error
 
 
 def track(accelerator: Accelerator, figures: Mapping[str, Any], step: int) -> None:
     """Give the figures that there are to the open trackers."""
     if accelerator.trackers:
         accelerator.log({name: figure for name, figure in figures.items() if figure is not None}, step=step)
+
+
+def end_trackers(accelerator: Accelerator) -> None:
+    """Close what was opened; what a tracker says then must not hide how the run ended."""
+    try:
+        accelerator.end_training()
+    except Exception as error:
+        note(f"a tracker did not close: {error!r}")
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:

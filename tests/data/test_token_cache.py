@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from ragcun_cli.data import token_cache
+from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.token_cache import TextTokenizer, Tokenised, TokenisedTexts, tokenised_texts
+from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.model import IsotropicGaussianEncoder
 
 TEXTS = [f"text {'word ' * (number % 9)}number {number}" for number in range(50)]
@@ -97,6 +99,21 @@ def test_a_damaged_cache_is_noticed_and_made_again(
     assert as_lists(tokenised_texts(TEXTS, counting.tokenizer, tmp_path)) == expected()
     assert counting.texts == len(TEXTS)
     assert "tokenised again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '"x"', '{"files": 3}', '{"files": []}', '{"files": {"ids.bin": 1}}'])
+def test_a_manifest_of_another_shape_is_damage_too(tmp_path: Path, content: str) -> None:
+    tokenised_texts(TEXTS, Counting().tokenizer, tmp_path)
+    (manifest,) = (tmp_path / "tokens").glob("*/whole/manifest.json")
+    manifest.write_text(content)
+    assert as_lists(tokenised_texts(TEXTS, Counting().tokenizer, tmp_path)) == expected()
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / "file" / "below"))
+    with pytest.raises(EnvironmentUnfit, match="the cache cannot be written there"):
+        cache_folder()
 
 
 def test_a_large_vocabulary_needs_more_than_16_bits(tmp_path: Path) -> None:

@@ -202,3 +202,20 @@ def test_values_that_do_not_go_together_are_named(overrides: list[str], problem:
 def test_one_key_turns_an_arm_into_another() -> None:
     assert load_recipe("isotropy", ["isotropy=none"]).lambda_isotropy == 1
     assert load_recipe("isotropy", ["seeds=[0, 1, 2]", "trackers=[tensorboard, wandb]"]).seeds == [0, 1, 2]
+
+
+def test_all_values_that_do_not_go_together_are_named_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(
+            "isotropy",
+            ["isotropy=covariance", "batch_size=3", "isotropy_options.debias=true", "seeds=[1, 1]"],
+        )
+    for key in ("batch_size: ", "isotropy_options.debias: ", "seeds: "):
+        assert key in caught.value.message
+    assert "3 problems" in caught.value.hint
+
+
+def test_a_seed_beside_seeds_would_change_nothing() -> None:
+    with pytest.raises(RecipeError, match=r"--set seed=9: seed: the recipe has seeds: \[3, 4\]"):
+        load_recipe("isotropy", ["seeds=[3, 4]", "seed=9"])
+    assert load_recipe("isotropy", ["seed=9"]).seed == 9

@@ -430,3 +430,24 @@ def test_memory_that_runs_out_where_no_chunk_helps_is_named(
     with pytest.raises(EnvironmentUnfit, match="out of memory at step 1"):
         train_arm(recipe)
     assert json.loads((Path(recipe.output_dir) / "status.json").read_text())["state"] == "failed"
+
+
+def test_a_full_disk_is_named_and_leaves_no_half_model(small_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors import SafetensorError
+
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    recipe = load(small_recipe)
+    with pytest.raises(OSError, match="No space left") as caught:
+        train_arm(recipe)
+    assert caught.value.errno == 28
+    assert not list(Path(recipe.output_dir).rglob("*.safetensors"))
+    assert json.loads((Path(recipe.output_dir) / "status.json").read_text())["best_step"] is None
+
+
+def test_an_output_folder_below_a_file_is_refused_before_the_first_text(small_recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"output_dir: .*file is a file"):
+        train_arm(load(small_recipe, f"output_dir={tmp_path / 'file' / 'run'}"))

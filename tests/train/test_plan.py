@@ -38,6 +38,13 @@ def test_a_query_whose_positive_recurs_has_fewer_negatives() -> None:
     table = tabulate([Triple(f"q{n}", f"p{min(n, 14)}", None) for n in range(16)])
     plan = make_plan(recipe(), table, CPU)
     assert (plan.negatives_per_query, plan.fewest_negatives) == (15 - 2 / 16, 14)
+    assert plan.equal_passages_per_query == 2 / 16
+    assert make_plan(recipe(), triples(500, 250), CPU).equal_passages_per_query == 0
+
+
+def test_queries_without_any_negative_are_refused() -> None:
+    with pytest.raises(DataError, match="no query has a negative"):
+        make_plan(recipe(), tabulate([Triple(f"q{n}", "p", None) for n in range(32)]), CPU)
 
 
 def test_too_few_triples_for_a_step() -> None:

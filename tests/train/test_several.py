@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,9 +80,12 @@ def test_one_that_fails_stops_no_other_and_the_exit_code_says_so(
     assert state(tmp_path / "runs" / "even") == "finished"
     assert "1 of 2 runs did not end well" in finished.stderr
     assert "not valid JSON" in (tmp_path / "runs" / "broken.log").read_text()
+    assert "broken: " in finished.stderr  # and the command says why itself
+    assert "not valid JSON" in " ".join(finished.stderr.replace("│", " ").split())
     for_a_program = ragcun("train", "-r", broken, "--seeds", "0,1", "--json")
     assert for_a_program.exit_code == 1
     assert [entry["state"] for entry in json.loads(for_a_program.stdout)] == ["failed", "failed"]
+    assert all("not valid JSON" in entry["error"] for entry in json.loads(for_a_program.stdout))
     again = ragcun("train", "-r", arms[0], "-r", arms[1], "--resume")  # one is finished, one has not begun
     assert again.exit_code == 0, again.stderr
     assert state(tmp_path / "runs" / "plain") == "finished"
@@ -165,6 +169,7 @@ def test_stopping_stops_the_run_that_trains_and_resume_goes_on(
     first.send_signal(stop)
     _, said = first.communicate(timeout=60)
     assert first.returncode == 130, said
+    assert "The same command with --resume goes on" in said
     assert state(tmp_path / "runs" / "plain") == "interrupted"
     assert not (tmp_path / "runs" / "even").exists()
     second = command("--resume")
@@ -172,6 +177,34 @@ def test_stopping_stops_the_run_that_trains_and_resume_goes_on(
     assert second.returncode == 0, said
     assert "resumed at step" in (tmp_path / "runs" / "plain.log").read_text()
     assert state(tmp_path / "runs" / "even") == "finished"
+
+
+def test_what_an_earlier_run_left_is_not_taken_for_this_ones(ragcun: RunCommand, arms: list[Path]) -> None:
+    assert ragcun("train", "-r", arms[0], "-r", arms[1]).exit_code == 0
+    again = ragcun("train", "-r", arms[0], "-r", arms[1], "--overwrite", "--set", "max_length=600", "--json")
+    assert again.exit_code == 2
+    for entry in json.loads(again.stdout):
+        assert "max_length: 600 is more than" in entry["error"]
+        assert entry["steps"] is None
+
+
+def test_a_run_ends_with_the_process_that_started_it(arms: list[Path], tmp_path: Path) -> None:
+    recipes = [part for path in arms for part in ("-r", str(path))]
+    more = ["--set", "max_steps=null", "--set", "epochs=2000", "--set", "save_every=5"]
+    parent = subprocess.Popen([sys.executable, "-m", "ragcun_cli", "train", *recipes, *more], stderr=subprocess.PIPE)
+    folder = tmp_path / "runs" / "plain"
+    wait_until(lambda: list(folder.glob("checkpoints/step-*")), parent)
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: state(folder) == "interrupted")
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes] | None = None) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process is None or process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_resume_starts_again_what_stopped_before_its_first_checkpoint(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ragcun_cli.environment import read_dotenv
-from ragcun_cli.errors import EnvironmentUnfit
+from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.evaluate.scoring import Evaluation
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.recipe.schema import Recipe
@@ -170,6 +170,45 @@ def test_a_tracker_that_is_not_installed_is_refused_before_the_first_text(
         train_arm(recipe)
     assert "pip install 'ragcun[wandb]'" in caught.value.hint
     assert not Path(recipe.output_dir).exists()
+
+
+def test_wandb_without_a_key_is_refused_before_the_first_text(
+    small_recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    recipe = load(small_recipe, "trackers=[wandb]")
+    with pytest.raises(EnvironmentUnfit, match="wandb has no API key"):
+        train_arm(recipe)
+    monkeypatch.setenv("WANDB_MODE", "offlin")
+    with pytest.raises(EnvironmentUnfit, match="WANDB_MODE: offlin is none of"):
+        train_arm(recipe)
+    assert not Path(recipe.output_dir).exists()
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password key\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    monkeypatch.delenv("WANDB_MODE")
+    trackers.require_trackers(recipe)
+
+
+def test_a_tracker_that_does_not_open_is_named(small_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate import Accelerator
+
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("no room for events")
+
+    monkeypatch.setattr(Accelerator, "init_trackers", broken)
+    recipe = load(small_recipe, "trackers=[tensorboard]")
+    with pytest.raises(EnvironmentUnfit, match="trackers: no room for events"):
+        train_arm(recipe)
+    assert json.loads((Path(recipe.output_dir) / "status.json").read_text())["state"] == "failed"
+
+
+def test_a_dotenv_that_is_not_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match=r"\.env: not UTF-8 text"):
+        read_dotenv(tmp_path)
 
 
 def test_keys_come_from_dotenv_unless_they_are_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
