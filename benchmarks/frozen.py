@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -88,26 +87,13 @@ def train_peer(file: Path) -> None:
     """Three epochs of the peer's trainer with only its last layer trainable."""
     import torch
     from datasets import Dataset
-    from sentence_transformers import (
-        SentenceTransformer,
-        SentenceTransformerTrainer,
-        SentenceTransformerTrainingArguments,
-    )
+    from peer import Clock, load_model
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.models import Dense
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-    from transformers import TrainerCallback
-
-    class Clock(TrainerCallback):
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.started = time.perf_counter()
-
-        def on_train_end(self, *_: Any, **__: Any) -> None:
-            self.seconds = time.perf_counter() - self.started
 
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    model = SentenceTransformer(str(models.minilm()), device="cpu")
-    model.max_seq_length = MAX_LENGTH
-    model.model_card_data.generate_widget_examples = False
+    model = load_model(models.minilm(), MAX_LENGTH)
     model.requires_grad_(False)
     model.append(Dense(384, 512, activation_function=torch.nn.Identity()))
     clock = Clock()

@@ -125,7 +125,8 @@ def train_ragcun(options: argparse.Namespace) -> None:
         training.progress.step += 1
         tokens += counted.tokens
         losses.append(record["loss"])
-    synchronise()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     seconds = time.perf_counter() - started
     figures: dict[str, Any] = {}
     if peak := peak_flops(hardware):
@@ -149,24 +150,12 @@ def train_peer(options: argparse.Namespace) -> None:
     """One epoch through the peer's trainer."""
     import torch
     from datasets import Dataset
-    from sentence_transformers import (
-        SentenceTransformer,
-        SentenceTransformerTrainer,
-        SentenceTransformerTrainingArguments,
-    )
+    from peer import Clock, load_model
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from torch.utils.data import BatchSampler
-    from transformers import TrainerCallback
 
     from ragcun_cli.data.batches import epoch_order
-
-    class Clock(TrainerCallback):
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.started = time.perf_counter()
-
-        def on_train_end(self, *_: Any, **__: Any) -> None:
-            synchronise()
-            self.seconds = time.perf_counter() - self.started
 
     class InOrder(SentenceTransformerTrainer):
         """Takes the batches in the order of the file."""
@@ -181,9 +170,7 @@ def train_peer(options: argparse.Namespace) -> None:
     lines = [json.loads(line) for line in (options.folder / "triples.jsonl").read_text().splitlines()]
     # The order that ragcun draws, so that both see the same batches.
     lines = [lines[row] for row in epoch_order(len(lines), seed=0, epoch=0)]
-    model = SentenceTransformer(str(encoder_folder(options)))
-    model.max_seq_length = MAX_LENGTH
-    model.model_card_data.generate_widget_examples = False
+    model = load_model(encoder_folder(options), MAX_LENGTH)
     if options.no_dropout:
         models.without_dropout(model)
     settings = SentenceTransformerTrainingArguments(
@@ -201,14 +188,6 @@ def train_peer(options: argparse.Namespace) -> None:
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     measure.report(triples_per_second=options.triples / clock.seconds, memory=memory(torch), losses=losses)
-
-
-def synchronise() -> None:
-    """Wait until a GPU, if any, has done what it was given."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def memory(torch: Any) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,27 +13,14 @@ import torch
 from safetensors.torch import load_file
 
 from ragcun_cli.data.batches import TripleBatch
-from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, RagcunError, UsageError
 from ragcun_cli.evaluate.scoring import Evaluation
 from ragcun_cli.losses.objective import Objective, ObjectiveTerms
-from ragcun_cli.model import IsotropicGaussianEncoder, feature_store
+from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.recipe.loading import load_recipe
-from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.train import arm, loop, prepare, step
+from ragcun_cli.train import loop, step
 from ragcun_cli.train.arm import plan_arm, train_arm
-from ragcun_cli.train.hardware import find_hardware
-from ragcun_cli.train.plan import make_plan
-from ragcun_cli.train.run_folder import RunFolder
-from ragcun_cli.train.training import Training
-
-
-def load(small_recipe: Path, *overrides: str) -> Recipe:
-    return load_recipe(str(small_recipe), overrides)
-
-
-def metrics(folder: str) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+from tests.training import load, metrics, prepared
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -158,124 +144,11 @@ def test_the_same_recipe_gives_the_same_run(small_recipe: Path, tmp_path: Path) 
     assert same_weights(one, other)
 
 
-def test_a_frozen_encoder_does_not_change_and_its_head_does(small_recipe: Path, tiny_bert: Path) -> None:
-    summary = train_arm(load(small_recipe, "freeze_base=true"))
-    trained = IsotropicGaussianEncoder.from_pretrained(summary.model)
-    start = IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=24)
-    for name, tensor in start.network.state_dict().items():
-        assert torch.equal(trained.network.state_dict()[name], tensor), name
-    assert not torch.equal(trained.head.skip.weight, start.head.skip.weight)
-
-
-@pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Counter[tuple[int, ...]]:
-    """How often each text passes the encoder, beginning with an empty cache."""
-    passed: Counter[tuple[int, ...]] = Counter()
-    real = IsotropicGaussianEncoder.pool
-
-    def counting(self: IsotropicGaussianEncoder, batch: TokenBatch) -> torch.Tensor:
-        passed.update(tuple(ids.tolist()) for ids in np.split(batch.ids, np.cumsum(batch.lengths)[:-1]))
-        return real(self, batch)
-
-    monkeypatch.setattr(IsotropicGaussianEncoder, "pool", counting)
-    monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / "cache"))
-    return passed
-
-
-def all_texts(triples_file: Path, dev_folder: Path) -> set[str]:
-    triples = [json.loads(line) for line in triples_file.read_text().splitlines()]
-    dev = [json.loads(line) for name in ("corpus", "queries") for line in (dev_folder / f"{name}.jsonl").open()]
-    expected = {text for triple in triples for text in triple.values()}
-    return expected | {f"{record.get('title', '')} {record['text']}".strip() for record in dev}
-
-
-def test_a_frozen_encoder_passes_each_text_once(
-    small_recipe: Path, tmp_path: Path, passes: Counter[tuple[int, ...]], triples_file: Path, dev_folder: Path
-) -> None:
-    """Over all epochs and dev scores, other arms, other seeds, and the evaluation of what was trained."""
-    from ragcun_cli.data.collection import read_collection
-    from ragcun_cli.evaluate.beir import ModelToScore, evaluate_models
-
-    frozen = ["freeze_base=true", "max_steps=null", "epochs=3", "max_length=128"]
-    summary = train_arm(load(small_recipe, *frozen))
-    expected = all_texts(triples_file, dev_folder)
-    assert sum(passes.values()) == len(expected)
-    train_arm(load(small_recipe, *frozen, "seed=1", f"output_dir='{tmp_path / 'seed'}'"))
-    train_arm(load(small_recipe, *frozen, "lambda_isotropy=0", f"output_dir='{tmp_path / 'arm'}'"))
-    evaluate_models([ModelToScore(summary.folder)], [read_collection(dev_folder)], tmp_path / "results")
-    assert sum(passes.values()) == len(expected)
-    train_arm(load(small_recipe, *frozen, "max_length=32", f"output_dir='{tmp_path / 'shorter'}'"))
-    assert sum(passes.values()) == 2 * len(expected)
-
-
-def test_an_interrupted_encoding_goes_on_at_the_shard(
-    small_recipe: Path, monkeypatch: pytest.MonkeyPatch, passes: Counter[tuple[int, ...]],
-    triples_file: Path, dev_folder: Path,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(feature_store, "BLOCK_TEXTS", 25)
-    monkeypatch.setattr(feature_store, "SHARD_TEXTS", 50)
-    real, blocks = IsotropicGaussianEncoder.features_of_tokens, iter(range(100))
-
-    def stops_in_the_third_shard(self: IsotropicGaussianEncoder, *rest: object) -> torch.Tensor:
-        if next(blocks) == 11:  # seven for the head's scale, then two each
-            raise KeyboardInterrupt
-        return real(self, *rest)
-
-    recipe = load(small_recipe, "freeze_base=true", "max_steps=null", "max_length=128")
-    with monkeypatch.context() as patch:
-        patch.setattr(IsotropicGaussianEncoder, "features_of_tokens", stops_in_the_third_shard)
-        with pytest.raises(KeyboardInterrupt):
-            train_arm(recipe)
-    assert sum(passes.values()) == 160 + 100
-    assert not Path(recipe.output_dir).exists()  # the same command goes on
-    train_arm(recipe)
-    assert sum(passes.values()) == len(all_texts(triples_file, dev_folder))
-
-
-def test_frozen_training_equals_training_through_the_frozen_encoder(small_recipe: Path, tmp_path: Path) -> None:
-    """The cached features are what the encoder would give: the head's losses are the same to float32."""
-    recipe = load(small_recipe, "freeze_base=true", f"output_dir='{tmp_path / 'direct'}'", "max_steps=5")
-    cached = train_arm(load(small_recipe, "freeze_base=true", f"output_dir='{tmp_path / 'cached'}'", "max_steps=5"))
-    training = prepared(recipe)
-    through = load(small_recipe, f"output_dir='{tmp_path / 'direct'}'", "max_steps=5")
-    training.make_input = prepared(through).make_input
-    arm.begin_run(training.folder, recipe, {})
-    loop.fit(training)
-    for one, other in zip(metrics(cached.folder), metrics(recipe.output_dir), strict=True):
-        if "loss" in one:
-            assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
-
-
 def test_training_starts_at_unit_standard_deviation(small_recipe: Path, triples_file: Path) -> None:
     training = prepared(load(small_recipe))
     texts = [line for line in triples_file.read_text().splitlines() for line in list(json.loads(line).values())[:2]]
     embeddings = training.encoder.encode(texts)
     assert np.sqrt(embeddings.var(axis=0).mean()) == pytest.approx(1, abs=0.05)
-
-
-def prepared(recipe: Recipe) -> Training:
-    data = prepare.read_data(recipe)
-    plan = make_plan(recipe, data.table, find_hardware())
-    return prepare.prepare(recipe, RunFolder.of(recipe), data, plan, find_hardware())
-
-
-def test_dropout_acts_while_training_and_not_in_a_frozen_encoder(
-    small_recipe: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    modes = []
-    real = step._gradients
-
-    def spy(training: Training) -> object:
-        found = real(training)
-        modes.append((training.encoder.network.training, training.encoder.head.training))
-        return found
-
-    monkeypatch.setattr(step, "_gradients", spy)
-    train_arm(load(small_recipe, "max_steps=6", "eval_every=2"))
-    assert set(modes) == {(True, True)}
-    modes.clear()
-    train_arm(load(small_recipe, "max_steps=6", "eval_every=2", "freeze_base=true"), overwrite=True)
-    assert set(modes) == {(False, True)}
 
 
 def test_sigreg_takes_new_directions_at_each_batch(small_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:

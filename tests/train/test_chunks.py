@@ -14,12 +14,12 @@ from torch import Tensor
 from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.model import IsotropicGaussianEncoder
-from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.train import memory, step
 from ragcun_cli.train.arm import train_arm
 from ragcun_cli.train.chunks import backward_in_chunks
 from ragcun_cli.train.hardware import full_float32, tensor_float32
 from ragcun_cli.train.memory import find_chunk_size, halved, kept_bytes
+from tests.training import load, stopped_at
 
 CPU = torch.device("cpu")
 
@@ -66,7 +66,7 @@ def test_chunked_gradients_are_those_of_the_whole_batch(
         assert (chunked[name] - gradient).norm() <= 1e-5 * scale, name
 
 
-def test_the_second_pass_has_the_dropout_of_the_first(tiny_bert: Path) -> None:
+def test_the_second_pass_has_the_dropout_of_the_first(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the embeddings that the loss saw would not be those that take its gradient: no loss has this gradient."""
     encoder = IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=16).train()
     passes: list[Tensor] = []
@@ -77,8 +77,9 @@ def test_the_second_pass_has_the_dropout_of_the_first(tiny_bert: Path) -> None:
         passes.append(embeddings.detach())
         return embeddings
 
-    encoder.forward = spy  # type: ignore[method-assign]
-    gradients(encoder, 150)
+    with monkeypatch.context() as patch:
+        patch.setattr(encoder, "forward", spy)
+        gradients(encoder, 150)
     chunks = (len(passes) + 1) // 2
     assert chunks > 2
     for first, second in zip(passes[: chunks - 1], passes[chunks:], strict=True):
@@ -100,10 +101,6 @@ def test_random_numbers_go_on_after_the_step_as_after_one_pass_of_each_chunk(tin
     assert torch.equal(torch.rand(1), after_chunks)
 
 
-def small(small_recipe: Path, *overrides: str) -> Any:
-    return load_recipe(str(small_recipe), overrides)
-
-
 def logged(folder: str) -> list[dict[str, Any]]:
     lines = (json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines())
     return [line for line in lines if "loss" in line]
@@ -116,7 +113,7 @@ def test_a_run_in_chunks_trains_as_the_whole_batch_does(
     monkeypatch.setattr(IsotropicGaussianEncoder, "train", lambda self, mode=True: real(self, False))  # no dropout
     runs = []
     for name, overrides in {"whole": ["chunk_tokens=100000"], "chunks": ["chunk_tokens=200"]}.items():
-        summary = train_arm(small(small_recipe, *overrides, "max_steps=6", f"output_dir='{tmp_path / name}'"))
+        summary = train_arm(load(small_recipe, *overrides, "max_steps=6", f"output_dir='{tmp_path / name}'"))
         runs.append(logged(summary.folder))
     for whole, chunked in zip(*runs, strict=True):
         for term in ("loss", "contrastive", "isotropy", "gradient_norm"):
@@ -142,12 +139,12 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_out_of_memory_halves_the_chunk_and_never_the_batch(
     small_recipe: Path, tmp_path: Path, little_memory: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = small(small_recipe, "chunk_tokens=1000", "max_steps=6", "save_every=2")
+    recipe = load(small_recipe, "chunk_tokens=1000", "max_steps=6", "save_every=2")
     summary = train_arm(recipe)
     assert "out of memory at step 1" in capsys.readouterr().err
     status = json.loads((Path(summary.folder) / "status.json").read_text())
     assert status["chunk_tokens"] <= 300
-    other = small(small_recipe, f"chunk_tokens={status['chunk_tokens']}", "max_steps=6", f"output_dir='{tmp_path}/b'")
+    other = load(small_recipe, f"chunk_tokens={status['chunk_tokens']}", "max_steps=6", f"output_dir='{tmp_path}/b'")
     found, known = (logged(folder) for folder in (summary.folder, train_arm(other).folder))
     assert found == known  # the failed tries left no trace, not in the random numbers either
 
@@ -155,20 +152,9 @@ def test_out_of_memory_halves_the_chunk_and_never_the_batch(
 def test_a_chunk_that_was_halved_stays_so_after_a_resume(
     small_recipe: Path, little_memory: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ragcun_cli.train import loop
-
-    recipe = small(small_recipe, "chunk_tokens=1000", "max_steps=6", "save_every=2")
-    real = loop.optimiser_step
-
-    def stopping(training: Any) -> Any:
-        if training.progress.step == 3:
-            raise KeyboardInterrupt
-        return real(training)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "optimiser_step", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            train_arm(recipe)
+    recipe = load(small_recipe, "chunk_tokens=1000", "max_steps=6", "save_every=2")
+    with stopped_at(3):
+        train_arm(recipe)
     monkeypatch.setattr(step, "halved", None)  # must not be needed again
     assert train_arm(recipe, resume=True).steps == 6
 

@@ -12,16 +12,11 @@ import pytest
 from ragcun_cli.environment import read_dotenv
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.evaluate.scoring import Evaluation
-from ragcun_cli.recipe.loading import load_recipe
-from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train import loop, trackers
 from ragcun_cli.train.arm import train_arm
 from ragcun_cli.train.hardware import Hardware
 from ragcun_cli.train.speed import peak_flops, training_flops_per_token
-
-
-def load(small_recipe: Path, *overrides: str) -> Recipe:
-    return load_recipe(str(small_recipe), overrides)
+from tests.training import load, stopped_at
 
 
 def lines(folder: str, name: str) -> list[dict[str, object]]:
@@ -105,18 +100,9 @@ def test_early_stopping_waits_for_so_many_scores_without_a_better_one(
 
 def test_patience_survives_a_resume(small_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load(small_recipe, "eval_every=2", "save_every=2", "early_stopping=3")
-    real = loop.optimiser_step
-
-    def stopping(training: object) -> object:
-        if training.progress.step == 6:
-            raise KeyboardInterrupt
-        return real(training)
-
     with_scores(monkeypatch, 0.5, 0.4, 0.4, 0.3, 0.9)
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "optimiser_step", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            train_arm(recipe)
+    with stopped_at(6):
+        train_arm(recipe)
     assert train_arm(recipe, resume=True).steps == 8
 
 
@@ -143,17 +129,8 @@ def test_wandb_gets_the_run_under_its_name_and_goes_on_with_it(
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     recipe = load(small_recipe, "trackers=[wandb]", "log_every=5", "save_every=5")
-    real = loop.optimiser_step
-
-    def stopping(training: object) -> object:
-        if training.progress.step == 7:
-            raise KeyboardInterrupt
-        return real(training)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "optimiser_step", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            train_arm(recipe)
+    with stopped_at(7):
+        train_arm(recipe)
     run_id = json.loads((Path(recipe.output_dir) / "environment.json").read_text())["run_id"]
     train_arm(recipe, resume=True)
     runs = list((Path(recipe.output_dir) / "trackers" / "wandb").glob(f"offline-run-*-{run_id}"))
