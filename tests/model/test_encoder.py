@@ -176,7 +176,7 @@ def test_a_failed_save_leaves_the_old_model(tiny_bert: Path, tmp_path: Path, mon
     encoder.save_pretrained(tmp_path / "model")
     before = encoder.encode(["w1"])
     shaken(encoder)
-    monkeypatch.setattr("ragcun_cli.model.folder.save_file", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    monkeypatch.setattr("safetensors.torch.save_file", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(OSError, match="full"):
         encoder.save_pretrained(tmp_path / "model")
     np.testing.assert_array_equal(IsotropicGaussianEncoder.from_pretrained(tmp_path / "model").encode(["w1"]), before)
