@@ -97,7 +97,19 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], title:
     console.print(table)
 
 
-class LiveTable:
+class _Drawn:
+    """What is drawn over itself on a terminal while a `with` block runs; `_live` is None elsewhere."""
+
+    _live: Live | Progress | None = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+
+class LiveTable(_Drawn):
     """A table on stderr that is drawn over as its rows change; elsewhere than on a terminal, a line for each change
     of a row's first two cells, and one now and then for each row that changes otherwise.
     """
@@ -116,12 +128,6 @@ class LiveTable:
             self._live = Live(console=console, auto_refresh=False)
             self._live.start()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def show(self, rows: Sequence[list[str]]) -> None:
         """The rows as they are now; a row's first cell names it, its second says how it stands."""
@@ -151,7 +157,7 @@ SECONDS_BETWEEN_LINES = 10.0  # of a progress that is not on a terminal
 SECONDS_BETWEEN_TABLE_LINES = 60.0
 
 
-class StepProgress:
+class StepProgress(_Drawn):
     """Progress of a loop of known length: a live bar on a terminal, a plain line now and then elsewhere.
 
     `line_every`: units between plain lines; 0 for a line every ten seconds and one at the end.
@@ -176,12 +182,6 @@ class StepProgress:
             self._task = self._live.add_task(self.label, total=self.total, completed=self._done, figures="")
             self._live.start()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def advance(self, count: int = 1, figures: Mapping[str, str] | None = None) -> None:
         """Say that `count` more are done; `figures` are shown beside the bar or in the line."""

@@ -13,6 +13,7 @@ from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.token_cache import TextTokenizer, Tokenised, TokenisedTexts, tokenised_texts
 from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.model import IsotropicGaussianEncoder
+from tests.damage import KINDS, damage
 
 TEXTS = [f"text {'word ' * (number % 9)}number {number}" for number in range(50)]
 
@@ -80,21 +81,13 @@ def test_other_texts_tokenizer_or_limit_are_another_cache(tmp_path: Path, other:
     assert counting.texts == len(texts)
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "no manifest"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_cache_is_noticed_and_made_again(
-    tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tokenised_texts(TEXTS, Counting().tokenizer, tmp_path)
     (folder,) = (tmp_path / "tokens").glob("*/whole")
-    path = folder / ("manifest.json" if damage == "no manifest" else "ids.bin")
-    content = bytearray(path.read_bytes())
-    if damage in ("remove", "no manifest"):
-        path.unlink()
-    elif damage == "truncate":
-        path.write_bytes(content[:-1])
-    else:
-        content[3] ^= 1
-        path.write_bytes(content)
+    damage(folder, "ids.bin", kind)
     counting = Counting()
     assert as_lists(tokenised_texts(TEXTS, counting.tokenizer, tmp_path)) == expected()
     assert counting.texts == len(TEXTS)

@@ -12,6 +12,7 @@ from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.model import IsotropicGaussianEncoder, feature_store
 from ragcun_cli.model.feature_store import FeatureStore
+from tests.damage import KINDS, damage
 
 TEXTS = [f"w{number} " * (1 + 3 * number % 17) + f"w{number + 1}" for number in range(60)]
 
@@ -81,27 +82,19 @@ def test_another_encoder_length_or_normalisation_is_another_store(
     assert FeatureStore(another_head, tmp_path).folder == FeatureStore(encoder, tmp_path).folder
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "no manifest"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_shard_is_noticed_and_made_again(
     encoder: IsotropicGaussianEncoder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    damage: str,
+    kind: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(feature_store, "BLOCK_TEXTS", 15)
     monkeypatch.setattr(feature_store, "SHARD_TEXTS", 30)
     FeatureStore(encoder, tmp_path).fill(TEXTS)
     shard = sorted(FeatureStore(encoder, tmp_path).folder.iterdir())[0]
-    path = shard / ("manifest.json" if damage == "no manifest" else "features.npy")
-    content = bytearray(path.read_bytes())
-    if damage == "no manifest":
-        path.unlink()
-    elif damage == "truncate":
-        path.write_bytes(content[:-4])
-    else:
-        content[-9] ^= 4
-        path.write_bytes(content)
+    damage(shard, "features.npy", kind)
     expected = encoder.features(TEXTS)
     passed = encoded(monkeypatch)
     first, second = FeatureStore(encoder, tmp_path), FeatureStore(encoder, tmp_path)  # two arms, at once

@@ -18,6 +18,7 @@ from ragcun_cli.errors import ModelError, UsageError
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.train.arm import train_arm
 from ragcun_cli.train.checkpoint import newest_valid
+from tests.damage import KINDS, damage
 
 RESUMABLE = ["epochs=12", "max_steps=null", "save_every=5", "eval_every=20", "learn_temperature=true"]
 
@@ -96,22 +97,14 @@ def interrupted(small_recipe: Path, output: Path, monkeypatch: pytest.MonkeyPatc
             train_arm(load_recipe(str(small_recipe), [f"output_dir='{output}'"]))
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "no manifest"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_checkpoint_is_skipped_with_its_reason(
-    small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+    small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     output = tmp_path / "run"
     interrupted(small_recipe, output, monkeypatch)
     newest = output / "checkpoints" / "step-00000008"
-    path = newest / ("manifest.json" if damage == "no manifest" else "optimiser.safetensors")
-    content = bytearray(path.read_bytes())
-    if damage in ("remove", "no manifest"):
-        path.unlink()
-    elif damage == "truncate":
-        path.write_bytes(content[:-1])
-    else:
-        content[-5] ^= 1
-        path.write_bytes(content)
+    damage(newest, "optimiser.safetensors", kind)
     found, skipped = newest_valid(output / "checkpoints")
     assert found == output / "checkpoints" / "step-00000004"
     assert len(skipped) == 1

@@ -1,0 +1,22 @@
+"""Ways in which a sealed folder stops being whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ragcun_cli.manifest import MANIFEST
+
+KINDS = ("flip", "truncate", "remove", "no manifest")
+
+
+def damage(folder: Path, name: str, kind: str) -> None:
+    """Flip a bit of the folder's file, cut its last byte off, or remove it or the manifest."""
+    path = folder / (MANIFEST if kind == "no manifest" else name)
+    content = bytearray(path.read_bytes())
+    if kind in ("remove", "no manifest"):
+        path.unlink()
+    elif kind == "truncate":
+        path.write_bytes(content[:-1])
+    else:
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
