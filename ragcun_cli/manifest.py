@@ -17,8 +17,9 @@ MANIFEST = "manifest.json"
 def seal(folder: Path, **content: Any) -> None:
     """Write the manifest: `content`, and size and sha256 of every file in the folder."""
     listed = {
-        path.name: {"bytes": path.stat().st_size, "sha256": files.sha256_of_file(path)}
-        for path in sorted(folder.iterdir())
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": files.sha256_of_file(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     }
     files.write_json(folder / MANIFEST, {**content, "files": listed})
 

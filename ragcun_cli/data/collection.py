@@ -1,95 +1,55 @@
-"""Collections in BEIR's layout: corpus.jsonl, queries.jsonl and qrels/<split>.tsv, in a folder or in a zip."""
+"""Collections in BEIR's layout: corpus.jsonl, queries.jsonl and qrels/<split>.tsv in a folder."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
+from ragcun_cli.data.cache import cache_folder
+from ragcun_cli.data.corpus import Corpus, identity_of, open_corpus
 from ragcun_cli.data.lines import json_lines, listed, text_of
+from ragcun_cli.data.unpacked import unpack
 from ragcun_cli.errors import DataError, UsageError
+from ragcun_cli.files import sha256_of_file
 
 CORPUS = "corpus.jsonl"
 QUERIES = "queries.jsonl"
 GRADE = re.compile(r"^-?[0-9]{1,6}$")
+
+Qrels = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
 class Collection:
     """A retrieval task: passages, the queries that are judged in one split, and their judgements.
 
-    `qrels[query id][passage id]` is the grade. `sha256` covers the three files. Passages may be empty texts
-    (FiQA has 38); `unknown_judgements` counts judgements of passages that the corpus lacks.
+    `qrels[query id][passage id]` is the grade. `sha256` covers the three files. `unknown_judgements` counts judgements
+    of passages that the corpus lacks.
     """
 
     name: str
     split: str
-    passage_ids: list[str]
-    passages: list[str]
+    corpus: Corpus
     query_ids: list[str]
     queries: list[str]
-    qrels: dict[str, dict[str, int]]
+    qrels: Qrels
     sha256: str
     unknown_judgements: int
 
+    @property
+    def judgements(self) -> int:
+        """How many there are, those of unknown passages included."""
+        return sum(map(len, self.qrels.values()))
 
-class _Folder:
-    """The files of a collection in a folder."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def names(self) -> list[str]:
-        return [path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file()]
-
-    def label(self, name: str) -> str:
-        return str(self.root / name)
-
-    @contextlib.contextmanager
-    def open(self, name: str) -> Iterator[IO[bytes]]:
-        with (self.root / name).open("rb") as stream:
-            yield stream
-
-
-class _Zip:
-    """The files of a collection in a zip, read without unpacking; one folder at its top is looked through."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self._archive = zipfile.ZipFile(path)
-        except zipfile.BadZipFile:
-            raise DataError(f"{path}: not a whole zip file", "Download it again.") from None
-        members = [name for name in self._archive.namelist() if not name.endswith("/")]
-        at = next((name for name in members if name.split("/")[-1] == CORPUS), CORPUS)
-        self._prefix = at[: -len(CORPUS)]
-        self._names = [name[len(self._prefix) :] for name in members if name.startswith(self._prefix)]
-
-    def names(self) -> list[str]:
-        return self._names
-
-    def label(self, name: str) -> str:
-        return f"{self.path}/{self._prefix}{name}"
-
-    @contextlib.contextmanager
-    def open(self, name: str) -> Iterator[IO[bytes]]:
-        try:
-            with self._archive.open(self._prefix + name) as stream:
-                yield stream
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
-            raise DataError(
-                f"{self.label(name)}: cannot be read from the zip ({error})", "Download it again."
-            ) from None
+    def texts(self) -> list[str]:
+        """Each distinct passage and query; for collections that fit into memory."""
+        return list(dict.fromkeys([*self.corpus.texts(), *self.queries]))
 
 
 def read_collection(path: Path, split: str | None = None) -> Collection:
-    """Read a collection whole.
+    """Read a collection; its passages stay on disk.
 
     Args:
         path: a folder or a zip in BEIR's layout.
@@ -101,94 +61,82 @@ def read_collection(path: Path, split: str | None = None) -> Collection:
     """
     if not path.exists():
         raise UsageError(f"{path}: there is no such collection", "Give a folder or a zip in BEIR's layout.")
-    files: _Folder | _Zip = _Folder(path) if path.is_dir() else _Zip(path)
-    names = files.names()
+    name = path.stem if path.suffix == ".zip" else path.resolve().name
+    folder = path if path.is_dir() else unpack(path, cache_folder())
+    return read_folder(folder, name, split, str(path))
+
+
+def read_folder(folder: Path, name: str, split: str | None, label: str) -> Collection:
+    """`read_collection` of a folder under any name; `label` is what errors call it."""
     for needed in (CORPUS, QUERIES):
-        if needed not in names:
+        if not (folder / needed).is_file():
             raise UsageError(
-                f"{path}: not a collection in BEIR's layout: {needed} is missing",
+                f"{label}: not a collection in BEIR's layout: {needed} is missing",
                 "It needs corpus.jsonl, queries.jsonl and qrels/<split>.tsv.",
             )
-    split = _choose_split(path, names, split)
-    qrels_name = f"qrels/{split}.tsv"
-    # Before parsing: reading a zip member to its end checks its sum, so damage is named as what it is.
-    sha256 = _sha256(files, (CORPUS, QUERIES, qrels_name))
-    qrels = _read_qrels(files, qrels_name)
-    passages = _read_texts(files, CORPUS, _passage)
-    queries = _read_texts(files, QUERIES, _query)
-    unknown = sum(1 for grades in qrels.values() for passage_id in grades if passage_id not in passages)
-    if unknown == sum(map(len, qrels.values())):
-        raise DataError(f"{files.label(qrels_name)}: none of the judged passages is in {CORPUS}")
+    split = _choose_split(folder, label, split)
+    qrels_path, qrels_label = folder / "qrels" / f"{split}.tsv", f"{label}/qrels/{split}.tsv"
+    qrels = _read_qrels(qrels_path, qrels_label)
+    queries = _read_queries(folder / QUERIES, f"{label}/{QUERIES}", qrels)
     missing = [query_id for query_id in qrels if query_id not in queries]
     if missing:
-        raise DataError(
-            f"{files.label(qrels_name)}: {len(missing)} judged queries are not in {QUERIES}, first {missing[0]!r}"
-        )
+        raise DataError(f"{qrels_label}: {len(missing)} judged queries are not in {QUERIES}, first {missing[0]!r}")
+    corpus = open_corpus(folder / CORPUS, cache_folder(), f"{label}/{CORPUS}")
+    judged = {passage_id for grades in qrels.values() for passage_id in grades}
+    unknown = {passage_id for passage_id in judged if corpus.row_of(passage_id) is None}
+    if len(unknown) == len(judged):
+        raise DataError(f"{qrels_label}: none of the judged passages is in {CORPUS}")
+    digests = (corpus.facts.sha256, sha256_of_file(folder / QUERIES), sha256_of_file(qrels_path))
     return Collection(
-        name=path.stem if path.suffix == ".zip" else path.resolve().name,
+        name=name,
         split=split,
-        passage_ids=list(passages),
-        passages=list(passages.values()),
+        corpus=corpus,
         query_ids=list(qrels),
         queries=[queries[query_id] for query_id in qrels],
         qrels=qrels,
-        sha256=sha256,
-        unknown_judgements=unknown,
+        sha256=hashlib.sha256("\n".join(digests).encode()).hexdigest(),
+        unknown_judgements=sum(passage_id in unknown for grades in qrels.values() for passage_id in grades),
     )
 
 
-def _choose_split(path: Path, names: list[str], asked: str | None) -> str:
-    splits = sorted(
-        name[len("qrels/") : -len(".tsv")] for name in names if name.startswith("qrels/") and name.endswith(".tsv")
-    )
+def _choose_split(folder: Path, label: str, asked: str | None) -> str:
+    splits = sorted(path.stem for path in (folder / "qrels").glob("*.tsv"))
     if not splits:
-        raise UsageError(f"{path}: there are no judgements: qrels/<split>.tsv is missing")
+        raise UsageError(f"{label}: there are no judgements: qrels/<split>.tsv is missing")
     if asked is not None:
         if asked not in splits:
-            raise UsageError(f"{path}: there is no split {asked!r}", f"Its splits: {', '.join(splits)}.")
+            raise UsageError(f"{label}: there is no split {asked!r}", f"Its splits: {', '.join(splits)}.")
         return asked
     if "test" in splits:
         return "test"
     if len(splits) > 1:
-        raise UsageError(f"{path}: which split? It has {', '.join(splits)}", "Say it with --split.")
+        raise UsageError(f"{label}: which split? It has {', '.join(splits)}", "Say it with --split.")
     return splits[0]
 
 
-def _passage(record: dict[str, Any], place: str) -> str:
-    """BEIR's rule. An empty text is a passage (FiQA has 38); a key of another name is a mistake."""
-    if "text" not in record:
-        raise DataError(f"{place}: 'text' is missing")
-    title = text_of(record, "title", place, required=False)
-    return f"{title} {text_of(record, 'text', place, required=False)}".strip()
-
-
-def _query(record: dict[str, Any], place: str) -> str:
-    return text_of(record, "text", place)
-
-
-def _read_texts(files: _Folder | _Zip, name: str, read: Callable[[dict[str, Any], str], str]) -> dict[str, str]:
-    """Id -> text, in the file's order."""
+def _read_queries(path: Path, label: str, judged: Qrels) -> dict[str, str]:
+    """Id -> text of the judged queries (MS MARCO has half a million others)."""
+    seen: set[str] = set()
     texts: dict[str, str] = {}
-    label = files.label(name)
-    with files.open(name) as stream:
+    with path.open("rb") as stream:
         for number, record in json_lines(stream, label):
             place = f"{label}:{number}"
-            identity = text_of(record, "_id", place)
-            if len(identity.split()) > 1:
-                raise DataError(f"{place}: the id {identity!r} has blanks, which TREC's formats cannot hold")
-            if identity in texts:
+            identity = identity_of(record, place)
+            if identity in seen:
                 raise DataError(f"{place}: the id {identity!r} was already used on an earlier line")
-            texts[identity] = read(record, place)
-    if not texts:
+            seen.add(identity)
+            text = text_of(record, "text", place)
+            if identity in judged:
+                texts[identity] = text
+    if not seen:
         raise DataError(f"{label}: the file has no records")
     return texts
 
 
-def _read_qrels(files: _Folder | _Zip, name: str) -> dict[str, dict[str, int]]:
-    qrels: dict[str, dict[str, int]] = {}
+def _read_qrels(path: Path, label: str) -> Qrels:
+    qrels: Qrels = {}
     problems = []
-    label = files.label(name)
-    with files.open(name) as stream:
+    with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             columns = line.decode("utf-8", errors="replace").rstrip("\r\n").split("\t")
             if number == 1:
@@ -215,12 +163,3 @@ def _read_qrels(files: _Folder | _Zip, name: str) -> dict[str, dict[str, int]]:
 
 def _is_grade(text: str) -> bool:
     return GRADE.match(text) is not None
-
-
-def _sha256(files: _Folder | _Zip, names: tuple[str, ...]) -> str:
-    digest = hashlib.sha256()
-    for name in names:
-        with files.open(name) as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()

@@ -48,8 +48,8 @@ def parse_json_line(line: bytes, place: str) -> dict[str, Any]:
     return record
 
 
-def text_of(record: dict[str, Any], key: str, place: str, required: bool = True) -> str:
-    """The text under `key`, stripped; an empty or absent one is an error where it is required."""
+def text_of(record: dict[str, Any], key: str, place: str, required: bool = True, strip: bool = True) -> str:
+    """The text under `key`; an empty or absent one is an error where it is required."""
     value = record.get(key)
     if value is None and not required:
         return ""
@@ -61,7 +61,7 @@ def text_of(record: dict[str, Any], key: str, place: str, required: bool = True)
         raise DataError(f"{place}: {key!r} is empty")
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
         raise DataError(f"{place}: {key!r} has half of a surrogate pair, which no tokenizer reads")
-    return value.strip()
+    return value.strip() if strip else value
 
 
 def listed(problems: list[str]) -> str:

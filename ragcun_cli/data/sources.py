@@ -26,24 +26,10 @@ def dev_collection(source: str, folder: Path) -> Path:
     return embedded.dev if embedded else Path(source).expanduser()
 
 
-def evaluation_collection(source: str, folder: Path) -> Path:
-    """The collection that `--datasets NAME` means: a path, `embedded:NAME`, or a name in the data folder.
-
-    Raises:
-        UsageError: if there is no such collection, with the nearest name and those that are there.
-    """
+def embedded_test(source: str, folder: Path) -> Path | None:
+    """The test task of an embedded collection, None for any other name."""
     embedded = _embedded(source, folder)
-    if embedded:
-        return embedded.test
-    for candidate in (Path(source), folder / source, folder / f"{source}.zip"):
-        if candidate.is_dir() or (candidate.suffix == ".zip" and candidate.is_file()):
-            return candidate
-    here = available_collections(folder)
-    nearest = did_you_mean(source, here) if here else f"there are none in {folder}/"
-    raise UsageError(
-        f"{source}: there is no such dataset; {nearest}",
-        "Give a folder or zip in BEIR's layout (corpus.jsonl, queries.jsonl, qrels/), or its name in --data-dir.",
-    )
+    return embedded.test if embedded else None
 
 
 def available_collections(folder: Path) -> list[str]:

@@ -217,7 +217,7 @@ def _digest(module: nn.Module) -> str:
 def _dev_entry(dev: Collection | None) -> dict[str, Any] | None:
     if dev is None:
         return None
-    return {"name": dev.name, "split": dev.split, "passages": len(dev.passages), "queries": len(dev.queries)}
+    return {"name": dev.name, "split": dev.split, "passages": len(dev.corpus), "queries": len(dev.queries)}
 
 
 def _how_to_continue(folder: RunFolder) -> str:

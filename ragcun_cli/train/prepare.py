@@ -125,7 +125,7 @@ def prepare(recipe: Recipe, folder: RunFolder, data: ArmData, plan: TrainingPlan
     encoder = build_encoder(recipe)
     encoder.to(accelerator.device)
     tokens = _tokenise(recipe, encoder, data.table.texts, "tokenising")
-    dev_texts = list(dict.fromkeys([*data.dev.passages, *data.dev.queries])) if data.dev is not None else []
+    dev_texts = data.dev.texts() if data.dev is not None else []
     dev_tokens = _tokenise(recipe, encoder, dev_texts, "tokenising the dev set")
     lookup = tokens_of([(data.table.texts, tokens), (dev_texts, dev_tokens)])
     store = FeatureStore(encoder, cache_folder(), lookup)
@@ -192,7 +192,7 @@ def _encode_once(
         needed = np.arange(len(data.table.texts))
     texts = [data.table.texts[number] for number in needed.tolist()]
     if data.dev is not None:
-        texts += [*data.dev.passages, *data.dev.queries]
+        texts += data.dev.texts()
     distinct = list(dict.fromkeys(texts))
     if found := len(distinct) - store.count_missing(distinct):
         note(f"{recipe.name}: the cache has the features of {found} of {len(distinct)} texts.")

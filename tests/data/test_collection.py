@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ragcun_cli.data.collection import read_collection
-from ragcun_cli.errors import DataError, UsageError
+from ragcun_cli.errors import DataError, EnvironmentUnfit, UsageError
 from tests.tiny_models import write_collection
 
 
@@ -25,10 +25,12 @@ def test_folder_and_zip_give_the_same_collection(tmp_path: Path) -> None:
     folder = write_collection(tmp_path / "toy", 5)
     from_folder = read_collection(folder)
     for prefix in ("toy/", ""):
-        assert read_collection(zipped(folder, tmp_path / "toy.zip", prefix)) == from_folder
+        from_zip = read_collection(zipped(folder, tmp_path / "toy.zip", prefix))
+        assert (from_zip.sha256, from_zip.qrels) == (from_folder.sha256, from_folder.qrels)
+        assert from_zip.corpus.texts() == from_folder.corpus.texts()
     assert from_folder.name == "toy"
     assert from_folder.split == "test"
-    assert len(from_folder.passages) == len(from_folder.queries) == 5
+    assert len(from_folder.corpus) == len(from_folder.queries) == 5
     assert from_folder.qrels["q3"] == {"d3": 1}
 
 
@@ -40,7 +42,9 @@ def test_title_and_text_are_joined_as_beir_does(tmp_path: Path) -> None:
         {"_id": "d2", "text": ""},
     ]
     (folder / "corpus.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
-    assert read_collection(folder).passages == ["A b", "c", ""]  # an empty passage stays: FiQA has 38
+    corpus = read_collection(folder).corpus
+    assert corpus.texts() == ["A b", "c", ""]  # an empty passage stays: FiQA has 38
+    assert corpus.facts.empty_passages == 1
 
 
 def test_only_judged_queries_are_scored_and_unknown_judgements_counted(tmp_path: Path) -> None:
@@ -67,7 +71,7 @@ def test_which_split(tmp_path: Path) -> None:
     [
         ("corpus.jsonl", '{"_id": "d0", "text": "x"}\n{"_id": "d1", "text": \n', "corpus.jsonl:2: not valid JSON"),
         ("corpus.jsonl", '{"text": "x"}\n', "corpus.jsonl:1: '_id' is missing"),
-        ("corpus.jsonl", '{"_id": "d", "text": ""}\n' * 2, "corpus.jsonl:2: the id 'd' was already used"),
+        ("queries.jsonl", '{"_id": "d", "text": "x"}\n' * 2, "queries.jsonl:2: the id 'd' was already used"),
         ("corpus.jsonl", '{"_id": "d0", "txt": "x"}\n', "corpus.jsonl:1: 'text' is missing"),
         ("queries.jsonl", '{"_id": "q0", "text": " "}\n', "queries.jsonl:1: 'text' is empty"),
         ("corpus.jsonl", "", "the file has no records"),
@@ -111,3 +115,45 @@ def test_a_damaged_zip_member_is_named(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match="cannot be read from the zip"):
         read_collection(path)
+
+
+def test_a_zip_is_unpacked_once_and_again_if_the_copy_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / "cache"))
+    path = zipped(write_collection(tmp_path / "toy", 5), tmp_path / "toy.zip", "toy/")
+    expected = read_collection(path).corpus.texts()
+    (copy,) = (tmp_path / "cache" / "unpacked").glob("*/corpus.jsonl")
+    written = copy.stat().st_mtime_ns
+    assert read_collection(path).corpus.texts() == expected
+    assert copy.stat().st_mtime_ns == written
+    copy.write_text(copy.read_text()[:-5])
+    assert read_collection(path).corpus.texts() == expected
+    assert "is unpacked again" in capsys.readouterr().err
+
+
+def test_a_truncated_zip(tmp_path: Path) -> None:
+    path = zipped(write_collection(tmp_path / "toy", 50), tmp_path / "toy.zip", "toy/")
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match="not a whole zip file"):
+        read_collection(path)
+
+
+def test_a_zip_writes_nothing_outside_of_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "toy.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../corpus.jsonl", '{"_id": "d0", "text": "x"}\n')
+    with pytest.raises(DataError, match="would be written outside of its folder"):
+        read_collection(path)
+
+
+def test_a_zip_larger_than_the_disk_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1000, 900, 100))
+    path = zipped(write_collection(tmp_path / "toy", 50), tmp_path / "toy.zip", "toy/")
+    monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(EnvironmentUnfit, match="unpacked it needs"):
+        read_collection(path)
+    assert not list((tmp_path / "cache" / "unpacked").glob("*/"))

@@ -11,7 +11,7 @@ from ragcun_cli.data import embedded
 from ragcun_cli.data.collection import read_collection
 from ragcun_cli.data.docstrings import installed_code, split_docstring
 from ragcun_cli.data.embedded import SIZES, embedded_collection
-from ragcun_cli.data.sources import available_collections, evaluation_collection
+from ragcun_cli.data.sources import available_collections, embedded_test
 from ragcun_cli.data.triples import read_triples
 from ragcun_cli.errors import DataError, UsageError
 
@@ -73,7 +73,7 @@ def test_the_collection_has_the_size_it_says(quick: Path) -> None:
 def test_every_passage_has_twelve_words_and_none_is_in_two_splits(quick: Path) -> None:
     triples = read_triples(quick / "train.jsonl")
     dev, test = (read_collection(quick / f"docstrings-quick-{split}") for split in ("dev", "test"))
-    passages = [triple.positive for triple in triples] + dev.passages + test.passages
+    passages = [triple.positive for triple in triples] + dev.corpus.texts() + test.corpus.texts()
     queries = [triple.query for triple in triples] + dev.queries + test.queries
     assert all(len(passage.split()) >= 12 for passage in passages)
     assert len(set(passages)) == len(passages)
@@ -143,9 +143,7 @@ def test_too_little_source_on_the_machine_is_said(tmp_path: Path, monkeypatch: p
 
 def test_dataset_names(quick: Path) -> None:
     assert available_collections(quick) == ["docstrings-quick-dev", "docstrings-quick-test"]
-    assert evaluation_collection("docstrings-quick-test", quick) == quick / "docstrings-quick-test"
-    assert evaluation_collection("embedded:docstrings-quick", quick.parent) == quick / "docstrings-quick-test"
-    with pytest.raises(UsageError, match="did you mean 'docstrings-quick-test'"):
-        evaluation_collection("docstring-quick-test", quick)
+    assert embedded_test("docstrings-quick-test", quick) is None
+    assert embedded_test("embedded:docstrings-quick", quick.parent) == quick / "docstrings-quick-test"
     with pytest.raises(UsageError, match="no such embedded collection"):
-        evaluation_collection("embedded:docstring", quick)
+        embedded_test("embedded:docstring", quick)

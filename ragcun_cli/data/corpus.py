@@ -1,0 +1,187 @@
+"""The passages of a `corpus.jsonl`, read by where each line begins instead of being held in memory.
+
+BEIR's loader holds a dictionary a passage, 762 bytes each (6.7 GB for MS MARCO). Here an index is made in one pass and
+kept in the cache, memory-mapped, so that its pages come and go:
+
+    offsets.npy   (m,) int64, where the line of each passage begins
+    ids.npy       all ids one after the other, UTF-8; id_ends.npy (m,) int64, where each ends
+    keys.npy      (m, 16) uint8, the text's content hash: equal texts are encoded once, whatever corpus has them
+
+Rows are in the order of ids, so that a tie broken by the row is a tie broken by the id.
+"""
+
+from __future__ import annotations
+
+import array
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ragcun_cli import files
+from ragcun_cli.data.cache import only_writer
+from ragcun_cli.data.lines import parse_json_line, text_of
+from ragcun_cli.data.text_keys import Keys, as_keys, keys_of
+from ragcun_cli.errors import DataError
+from ragcun_cli.manifest import problem_with, read_manifest, seal
+
+FORMAT = 1
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """What a reader should know of a corpus before trusting a score on it.
+
+    duplicate_ids: lines whose id a later line has too: the later one counts, as in BEIR's loader. first_duplicate: the
+    first such id and line.
+    """
+
+    sha256: str
+    empty_passages: int
+    duplicate_ids: int
+    first_duplicate: str | None
+
+
+class Corpus:
+    """m passages, numbered in the order of their ids."""
+
+    def __init__(self, path: Path, index: Path, label: str) -> None:
+        """`path`: the corpus.jsonl; `index`: the folder of its index; `label`: what errors call the file."""
+        self.path = path
+        self.index = index
+        self.label = label
+        self._offsets: Rows = np.load(index / "offsets.npy", mmap_mode="r")
+        self._ids = np.load(index / "ids.npy", mmap_mode="r")
+        self._id_ends = np.load(index / "id_ends.npy", mmap_mode="r")
+        self.keys: Keys = as_keys(np.load(index / "keys.npy", mmap_mode="r"))
+        self.facts = CorpusFacts(**read_manifest(index)["facts"])
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def id_of(self, row: int) -> str:
+        """The passage's id."""
+        start = int(self._id_ends[row - 1]) if row else 0
+        return bytes(self._ids[start : int(self._id_ends[row])]).decode("utf-8")
+
+    def ids(self, rows: Sequence[int] | Rows) -> list[str]:
+        """The passages' ids."""
+        return [self.id_of(int(row)) for row in rows]
+
+    def row_of(self, identity: str) -> int | None:
+        """The passage with this id."""
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if self.id_of(middle).encode() < identity.encode():
+                low = middle + 1
+            else:
+                high = middle
+        return low if low < len(self) and self.id_of(low) == identity else None
+
+    def texts(self, rows: Rows | None = None) -> list[str]:
+        """`(title + " " + text).strip()` of these passages, or of all."""
+        rows = np.arange(len(self)) if rows is None else rows
+        texts = [""] * len(rows)
+        offsets = self._offsets[rows]
+        with self.path.open("rb") as stream:
+            for place in np.argsort(offsets).tolist():  # forward through the file
+                stream.seek(int(offsets[place]))
+                texts[place] = passage_text(json.loads(stream.readline()), self.label)
+        return texts
+
+    def rows_in_file_order(self) -> Rows:
+        """All rows, as the file has them: to be read from front to back."""
+        return np.argsort(self._offsets)
+
+
+def open_corpus(path: Path, cache: Path, label: str | None = None) -> Corpus:
+    """Index a corpus.jsonl, or find its index in the cache: the file's content decides which.
+
+    Raises:
+        DataError: naming file and line of what is broken.
+    """
+    label = label or str(path)
+    sha256 = files.sha256_of_file(path)
+    index = cache / "corpora" / f"{sha256[:32]}-{FORMAT}"
+    if problem_with(index) is not None:
+        with only_writer(index):
+            files.sweep_leftovers(index.parent)
+            if problem_with(index) is not None:
+                _write_index(path, sha256, index, label)
+    return Corpus(path, index, label)
+
+
+def passage_text(record: dict[str, Any], place: str) -> str:
+    """BEIR's rule. An empty text is a passage (FiQA has 38); a key of another name is a mistake."""
+    if "text" not in record:
+        raise DataError(f"{place}: 'text' is missing")
+    title, text = (text_of(record, key, place, required=False, strip=False) for key in ("title", "text"))
+    return f"{title} {text}".strip()
+
+
+def identity_of(record: dict[str, Any], place: str) -> str:
+    """A record's id.
+
+    Raises:
+        DataError: if it has none, or one with blanks.
+    """
+    identity = text_of(record, "_id", place)
+    if len(identity.split()) > 1:
+        raise DataError(f"{place}: the id {identity!r} has blanks, which TREC's formats cannot hold")
+    return identity
+
+
+def _write_index(path: Path, sha256: str, index: Path, label: str) -> None:
+    ids: list[bytes] = []
+    offsets, line_numbers = array.array("q"), array.array("q")
+    keys = bytearray()
+    empty = 0
+    for number, offset, line in _lines_with_offsets(path):
+        place = f"{label}:{number}"
+        record = parse_json_line(line, place)
+        ids.append(identity_of(record, place).encode())
+        text = passage_text(record, place)
+        empty += not text
+        offsets.append(offset)
+        line_numbers.append(number)
+        keys += keys_of([text]).tobytes()
+    if not ids:
+        raise DataError(f"{label}: the file has no records")
+    order = sorted(range(len(ids)), key=ids.__getitem__)  # stable: of equal ids the later line comes last
+    repeated = [place for place, following in itertools.pairwise(order) if ids[place] == ids[following]]
+    first = min(repeated, default=None)
+    dropped = set(repeated)
+    kept = np.array([place for place in order if place not in dropped], dtype=np.int64)
+    joined = b"".join(ids[place] for place in kept.tolist())
+    facts = {
+        "sha256": sha256,
+        "empty_passages": empty,
+        "duplicate_ids": len(repeated),
+        "first_duplicate": None if first is None else f"{ids[first].decode()!r} on line {line_numbers[first]}",
+    }
+    with files.new_folder(index) as temporary:
+        np.save(temporary / "offsets.npy", np.frombuffer(offsets, dtype=np.int64)[kept])
+        np.save(temporary / "keys.npy", np.frombuffer(keys, dtype=np.uint8).reshape(-1, 16)[kept])
+        np.save(temporary / "ids.npy", np.frombuffer(joined, dtype=np.uint8))
+        np.save(temporary / "id_ends.npy", np.cumsum([len(ids[place]) for place in kept.tolist()], dtype=np.int64))
+        seal(temporary, format=FORMAT, facts=facts)
+
+
+def _lines_with_offsets(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """(line number from 1, offset, line) of what is not blank; a byte order mark is no part of the first line."""
+    offset = 0
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            skipped = len(BYTE_ORDER_MARK) if number == 1 and line.startswith(BYTE_ORDER_MARK) else 0
+            if line.strip():
+                yield number, offset + skipped, line[skipped:]
+            offset += len(line)

@@ -1,0 +1,115 @@
+"""A zip in BEIR's layout, unpacked once into the cache: what is compressed cannot be read from the middle."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from ragcun_cli import files
+from ragcun_cli.console import note
+from ragcun_cli.data.cache import only_writer
+from ragcun_cli.errors import DataError, EnvironmentUnfit
+from ragcun_cli.manifest import problem_with, seal
+
+BLOCK_BYTES = 1 << 20
+LISTED = ("corpus.jsonl", "queries.jsonl")
+
+
+def unpack(path: Path, cache: Path, md5: str | None = None) -> Path:
+    """The folder with the zip's collections: corpus.jsonl, queries.jsonl and qrels/ at its top or one level below.
+
+    Args:
+        path: the zip.
+        cache: where it is unpacked to, under a name that its content decides.
+        md5: what the zip's must be.
+
+    Raises:
+        DataError: if the zip is damaged, has another md5, or holds no collection.
+        EnvironmentUnfit: if the disk has no room.
+    """
+    sha256, found_md5 = _digests(path)
+    if md5 is not None and found_md5 != md5:
+        raise DataError(
+            f"{path}: md5 is {found_md5}, that of BEIR's {path.name} is {md5}",
+            "It is damaged or another version: download it again. To evaluate it as it is, give its path.",
+        )
+    folder = cache / "unpacked" / sha256[:32]
+    with only_writer(folder):
+        if not folder.is_dir() or (problem := problem_with(folder)) is not None:
+            if folder.is_dir():
+                note(f"{folder}: {problem}; {path} is unpacked again.")
+            files.sweep_leftovers(folder.parent)
+            _unpack(path, folder)
+    return folder
+
+
+def _digests(path: Path) -> tuple[str, str]:
+    """Hex sha256 and md5."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK_BYTES):
+            sha256.update(block)
+            md5.update(block)
+    return sha256.hexdigest(), md5.hexdigest()
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile:
+        raise DataError(f"{path}: not a whole zip file", "Download it again.") from None
+    with archive:
+        members = list(_members(archive, path))
+        if not any(place.name == "corpus.jsonl" for _, place in members):
+            raise DataError(f"{path}: not a collection in BEIR's layout: corpus.jsonl is missing")
+        needed = sum(member.file_size for member, _ in members)
+        free = shutil.disk_usage(folder.parent).free
+        if needed > free:
+            raise EnvironmentUnfit(
+                f"{path}: unpacked it needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free in {folder.parent}",
+                "Free some space, or set RAGCUN_CACHE to a folder on a larger disk.",
+            )
+        with files.new_folder(folder) as temporary:
+            for member, place in members:
+                _extract(archive, member, temporary / place, path)
+            seal(temporary)
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[zipfile.ZipInfo, PurePosixPath]]:
+    """Each file of a collection, and where it goes: below the folder that all of them share."""
+    wanted = []
+    for member in archive.infolist():
+        place = PurePosixPath(member.filename)
+        if ".." in place.parts or place.is_absolute():
+            raise DataError(f"{path}: its member {member.filename!r} would be written outside of its folder")
+        in_qrels = place.suffix == ".tsv" and len(place.parts) > 1 and place.parts[-2] == "qrels"
+        if (place.name in LISTED or in_qrels) and "__MACOSX" not in place.parts:
+            wanted.append((member, place, place.parts[: -2 if in_qrels else -1]))
+    tops = {top for _, _, top in wanted}
+    shared = 0
+    while tops and all(len(top) > shared for top in tops) and len({top[: shared + 1] for top in tops}) == 1:
+        shared += 1
+    for member, place, top in wanted:
+        if len(top) - shared <= 1:  # deeper is no part of a dataset
+            yield member, PurePosixPath(*place.parts[shared:])
+
+
+def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, path: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with archive.open(member) as source, target.open("wb") as sink:
+            written = 0
+            while block := source.read(BLOCK_BYTES):
+                written += len(block)
+                if written > member.file_size:
+                    raise DataError(f"{path}/{member.filename}: longer than the zip says")
+                sink.write(block)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        # RuntimeError: encrypted; NotImplementedError: a compression Python does not have.
+        raise DataError(
+            f"{path}/{member.filename}: cannot be read from the zip ({error})", "Download it again."
+        ) from None
