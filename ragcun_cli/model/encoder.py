@@ -298,8 +298,16 @@ class IsotropicGaussianEncoder(nn.Module):
 
     def network_digest(self) -> str:
         """Hex sha256 of the backbone's weights: equal features come from equal digests."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.network.state_dict().items()):
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return _digest(self.network)
+
+    def head_digest(self) -> str:
+        """Hex sha256 of the head's weights and kind."""
+        return f"{self.settings.head} {_digest(self.head)}"
+
+
+def _digest(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -12,6 +12,7 @@ from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.model import IsotropicGaussianEncoder, feature_store
 from ragcun_cli.model.feature_store import FeatureStore
+from ragcun_cli.model.vector_store import VectorStore
 from tests.damage import KINDS, damage
 
 TEXTS = [f"w{number} " * (1 + 3 * number % 17) + f"w{number + 1}" for number in range(60)]
@@ -38,14 +39,13 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_features_are_the_encoders_in_any_order(
     encoder: IsotropicGaussianEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feature_store, "BLOCK_TEXTS", 13)
-    monkeypatch.setattr(feature_store, "SHARD_SECONDS", 0)
+    monkeypatch.setitem(feature_store.BLOCK_TEXTS, "cpu", 13)
     store = FeatureStore(encoder, tmp_path)
     asked = [TEXTS[5], TEXTS[40], TEXTS[5], *TEXTS[:3]]
     store.fill(TEXTS)
     torch.testing.assert_close(store.features(asked), encoder.features(asked), rtol=0, atol=1e-6)
     np.testing.assert_allclose(store.encode(asked), encoder.encode(asked), atol=1e-6)
-    assert len(list(store.folder.iterdir())) == 5
+    assert len(list(store.vectors.folder.iterdir())) == 5
     assert store.features([]).shape == (0, 32)
 
 
@@ -57,7 +57,8 @@ def test_only_new_texts_pass_the_encoder(
     assert sorted(passed) == sorted(TEXTS[:40])
     passed.clear()
     again = FeatureStore(encoder, tmp_path)
-    assert again.bytes_missing(TEXTS) == 20 * (4 * 32 + 16)
+    assert again.count_missing(TEXTS) == 20
+    assert again.vectors.bytes_for(20) == 20 * (4 * 32 + 16) + 1024
     again.fill(TEXTS, done.append)
     assert sorted(passed) == sorted(TEXTS[40:])
     passed.clear()
@@ -77,9 +78,9 @@ def test_another_encoder_length_or_normalisation_is_another_store(
     others.append(IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=16))
     with torch.no_grad():
         next(others[-1].network.parameters()).view(-1)[3] += 1e-6
-    assert len({FeatureStore(each, tmp_path).folder for each in others}) == 5
+    assert len({FeatureStore(each, tmp_path).vectors.folder for each in others}) == 5
     another_head = IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=4, seed=9)
-    assert FeatureStore(another_head, tmp_path).folder == FeatureStore(encoder, tmp_path).folder
+    assert FeatureStore(another_head, tmp_path).vectors.folder == FeatureStore(encoder, tmp_path).vectors.folder
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,11 +91,10 @@ def test_a_damaged_shard_is_noticed_and_made_again(
     kind: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(feature_store, "BLOCK_TEXTS", 15)
-    monkeypatch.setattr(feature_store, "SHARD_TEXTS", 30)
+    monkeypatch.setitem(feature_store.BLOCK_TEXTS, "cpu", 30)
     FeatureStore(encoder, tmp_path).fill(TEXTS)
-    shard = sorted(FeatureStore(encoder, tmp_path).folder.iterdir())[0]
-    damage(shard, "features.npy", kind)
+    shard = sorted(FeatureStore(encoder, tmp_path).vectors.folder.iterdir())[0]
+    damage(shard, "vectors.npy", kind)
     expected = encoder.features(TEXTS)
     passed = encoded(monkeypatch)
     first, second = FeatureStore(encoder, tmp_path), FeatureStore(encoder, tmp_path)  # two arms, at once
@@ -108,7 +108,7 @@ def test_a_disk_without_room_is_named_before_the_first_text(
     encoder: IsotropicGaussianEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passed = encoded(monkeypatch)
-    monkeypatch.setattr(FeatureStore, "free_bytes", lambda self: 1000)
-    with pytest.raises(EnvironmentUnfit, match="60 texts' features need"):
+    monkeypatch.setattr(VectorStore, "free_bytes", lambda self: 1000)
+    with pytest.raises(EnvironmentUnfit, match="the vectors of 60 texts need"):
         FeatureStore(encoder, tmp_path).fill(TEXTS)
     assert passed == []

@@ -53,8 +53,8 @@ def test_a_frozen_encoder_passes_each_text_once(
     small_recipe: Path, tmp_path: Path, passes: Counter[tuple[int, ...]], triples_file: Path, dev_folder: Path
 ) -> None:
     """Over all epochs and dev scores, other arms, other seeds, and the evaluation of what was trained."""
-    from ragcun_cli.data.collection import read_collection
     from ragcun_cli.evaluate.beir import ModelToScore, evaluate_models
+    from ragcun_cli.evaluate.datasets import find_datasets
 
     frozen = ["freeze_base=true", "max_steps=null", "epochs=3", "max_length=128"]
     summary = train_arm(load(small_recipe, *frozen))
@@ -62,7 +62,9 @@ def test_a_frozen_encoder_passes_each_text_once(
     assert sum(passes.values()) == len(expected)
     train_arm(load(small_recipe, *frozen, "seed=1", f"output_dir='{tmp_path / 'seed'}'"))
     train_arm(load(small_recipe, *frozen, "lambda_isotropy=0", f"output_dir='{tmp_path / 'arm'}'"))
-    evaluate_models([ModelToScore(summary.folder)], [read_collection(dev_folder)], tmp_path / "results")
+    evaluate_models(
+        [ModelToScore(summary.folder)], find_datasets([str(dev_folder)], tmp_path, None)[0], tmp_path / "results"
+    )
     assert sum(passes.values()) == len(expected)
     train_arm(load(small_recipe, *frozen, "max_length=32", f"output_dir='{tmp_path / 'shorter'}'"))
     assert sum(passes.values()) == 2 * len(expected)
@@ -72,12 +74,11 @@ def test_an_interrupted_encoding_goes_on_at_the_shard(
     small_recipe: Path, monkeypatch: pytest.MonkeyPatch, passes: Counter[tuple[int, ...]],
     triples_file: Path, dev_folder: Path,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(feature_store, "BLOCK_TEXTS", 25)
-    monkeypatch.setattr(feature_store, "SHARD_TEXTS", 50)
+    monkeypatch.setitem(feature_store.BLOCK_TEXTS, "cpu", 25)
     real, blocks = IsotropicGaussianEncoder.features_of_tokens, iter(range(100))
 
     def stops_in_the_third_shard(self: IsotropicGaussianEncoder, *rest: object) -> torch.Tensor:
-        if next(blocks) == 11:  # seven for the head's scale, then two each
+        if next(blocks) == 11:  # seven for the head's scale, then one each
             raise KeyboardInterrupt
         return real(self, *rest)
 

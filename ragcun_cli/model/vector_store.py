@@ -1,0 +1,245 @@
+"""Vectors of texts on disk, found again by the texts' content, in shards that are each whole or absent:
+
+    <folder>/<name>/keys.npy      (n, 16) uint8, the texts' content hashes
+    <folder>/<name>/vectors.npy   (n, dimensions) float32, memory-mapped
+    <folder>/<name>/manifest.json digests of both
+
+A shard is one block of texts that were encoded together. Blocks are cut from the list of missing texts, so that an
+interrupted run makes, the next time, just those blocks that are still missing, with the same texts in each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ragcun_cli import files
+from ragcun_cli.console import note
+from ragcun_cli.data.cache import only_writer
+from ragcun_cli.data.text_keys import KEY_BYTES, Keys, as_bytes, as_keys
+from ragcun_cli.errors import EnvironmentUnfit, ModelError
+from ragcun_cli.manifest import problem_with, seal
+
+FORMAT = 2
+VECTORS = "vectors.npy"
+SHOWN_TEXTS = 5
+SHARD_OVERHEAD = 1024  # bytes of manifest and headers
+
+Vectors = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int64]
+OnDone = Callable[[int], None] | None
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the vectors of numbered texts are made.
+
+    prepare(numbers): what the encoder takes, read and tokenised while it is busy with the block before.
+    encode(prepared, on_done): (n, dimensions) float32; `on_done(count)` is called as texts are through.
+    label(number): what an error calls a text.
+    """
+
+    prepare: Callable[[Numbers], Any]
+    encode: Callable[[Any, OnDone], Vectors]
+    label: Callable[[int], str]
+
+
+class VectorStore:
+    """The vectors that one encoder gives for texts."""
+
+    def __init__(
+        self, folder: Path, dimensions: int, block_texts: int, make_room: Callable[[int], None] | None = None
+    ) -> None:
+        """
+        block_texts: how many texts are encoded together and make a shard.
+        make_room: called with the number of bytes that will be written, before the first.
+        """
+        self.folder = folder
+        self.dimensions = dimensions
+        self.block_texts = block_texts
+        self._make_room = make_room
+        self.shards: list[Path] = []
+        self._opened: dict[Path, Vectors] = {}  # shards found whole, memory-mapped
+        # Sorted keys of all shards, and for each where its vector is: shard and row.
+        self._keys: Keys = np.empty(0, dtype=f"V{KEY_BYTES}")
+        self._places: npt.NDArray[np.int64] = np.empty((0, 2), dtype=np.int64)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Learn which texts the shards on disk have."""
+        found = sorted(self.folder.glob("*/keys.npy")) if self.folder.is_dir() else []
+        keys, places = [np.empty(0, dtype=f"V{KEY_BYTES}")], [np.empty((0, 2), dtype=np.int64)]
+        self.shards = []
+        for path in found:
+            if path.parent.name.startswith("."):
+                continue  # half-written
+            try:
+                of_shard = as_keys(np.load(path))
+            except (OSError, ValueError):
+                continue  # damaged or gone; its texts count as missing
+            keys.append(of_shard)
+            places.append(np.stack([np.full(len(of_shard), len(self.shards)), np.arange(len(of_shard))], axis=1))
+            self.shards.append(path.parent)
+        self._keys, first = np.unique(np.concatenate(keys), return_index=True)
+        self._places = np.concatenate(places)[first]
+
+    def missing(self, keys: Keys) -> Numbers:
+        """The first number of each key that no shard has, in the order given."""
+        places = np.searchsorted(self._keys, keys)
+        known = np.zeros(len(keys), dtype=bool)
+        inside = places < len(self._keys)
+        known[inside] = self._keys[places[inside]] == keys[inside]
+        unknown = np.flatnonzero(~known)
+        _, first = np.unique(keys[unknown], return_index=True)
+        return unknown[np.sort(first)]
+
+    def bytes_for(self, texts: int) -> int:
+        """What the vectors of so many texts take on disk."""
+        shards = -(-texts // self.block_texts)
+        return texts * (4 * self.dimensions + KEY_BYTES) + shards * SHARD_OVERHEAD
+
+    def places(self, keys: Keys) -> npt.NDArray[np.int64]:
+        """Shard and row of each text, (n, 2); `fill` has been called with them."""
+        return self._places[np.searchsorted(self._keys, keys)]
+
+    def shards_of(self, keys: Keys) -> list[Path]:
+        """The shards that have some of the texts."""
+        if not len(self._keys):
+            return []
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        known = self._keys[at] == keys
+        return [self.shards[number] for number in np.unique(self._places[at[known], 0]).tolist()]
+
+    def fill(
+        self,
+        keys: Keys,
+        encoding: Encoding,
+        on_done: OnDone = None,
+        write: Callable[[list[Numbers]], None] | None = None,
+    ) -> None:
+        """Encode those of the texts that no whole shard has.
+
+        `on_done(count)` is called as texts are there, those found at once. `write` makes the blocks' shards elsewhere
+        (in other processes) instead of here.
+
+        Raises:
+            EnvironmentUnfit: if the disk has no room for them.
+            ModelError: if an embedding is not finite, naming texts.
+        """
+        if not len(self.missing(keys)) and not self._damaged(keys):
+            return _call(on_done, len(keys))
+        with only_writer(self.folder):
+            files.sweep_leftovers(self.folder)
+            self.refresh()  # another process may have filled it meanwhile
+            for shard in self._damaged(keys):
+                shutil.rmtree(shard)
+            self.refresh()
+            missing = self.missing(keys)
+            self.require_room(len(missing))
+            _call(on_done, len(keys) - len(missing))
+            blocks = [missing[start : start + self.block_texts] for start in range(0, len(missing), self.block_texts)]
+            if write is not None:
+                write(blocks)
+            else:
+                self.write_blocks(blocks, keys, encoding, on_done)
+            self.refresh()
+            if len(self.missing(keys)) or self._damaged(keys):
+                raise EnvironmentUnfit(f"{self.folder}: the disk does not keep what is written", "Check the disk.")
+        return None
+
+    def write_blocks(self, blocks: Sequence[Numbers], keys: Keys, encoding: Encoding, on_done: OnDone = None) -> None:
+        """Encode blocks of texts (by number) and write a shard of each."""
+        for block, prepared in _one_ahead(blocks, encoding.prepare):
+            vectors = encoding.encode(prepared, on_done)
+            self._require_finite(vectors, block, encoding)
+            self._write_shard(keys[block], vectors)
+
+    def take(self, places: npt.NDArray[np.int64]) -> Vectors:
+        """The vectors at these places, (n, dimensions)."""
+        vectors = np.empty((len(places), self.dimensions), dtype=np.float32)
+        for shard in np.unique(places[:, 0]).tolist():
+            here = places[:, 0] == shard
+            vectors[here] = self._opened[self.shards[shard]][places[here, 1]]
+        return vectors
+
+    def require_room(self, texts: int) -> None:
+        """
+        Raises:
+            EnvironmentUnfit: if the disk has no room for so many more texts.
+        """
+        needed = self.bytes_for(texts)
+        if self._make_room is not None and needed:
+            self._make_room(needed)
+        free = self.free_bytes()
+        if needed > free:
+            raise EnvironmentUnfit(
+                f"{self.folder}: the vectors of {texts} texts need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+                "Free some space, or set RAGCUN_CACHE to a folder on a larger disk.",
+            )
+
+    def free_bytes(self) -> int:
+        """What the disk with the store has left."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(self.folder).free
+
+    def _damaged(self, keys: Keys) -> list[Path]:
+        """Of the shards that have some of the texts, those that are not as they were written.
+
+        Only shards that are asked for are read: the store may hold more than fits into memory. Those found whole are
+        marked as used now, which decides what a limit on the cache removes first.
+        """
+        damaged = []
+        for shard in self.shards_of(keys):
+            if shard in self._opened:
+                continue
+            problem = problem_with(shard)
+            if problem is None:
+                vectors = np.load(shard / VECTORS, mmap_mode="r")
+                if vectors.shape[1:] == (self.dimensions,):
+                    self._opened[shard] = vectors
+                    os.utime(shard)
+                    continue
+                problem = f"its vectors have {vectors.shape[-1]} dimensions, the model's {self.dimensions}"
+            note(f"{shard}: {problem}; its texts are encoded again.")
+            damaged.append(shard)
+        return damaged
+
+    def _require_finite(self, vectors: Vectors, block: Numbers, encoding: Encoding) -> None:
+        broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(broken):
+            named = ", ".join(encoding.label(int(block[place])) for place in broken[:SHOWN_TEXTS])
+            raise ModelError(
+                f"the model gives no finite embedding for {len(broken)} of {len(block)} texts, first {named}",
+                "Its training diverged, or half precision overflowed; look at its metrics.jsonl.",
+            )
+
+    def _write_shard(self, keys: Keys, vectors: Vectors) -> None:
+        name = hashlib.sha256(keys.tobytes()).hexdigest()[:16]
+        with files.new_folder(self.folder / name) as temporary:
+            np.save(temporary / "keys.npy", as_bytes(keys))
+            np.save(temporary / VECTORS, vectors)
+            seal(temporary, format=FORMAT, texts=len(keys))
+
+
+def _one_ahead(blocks: Sequence[Numbers], prepare: Callable[[Numbers], Any]) -> Iterator[tuple[Numbers, Any]]:
+    """Each block with what `prepare` makes of it, the next one's being made meanwhile."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        upcoming: Future[Any] | None = None
+        for place, block in enumerate(blocks):
+            ready = upcoming or thread.submit(prepare, block)
+            upcoming = thread.submit(prepare, blocks[place + 1]) if place + 1 < len(blocks) else None
+            yield block, ready.result()
+
+
+def _call(on_done: OnDone, count: int) -> None:
+    if on_done is not None and count:
+        on_done(count)
