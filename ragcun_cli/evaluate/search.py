@@ -1,13 +1,22 @@
-"""Exact Euclidean search: the k nearest passages of each query, ties in the order of the passages given.
+"""Exact Euclidean search: the k nearest passages of each query, ties by passage number, whatever the memory.
 
-1. Subtract the passages' mean from both sides: distances stay, and |q|^2 + |p|^2 - 2 q.p no longer cancels the
-   digits that decide (an encoder whose embeddings share a large mean loses its top 10 otherwise).
-2. Rank by the matrix product, block by block, keeping more candidates than asked.
-3. Take the candidates' distances again directly, sum (q - p)^2, and sort by (distance, passage).
+1. Subtract the passages' mean from both sides: distances stay, and |p|^2 - 2 q.p no longer cancels the digits that
+   decide (an encoder whose embeddings share a large mean loses its top 10 otherwise; faiss and torch.cdist do).
+2. One matrix product a block of passages, in the fastest precision, keeps the k + spare best of each query. A block's
+   minima over 64 columns say where to look: nothing else of it is read again (`_Best.update`).
+3. The candidates' distances are taken again directly and put in order exactly (`evaluate.exact_order`).
+4. The product's error bound then proves for each query that no passage outside its candidates can belong among its k
+   nearest. A query for which it cannot is searched again: all passages whose float32 product allows that they belong
+   are compared directly (`_search_again`).
+
+The answer is the order of the float64 distances between the float32 embeddings, so it does not depend on blocks,
+batches, processes or the product's precision.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,60 +24,289 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-QUERY_BLOCK = 256
-PASSAGE_BLOCK = 16_384
-SPARE_CANDIDATES = 32  # the matrix product in float32 may swap near neighbours around rank k
+from ragcun_cli.evaluate.exact_order import nearest_first, squared_distances
+from ragcun_cli.evaluate.precision import UNIT, Precision, best_precision
+from ragcun_cli.evaluate.vectors import PassageVectors
+
+DEFAULT_MEMORY = 1 << 30  # bytes
+COLUMNS = 64  # per minimum
+NO_PLACE = -1
+MOST_WAITING = 2  # times the kept ones
+SAMPLED = 4096  # passages for the first guess of a limit
+SAMPLED_QUERIES = 256  # at a time
+GUESS_DEVIATIONS = 4  # by which a guess exceeds what is expected: one query in some 30,000 has too few passages below
+# Passages and queries of one product at most. On a CPU the product stays in its cache: the fastest of 2,048 to 49,152
+# passages and 128 to 1,000 queries. A GPU wants large ones, since a block takes longer to arrive than to multiply.
+LARGEST_PRODUCT = {"cpu": (4096, 512), "cuda": (65_536, 4096), "mps": (16_384, 1024)}
+SMALLEST_BLOCK = 1024
+# The product may rank near neighbours around place k differently; so many more are kept.
+FEWEST_SPARE = 64
+SPARE_SHARE = 16  # of k, one in so many
+PAIRS_AT_ONCE = 16_384  # compared directly
+MERGED_QUERIES = 1024  # at a time
 
 
 @dataclass(frozen=True)
 class Ranking:
     """For each query the passages by rising distance.
 
-    passages: (queries, k) int64, rows of the passage array; distances: (queries, k) float32, squared Euclidean.
+    passages: (queries, k) int64; distances: (queries, k) float64, squared Euclidean. unproven: how many queries had to
+    be searched again, since the product's error bound did not prove that no passage was missed.
     """
 
     passages: npt.NDArray[np.int64]
-    distances: npt.NDArray[np.float32]
+    distances: npt.NDArray[np.float64]
+    unproven: int
 
 
-def search(queries: npt.NDArray[np.float32], passages: npt.NDArray[np.float32], k: int) -> Ranking:
+@dataclass(frozen=True)
+class _Shape:
+    """How many passages and queries go into one product, and how many queries share a pass over the passages."""
+
+    block: int
+    queries_per_product: int
+    queries_per_pass: int
+
+
+def search(
+    queries: npt.NDArray[np.float32],
+    passages: PassageVectors,
+    k: int,
+    *,
+    memory: int = DEFAULT_MEMORY,
+    device: str = "cpu",
+    precision: Precision | None = None,
+) -> Ranking:
     """The k nearest passages of each query (all of them if there are fewer).
 
-    queries: (n, D) float32, n >= 1; passages: (m, D) float32, m >= 1. Of equally distant passages the earlier row wins.
+    Args:
+        queries: (n, D) float32, n >= 1.
+        passages: m >= 1 embeddings of D dimensions. Of equally distant passages the smaller number wins.
+        memory: bytes for everything this function allocates, beyond the queries and the answer.
+        device: where products are computed.
+        precision: of the product; the device's fastest by default.
     """
+    precision = precision or best_precision(device)
     k = min(k, len(passages))
-    centre = passages.mean(axis=0, dtype=np.float64).astype(np.float32)
-    all_passages = torch.from_numpy(passages - centre)
-    all_queries = torch.from_numpy(queries - centre)
-    found = [_search_block(block, all_passages, k) for block in all_queries.split(QUERY_BLOCK)]
+    kept = min(k + max(FEWEST_SPARE, k // SPARE_SHARE), len(passages))
+    centre = passages.mean().astype(np.float32)
+    shape = _shape(len(queries), passages.dimensions, kept, memory, torch.device(device).type)
+    parts = []
+    for start in range(0, len(queries), shape.queries_per_pass):
+        group = queries[start : start + shape.queries_per_pass]
+        parts.append(_search_group(group, passages, k, kept, centre, shape, device, precision))
     return Ranking(
-        torch.cat([rows for rows, _ in found]).numpy(),
-        torch.cat([distances for _, distances in found]).numpy(),
+        np.concatenate([part.passages for part in parts]),
+        np.concatenate([part.distances for part in parts]),
+        sum(part.unproven for part in parts),
     )
 
 
-def _search_block(queries: Tensor, passages: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    candidates = _candidates(queries, passages, min(k + SPARE_CANDIDATES, len(passages)))
-    # Ascending rows, then a stable sort by distance: equal distances stay in the order of the rows.
-    candidates = candidates.sort(dim=1).values
-    distances = torch.stack(
-        [(passages[rows] - query).square().sum(1) for query, rows in zip(queries, candidates, strict=True)]
-    )
-    nearest = distances.sort(dim=1, stable=True)
-    order = nearest.indices[:, :k]
-    return candidates.gather(1, order), nearest.values[:, :k]
+def merge(queries: npt.NDArray[np.float32], passages: PassageVectors, k: int, found: list[Ranking]) -> Ranking:
+    """The k nearest of all, from the k nearest of each part of the passages, which other processes found."""
+    place_of = np.empty(len(passages), dtype=np.int64)
+    place_of[passages.rows] = np.arange(len(passages))
+    places = place_of[np.concatenate([each.passages for each in found], axis=1)]
+    k = min(k, len(passages))
+    parts = [
+        nearest_first(queries[start : start + MERGED_QUERIES], passages, places[start : start + MERGED_QUERIES], k)
+        for start in range(0, len(queries), MERGED_QUERIES)
+    ]
+    rows, distances = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return Ranking(rows, distances, sum(each.unproven for each in found))
 
 
-def _candidates(queries: Tensor, passages: Tensor, count: int) -> Tensor:
-    best_scores = torch.empty((len(queries), 0))
-    best_rows = torch.empty((len(queries), 0), dtype=torch.long)
-    for start in range(0, len(passages), PASSAGE_BLOCK):
-        block = passages[start : start + PASSAGE_BLOCK]
-        # |q|^2 is the same for all passages of a query: it does not change their order.
-        scores = torch.addmm(block.square().sum(1)[None, :], queries, block.T, alpha=-2)
-        scores = torch.cat([best_scores, scores], dim=1)
-        rows = torch.arange(start, start + len(block)).expand(len(queries), -1)
-        rows = torch.cat([best_rows, rows], dim=1)
-        best = scores.topk(min(count, scores.shape[1]), dim=1, largest=False, sorted=False)
-        best_scores, best_rows = best.values, rows.gather(1, best.indices)
-    return best_rows
+def _shape(queries: int, dimensions: int, kept: int, memory: int, device: str) -> _Shape:
+    most_passages, most_queries = LARGEST_PRODUCT[device]
+    # Candidates' scores and places, twice while they are merged, and what exact ordering takes of them.
+    queries_per_pass = max(1, min(queries, memory // 3 // (kept * 64)))
+    # A block as read, its centred copy and what the product makes of it.
+    block = min(most_passages, max(SMALLEST_BLOCK, memory // 4 // (dimensions * 4 * 3))) // COLUMNS * COLUMNS
+    queries_per_product = max(1, min(most_queries, queries_per_pass, memory // 4 // (block * 4 * 2)))
+    return _Shape(block, queries_per_product, queries_per_pass)
+
+
+def _search_group(
+    queries: npt.NDArray[np.float32],
+    passages: PassageVectors,
+    k: int,
+    kept: int,
+    centre: npt.NDArray[np.float32],
+    shape: _Shape,
+    device: str,
+    precision: Precision,
+) -> Ranking:
+    centred = torch.from_numpy(queries - centre)
+    ready = precision.prepare(centred.to(device))
+    limits = _first_limits(ready, passages, kept, centre, precision)
+    best = [_Best(part, kept) for part in limits.split(shape.queries_per_product)]
+    radius = 0.0
+    buffer = torch.empty(shape.queries_per_product * (shape.block + COLUMNS), device=device)
+    for start, block, norms in _centred_blocks(passages, shape.block, centre, device):
+        radius = max(radius, float(norms[norms.isfinite()].max()) ** 0.5)
+        prepared = precision.prepare(block)
+        for state, part in zip(best, ready.split(shape.queries_per_product), strict=True):
+            scores = buffer[: len(part) * len(block)].view(len(part), len(block))
+            state.update(precision.product(norms, part, prepared, out=scores), start)
+    for state in best:
+        state.merge()
+    places = torch.cat([state.places for state in best]).cpu().numpy()
+    rows, distances = nearest_first(queries, passages, places, k)
+    if kept == len(passages):
+        return Ranking(rows, distances, 0)
+    outside = torch.cat([state.limits for state in best]).double().cpu().numpy()
+    lengths = centred.double().norm(dim=1).numpy()
+    reach = np.sqrt(distances[:, -1])
+    # No passage farther from the centre than this is among the k nearest, by the triangle inequality.
+    relevant = np.minimum(radius, (lengths + reach) * (1 + 1e-6))
+    proven = distances[:, -1] < outside + lengths**2 - precision.error(lengths, relevant, queries.shape[1])
+    unproven = np.flatnonzero(~proven)
+    if len(unproven):
+        again = _search_again(queries[unproven], passages, distances[unproven, -1], k, centre, shape, device)
+        rows[unproven], distances[unproven] = again
+    return Ranking(rows, distances, len(unproven))
+
+
+def _first_limits(
+    queries: Tensor, passages: PassageVectors, kept: int, centre: npt.NDArray[np.float32], precision: Precision
+) -> Tensor:
+    """(n,) A score that about `kept` passages, rather more, are below, guessed from passages here and there.
+
+    Without it each block's best would have to be merged with those before, at three times the cost of looking. A query
+    whose limit turns out too low is one whose answer is not proven.
+    """
+    if len(passages) <= SAMPLED:
+        return torch.full((len(queries),), math.inf, device=queries.device)
+    places = np.linspace(0, len(passages) - 1, SAMPLED).astype(np.int64)
+    sample = precision.prepare(passages.take(places).to(queries.device) - torch.from_numpy(centre).to(queries.device))
+    expected = kept * SAMPLED / len(passages)
+    rank = min(SAMPLED, math.ceil(expected + GUESS_DEVIATIONS * expected**0.5) + 1)
+    norms = torch.linalg.vecdot(sample, sample)
+    limits = [
+        precision.product(norms, part, sample).topk(rank, dim=1, largest=False, sorted=False).values.amax(dim=1)
+        for part in queries.split(SAMPLED_QUERIES)
+    ]
+    return torch.cat(limits)
+
+
+def _centred_blocks(
+    passages: PassageVectors, size: int, centre: npt.NDArray[np.float32], device: str
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """(first place, centred vectors, their squared norms) on the device; short blocks are filled to whole columns.
+
+    What fills has an infinite norm, so that it is never near.
+    """
+    middle = torch.from_numpy(centre).to(device)
+    for start, values in passages.blocks(size):
+        block = values.to(device).sub_(middle)
+        norms = torch.linalg.vecdot(block, block)
+        lacking = -len(block) % COLUMNS
+        if lacking:
+            block = torch.nn.functional.pad(block, (0, 0, 0, lacking))
+            norms = torch.nn.functional.pad(norms, (0, lacking), value=math.inf)
+        yield start, block, norms
+
+
+class _Best:
+    """Of each of n queries, the scores that beat its limit, with the places they belong to; at most `kept` of them.
+
+    New ones wait until there are many: putting them in order costs more than looking for them.
+    """
+
+    def __init__(self, limits: Tensor, kept: int) -> None:
+        """limits: (n,) what a score must be less than; falls to the worst kept one once there are `kept`."""
+        self.limits = limits
+        self.kept = kept
+        self.scores = torch.empty((len(limits), 0), device=limits.device)
+        self.places = torch.empty((len(limits), 0), dtype=torch.long, device=limits.device)
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []  # query, place, score
+
+    def update(self, scores: Tensor, start: int) -> None:
+        """scores: (n, columns) of the passages at places `start` and following; less is nearer."""
+        columns = scores.view(len(scores), -1, COLUMNS)
+        query, group = (columns.amin(dim=2) < self.limits[:, None]).nonzero(as_tuple=True)
+        values = columns[query, group]
+        entry, column = (values < self.limits[query][:, None]).nonzero(as_tuple=True)
+        self._waiting.append((query[entry], group[entry] * COLUMNS + column + start, values[entry, column]))
+        if sum(len(each) for each, _, _ in self._waiting) > MOST_WAITING * self.kept * len(scores):
+            self.merge()
+
+    def merge(self) -> None:
+        """Take in those that wait."""
+        if not self._waiting:
+            return
+        query, places, scores = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+        self._waiting = []
+        query, order = query.sort(stable=True)
+        counts = torch.bincount(query, minlength=len(self.scores))
+        # As a matrix, each query's new ones beside its old ones.
+        old, most = self.scores.shape[1], max(int(counts.max()), self.kept - self.scores.shape[1])
+        slot = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query] + old
+        wide = torch.nn.functional.pad(self.scores, (0, most), value=math.inf)
+        wide_places = torch.nn.functional.pad(self.places, (0, most), value=NO_PLACE)
+        wide[query, slot] = scores[order]
+        wide_places[query, slot] = places[order]
+        best = wide.topk(self.kept, dim=1, largest=False, sorted=False)
+        self.scores, self.places = best.values, wide_places.gather(1, best.indices)
+        self.limits = torch.minimum(self.limits, self.scores.amax(dim=1))
+
+
+def _search_again(
+    queries: npt.NDArray[np.float32],
+    passages: PassageVectors,
+    bounds: npt.NDArray[np.float64],
+    k: int,
+    centre: npt.NDArray[np.float32],
+    shape: _Shape,
+    device: str,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Compare directly every passage that could be among the k nearest.
+
+    bounds: (n,) squared distances that the k-th nearest does not exceed. They fall as nearer passages are found.
+    """
+    exact = Precision.float32()
+    centred = torch.from_numpy(queries - centre)
+    lengths = centred.double().norm(dim=1).numpy()
+    limits = bounds.copy()
+    buffer = torch.empty(shape.queries_per_product * (shape.block + COLUMNS), device=device)
+    found = [(np.empty(0, dtype=np.int64), np.empty(0)) for _ in queries]
+    ready = centred.to(device)
+    for start, block, norms in _centred_blocks(passages, shape.block, centre, device):
+        radius = float(norms[norms.isfinite()].max()) ** 0.5
+        for first in range(0, len(queries), shape.queries_per_product):
+            part = slice(first, first + shape.queries_per_product)
+            slack = exact.error(
+                lengths[part], np.minimum(radius, lengths[part] + np.sqrt(limits[part])), block.shape[1]
+            )
+            allowed = torch.from_numpy(limits[part] * (1 + 8 * UNIT) - lengths[part] ** 2 + slack)
+            scores = exact.product(
+                norms, ready[part], block, out=buffer[: len(limits[part]) * len(block)].view(-1, len(block))
+            )
+            near = (scores <= allowed.to(device)[:, None]).nonzero().cpu().numpy()
+            for some in np.array_split(near, max(1, len(near) // PAIRS_AT_ONCE)):
+                _add_nearer(queries, passages, found, limits, some[:, 0] + first, some[:, 1] + start, k)
+    rows = np.stack([each[0] for each in found])
+    return rows, np.stack([each[1] for each in found])
+
+
+def _add_nearer(
+    queries: npt.NDArray[np.float32],
+    passages: PassageVectors,
+    found: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]],
+    limits: npt.NDArray[np.float64],
+    query: npt.NDArray[np.int64],
+    place: npt.NDArray[np.int64],
+    k: int,
+) -> None:
+    if not len(query):
+        return
+    unique, back = np.unique(place, return_inverse=True)
+    distances = squared_distances(queries[query], passages.take(unique)[torch.from_numpy(back)])
+    for number in np.unique(query).tolist():
+        here = query == number
+        rows = np.concatenate([found[number][0], passages.rows[place[here]]])
+        values = np.concatenate([found[number][1], distances[here]])
+        order = np.lexsort((rows, values))[:k]
+        found[number] = rows[order], values[order]
+        if len(order) == k:
+            limits[number] = min(limits[number], values[order[-1]])

@@ -1,0 +1,84 @@
+"""The order of candidates by distance, exactly: float32 where it is certain, float64 where neighbours are too close."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ragcun_cli.evaluate.precision import UNIT
+from ragcun_cli.evaluate.vectors import PassageVectors
+
+# Relative error of a float32 distance: 3 roundings a term, and the sum. torch adds in a cascade of vectors, whose
+# error hardly grows with D: at most 7 units measured for 32 to 4,096 dimensions and three kinds of clouds.
+DISTANCE_ERROR = 12 * UNIT
+PAIRS_AT_ONCE = 2048  # their vectors stay in a cache: 4 MB with 512 dimensions
+
+
+def nearest_first(
+    queries: npt.NDArray[np.float32], passages: PassageVectors, places: npt.NDArray[np.int64], k: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """The k nearest of each query's candidates: (n, k) passages and squared distances, ties by passage.
+
+    places: (n, candidates), where each candidate lies in `passages`, negative where there is none; candidates >= k.
+    Where there are fewer than k, the last distances are infinite.
+    """
+    at = torch.from_numpy(places)
+    distances = torch.full(at.shape, torch.inf, dtype=torch.float64)
+    _fill(distances, (at.view(-1) >= 0).nonzero()[:, 0], queries, passages, at, torch.float32)
+    first = distances.sort(dim=1)
+    _fill(distances, _uncertain(first.values, first.indices, k), queries, passages, at, torch.float64)
+    # Nearly in order already, which numpy's stable sort makes use of: a fifth of the time of another from scratch.
+    order = first.indices.numpy()
+    values = np.take_along_axis(distances.numpy(), order, axis=1)
+    again = np.argsort(values, axis=1, kind="stable")
+    values, order = (np.take_along_axis(each, again, axis=1) for each in (values, order))
+    rows = passages.rows[np.take_along_axis(places, order, axis=1)]
+    for query in np.flatnonzero((values[:, 1:] == values[:, :-1]).any(axis=1)).tolist():
+        ties_by_row = np.lexsort((rows[query], values[query]))
+        rows[query], values[query] = rows[query][ties_by_row], values[query][ties_by_row]
+    return rows[:, :k], values[:, :k]
+
+
+def squared_distances(queries: npt.NDArray[np.float32], passages: Tensor) -> npt.NDArray[np.float64]:
+    """sum (q - p)^2 of pairs, (n, D) each, in float64."""
+    return torch.from_numpy(queries).double().sub_(passages).square_().sum(dim=1).numpy()
+
+
+def _uncertain(values: Tensor, order: Tensor, k: int) -> Tensor:
+    """Flat numbers of the candidates whose neighbour in the order is too near for float32, and of each k-th."""
+    close = (values.diff(dim=1) <= 2 * DISTANCE_ERROR * values[:, 1:]) & values[:, 1:].isfinite()
+    marked = torch.zeros_like(values, dtype=torch.bool)
+    marked[:, 1:] |= close
+    marked[:, :-1] |= close
+    marked[:, k - 1] = values[:, k - 1].isfinite()  # the search's proof starts from the k-th distance
+    query, rank = marked.nonzero(as_tuple=True)
+    return query * values.shape[1] + order[query, rank]
+
+
+def _fill(
+    distances: Tensor,
+    numbers: Tensor,
+    queries: npt.NDArray[np.float32],
+    passages: PassageVectors,
+    places: Tensor,
+    dtype: torch.dtype,
+) -> None:
+    """Set the distances of these candidates (flat numbers), computed in `dtype`.
+
+    In the order of the places: each shard is read once from front to back, whatever the queries ask for.
+    """
+    at, order = places.view(-1)[numbers].sort()
+    numbers = numbers[order]
+    asking = numbers // places.shape[1]
+    every_query, flat, sorted_places = torch.from_numpy(queries), distances.view(-1), at.numpy()
+    read, asked = torch.empty(PAIRS_AT_ONCE, passages.dimensions), torch.empty(PAIRS_AT_ONCE, queries.shape[1])
+    for start in range(0, len(at), PAIRS_AT_ONCE):
+        part = slice(start, min(start + PAIRS_AT_ONCE, len(at)))
+        count = part.stop - start
+        found = passages.take(sorted_places[part], read[:count])
+        # index_select into a buffer takes a fifth of the time of `every_query[asking]`.
+        torch.index_select(every_query, 0, asking[part], out=asked[:count])
+        difference = found.to(dtype).sub_(asked[:count])
+        flat[numbers[part]] = difference.square_().sum(dim=1).double()

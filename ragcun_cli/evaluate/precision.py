@@ -1,0 +1,84 @@
+"""In which precision the search's matrix product is taken, and how wrong it can be.
+
+On a CPU float32: bfloat16 is six times slower without AMX. On a GPU since Ampere TensorFloat-32: inputs are rounded to
+11 bits, sums are float32. bfloat16 would halve the product once more, but there a block takes longer to arrive than
+to multiply, and its error bound is 8 times wider, so that more queries would have to be searched again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+UNIT = 2.0**-24  # of float32: the relative error of one rounding
+AMPERE = (8, 0)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """name; input_unit: the relative error that rounding an input makes, 0 where inputs stay float32."""
+
+    name: str
+    input_unit: float
+
+    @classmethod
+    def float32(cls) -> Precision:
+        """As the embeddings are."""
+        return cls("float32", 0.0)
+
+    @classmethod
+    def tf32(cls) -> Precision:
+        """A GPU's tensor cores on float32 inputs. Hardware may cut where it should round: one bit more is allowed."""
+        return cls("tf32", 2.0**-10)
+
+    @classmethod
+    def bfloat16(cls) -> Precision:
+        """Inputs rounded to 8 bits."""
+        return cls("bfloat16", 2.0**-8)
+
+    def prepare(self, vectors: Tensor) -> Tensor:
+        """(n, D) as the product takes them."""
+        # Kept as float32: a product of bfloat16 tensors would round its result to bfloat16 too.
+        return vectors.bfloat16().float() if self.name == "bfloat16" else vectors
+
+    def product(self, norms: Tensor, queries: Tensor, passages: Tensor, out: Tensor | None = None) -> Tensor:
+        """|p|^2 - 2 q.p, (n, m) float32: |q|^2 is the same for all passages of a query and changes no order."""
+        with self._matrix_products(queries.device.type):
+            return torch.addmm(norms[None, :], queries, passages.T, alpha=-2, out=out)
+
+    def error(
+        self, query_norm: npt.NDArray[np.float64], passage_norm: npt.NDArray[np.float64], dimensions: int
+    ) -> npt.NDArray[np.float64]:
+        """How far `product` + |q|^2 can be from the squared distance of the vectors before centring.
+
+        Summing D products in any order errs by at most D u |q||p| (Higham, Accuracy and Stability, section 3.1);
+        rounded inputs add (2v + v^2) |q||p|; |p|^2 errs by D u |p|^2; centring rounds each side once.
+        """
+        both = (query_norm + passage_norm) ** 2
+        rounding = (2 * self.input_unit + self.input_unit**2) * 2 * query_norm * passage_norm
+        return np.asarray(rounding + (2 * (dimensions + 2) + 8) * UNIT * both)
+
+    @contextlib.contextmanager
+    def _matrix_products(self, device: str) -> Iterator[None]:
+        if device != "cuda":
+            yield
+            return
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if self.name == "tf32" else "highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+
+def best_precision(device: str) -> Precision:
+    """The fastest on this device."""
+    if device.startswith("cuda") and torch.cuda.get_device_capability(device) >= AMPERE:
+        return Precision.tf32()
+    return Precision.float32()
