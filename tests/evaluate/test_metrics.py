@@ -1,4 +1,4 @@
-"""Metrics against trec_eval and BEIR, and where they differ from what is often computed."""
+"""Every metric against trec_eval, query by query, and where they differ from what is often computed."""
 
 from __future__ import annotations
 
@@ -8,57 +8,99 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from ragcun_cli.evaluate.metrics import means, score
+from ragcun_cli.evaluate.metrics import CUTS, NDCG_CUTS, Judgements, means, score
 
 
-def random_task(seed: int) -> tuple[dict[str, dict[str, int]], dict[str, list[str]]]:
+def random_task(seed: int, depth: int = 200) -> tuple[list[dict[int, int]], np.ndarray]:
+    """Grades from -1 to 3, queries without relevant or without retrieved passages among them."""
     rng = np.random.default_rng(seed)
-    qrels, rankings = {}, {}
-    for query in range(25):
-        passages = [f"d{number}" for number in rng.permutation(300)]
-        judged = rng.choice(300, 12, replace=False)
-        grades = rng.integers(0, 4, 12)
-        qrels[f"q{query}"] = {f"d{number}": int(grade) for number, grade in zip(judged, grades, strict=True)}
-        rankings[f"q{query}"] = passages[:200]
-    return qrels, rankings
+    grades, ranked = [], []
+    for query in range(40):
+        row = rng.permutation(300)[:depth]
+        judged = rng.choice(300, int(rng.integers(1, 30)), replace=False)
+        levels = rng.integers(-1, 4, len(judged)) if query else np.zeros(len(judged), dtype=np.int64)
+        grades.append({int(passage): int(level) for passage, level in zip(judged, levels, strict=True)})
+        found = int(rng.integers(0, depth + 1)) if query % 3 == 0 else depth
+        ranked.append(np.r_[row[:found], np.full(depth - found, -1)])
+    return grades, np.stack(ranked)
 
 
-def test_figures_are_those_of_trec_eval_per_query() -> None:
-    qrels, rankings = random_task(0)
-    runs = {query: {p: 1.0 / (rank + 1) for rank, p in enumerate(ranked)} for query, ranked in rankings.items()}
-    theirs = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10", "recall.100", "map", "recip_rank"}).evaluate(runs)
-    ours = score(qrels, rankings)
-    for query in qrels:
-        for name, their_name in (
-            ("ndcg@10", "ndcg_cut_10"), ("recall@100", "recall_100"), ("map", "map"), ("mrr", "recip_rank"),
-        ):  # fmt: skip
-            assert ours[name][query] == pytest.approx(theirs[query][their_name], abs=1e-9)
+def theirs(grades: list[dict[int, int]], ranked: np.ndarray, measures: set[str]) -> list[dict[str, float]]:
+    qrels = {f"q{n}": {f"d{p}": g for p, g in each.items()} for n, each in enumerate(grades)}
+    runs = {
+        f"q{n}": {f"d{p}": float(len(row) - rank) for rank, p in enumerate(row.tolist()) if p >= 0}
+        for n, row in enumerate(ranked)
+    }
+    scored = pytrec_eval.RelevanceEvaluator(qrels, measures).evaluate({q: run for q, run in runs.items() if run})
+    return [scored.get(f"q{n}", {}) for n in range(len(grades))]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("depth", [5, 200, 1000])
+def test_figures_are_those_of_trec_eval(seed: int, depth: int) -> None:
+    grades, ranked = random_task(seed, min(depth, 300))
+    ours = score(Judgements.of(grades), ranked)
+    names = {f"ndcg@{cut}": (f"ndcg_cut.{cut}", f"ndcg_cut_{cut}") for cut in NDCG_CUTS}
+    for mine, their in (("map", "map_cut"), ("recall", "recall"), ("precision", "P")):
+        names |= {f"{mine}@{cut}": (f"{their}.{cut}", f"{their}_{cut}") for cut in CUTS}
+    names |= {"map": ("map", "map"), "mrr": ("recip_rank", "recip_rank")}
+    expected = theirs(grades, ranked, {asked for asked, _ in names.values()})
+    for name, (_, answer) in names.items():
+        figures = [each.get(answer, 0.0) for each in expected]
+        np.testing.assert_allclose(ours[name], figures, atol=1e-9, rtol=0, err_msg=name)
 
 
 def test_means_are_beirs() -> None:
     from beir.retrieval.evaluation import EvaluateRetrieval
 
-    qrels, rankings = random_task(1)
-    runs = {query: {p: float(-rank) for rank, p in enumerate(ranked)} for query, ranked in rankings.items()}
-    ndcg, _, recall, _ = EvaluateRetrieval.evaluate(qrels, runs, [10, 100])
-    ours = means(score(qrels, rankings))
+    grades, ranked = random_task(1)
+    ranked[ranked < 0] = 299  # BEIR leaves out queries without results
+    ranked = np.stack([np.random.default_rng(n).permutation(300)[:200] for n in range(len(ranked))])
+    qrels = {f"q{n}": {f"d{p}": g for p, g in each.items()} for n, each in enumerate(grades)}
+    runs = {f"q{n}": {f"d{p}": -float(r) for r, p in enumerate(row.tolist())} for n, row in enumerate(ranked)}
+    ours = means(score(Judgements.of(grades), ranked))
+    ndcg, average, recall, precision = EvaluateRetrieval.evaluate(qrels, runs, [10, 100])
     assert ours["ndcg@10"] == pytest.approx(ndcg["NDCG@10"], abs=6e-6)  # BEIR rounds to five digits
+    assert ours["map@100"] == pytest.approx(average["MAP@100"], abs=6e-6)
     assert ours["recall@100"] == pytest.approx(recall["Recall@100"], abs=6e-6)
+    assert ours["precision@10"] == pytest.approx(precision["P@10"], abs=6e-6)
+    relevant = {query: grades for query, grades in qrels.items() if max(grades.values()) > 0}  # BEIR divides by zero
+    some = {query: runs[query] for query in relevant}
+    capped = EvaluateRetrieval.evaluate_custom(relevant, some, [100], metric="recall_cap")
+    assert ours["capped_recall@100"] * len(qrels) / len(some) == pytest.approx(capped["R_cap@100"], abs=1e-4)
+    holes = EvaluateRetrieval.evaluate_custom(qrels, runs, [10], metric="hole")
+    judged_anywhere = {passage for each in grades for passage in each}
+    assert holes["Hole@10"] == pytest.approx(
+        np.mean([sum(p not in judged_anywhere for p in row[:10].tolist()) / 10 for row in ranked]), abs=6e-6
+    )
 
 
 def test_gains_are_linear_in_the_grade() -> None:
-    scores = score({"q": {"a": 3, "b": 1}}, {"q": ["b", "a"]})
+    scores = score(Judgements.of([{0: 3, 1: 1}]), np.array([[1, 0]]))
     expected = (1 / math.log2(2) + 3 / math.log2(3)) / (3 / math.log2(2) + 1 / math.log2(3))
-    assert scores["ndcg@10"]["q"] == pytest.approx(expected)
+    assert scores["ndcg@10"][0] == pytest.approx(expected)
 
 
 def test_a_query_without_results_scores_zero_and_counts() -> None:
-    scores = score({"q1": {"a": 1}, "q2": {"b": 1}}, {"q1": ["a"]})
-    assert scores["ndcg@10"] == {"q1": 1.0, "q2": 0.0}
+    scores = score(Judgements.of([{0: 1}, {1: 1}]), np.array([[0], [-1]]))
+    assert scores["ndcg@10"].tolist() == [1.0, 0.0]
     assert means(scores)["mrr"] == 0.5
+
+
+def test_a_judged_passage_that_the_corpus_lacks_is_never_found() -> None:
+    scores = score(Judgements.of([{0: 1}], [[1, 0]]), np.array([[0, 3, -1]]))
+    assert scores["recall@100"][0] == 0.5
+    assert scores["ndcg@1"][0] == 1.0
+    assert scores["judged@10"][0] == 0.5  # one of the two that were returned
 
 
 def test_the_order_given_is_the_order_scored() -> None:
     """trec_eval alone would sort equal scores by descending id, and lose distances that float32 cannot tell apart."""
-    assert score({"q": {"a": 1}}, {"q": ["a", "z"]})["mrr"]["q"] == 1.0
-    assert score({"q": {"z": 1}}, {"q": ["a", "z"]})["mrr"]["q"] == 0.5
+    assert score(Judgements.of([{0: 1}]), np.array([[0, 25]]))["mrr"][0] == 1.0
+    assert score(Judgements.of([{25: 1}]), np.array([[0, 25]]))["mrr"][0] == 0.5
+
+
+def test_capped_recall_can_reach_one_where_recall_cannot() -> None:
+    grades = dict.fromkeys(range(40), 1)
+    scores = score(Judgements.of([grades]), np.arange(100)[None, :])
+    assert (scores["recall@10"][0], scores["capped_recall@10"][0]) == (0.25, 1.0)
