@@ -1,0 +1,172 @@
+"""What can be done to embeddings after training, in place of training them to be isotropic or to see what they bear.
+
+    none           as the model gives them
+    center         x - mean
+    whiten:ALPHA   (x - mean) U diag(l^(-ALPHA / 2)) U', l and U the covariance's eigenvalues and vectors: 0 centres,
+                   1 makes the covariance the identity (Su et al., arXiv 2103.15316)
+    int8           each dimension rounded to 256 steps between its least and greatest value
+    binary         the sign of each dimension
+    truncate:D     the first D dimensions
+
+Mean, covariance and ranges are those of passages: of the corpus that is searched, or of training passages. Never of
+queries, which a running system does not have beforehand. A transform treats queries and passages alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ragcun_cli.errors import UsageError
+from ragcun_cli.evaluate.vectors import PassageVectors
+
+ROBUSTNESS = ("int8", "binary", "truncate:256", "truncate:128")
+FORMS = "none, center, whiten:ALPHA, int8, binary or truncate:D"
+SMALLEST_EIGENVALUE = 1e-6  # of the greatest: below it is noise of float32 and of too few passages
+LEVELS = 255
+
+Map = Callable[[Tensor], Tensor]  # (n, D) float32 -> (n, D') float32
+
+
+@dataclass(frozen=True)
+class Transform:
+    """One of the forms above. `amount` is its ALPHA or D."""
+
+    kind: str
+    amount: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """As it is written on the command line."""
+        return self.kind if self.kind not in ("whiten", "truncate") else f"{self.kind}:{self.amount:g}"
+
+    @property
+    def needs_fit(self) -> bool:
+        """Whether it depends on passages."""
+        return self.kind in ("center", "whiten", "int8")
+
+
+NO_TRANSFORM = Transform("none")
+
+
+def parse_transform(text: str) -> Transform:
+    """
+    Raises:
+        UsageError: naming the forms there are.
+    """
+    kind, _, amount = text.strip().partition(":")
+    try:
+        if kind in ("none", "center", "int8", "binary") and not amount:
+            return Transform(kind)
+        if kind == "whiten" and 0 <= float(amount) <= 2:
+            return Transform(kind, float(amount))
+        if kind == "truncate" and int(amount) >= 1:
+            return Transform(kind, int(amount))
+    except ValueError:
+        pass
+    raise UsageError(
+        f"--transform {text}: there is no such transform", f"Give {FORMS}, such as whiten:0.5 (from 0 to 2)."
+    )
+
+
+def fitted(transform: Transform, passages: PassageVectors) -> Map:
+    """The transform as a function of embeddings, with the mean, covariance or ranges of these passages.
+
+    Raises:
+        UsageError: if there are fewer dimensions than it should leave.
+    """
+    if transform.kind == "none":
+        return _unchanged
+    if transform.kind == "center":
+        return _Center(_mean(passages))
+    if transform.kind == "whiten":
+        return _Whiten(_mean(passages), _whitening(_covariance(passages), transform.amount))
+    if transform.kind == "int8":
+        least, greatest = _ranges(passages)
+        return _Steps(least, (greatest - least) / LEVELS)
+    if transform.kind == "binary":
+        return _sign
+    if transform.amount > passages.dimensions:
+        raise UsageError(f"--transform {transform.name}: the embeddings have {passages.dimensions} dimensions")
+    return _Truncate(int(transform.amount))
+
+
+def unit_length(vectors: Tensor) -> Tensor:
+    """Each vector divided by its length: among these, the Euclidean order is that of the cosine."""
+    return vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+
+
+def _mean(passages: PassageVectors) -> Tensor:
+    return torch.from_numpy(passages.mean().astype(np.float32))
+
+
+def _covariance(passages: PassageVectors) -> npt.NDArray[np.float64]:
+    """(D, D). A pass of its own after the mean's, so that a large mean takes no digits from it."""
+    centre, scatter = _mean(passages), torch.zeros(passages.dimensions, passages.dimensions, dtype=torch.float64)
+    for _, block in passages.blocks():
+        centred = block - centre
+        scatter += (centred.T @ centred).double()
+    return (scatter / max(len(passages) - 1, 1)).numpy()
+
+
+def _ranges(passages: PassageVectors) -> tuple[Tensor, Tensor]:
+    """Least and greatest value of each dimension, (D,) each."""
+    bounds = [(block.amin(dim=0), block.amax(dim=0)) for _, block in passages.blocks()]
+    least, greatest = (torch.stack(each) for each in zip(*bounds, strict=True))
+    return least.amin(dim=0), greatest.amax(dim=0)
+
+
+def _whitening(covariance: npt.NDArray[np.float64], alpha: float) -> Tensor:
+    values, vectors = np.linalg.eigh(covariance)
+    # A direction that passages hardly use would be blown up from rounding errors; it is left out.
+    used = values > SMALLEST_EIGENVALUE * values[-1]
+    scale = np.where(used, np.where(used, values, 1.0) ** (-alpha / 2), 0.0)
+    return torch.from_numpy(((vectors * scale) @ vectors.T).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class _Truncate:
+    dimensions: int
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        return vectors[:, : self.dimensions]
+
+
+@dataclass(frozen=True)
+class _Center:
+    mean: Tensor
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        return vectors - self.mean
+
+
+@dataclass(frozen=True)
+class _Steps:
+    least: Tensor
+    step: Tensor
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        safe = torch.where(self.step > 0, self.step, torch.ones(()))
+        return ((vectors - self.least) / safe).round().clamp(0, LEVELS) * self.step + self.least
+
+
+@dataclass(frozen=True)
+class _Whiten:
+    mean: Tensor
+    matrix: Tensor
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        return (vectors - self.mean) @ self.matrix
+
+
+def _sign(vectors: Tensor) -> Tensor:
+    return torch.where(vectors > 0, 1.0, -1.0)
+
+
+def _unchanged(vectors: Tensor) -> Tensor:
+    return vectors
