@@ -45,6 +45,12 @@ def print_json(content: Any) -> None:
     print_text(json.dumps(content, indent=2, ensure_ascii=False))
 
 
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
 def note(message: str) -> None:
     """One line on stderr, so that a piped result stays clean."""
     message_console().print(message, highlight=False, markup=False, soft_wrap=True)
@@ -206,8 +212,7 @@ class StepProgress(_Drawn):
         done_here, left = self._done - self._done_before, self.total - self._done
         if left <= 0 or done_here <= 0:
             return ""
-        seconds = round((time.monotonic() - self._started) / done_here * left)
-        return f"  {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
+        return f"  {duration((time.monotonic() - self._started) / done_here * left)} left"
 
 
 def _bar_columns(unit: str) -> Sequence[ProgressColumn]:

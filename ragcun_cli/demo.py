@@ -10,7 +10,8 @@ from ragcun_cli.console import note
 from ragcun_cli.data.embedded import EmbeddedCollection, embedded_collection
 from ragcun_cli.data.sources import PREFIX
 from ragcun_cli.errors import UsageError
-from ragcun_cli.evaluate.beir import ModelToScore, evaluate_models, read_datasets
+from ragcun_cli.evaluate.beir import ModelToScore, evaluate_models
+from ragcun_cli.evaluate.datasets import find_datasets
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.report.collect import collect
@@ -53,11 +54,11 @@ def run_demo(folder: Path, quick: bool) -> DemoOutcome:
     for recipe in recipes:
         train_arm(recipe, overwrite=True)
     results = folder / "results"
-    collections = read_datasets([f"{PREFIX}{name}"], folder / "data", split=None)
+    datasets, _ = find_datasets([f"{PREFIX}{name}"], folder / "data", split=None)
     models = [ModelToScore(recipes[0].base_model, max_length=recipes[0].max_length)]
     models += [ModelToScore(recipe.output_dir) for recipe in recipes]
-    evaluate_models(models, collections, results, overwrite=True)
-    table = build_table(collect(results), "ndcg@10", [each.name for each in collections])
+    evaluate_models(models, datasets, results, overwrite=True)
+    table = build_table(collect(results), "ndcg@10", [each.name for each in datasets])
     return DemoOutcome(collection, recipes, results, table)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from ragcun_cli.errors import UsageError
 
 REPORTED_PACKAGES = (
-    "torch", "transformers", "tokenizers", "accelerate", "numpy", "safetensors", "pytrec-eval-terrier",
+    "torch", "transformers", "tokenizers", "accelerate", "numpy", "safetensors", "pyarrow",
 )  # fmt: skip
 
 

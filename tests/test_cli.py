@@ -117,7 +117,7 @@ def test_train_evaluate_report(ragcun: RunCommand, small_recipe: Path, tmp_path:
         "eval", "beir", "--model", tmp_path / "run", "-m", tiny_bert, "--datasets", task, "--results", results, "--json"
     )
     assert done.exit_code == 0, done.stderr
-    written = json.loads(done.stdout)
+    written = json.loads(done.stdout)["results"]
     assert [each["model"]["kind"] for each in written] == ["trained", "untouched"]
     assert written[0]["model"]["arm"]["lambda_isotropy"] == 1
     assert written[0]["model"]["base_identity"] == written[1]["model"]["identity"]
@@ -136,6 +136,78 @@ def test_a_name_with_brackets_is_no_markup(ragcun: RunCommand, tmp_path: Path, t
     assert "run[seed=1]" in ragcun("report", "table", "--results", results).stdout
 
 
+def test_eval_options_that_make_no_sense(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> None:
+    task = write_collection(tmp_path / "task", 3)
+    beir = ["eval", "beir", "-m", tiny_bert, "-d", task, "--results", tmp_path / "results"]
+    for options, complaint in (
+        (["--similarity", "cosin"], "--similarity cosin: there is no such similarity; did you mean 'cosine'?"),
+        (["--precision", "fp8"], "--precision fp8: there is no such precision"),
+        (["--transform", "whiten"], "--transform whiten: there is no such transform"),
+        (["--memory", "lots"], "--memory lots: this is no size"),
+        (["--cache-limit", "0"], "--cache-limit 0: this is no size"),
+        (["--fit-on", tmp_path / "nowhere.jsonl"], "there is no such file"),
+        (["--transform", "truncate:64"], "has 32 dimensions"),
+    ):
+        panel(ragcun(*beir, *options), 2, complaint)
+    panel(ragcun(*beir, "--precision", "fp16"), 4, "a CPU does not compute in it")
+    panel(ragcun(*beir, "--cache-limit", "1KiB"), 4, "these texts alone take")
+    assert not (tmp_path / "results" / "tiny-bert" / "task.json").exists()
+
+
+def test_eval_of_a_single_query_and_broken_files(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> None:
+    task = write_collection(tmp_path / "one", 1)
+    beir = ["eval", "beir", "-m", tiny_bert, "--results", tmp_path / "results", "-d"]
+    assert ragcun(*beir, task).exit_code == 0
+    assert json.loads((tmp_path / "results" / "tiny-bert" / "one.json").read_text())["metrics"]["ndcg@10"] == 1.0
+    with (task / "corpus.jsonl").open("a") as stream:
+        stream.write('{"_id": "d9", "text": \n')
+    panel(ragcun(*beir, task), 1, "one/corpus.jsonl:2: not valid JSON")
+    (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 cut")
+    panel(ragcun(*beir, tmp_path / "cut.zip"), 1, "cut.zip: not a whole zip file")
+
+
+def test_eval_lists_what_is_missing_and_averages_nothing(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> None:
+    write_collection(tmp_path / "data" / "scifact", 3)
+    beir = ["eval", "beir", "-m", tiny_bert, "--data-dir", tmp_path / "data", "--results", tmp_path / "results"]
+    done = ragcun(*beir, "-d", "all")
+    assert done.exit_code == 0
+    assert "18 datasets are not here:" in done.stderr
+    assert "signal1m: licensed: " in done.stderr
+    assert "mean of" not in done.stdout
+    as_json = json.loads(ragcun(*beir, "-d", "all", "--json").stdout)
+    assert (len(as_json["results"]), len(as_json["missing"]), as_json["averages"]) == (1, 18, [])
+    panel(ragcun(*beir, "-d", "nq,bioasq"), 2, "none of these is in", "nq: curl -o", "bioasq: licensed:")
+
+
+def test_eval_isotropy(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> None:
+    task = write_collection(tmp_path / "task", 12)
+    isotropy = ["eval", "isotropy", "-m", tiny_bert, "-d", task, "--results", tmp_path / "results"]
+    done = ragcun(*isotropy, "--transform", "none", "--transform", "whiten:0.5")
+    assert done.exit_code == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith("│")]
+    assert [(row[1], row[5]) for row in rows] == [
+        ("tiny-bert", "passages"), ("tiny-bert", "queries"),
+        ("tiny-bert+whiten-0.5", "passages"), ("tiny-bert+whiten-0.5", "queries"),
+    ]  # fmt: skip
+    (measured,) = json.loads(ragcun(*isotropy, "--json").stdout)["isotropy"]
+    assert measured["isotropy"]["passages"]["texts"] == 12
+
+
+def test_eval_selfcheck(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> None:
+    write_collection(tmp_path / "data" / "scifact", 3)
+    check = ["eval", "selfcheck", "--data-dir", tmp_path / "data"]
+    panel(ragcun(*check, "-m", tiny_bert), 2, "no score is published for it")
+    panel(ragcun(*check, "-d", write_collection(tmp_path / "mine", 3)), 2, "no score of all-MiniLM-L6-v2 is published")
+    impostor = tmp_path / "all-MiniLM-L6-v2"
+    impostor.symlink_to(tiny_bert)
+    done = ragcun(*check, "-m", impostor)  # other weights under a known name
+    assert done.exit_code == 1
+    assert "FAIL" in done.stdout
+    assert "nfcorpus is not here: curl" in done.stderr
+    checks = json.loads(ragcun(*check, "-m", impostor, "--json").stdout)
+    assert [each["passed"] for each in checks if each["measured"] is not None] == [False]
+
+
 def test_evaluating_what_is_not_there(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> None:
     write_collection(tmp_path / "data" / "scifact", 3)
     beir = ["eval", "beir", "--data-dir", tmp_path / "data", "--results", tmp_path / "results"]
@@ -150,7 +222,11 @@ def test_evaluating_what_is_not_there(ragcun: RunCommand, tmp_path: Path, tiny_b
     panel(ragcun(*beir, "-m", tiny_bert, "--name", "../x", "-d", "scifact"), 2, "this is no name for a folder")
     panel(ragcun(*beir, "-m", tiny_bert, "-m", tiny_bert, "-d", "scifact"), 2, "would both be")
     write_collection(tmp_path / "other" / "scifact", 3)
-    panel(ragcun(*beir, "-m", tiny_bert, "-d", f"scifact,{tmp_path / 'other/scifact'}"), 2, "are both called scifact")
+    panel(
+        ragcun(*beir, "-m", tiny_bert, "-d", f"scifact,{tmp_path / 'other/scifact'}"),
+        2,
+        "the second one called scifact",
+    )
     # The wrong model comes second; the first must not be scored for nothing.
     panel(ragcun(*beir, "-m", tiny_bert, "-m", tmp_path / "no-model", "-d", "scifact"), 2, "no such model folder")
     panel(ragcun(*beir, "-m", tiny_bert, "--max-length", "999", "-d", "scifact"), 2, "reads at most 128 tokens")

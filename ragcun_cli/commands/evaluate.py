@@ -2,80 +2,330 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Score models on retrieval collections.")
+if TYPE_CHECKING:
+    from ragcun_cli.evaluate.beir import ModelToScore, Settings
+    from ragcun_cli.evaluate.datasets import Missing
+    from ragcun_cli.evaluate.selfcheck import Check
 
+app = typer.Typer(
+    no_args_is_help=True, help="Score models, measure their isotropy, and check that the scores are right."
+)
 
-@app.callback()
-def _group() -> None:
-    """Keep `eval` a group while it has one command."""
+MODELS = typer.Option(
+    ..., "--model", "-m", help="A run folder, a model folder, a hub id or embedded:all-MiniLM-L6-v2. May be repeated."
+)
+DATASETS = typer.Option(
+    ...,
+    "--datasets",
+    "-d",
+    help="all (the 18 of BEIR and MS MARCO), public (the 14 that anybody may download), names in --data-dir, or "
+    "folders and zips in BEIR's layout; comma-separated.",
+)
+DATA_DIR = typer.Option(Path("data"), "--data-dir", help="Where named datasets lie, as folders or zips.")
+RESULTS = typer.Option(Path("results"), "--results", help="Where results are written.")
+SPLIT = typer.Option(None, "--split", help="Which qrels; `test`, and `dev` for msmarco, by default.")
+NAME = typer.Option(None, "--name", help="What one model is called in results.")
+MAX_LENGTH = typer.Option(None, "--max-length", min=2, help="Tokens of a text, if not the model's.")
+SIMILARITY = typer.Option(
+    ["euclidean"], "--similarity", help="euclidean or cosine. May be repeated: each is a row of its own."
+)
+TRANSFORM = typer.Option(
+    ["none"],
+    "--transform",
+    help="What is done to embeddings first: none, center, whiten:ALPHA (such as whiten:0.5), int8, binary or "
+    "truncate:D. May be repeated: each is a row of its own.",
+)
+FIT_ON = typer.Option(
+    "corpus", "--fit-on", help="What center, whiten and int8 are fitted on: `corpus`, or a file of training triples."
+)
+MEMORY = typer.Option("1GiB", "--memory", help="What the search may take, besides the model; such as 500MiB or 4GiB.")
+CACHE_LIMIT = typer.Option(
+    None, "--cache-limit", help="What kept embeddings may take on disk, such as 50GiB; those not used longest go first."
+)
+PROCESSES = typer.Option(
+    None, "--processes", min=1, help="Processes that encode and search; one for each GPU, or one, by default."
+)
+PRECISION = typer.Option(
+    "float32", "--precision", help="Of the encoder: float32, bf16 or fp16. Published figures are float32."
+)
+OVERWRITE = typer.Option(False, "--overwrite", help="Replace results of another model of the same name.")
+JSON = typer.Option(False, "--json", help="Print the results as JSON.")
 
 
 @app.command()
 def beir(
-    models: list[str] = typer.Option(
-        ..., "--model", "-m", help="A run folder, a model folder, a hub id or embedded:all-MiniLM-L6-v2."
+    models: list[str] = MODELS,
+    datasets: list[str] = DATASETS,
+    data_dir: Path = DATA_DIR,
+    results: Path = RESULTS,
+    split: str | None = SPLIT,
+    name: str | None = NAME,
+    max_length: int | None = MAX_LENGTH,
+    similarity: list[str] = SIMILARITY,
+    transform: list[str] = TRANSFORM,
+    fit_on: str = FIT_ON,
+    robustness: bool = typer.Option(
+        True, help="Also take nDCG@10 after int8, binary and truncation to 256 and 128 dimensions."
     ),
-    datasets: list[str] = typer.Option(
-        ...,
-        "--datasets",
-        "-d",
-        help="Folders or zips in BEIR's layout, or names in --data-dir; comma-separated.",
-    ),
-    data_dir: Path = typer.Option(Path("data"), "--data-dir", help="Where named datasets lie."),
-    results: Path = typer.Option(Path("results"), "--results", help="Where results are written."),
-    split: str | None = typer.Option(None, "--split", help="Which qrels; `test`, and `dev` for msmarco, by default."),
-    name: str | None = typer.Option(None, "--name", help="What one model is called in results."),
-    max_length: int | None = typer.Option(None, "--max-length", min=2, help="Tokens of a text, if not the model's."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace results of another model of the same name."),
-    json_output: bool = typer.Option(False, "--json", help="Print the results as JSON."),
+    memory: str = MEMORY,
+    cache_limit: str | None = CACHE_LIMIT,
+    processes: int | None = PROCESSES,
+    precision: str = PRECISION,
+    overwrite: bool = OVERWRITE,
+    json_output: bool = JSON,
 ) -> None:
-    """Score models by exact Euclidean search: nDCG@10, Recall@100, MAP, MRR (trec_eval) and IsoScore.
+    """Score models by exact search: nDCG, MAP, Recall, Precision, MRR as trec_eval computes them, and isotropy.
 
-    A run folder means its best model. An encoder that ragcun did not train is scored untouched, as its
-    authors use it. Example: ragcun eval beir --model checkpoints/isotropy --datasets scifact,nfcorpus
+    A run folder means its best model. An encoder that ragcun did not train is scored untouched, as its authors use it.
+    Embeddings are kept, so that an interrupted evaluation goes on where it was and a second one encodes nothing.
+    Datasets that are not here are listed with what brings them; no average is taken over an incomplete set.
+    Example: ragcun eval beir --model checkpoints/isotropy --datasets scifact,nfcorpus
     """
     from ragcun_cli.console import print_json
+
+    settings = _settings(similarity, transform, fit_on, memory, cache_limit, processes, precision, robustness)
+    to_score, names = _models(models, name, max_length), _names(datasets)
+
+    from ragcun_cli.evaluate.beir import averages, evaluate_models
+    from ragcun_cli.evaluate.datasets import find_datasets
+
+    found, missing = find_datasets(names, data_dir, split)
+    written = evaluate_models(to_score, found, results, settings, overwrite)
+    means = averages(written)
+    if json_output:
+        print_json({"results": written, "averages": means, "missing": _entries(missing)})
+        return
+    _print_results(written, means)
+    _print_missing(missing)
+    _say_next(results)
+
+
+@app.command()
+def isotropy(
+    models: list[str] = MODELS,
+    datasets: list[str] = DATASETS,
+    data_dir: Path = DATA_DIR,
+    results: Path = RESULTS,
+    split: str | None = SPLIT,
+    name: str | None = NAME,
+    max_length: int | None = MAX_LENGTH,
+    similarity: list[str] = SIMILARITY,
+    transform: list[str] = TRANSFORM,
+    fit_on: str = FIT_ON,
+    memory: str = MEMORY,
+    cache_limit: str | None = CACHE_LIMIT,
+    processes: int | None = PROCESSES,
+    precision: str = PRECISION,
+    overwrite: bool = OVERWRITE,
+    json_output: bool = JSON,
+) -> None:
+    """Measure how isotropic embeddings are, of passages and queries apart, without scoring them.
+
+    Takes what `eval beir` kept, and encodes what it has not. `eval beir` measures the same along the way.
+    Example: ragcun eval isotropy --model checkpoints/isotropy --datasets scifact
+    """
+    from ragcun_cli.console import print_json
+
+    settings = _settings(similarity, transform, fit_on, memory, cache_limit, processes, precision, False)
+    to_score, names = _models(models, name, max_length), _names(datasets)
+
+    from ragcun_cli.evaluate.beir import measure_models
+    from ragcun_cli.evaluate.datasets import find_datasets
+
+    found, missing = find_datasets(names, data_dir, split)
+    measured = measure_models(to_score, found, results, settings, overwrite)
+    if json_output:
+        print_json({"isotropy": measured, "missing": _entries(missing)})
+        return
+    _print_isotropy(measured)
+    _print_missing(missing)
+
+
+@app.command()
+def selfcheck(
+    model: str = typer.Option(
+        "embedded:all-MiniLM-L6-v2",
+        "--model",
+        "-m",
+        help="all-MiniLM-L6-v2 or all-mpnet-base-v2: embedded, hub id or folder.",
+    ),
+    datasets: list[str] = typer.Option(
+        [], "--datasets", "-d", help="Names or paths; by default all that have a published score and are in --data-dir."
+    ),
+    data_dir: Path = DATA_DIR,
+    json_output: bool = JSON,
+) -> None:
+    """Compare a known model's scores with the published ones: 0.0005 off is a failure, with exit code 1.
+
+    Example: ragcun eval selfcheck --datasets scifact
+    """
+    import tempfile
+
+    from ragcun_cli.console import print_json
+    from ragcun_cli.evaluate.selfcheck import selfcheck as check
+
+    with tempfile.TemporaryDirectory(prefix="ragcun-selfcheck-") as results:
+        checks = check(model, _names(datasets, may_be_empty=True), data_dir, Path(results))
+    if json_output:
+        print_json([{**each.__dict__, "passed": each.passed} for each in checks])
+    else:
+        _print_checks(checks)
+    if any(each.measured is not None and not each.passed for each in checks):
+        raise typer.Exit(1)
+
+
+def _settings(
+    similarity: Sequence[str],
+    transform: Sequence[str],
+    fit_on: str,
+    memory: str,
+    cache_limit: str | None,
+    processes: int | None,
+    precision: str,
+    robustness: bool,
+) -> Settings:
+    from ragcun_cli.errors import UsageError
+    from ragcun_cli.quantities import parse_bytes
+    from ragcun_cli.recipe.problems import did_you_mean
+
+    known = {"--similarity": ["euclidean", "cosine"], "--precision": ["float32", "bf16", "fp16"]}
+    for flag, values in (("--similarity", similarity), ("--precision", [precision])):
+        for value in values:
+            if value not in known[flag]:
+                raise UsageError(f"{flag} {value}: there is no such {flag[2:]}; {did_you_mean(value, known[flag])}")
+    budget = parse_bytes(memory, "--memory")
+    limit = None if cache_limit is None else parse_bytes(cache_limit, "--cache-limit")
+    if fit_on != "corpus" and not Path(fit_on).is_file():
+        raise UsageError(f"--fit-on {fit_on}: there is no such file", "Give `corpus`, or a file of training triples.")
+
+    from ragcun_cli.evaluate.beir import Settings
+    from ragcun_cli.evaluate.scoring import Scheme
+    from ragcun_cli.evaluate.transforms import parse_transform
+
+    transforms = [parse_transform(each) for each in transform]
+    schemes = [Scheme(how, each, fit_on) for each in dict.fromkeys(transforms) for how in dict.fromkeys(similarity)]
+    return Settings(tuple(schemes), budget, limit, processes, precision, robustness)
+
+
+def _models(models: Sequence[str], name: str | None, max_length: int | None) -> list[ModelToScore]:
     from ragcun_cli.errors import UsageError
 
     if name is not None and len(models) > 1:
         raise UsageError("--name: names one model, and several are given")
     if name is not None and (not name.strip() or name.startswith(".") or "/" in name or "\\" in name):
         raise UsageError(f"--name {name}: this is no name for a folder of results", "Use letters, digits, - and _.")
+
+    from ragcun_cli.evaluate.beir import ModelToScore
+
+    return [ModelToScore(model, name, max_length) for model in models]
+
+
+def _names(datasets: Sequence[str], may_be_empty: bool = False) -> list[str]:
+    from ragcun_cli.errors import UsageError
+
     names = [part.strip() for group in datasets for part in group.split(",") if part.strip()]
-    if not names:
+    if not names and not may_be_empty:
         raise UsageError("--datasets: no dataset is named")
-
-    from ragcun_cli.evaluate.beir import ModelToScore, evaluate_models, read_datasets
-
-    collections = read_datasets(names, data_dir, split)
-    to_score = [ModelToScore(model, name, max_length) for model in models]
-    written = evaluate_models(to_score, collections, results, overwrite)
-    if json_output:
-        print_json(written)
-    else:
-        _print_results(written, results)
+    return names
 
 
-def _print_results(written: list[dict[str, Any]], results: Path) -> None:
-    from ragcun_cli.console import Column, note, plain, print_table
+def _print_results(written: list[dict[str, Any]], means: list[dict[str, Any]]) -> None:
+    from ragcun_cli.console import Column, plain, print_table
 
-    headers = ["nDCG@10", "Recall@100", "MAP", "MRR", "IsoScore"]
+    headers = ["nDCG@10", "Recall@100", "MAP", "MRR", "judged@10", "IsoScore"]
     columns = [Column("model"), Column("dataset"), *(Column(header, numeric=True) for header in headers)]
     rows = []
     for result in written:
-        isotropy = result["isotropy"] or {}
-        isoscore = isotropy.get("isoscore")
-        figures = [f"{result['metrics'][key]:.4f}" for key in ("ndcg@10", "recall@100", "map", "mrr")]
+        metrics = result["metrics"]
+        figures = [f"{metrics[key]:.4f}" for key in ("ndcg@10", "recall@100", "map", "mrr", "judged@10")]
+        isoscore = ((result["isotropy"] or {}).get("passages") or {}).get("isoscore")
         shown = "-" if isoscore is None else f"{isoscore:.3f}"
         rows.append([plain(result["model"]["name"]), plain(result["dataset"]["name"]), *figures, shown])
+    for mean in means:
+        rows.append([plain(mean["model"]), f"mean of {mean['over']}", f"{mean['ndcg@10']:.4f}", *["-"] * 5])
     print_table(columns, rows)
-    note(f"Written to {results}/. Next: ragcun report table" + _results_flag(results))
+    _print_robustness(written)
 
 
-def _results_flag(results: Path) -> str:
-    return "" if results == Path("results") else f" --results {results}"
+def _print_robustness(written: list[dict[str, Any]]) -> None:
+    from ragcun_cli.console import Column, plain, print_table
+
+    kinds = list(dict.fromkeys(kind for result in written for kind in result["robustness"]))
+    if not kinds:
+        return
+    columns = [Column("nDCG@10 after"), Column("dataset"), *(Column(kind, numeric=True) for kind in ["none", *kinds])]
+    rows = []
+    for result in written:
+        after = {"none": result["metrics"]["ndcg@10"], **result["robustness"]}
+        figures = [f"{after[kind]:.4f}" if kind in after else "-" for kind in ["none", *kinds]]
+        rows.append([plain(result["model"]["name"]), plain(result["dataset"]["name"]), *figures])
+    print_table(columns, rows)
+
+
+def _print_isotropy(measured: list[dict[str, Any]]) -> None:
+    from ragcun_cli.console import Column, plain, print_table
+
+    shown = {
+        "IsoScore": "isoscore",
+        "mean cosine": "mean_cosine",
+        "std": "standard_deviation",
+        "eff. rank": "effective_rank",
+        "uniformity": "uniformity",
+        "EP excess": "epps_pulley_excess",
+    }
+    headers = ["N", "D", *shown, "IsoScore 95 %"]
+    columns = [Column("model"), Column("dataset"), Column("of"), *(Column(header, numeric=True) for header in headers)]
+    rows = []
+    for each in measured:
+        for side in ("passages", "queries"):
+            cloud = (each["isotropy"] or {}).get(side)
+            if cloud is None:
+                continue
+            figures = ["-" if cloud[key] is None else f"{cloud[key]:.4g}" for key in shown.values()]
+            interval = "-" if cloud["interval"] is None else "{:.3f}-{:.3f}".format(*cloud["interval"])
+            names = [plain(each["model"]["name"]), plain(each["dataset"]["name"]), side]
+            rows.append([*names, str(cloud["texts"]), str(cloud["dimensions"]), *figures, interval])
+    print_table(columns, rows)
+
+
+def _print_missing(missing: Sequence[Missing]) -> None:
+    from ragcun_cli.console import note
+
+    if missing:
+        note(f"{len(missing)} datasets are not here:")
+    for each in missing:
+        note(f"  {each.name}: {each.how}")
+
+
+def _print_checks(checks: Sequence[Check]) -> None:
+    from ragcun_cli.console import Column, note, print_table
+
+    columns = [Column("dataset"), *(Column(header, numeric=True) for header in ("published", "measured")), Column("")]
+    print_table(
+        columns,
+        [
+            [each.dataset, f"{each.published:.5f}", f"{each.measured:.5f}", "pass" if each.passed else "FAIL"]
+            for each in checks
+            if each.measured is not None
+        ],
+    )
+    for each in checks:
+        if each.measured is None:
+            note(f"  {each.dataset} is not here: {each.how}")
+
+
+def _entries(missing: Sequence[Missing]) -> list[dict[str, str]]:
+    return [{"name": each.name, "how": each.how} for each in missing]
+
+
+def _say_next(results: Path) -> None:
+    from ragcun_cli.console import note
+
+    flag = "" if results == Path("results") else f" --results {results}"
+    note(f"Written to {results}/. Next: ragcun report table{flag}")

@@ -1,27 +1,38 @@
-"""`eval beir`: several models on several collections, each result on disk before the next begins."""
+"""`eval beir` and `eval isotropy`: several models on several datasets, each result on disk before the next begins."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
-from ragcun_cli.console import StepProgress, note
 from ragcun_cli.data.cache import cache_folder
-from ragcun_cli.data.collection import Collection, read_collection
-from ragcun_cli.data.sources import evaluation_collection
-from ragcun_cli.errors import UsageError
+from ragcun_cli.data.collection import Collection
+from ragcun_cli.data.registry import complete_averages
+from ragcun_cli.data.triple_table import NO_NEGATIVE, tabulate
+from ragcun_cli.data.triples import read_triples
+from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.evaluate.datasets import Dataset
+from ragcun_cli.evaluate.embedding import BlockEncoder, Embedded, Embedder
+from ragcun_cli.evaluate.geometry import Geometry
 from ragcun_cli.evaluate.models import ScoredModel, open_model
-from ragcun_cli.evaluate.results import RESERVED_NAMES, check_results_folder, claim_results_folder, write_results
-from ragcun_cli.evaluate.rules import score_split
-from ragcun_cli.evaluate.scoring import evaluate
+from ragcun_cli.evaluate.precision import best_precision
+from ragcun_cli.evaluate.progress import EvaluationTable
+from ragcun_cli.evaluate.results import check_results_folder, claim_results_folder, write_geometry, write_results
+from ragcun_cli.evaluate.scoring import Evaluation, Scheme, Search, evaluate, measure_only
+from ragcun_cli.evaluate.search import DEFAULT_MEMORY, Ranking, merge, search
+from ragcun_cli.evaluate.vectors import PassageVectors
+from ragcun_cli.evaluate.workers import Workers
 
-MOST_OF_FREE_DISK = 0.25  # that the features of one collection may take unasked
+TRAINING_TEXTS = 100_000  # passages of a training file that a transform is fitted on, at most
 
 
 @dataclass(frozen=True)
@@ -33,83 +44,241 @@ class ModelToScore:
     max_length: int | None = None
 
 
-def read_datasets(names: Sequence[str], data_folder: Path, split: str | None) -> list[Collection]:
-    """All collections, before the first model is loaded: a wrong name costs seconds, not hours.
+@dataclass(frozen=True)
+class Settings:
+    """How all of them are scored.
 
-    Raises:
-        UsageError, DataError: as `read_collection` says.
+    schemes: each is a row for each model. memory: bytes for the search. cache_limit: bytes of kept embeddings, None for
+    as much as the disk has. processes: None for one a GPU. precision: of the passes through the network.
     """
-    paths = [evaluation_collection(name, data_folder) for name in names]
-    collections = [read_collection(path, split or score_split(path.stem)) for path in paths]
-    for collection, path in zip(collections, paths, strict=True):
-        if f"{collection.name}.json" in RESERVED_NAMES:
-            raise UsageError(f"{path}: a dataset cannot be called {collection.name!r}", "Rename its folder.")
-        if collection.unknown_judgements:
-            judged = sum(map(len, collection.qrels.values()))
-            note(f"{path}: {collection.unknown_judgements} of {judged} judgements name passages that are not there.")
-    for first, second in itertools.combinations(range(len(collections)), 2):
-        if collections[first].name == collections[second].name:
-            raise UsageError(
-                f"--datasets: {names[first]} and {names[second]} are both called {collections[first].name}",
-                "Results are filed by the dataset's name; rename one, or evaluate one at a time.",
-            )
-    return collections
+
+    schemes: tuple[Scheme, ...] = (Scheme(),)
+    memory: int = DEFAULT_MEMORY
+    cache_limit: int | None = None
+    processes: int | None = None
+    precision: str = "float32"
+    robustness: bool = True
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One model under one scheme: what its results say of it, and where they go."""
+
+    scheme: Scheme
+    entry: dict[str, Any]
+    folder: Path
 
 
 def evaluate_models(
-    models: Sequence[ModelToScore], collections: Sequence[Collection], results: Path, overwrite: bool = False
+    models: Sequence[ModelToScore],
+    datasets: Sequence[Dataset],
+    results: Path,
+    settings: Settings | None = None,
+    overwrite: bool = False,
 ) -> list[dict[str, Any]]:
-    """Score each model on each collection and write what came out; returns the written entries.
+    """Score each model on each dataset and write what came out; returns the written entries.
 
     Raises:
         UsageError: if a results folder holds another model's results and may not be overwritten.
     """
-    # Every model is opened once before the first is scored: a wrong one at the end of the line costs seconds.
-    folders = []
+    settings = settings or Settings()
+
+    def work(bench: _Bench, row: _Row, dataset: Dataset, parts: dict[str, Embedded]) -> dict[str, Any]:
+        found = {name: bench.score(row.scheme, dataset.parts[name], parts[name]) for name in parts}
+        return write_results(row.folder, row.entry, dataset, found, bench.search_entry())
+
+    return _each(models, datasets, results, settings, overwrite, work)
+
+
+def measure_models(
+    models: Sequence[ModelToScore], datasets: Sequence[Dataset], results: Path, settings: Settings, overwrite: bool
+) -> list[dict[str, Any]]:
+    """The geometry alone: `results/<model>/isotropy.json` and spectra; returns what was measured."""
+
+    def work(bench: _Bench, row: _Row, dataset: Dataset, parts: dict[str, Embedded]) -> dict[str, Any]:
+        shapes = {name: bench.measure(row.scheme, dataset.parts[name], parts[name]) for name in parts}
+        isotropy = write_geometry(row.folder, dataset, shapes)
+        return {"model": row.entry, "dataset": {"name": dataset.name}, "isotropy": isotropy}
+
+    return _each(models, datasets, results, settings, overwrite, work)
+
+
+def _each(
+    models: Sequence[ModelToScore],
+    datasets: Sequence[Dataset],
+    results: Path,
+    settings: Settings,
+    overwrite: bool,
+    work: Callable[[_Bench, _Row, Dataset, dict[str, Embedded]], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Embed each dataset once for each model, then `work` on it for each of the model's rows."""
+    plan = _plan(models, datasets, results, settings, overwrite)
+    done = []
+    with EvaluationTable([_label(row, dataset) for rows in plan for dataset in datasets for row in rows]) as table:
+        for asked, rows in zip(models, plan, strict=True):
+            with _opened(asked, settings) as bench:
+                for row in rows:
+                    claim_results_folder(row.folder, row.entry)
+                for dataset in datasets:
+                    table.begin(_label(rows[0], dataset), dataset.texts)
+                    parts = {name: bench.embed(part, table.advance) for name, part in dataset.parts.items()}
+                    for row in rows:
+                        table.searching(_label(row, dataset))
+                        done.append(work(bench, row, dataset, parts))
+                        table.finish(_label(row, dataset), done[-1].get("metrics", {}), done[-1]["isotropy"])
+    return done
+
+
+def averages(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """nDCG@10 of each model over each set of datasets that is complete; over an incomplete one there is no average."""
+    by_model: dict[str, dict[str, float]] = {}
+    for result in results:
+        by_model.setdefault(result["model"]["name"], {})[result["dataset"]["name"]] = result["metrics"]["ndcg@10"]
+    return [
+        {
+            "model": model,
+            "over": label,
+            "datasets": len(members),
+            "ndcg@10": float(np.mean([scores[m] for m in members])),
+        }
+        for model, scores in by_model.items()
+        for label, members in complete_averages(scores).items()
+    ]
+
+
+class _Bench:
+    """One opened model with what it takes to embed, search and score."""
+
+    def __init__(self, model: ScoredModel, settings: Settings, workers: Workers | None) -> None:
+        self._settings = settings
+        self._workers = workers
+        self._embedder = Embedder(model, cache_folder(), workers, settings.cache_limit)
+        self._device = str(model.encoder.device)
+        self._fits: dict[str, PassageVectors] = {}
+
+    def embed(self, part: Collection, on_done: Callable[[int], None]) -> Embedded:
+        return self._embedder.embed(part, on_done)
+
+    def score(self, scheme: Scheme, part: Collection, embedded: Embedded) -> Evaluation:
+        fit, find = self._fit(scheme), self._search()
+        return evaluate(embedded, part, scheme, fit, find, self._settings.robustness, cache_folder())
+
+    def measure(self, scheme: Scheme, part: Collection, embedded: Embedded) -> Geometry | None:
+        return measure_only(embedded, part, scheme, self._fit(scheme), self._search(), cache_folder())
+
+    def search_entry(self) -> dict[str, Any]:
+        return {
+            "precision": best_precision(self._device).name,
+            "memory": self._settings.memory,
+            "processes": len(self._workers.devices) if self._workers is not None else 1,
+        }
+
+    def _fit(self, scheme: Scheme) -> PassageVectors | None:
+        """What a transform is fitted on, None for the corpus itself."""
+        if scheme.fit_on == "corpus" or not scheme.transform.needs_fit:
+            return None
+        if scheme.fit_on not in self._fits:
+            self._fits[scheme.fit_on] = self._embedder.embed_texts(_training_passages(Path(scheme.fit_on)))
+        return self._fits[scheme.fit_on]
+
+    def _search(self) -> Search:
+        memory = self._settings.memory
+        if self._workers is None:
+            return functools.partial(search, memory=memory, device=self._device)
+        return functools.partial(_search_elsewhere, self._workers, memory)
+
+
+@contextlib.contextmanager
+def _opened(asked: ModelToScore, settings: Settings) -> Iterator[_Bench]:
+    model = _open(asked, settings.precision, None)
+    devices = _devices(settings.processes)
+    if len(devices) < 2:
+        yield _Bench(model, settings, None)
+        return
+    with Workers(devices, _block_encoder, (asked, settings.precision, cache_folder())) as workers:
+        yield _Bench(model, settings, workers)
+
+
+def _open(asked: ModelToScore, precision: str, device: str | None) -> ScoredModel:
+    return open_model(asked.source, asked.max_length, asked.shown_as, precision, device)
+
+
+def _block_encoder(asked: ModelToScore, precision: str, cache: Path, device: str) -> BlockEncoder:
+    return BlockEncoder(_open(asked, precision, device), cache)
+
+
+def _devices(processes: int | None) -> list[str]:
+    gpus = torch.cuda.device_count()
+    if processes is None:
+        processes = max(gpus, 1)
+    if gpus and processes > gpus:
+        raise EnvironmentUnfit(f"--processes {processes}: there are {gpus} GPUs here", "Each process takes one.")
+    if not gpus and processes > (os.cpu_count() or 1):
+        raise EnvironmentUnfit(f"--processes {processes}: there are {os.cpu_count()} CPU cores here")
+    return [f"cuda:{number}" if gpus else "cpu" for number in range(processes)]
+
+
+def _search_elsewhere(workers: Workers, memory: int, queries: Any, passages: PassageVectors, k: int) -> Ranking:
+    """Each process searches its part of the passages; the k nearest of all are among theirs."""
+    parts = len(workers.devices)
+    cuts = [len(passages) * number // parts for number in range(parts + 1)]
+    some = [passages.part(start, stop) for start, stop in itertools.pairwise(cuts) if stop > start]
+    found = workers.each(_search_part, [(queries, part, k, memory // parts) for part in some])
+    return merge(queries, passages, k, found)
+
+
+def _search_part(prepared: BlockEncoder, queries: Any, passages: PassageVectors, k: int, memory: int) -> Ranking:
+    return search(queries, passages, k, memory=memory, device=prepared.device)
+
+
+def _training_passages(path: Path) -> list[str]:
+    """Distinct positives and negatives, evenly from the whole file."""
+    table = tabulate(read_triples(path))
+    passages = np.setdiff1d(table.rows[:, 1:], [NO_NEGATIVE])
+    step = max(1, len(passages) // TRAINING_TEXTS)
+    return [table.texts[number] for number in passages[::step][:TRAINING_TEXTS].tolist()]
+
+
+def _plan(
+    models: Sequence[ModelToScore],
+    datasets: Sequence[Dataset],
+    results: Path,
+    settings: Settings,
+    overwrite: bool,
+) -> list[list[_Row]]:
+    """The rows of each model. Every model is opened before the first is scored: a wrong one costs seconds."""
+    plan = []
     for asked in models:
-        entry = open_model(asked.source, asked.max_length, asked.shown_as).entry
-        folders.append(check_results_folder(results, entry, collections, overwrite))
-    _require_distinct(models, folders)
-    written = []
-    for asked, folder in zip(models, folders, strict=True):
-        model = open_model(asked.source, asked.max_length, asked.shown_as)
-        claim_results_folder(folder, model.entry)
-        for collection in collections:
-            written.append(_evaluate_one(model, collection, folder))
-    return written
-
-
-def _encode_of(model: ScoredModel, collection: Collection) -> Callable[..., npt.NDArray[np.float32]]:
-    """For a frozen backbone, through the features that training, other seeds or another evaluation left."""
-    if not model.frozen:
-        return model.encoder.encode
-    from ragcun_cli.model.feature_store import FeatureStore
-
-    store = FeatureStore(model.encoder, cache_folder())
-    needed = store.bytes_missing([*collection.passages, *collection.queries])
-    room = store.free_bytes()
-    if needed > MOST_OF_FREE_DISK * room:
-        note(
-            f"{collection.name}: its features ({needed / 1e9:.1f} GB) are not kept, {room / 1e9:.1f} GB are free in "
-            f"{cache_folder()}"
-        )
-        return model.encoder.encode
-    return store.encode
-
-
-def _require_distinct(models: Sequence[ModelToScore], folders: Sequence[Path]) -> None:
-    for first, second in itertools.combinations(range(len(models)), 2):
-        if folders[first] == folders[second]:
+        model = _open(asked, settings.precision, None)
+        rows = []
+        for scheme in settings.schemes:
+            entry = _entry(model.entry, scheme)
+            rows.append(_Row(scheme, entry, check_results_folder(results, entry, datasets, overwrite)))
+        plan.append(rows)
+    _devices(settings.processes)
+    folders = [(asked.source, row.folder) for asked, rows in zip(models, plan, strict=True) for row in rows]
+    for (first, one), (second, other) in itertools.combinations(folders, 2):
+        if one == other:
             raise UsageError(
-                f"--model: {models[first].source} and {models[second].source} would both be {folders[first]}",
+                f"--model: {first} and {second} would both be {one}",
                 "Evaluate them one at a time, each with its --name.",
             )
+    return plan
 
 
-def _evaluate_one(model: ScoredModel, collection: Collection, folder: Path) -> dict[str, Any]:
-    label = f"{model.entry['name']} on {collection.name}"
-    total = len(collection.passages) + len(collection.queries)
-    with StepProgress(label, total, "texts") as bar:
-        encode = _encode_of(model, collection)
-        evaluation = evaluate(lambda texts: encode(texts, bar.advance), collection)
-    return write_results(folder, model.entry, collection, evaluation)
+def _entry(model: dict[str, Any], scheme: Scheme) -> dict[str, Any]:
+    transform = scheme.transform
+    if transform.kind == "truncate" and transform.amount > model["output_dim"]:
+        raise UsageError(f"--transform {transform.name}: {model['name']} has {model['output_dim']} dimensions")
+    return {
+        **model,
+        "name": model["name"] + scheme.suffix,
+        "output_dim": int(transform.amount) if transform.kind == "truncate" else model["output_dim"],
+        "similarity": scheme.similarity,
+        "transform": transform.name,
+        "fit_on": scheme.fit_on if transform.needs_fit else None,
+    }
+
+
+def _label(row: _Row, dataset: Dataset) -> str:
+    return f"{row.entry['name']} on {dataset.name}"

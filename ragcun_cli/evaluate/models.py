@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ragcun_cli.errors import UsageError
+from ragcun_cli.errors import EnvironmentUnfit, UsageError
 
 if TYPE_CHECKING:
     from ragcun_cli.model import IsotropicGaussianEncoder
@@ -42,13 +42,21 @@ class ScoredModel:
     frozen: bool
 
 
-def open_model(name: str, max_length: int | None = None, shown_as: str | None = None) -> ScoredModel:
+def open_model(
+    name: str,
+    max_length: int | None = None,
+    shown_as: str | None = None,
+    precision: str = "float32",
+    device: str | None = None,
+) -> ScoredModel:
     """Load a run folder (its best model), a model folder of ragcun, or any encoder untouched.
 
     Args:
         name: a folder, a hub id or `embedded:all-MiniLM-L6-v2`.
         max_length: tokens, where it should differ from the model's own.
         shown_as: the name in results; by default the run's or the encoder's.
+        precision: of the passes through the network: float32, bf16 or fp16. Embeddings are float32 in any case.
+        device: the fastest one here by default.
 
     Raises:
         UsageError, ModelError, EnvironmentUnfit: as `ragcun_cli.model.sources.locate_model` says.
@@ -75,7 +83,9 @@ def open_model(name: str, max_length: int | None = None, shown_as: str | None = 
         if max_length > limit:
             raise UsageError(f"--max-length {max_length}: {name} reads at most {limit} tokens")
         encoder.settings = dataclasses.replace(encoder.settings, max_length=max_length)
-    encoder.to(best_device())
+    encoder.to(device or best_device())
+    if precision == "fp16" and encoder.device.type == "cpu":
+        raise EnvironmentUnfit("--precision fp16: a CPU does not compute in it", "Take float32, or bf16.")
     entry = {
         "name": shown_as or default_name,
         "kind": kind,
@@ -83,6 +93,8 @@ def open_model(name: str, max_length: int | None = None, shown_as: str | None = 
         "path": name,
         **dataclasses.asdict(encoder.settings),
         "tokenizer": type(encoder.tokenizer).__name__,
+        "tokenizer_sha256": encoder.text_tokenizer.digest,
+        "precision": precision,
         "arm": arm,
     }
     return ScoredModel(encoder, entry, frozen=arm["freeze_base"] if arm is not None else kind == "untouched")

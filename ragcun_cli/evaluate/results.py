@@ -1,30 +1,35 @@
-"""Results on disk: `results/<model>/<dataset>.json` with its per-query scores, run and isotropy beside it."""
+"""Results on disk: `results/<model>/<dataset>.json`; beside it per-query scores, the run, spectrum and isotropy."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as arrow
+import pyarrow.parquet as parquet
+
 from ragcun_cli import files
+from ragcun_cli.data.cache import key_of
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.environment import command_line, versions
 from ragcun_cli.errors import UsageError
-from ragcun_cli.evaluate.rules import drops_identical_ids
-from ragcun_cli.evaluate.scoring import RANKING_DEPTH, Evaluation
+from ragcun_cli.evaluate.datasets import Dataset
+from ragcun_cli.evaluate.geometry import Cloud, Geometry, mean_cloud
+from ragcun_cli.evaluate.scoring import RANKING_DEPTH, Evaluation, drops_identical_ids
 
-FORMAT = 1
+FORMAT = 2
 MODEL = "model.json"
 ISOTROPY = "isotropy.json"
-RESERVED_NAMES = frozenset({MODEL, ISOTROPY})
-IDENTIFYING = ("identity", "max_length", "output_dim")
+IDENTIFYING = ("identity", "max_length", "output_dim", "precision", "similarity", "transform", "fit_on")
+RUN_COMPRESSION = 3  # a run of MS MARCO's dev set has seven million lines
 
 
-def check_results_folder(root: Path, model: dict[str, Any], collections: Sequence[Collection], overwrite: bool) -> Path:
+def check_results_folder(root: Path, model: dict[str, Any], datasets: Sequence[Dataset], overwrite: bool) -> Path:
     """The folder for this model's results; changes nothing.
 
     Raises:
@@ -40,17 +45,18 @@ def check_results_folder(root: Path, model: dict[str, Any], collections: Sequenc
         if not overwrite:
             raise UsageError(
                 f"{folder}: holds results of another model of this name ({str(recorded.get('identity'))[:19]}…, "
-                f"{recorded.get('max_length')} tokens)",
+                f"{recorded.get('max_length')} tokens, {recorded.get('precision')})",
                 "Give --overwrite to replace them, or --name to keep both.",
             )
         return folder
-    for collection in collections:
-        dataset = (_read_json(folder / f"{collection.name}.json") or {}).get("dataset", {})
-        ours = (collection.split, collection.sha256)
-        if dataset and (dataset.get("split"), dataset.get("sha256")) != ours and not overwrite:
+    for dataset in datasets:
+        ours = (dataset.split, dataset.sha256)
+        recorded_dataset = (_read_json(folder / f"{dataset.name}.json") or {}).get("dataset", {})
+        theirs = (recorded_dataset.get("split"), recorded_dataset.get("sha256"))
+        if recorded_dataset and theirs != ours and not overwrite:
             raise UsageError(
-                f"{folder / collection.name}.json: is a result on other texts or judgements of this name "
-                f"(split {dataset.get('split')})",
+                f"{folder / dataset.name}.json: is a result on other texts or judgements of this name "
+                f"(split {theirs[0]})",
                 "Give --overwrite to replace it, or another --results to keep both.",
             )
     return folder
@@ -65,67 +71,166 @@ def claim_results_folder(folder: Path, model: dict[str, Any]) -> None:
 
 
 def write_results(
-    folder: Path, model: dict[str, Any], collection: Collection, evaluation: Evaluation
+    folder: Path,
+    model: dict[str, Any],
+    dataset: Dataset,
+    evaluations: Mapping[str, Evaluation],
+    search: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write all files of one dataset; the JSON comes last, so that it is there only when the others are."""
-    name = collection.name
-    files.write_bytes(folder / f"{name}.queries.tsv.gz", _gzip(_per_query_lines(evaluation)))
-    files.write_bytes(folder / f"{name}.run.gz", _gzip(_run_lines(evaluation, str(model["name"]))))
-    isotropy = asdict(evaluation.isotropy) if evaluation.isotropy is not None else None
-    if isotropy is not None:
-        measured = _read_json(folder / ISOTROPY) or {}
-        measured[name] = {"of": "passages", **isotropy}
-        files.write_json(folder / ISOTROPY, dict(sorted(measured.items())))
+    """Write all files of one dataset; the JSON comes last, so that it is there only when the others are.
+
+    evaluations: part name -> what came out. search: what is said of how it was searched.
+    """
+    several = len(evaluations) > 1
+    _write_per_query(folder / f"{dataset.name}.queries.parquet", dataset, evaluations, several)
+    _write_run(folder / f"{dataset.name}.run.gz", dataset, evaluations, str(model["name"]), several)
+    shapes = {name: evaluation.geometry for name, evaluation in evaluations.items()}
+    isotropy = write_geometry(folder, dataset, shapes)
+    metrics = _mean_of([evaluation.metrics for evaluation in evaluations.values()])
     result = {
         "format": FORMAT,
-        "dataset": {
-            "name": name,
-            "split": collection.split,
-            "sha256": collection.sha256,
-            "passages": len(collection.passages),
-            "empty_passages": sum(1 for passage in collection.passages if not passage),
-            "queries": len(collection.queries),
-            "judgements": sum(map(len, collection.qrels.values())),
-            "judgements_of_unknown_passages": collection.unknown_judgements,
-        },
+        "fingerprint": _fingerprint(model, dataset),
+        "dataset": _dataset_entry(dataset),
         "model": model,
         "rules": {
             "text": '(title + " " + text).strip()',
-            "similarity": "euclidean",
+            "similarity": model["similarity"],
             "search": "exact",
             "depth": RANKING_DEPTH,
-            "identical_ids_dropped": drops_identical_ids(name),
+            "identical_ids_dropped": drops_identical_ids(dataset.name),
             "ndcg_gain": "linear",
             "queries_without_results": "score 0",
+            "average": "unweighted mean of parts" if several else "mean of queries",
         },
-        "precision": "float32",
-        "metrics": evaluation.metrics,
+        "precision": model["precision"],
+        "metrics": metrics,
+        "robustness": _mean_of([evaluation.robustness for evaluation in evaluations.values()]),
         "isotropy": isotropy,
+        "search": {**search, "unproven": sum(evaluation.unproven for evaluation in evaluations.values())},
         "versions": versions(),
         "command": command_line(),
     }
-    files.write_json(folder / f"{name}.json", result)
+    if several:
+        result["parts"] = {name: _part_entry(evaluation) for name, evaluation in evaluations.items()}
+    files.write_json(folder / f"{dataset.name}.json", result)
     return result
 
 
-def _per_query_lines(evaluation: Evaluation) -> Iterable[str]:
-    metrics = list(evaluation.per_query)
-    yield "\t".join(["query-id", *metrics])
-    for query_id in evaluation.rankings:
-        yield "\t".join([query_id, *(f"{evaluation.per_query[metric][query_id]:.6f}" for metric in metrics)])
+def write_geometry(folder: Path, dataset: Dataset, shapes: Mapping[str, Geometry | None]) -> dict[str, Any] | None:
+    """Put one dataset's geometry into `isotropy.json` and its eigenvalues into `<dataset>.spectrum.tsv`.
+
+    Of several parts, the mean.
+    """
+    present = [shape for shape in shapes.values() if shape is not None]
+    if not present:
+        return None
+    shape = _mean_geometry(present)
+    entry = shape.entry()
+    measured = _read_json(folder / ISOTROPY) or {}
+    measured[dataset.name] = {"split": dataset.split, "sha256": dataset.sha256, **entry}
+    files.write_json(folder / ISOTROPY, dict(sorted(measured.items())))
+    columns = {"passages": shape.passages.eigenvalues}
+    if shape.queries is not None:
+        columns["queries"] = shape.queries.eigenvalues
+    rows = zip(*columns.values(), strict=True)
+    lines = ["\t".join(["number", *columns])]
+    lines += ["\t".join([str(number), *(f"{value:.9g}" for value in row)]) for number, row in enumerate(rows, start=1)]
+    files.write_text(folder / f"{dataset.name}.spectrum.tsv", "\n".join(lines) + "\n")
+    return entry
 
 
-def _run_lines(evaluation: Evaluation, tag: str) -> Iterable[str]:
+def _dataset_entry(dataset: Dataset) -> dict[str, Any]:
+    parts = list(dataset.parts.values())
+    entry: dict[str, Any] = {
+        "name": dataset.name,
+        "split": dataset.split,
+        "sha256": dataset.sha256,
+        "passages": sum(len(part.corpus) for part in parts),
+        "empty_passages": sum(part.corpus.facts.empty_passages for part in parts),
+        "duplicate_ids": sum(part.corpus.facts.duplicate_ids for part in parts),
+        "queries": sum(len(part.queries) for part in parts),
+        "judgements": sum(part.judgements for part in parts),
+        "judgements_of_unknown_passages": sum(part.unknown_judgements for part in parts),
+        "differs_from_published": list(dataset.counts) if dataset.known is not None else None,
+    }
+    if dataset.known is not None and dataset.known.remark:
+        entry["remark"] = dataset.known.remark
+    if len(parts) > 1:
+        entry["parts"] = {
+            name: {"passages": len(part.corpus), "queries": len(part.queries), "sha256": part.sha256}
+            for name, part in dataset.parts.items()
+        }
+    return entry
+
+
+def _part_entry(evaluation: Evaluation) -> dict[str, Any]:
+    shape = evaluation.geometry
+    return {"metrics": evaluation.metrics, "isotropy": None if shape is None else shape.entry()}
+
+
+def _fingerprint(model: dict[str, Any], dataset: Dataset) -> str:
+    """What decides the figures: two results with the same one must be equal."""
+    return key_of(
+        format=FORMAT,
+        dataset=dataset.sha256,
+        split=dataset.split,
+        tokenizer=model["tokenizer_sha256"],
+        **{key: model[key] for key in IDENTIFYING},
+    )
+
+
+def _mean_of(parts: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
+
+
+def _mean_geometry(shapes: Sequence[Geometry]) -> Geometry:
+    def mean(values: list[float | None]) -> float | None:
+        present = [value for value in values if value is not None]
+        return sum(present) / len(present) if len(present) == len(values) else None
+
+    queries: list[Cloud] = [shape.queries for shape in shapes if shape.queries is not None]
+    return Geometry(
+        passages=mean_cloud([shape.passages for shape in shapes]),
+        queries=mean_cloud(queries) if len(queries) == len(shapes) else None,
+        alignment=mean([shape.alignment for shape in shapes]),
+        hubness=mean([shape.hubness for shape in shapes]),
+    )
+
+
+def _write_per_query(path: Path, dataset: Dataset, evaluations: Mapping[str, Evaluation], several: bool) -> None:
+    columns: dict[str, Any] = {"query_id": []}
+    for name in evaluations:
+        columns["query_id"] += _shown_ids(dataset.parts[name], name, several)
+    for metric in next(iter(evaluations.values())).per_query:
+        columns[metric] = np.concatenate([each.per_query[metric] for each in evaluations.values()])
+    with files.replacing(path) as temporary:
+        parquet.write_table(arrow.table(columns), temporary)
+
+
+def _write_run(path: Path, dataset: Dataset, evaluations: Mapping[str, Evaluation], tag: str, several: bool) -> None:
     """TREC's run format. Scores count down by rank: trec_eval's float32 would mix up near distances."""
     tag = "_".join(tag.split())  # the format's columns are separated by blanks
-    for query_id, ranked in evaluation.rankings.items():
-        for rank, passage_id in enumerate(ranked, start=1):
-            yield f"{query_id} Q0 {passage_id} {rank} {len(ranked) - rank + 1} {tag}"
+    with (
+        files.replacing(path) as temporary,
+        temporary.open("wb") as raw,
+        # No time stamp: the same results are the same bytes.
+        gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=RUN_COMPRESSION, mtime=0, filename="") as stream,
+    ):
+        for name, evaluation in evaluations.items():
+            part = dataset.parts[name]
+            for query_id, lines in zip(_shown_ids(part, name, several), _run_lines(part, evaluation), strict=True):
+                stream.write("".join(f"{query_id} {line} {tag}\n" for line in lines).encode())
 
 
-def _gzip(lines: Iterable[str]) -> bytes:
-    text = "".join(line + "\n" for line in lines)
-    return gzip.compress(text.encode("utf-8"), compresslevel=5, mtime=0)  # no time stamp: same results, same bytes
+def _run_lines(part: Collection, evaluation: Evaluation) -> Iterable[list[str]]:
+    for row in evaluation.ranked:
+        ids = part.corpus.ids(row[row >= 0])
+        yield [f"Q0 {identity} {rank} {len(ids) - rank + 1}" for rank, identity in enumerate(ids, start=1)]
+
+
+def _shown_ids(part: Collection, name: str, several: bool) -> list[str]:
+    """Of queries. Forums number theirs apart, so that a part's name goes before them."""
+    return [f"{name}/{query_id}" for query_id in part.query_ids] if several else part.query_ids
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

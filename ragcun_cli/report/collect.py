@@ -31,6 +31,7 @@ class ModelResults:
     untouched: bool
     arm: dict[str, Any] | None
     dimensions: int
+    similarity: str
     datasets: dict[str, DatasetResult]
 
 
@@ -65,7 +66,7 @@ def _read_model(folder: Path) -> ModelResults | None:
             continue
         content = _read_json(path)
         try:
-            isotropy = content["isotropy"] or {}
+            isotropy = (content["isotropy"] or {}).get("passages", {})
             datasets[content["dataset"]["name"]] = DatasetResult(
                 metrics={name: float(content["metrics"][name]) for name in METRICS},
                 isoscore=isotropy.get("isoscore"),
@@ -78,7 +79,14 @@ def _read_model(folder: Path) -> ModelResults | None:
     if not datasets:
         return None
     try:
-        return ModelResults(model["name"], model["kind"] == "untouched", model["arm"], model["output_dim"], datasets)
+        return ModelResults(
+            name=model["name"],
+            untouched=model["kind"] == "untouched",
+            arm=model["arm"],
+            dimensions=model["output_dim"],
+            similarity=model["similarity"],
+            datasets=datasets,
+        )
     except KeyError as error:
         raise DataError(f"{folder / 'model.json'}: the key {error} is missing", "Evaluate again.") from None
 

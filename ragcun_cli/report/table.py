@@ -116,9 +116,17 @@ def _caption(models: Sequence[ModelResults], metric: str, datasets: Sequence[str
         result = next(model.datasets[dataset] for model in models if dataset in model.datasets)
         queries.append(f"{dataset}: {result.queries} queries ({result.split})")
     return (
-        f"{METRIC_LABELS[metric]} x 100, Euclidean distance, exact search. IsoScore: unbiased, of the passages; "
+        f"{METRIC_LABELS[metric]} x 100, {_similarity(models)}, exact search. IsoScore: unbiased, of the passages; "
         f"1 is isotropic. {_dimensions(models)} {'; '.join(queries)}."
     )
+
+
+def _similarity(models: Sequence[ModelResults]) -> str:
+    named = {"euclidean": "Euclidean distance", "cosine": "cosine"}
+    used = {model.similarity for model in models}
+    if len(used) == 1:
+        return named[used.pop()]
+    return "Euclidean distance, in rows with +cosine the cosine"
 
 
 def _dimensions(models: Sequence[ModelResults]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from ragcun_cli.console import StepProgress, note
 from ragcun_cli.evaluate.isotropy import MINIMUM_TEXTS, measure_isotropy
 from ragcun_cli.evaluate.models import RECIPE
-from ragcun_cli.evaluate.scoring import evaluate
+from ragcun_cli.evaluate.scoring import score_in_memory
 from ragcun_cli.model.folder import save_encoder
 from ragcun_cli.train.checkpoint import save_checkpoint
 from ragcun_cli.train.log import append_line
@@ -99,10 +99,9 @@ def _score_dev(training: Training) -> None:
     """
     if training.dev is None:
         return
-    scored = evaluate(training.encode, training.dev)
+    scored = score_in_memory(training.encode, training.dev)
     progress = training.progress
-    isoscore = scored.isotropy.isoscore if scored.isotropy is not None else None
-    figures = {**scored.metrics, "isoscore": isoscore}
+    figures = {**scored.metrics, "isoscore": scored.isoscore}
     append_line(training.folder.metrics, {"step": progress.step, "dev": figures})
     track(training.accelerator, {f"dev/{name}": figure for name, figure in figures.items()}, progress.step)
     progress.scores_without_gain += 1

@@ -1,9 +1,7 @@
-"""One model on one collection, and what is written of it."""
+"""One model on one collection: rankings, rules, transforms and geometry."""
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,154 +9,169 @@ import numpy as np
 import pytest
 
 from ragcun_cli.data.collection import Collection, read_collection
-from ragcun_cli.errors import ModelError, UsageError
-from ragcun_cli.evaluate.results import check_results_folder, claim_results_folder, write_results
-from ragcun_cli.evaluate.rules import drops_identical_ids, score_split
-from ragcun_cli.evaluate.scoring import evaluate
+from ragcun_cli.errors import ModelError
+from ragcun_cli.evaluate.scoring import (
+    Evaluation,
+    Scheme,
+    drops_identical_ids,
+    evaluate,
+    measure_only,
+    score_in_memory,
+)  # fmt: skip
+from ragcun_cli.evaluate.search import search
+from ragcun_cli.evaluate.transforms import parse_transform
 from tests.conftest import COLLECTIONS
+from tests.tasks import Encode, embedded_by, write_task
 
 POINTS = {"a": 0.0, "b": 1.0, "c": 2.1, "d": 5.0, "near b": 1.1, "at c": 2.1}
+PASSAGES = {"p4": "d", "p1": "b", "q2": "c", "p3": "a"}
+QUERIES = {"q1": "near b", "q2": "at c"}
+QRELS = {"q1": {"p1": 1}, "q2": {"p1": 1}}
 
 
 def encode(texts: Sequence[str]) -> np.ndarray:
     return np.array([[POINTS[text], 0.0] for text in texts], dtype=np.float32)
 
 
-def collection(name: str = "toy") -> Collection:
-    return Collection(
-        name=name,
-        split="test",
-        passage_ids=["p4", "p1", "q2", "p3"],
-        passages=["d", "b", "c", "a"],
-        query_ids=["q1", "q2"],
-        queries=["near b", "at c"],
-        qrels={"q1": {"p1": 1}, "q2": {"p1": 1}},
-        sha256="0" * 64,
-        unknown_judgements=0,
-    )
+@pytest.fixture
+def toy(tmp_path: Path) -> Collection:
+    return read_collection(write_task(tmp_path / "toy", PASSAGES, QUERIES, QRELS))
 
 
-def entry(name: str = "model", identity: str = "sha256:" + "1" * 64) -> dict[str, object]:
+def named(evaluation: Evaluation, collection: Collection) -> dict[str, list[str]]:
     return {
-        "name": name, "kind": "untouched", "identity": identity, "output_dim": 2, "max_length": 8, "arm": None,
-    }  # fmt: skip
+        query: collection.corpus.ids(row[row >= 0])
+        for query, row in zip(collection.query_ids, evaluation.ranked, strict=True)
+    }
 
 
-def claimed(root: Path, model: dict[str, object], overwrite: bool = False) -> Path:
-    folder = check_results_folder(root, model, [collection()], overwrite)
-    claim_results_folder(folder, model)
-    return folder
+def evaluated(
+    collection: Collection, tmp_path: Path, scheme: Scheme | None = None, encode: Encode = encode
+) -> Evaluation:
+    return evaluate(embedded_by(encode, collection), collection, scheme or Scheme(), None, search, True, tmp_path)
 
 
-def test_rankings_are_by_euclidean_distance() -> None:
-    scored = evaluate(encode, collection())
-    assert scored.rankings == {"q1": ["p1", "q2", "p3", "p4"], "q2": ["q2", "p1", "p3", "p4"]}
+def test_rankings_are_by_euclidean_distance(toy: Collection, tmp_path: Path) -> None:
+    scored = evaluated(toy, tmp_path)
+    assert named(scored, toy) == {"q1": ["p1", "q2", "p3", "p4"], "q2": ["q2", "p1", "p3", "p4"]}
     assert scored.metrics["mrr"] == 0.75
-    assert scored.per_query["mrr"] == {"q1": 1.0, "q2": 0.5}
+    assert scored.per_query["mrr"].tolist() == [1.0, 0.5]
+    assert score_in_memory(encode, toy).metrics["mrr"] == 0.75
 
 
-def test_a_query_does_not_find_itself_on_arguana_and_quora_only() -> None:
+def test_a_query_does_not_find_itself_on_arguana_and_quora_only(tmp_path: Path) -> None:
     for name in ("arguana", "quora", "ArguAna"):
         assert drops_identical_ids(name)
-        assert evaluate(encode, collection(name)).rankings["q2"] == ["p1", "p3", "p4"]
+        task = read_collection(write_task(tmp_path / name, PASSAGES, QUERIES, QRELS))
+        assert named(evaluated(task, tmp_path), task)["q2"] == ["p1", "p3", "p4"]
+        assert score_in_memory(encode, task).metrics["mrr"] == 1.0
     assert not drops_identical_ids("fiqa")
 
 
-def test_ms_marco_is_scored_on_dev() -> None:
-    assert score_split("msmarco") == "dev"
-    assert score_split("scifact") is None
+def test_equal_distances_are_ranked_by_id(tmp_path: Path) -> None:
+    same = dict.fromkeys(("x", "k", "z", "a"), "b")
+    task = read_collection(write_task(tmp_path / "same", same, QUERIES, {"q1": {"x": 1}}))
+    assert named(evaluated(task, tmp_path), task)["q1"] == ["a", "k", "x", "z"]
 
 
-def test_equal_distances_are_ranked_by_id() -> None:
-    same = Collection(
-        **{**collection().__dict__, "passages": ["b", "b", "b", "b"], "passage_ids": ["x", "k", "z", "a"]}
-    )
-    assert evaluate(encode, same).rankings["q1"] == ["a", "k", "x", "z"]
+def test_the_cosine_ranks_by_direction(tmp_path: Path) -> None:
+    places = {"far": (9, 0.1), "near": (1, 0.5), "across": (0, 1), "query": (1, 0)}
+
+    def around(texts: Sequence[str]) -> np.ndarray:
+        return np.array([places[text] for text in texts], dtype=np.float32)
+
+    passages = {name: name for name in ("far", "near", "across")}
+    task = read_collection(write_task(tmp_path / "plane", passages, {"q": "query"}, {"q": {"far": 1}}))
+    assert named(evaluated(task, tmp_path, encode=around), task)["q"] == ["near", "across", "far"]
+    by_cosine = evaluated(task, tmp_path, Scheme("cosine"), around)
+    assert named(by_cosine, task)["q"] == ["far", "near", "across"]
+    places["near"] = (0, 0)
+    with pytest.raises(ModelError, match="an embedding is zero"):
+        evaluated(task, tmp_path, Scheme("cosine"), around)
 
 
-def test_an_embedding_that_is_not_finite_is_named() -> None:
+def test_a_transform_changes_the_ranking_and_leaves_no_file(tmp_path: Path) -> None:
+    """Passages spread a hundred times wider along one axis: whitened, the other axis decides."""
+    rng = np.random.default_rng(0)
+    points = {f"t{number}": rng.standard_normal(2) * (100, 1) for number in range(50)}
+    points |= {"wide": np.array([30.0, 0.0]), "tall": np.array([0.0, 2.0]), "query": np.zeros(2)}
+
+    def spread(texts: Sequence[str]) -> np.ndarray:
+        return np.array([points[text] for text in texts], dtype=np.float32)
+
+    passages = {"wide": "wide", "tall": "tall"} | {f"p{number}": f"t{number}" for number in range(50)}
+    task = read_collection(write_task(tmp_path / "spread", passages, {"q": "query"}, {"q": {"wide": 1}}))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    def rank(scheme: Scheme) -> int:
+        ids = named(evaluated(task, scratch, scheme, spread), task)["q"]
+        return ids.index("wide") - ids.index("tall")
+
+    assert rank(Scheme()) > 0
+    assert rank(Scheme(transform=parse_transform("center"))) > 0
+    assert rank(Scheme(transform=parse_transform("whiten:1"))) < 0
+    assert rank(Scheme(transform=parse_transform("whiten:0"))) > 0
+    assert list(scratch.iterdir()) == []
+
+
+def test_robustness_is_the_score_after_each_loss_of_precision(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    vectors = {f"d{number}": rng.standard_normal(300) for number in range(60)}
+    vectors |= {f"q{number}": vectors[f"d{number}"] + 0.3 * rng.standard_normal(300) for number in range(10)}
+
+    def lookup(texts: Sequence[str]) -> np.ndarray:
+        return np.array([vectors[text] for text in texts], dtype=np.float32)
+
+    names = [f"d{number}" for number in range(60)]
+    queries = {f"q{number}": f"q{number}" for number in range(10)}
+    qrels = {f"q{number}": {f"d{number}": 1} for number in range(10)}
+    task = read_collection(write_task(tmp_path / "vectors", dict(zip(names, names, strict=True)), queries, qrels))
+    scored = evaluated(task, tmp_path, encode=lookup)
+    assert scored.robustness == dict.fromkeys(("int8", "binary", "truncate:256", "truncate:128"), 1.0)
+    vectors |= {name: np.abs(vector) + 5 for name, vector in vectors.items()}  # a large mean: all signs are equal
+    shifted = evaluated(task, tmp_path, encode=lookup)
+    assert shifted.metrics["ndcg@10"] > 0.9
+    assert shifted.robustness["binary"] < 0.5
+    assert shifted.robustness["int8"] > 0.9
+
+
+def test_geometry_alone_is_the_geometry_of_the_evaluation(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    vectors = {f"t{number}": rng.standard_normal(8) for number in range(40)}
+
+    def lookup(texts: Sequence[str]) -> np.ndarray:
+        return np.array([vectors[text] for text in texts], dtype=np.float32)
+
+    passages = {f"p{number:02}": f"t{number}" for number in range(30)}
+    queries = {f"q{number}": f"t{number}" for number in range(30, 40)}
+    task = read_collection(write_task(tmp_path / "cloud", passages, queries, {q: {"p03": 1} for q in queries}))
+    embedded = embedded_by(lookup, task)
+    whole = evaluate(embedded, task, Scheme(), None, search, False, tmp_path).geometry
+    alone = measure_only(embedded, task, Scheme(), None, search, tmp_path)
+    assert whole is not None
+    assert alone is not None
+    assert whole.entry() == alone.entry()
+    assert (whole.passages.texts, whole.queries.texts) == (30, 10)
+
+
+def test_an_embedding_that_is_not_finite_is_named(toy: Collection) -> None:
     def broken(texts: Sequence[str]) -> np.ndarray:
         values = encode(texts)
         values[[text == "c" for text in texts]] = np.nan
         return values
 
     with pytest.raises(ModelError, match=r"no finite embedding for 1 of 4 texts, first 'q2'"):
-        evaluate(broken, collection())
-
-
-def test_what_is_written(tmp_path: Path) -> None:
-    folder = claimed(tmp_path, entry())
-    write_results(folder, entry(), collection(), evaluate(encode, collection()))
-    result = json.loads((folder / "toy.json").read_text())
-    assert result["metrics"]["mrr"] == 0.75
-    assert result["dataset"]["queries"] == 2
-    assert result["rules"]["identical_ids_dropped"] is False
-    assert {"ragcun", "python", "numpy"} <= set(result["versions"])
-    run = gzip.decompress((folder / "toy.run.gz").read_bytes()).decode().splitlines()
-    assert run[:2] == ["q1 Q0 p1 1 4 model", "q1 Q0 q2 2 3 model"]
-    per_query = gzip.decompress((folder / "toy.queries.tsv.gz").read_bytes()).decode().splitlines()
-    assert per_query[0] == "query-id\tndcg@10\trecall@100\tmap\tmrr"
-    assert per_query[2].startswith("q2\t")
-    isotropy = json.loads((folder / "isotropy.json").read_text())
-    assert isotropy["toy"]["of"] == "passages"
-    assert isotropy["toy"]["texts"] == 4
-
-
-def test_the_run_file_scores_as_the_result_says(tmp_path: Path) -> None:
-    import pytrec_eval
-
-    folder = claimed(tmp_path, entry())
-    write_results(folder, entry(), collection(), evaluate(encode, collection()))
-    with gzip.open(folder / "toy.run.gz", "rt") as stream:
-        run = pytrec_eval.parse_run(stream)
-    theirs = pytrec_eval.RelevanceEvaluator(collection().qrels, {"recip_rank"}).evaluate(run)
-    assert sum(each["recip_rank"] for each in theirs.values()) / 2 == 0.75
-
-
-def test_results_of_another_model_are_not_mixed(tmp_path: Path) -> None:
-    first, second = entry(), entry(identity="sha256:" + "2" * 64)
-    folder = claimed(tmp_path, first)
-    write_results(folder, first, collection(), evaluate(encode, collection()))
-    claimed(tmp_path, first)  # the same weights: more datasets may join
-    with pytest.raises(UsageError, match="holds results of another model of this name"):
-        claimed(tmp_path, second)
-    assert (folder / "toy.json").exists()
-    claimed(tmp_path, second, overwrite=True)
-    assert [path.name for path in folder.iterdir()] == ["model.json"]
-
-
-def test_a_result_on_other_texts_is_not_replaced_unasked(tmp_path: Path) -> None:
-    folder = claimed(tmp_path, entry())
-    write_results(folder, entry(), collection(), evaluate(encode, collection()))
-    other = Collection(**{**collection().__dict__, "split": "dev"})
-    with pytest.raises(UsageError, match="on other texts or judgements"):
-        check_results_folder(tmp_path, entry(), [other], overwrite=False)
-    check_results_folder(tmp_path, entry(), [other], overwrite=True)
-
-
-def test_a_results_folder_without_its_identity_is_another_models(tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "model.json").write_text("{}")
-    with pytest.raises(UsageError, match="another model of this name"):
-        claimed(tmp_path, entry())
-
-
-def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "thesis.tex").write_text("precious")
-    for overwrite in (False, True):
-        with pytest.raises(UsageError, match="not one of ragcun's results"):
-            claimed(tmp_path, entry(), overwrite)
-    assert (tmp_path / "model" / "thesis.tex").read_text() == "precious"
+        score_in_memory(broken, toy)
 
 
 # The published figure belongs to this collection, which is not ours to ship and cannot be fetched here: a checkout
 # without it checks the same path on a collection of its own, above.
 @pytest.mark.skipif(not COLLECTIONS.is_dir(), reason=f"needs the collections in {COLLECTIONS} (RAGCUN_TEST_DATA)")
-def test_minilm_on_xquad_scores_as_published() -> None:
+def test_minilm_on_xquad_scores_as_published(tmp_path: Path) -> None:
     """0.94357 in the published results of all-MiniLM-L6-v2 (mteb); an anchor for the whole path."""
-    from ragcun_cli.model import IsotropicGaussianEncoder
+    from ragcun_cli.evaluate.selfcheck import DEFAULT_MODEL, selfcheck
 
-    encoder = IsotropicGaussianEncoder.untouched("embedded:all-MiniLM-L6-v2")
-    scored = evaluate(encoder.encode, read_collection(COLLECTIONS / "xquad-en.zip"))
-    assert scored.metrics["ndcg@10"] == pytest.approx(0.9435, abs=0.0005)
+    (check,) = selfcheck(DEFAULT_MODEL, [str(COLLECTIONS / "xquad-en.zip")], Path("data"), tmp_path)
+    assert check.passed
+    assert check.measured == pytest.approx(0.94357, abs=0.0005)

@@ -26,6 +26,7 @@ def model(name: str, **scores: float) -> ModelResults:
         name == "raw",
         None,
         8 if name == "raw" else 9,
+        "euclidean",
         {dataset: result(score) for dataset, score in scores.items()},
     )
 
@@ -107,6 +108,7 @@ def write_result(root: Path, name: str, dataset: str, arm: dict[str, object] | N
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     entry = {"name": name, "kind": "trained" if arm else "untouched", "arm": arm, "output_dim": 4}
+    entry["similarity"] = "cosine" if name.endswith("+cosine") else "euclidean"
     (folder / "model.json").write_text(json.dumps(entry))
     content = {
         "dataset": {"name": dataset, "queries": 3, "split": "test", "sha256": sha256},
@@ -123,6 +125,14 @@ def test_the_untouched_encoder_comes_first_then_arms_by_what_they_add(tmp_path: 
     write_result(tmp_path, "d-raw", "x", None)
     (tmp_path / "not-a-result").mkdir()
     assert [found.name for found in collect(tmp_path)] == ["d-raw", "c-baseline", "b-isotropy", "a-frozen"]
+
+
+def test_the_caption_says_how_embeddings_were_compared(tmp_path: Path) -> None:
+    write_result(tmp_path, "one", "x", None)
+    assert "Euclidean distance, exact search" in build_table(collect(tmp_path), "ndcg@10").caption
+    write_result(tmp_path, "one+cosine", "x", None)
+    both = build_table(collect(tmp_path), "ndcg@10").caption
+    assert "Euclidean distance, in rows with +cosine the cosine, exact search" in both
 
 
 def test_figures_on_different_texts_do_not_stand_in_one_column(tmp_path: Path) -> None:

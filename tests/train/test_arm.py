@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from ragcun_cli.data.batches import TripleBatch
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, RagcunError, UsageError
-from ragcun_cli.evaluate.scoring import Evaluation
+from ragcun_cli.evaluate.scoring import DevScores
 from ragcun_cli.losses.objective import Objective, ObjectiveTerms
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.recipe.loading import load_recipe
@@ -71,11 +71,11 @@ def test_the_best_model_is_chosen_by_dev_ndcg_and_not_by_the_loss(
 ) -> None:
     scores = iter([0.3, 0.9, 0.5])
 
-    def scored(*_: object) -> Evaluation:
+    def scored(*_: object) -> DevScores:
         figure = next(scores)
-        return Evaluation({"ndcg@10": figure, "recall@100": 0, "map": 0, "mrr": 0}, {}, {}, None)
+        return DevScores({"ndcg@10": figure, "recall@100": 0, "map": 0, "mrr": 0}, None)
 
-    monkeypatch.setattr(loop, "evaluate", scored)
+    monkeypatch.setattr(loop, "score_in_memory", scored)
     summary = train_arm(load(small_recipe))
     assert (summary.best_step, summary.best_dev_ndcg) == (10, 0.9)
     best, final = (Path(summary.folder) / name / "model.safetensors" for name in ("best_model", "final_model"))
@@ -84,11 +84,11 @@ def test_the_best_model_is_chosen_by_dev_ndcg_and_not_by_the_loss(
 
 def test_the_dev_score_logged_is_that_of_the_saved_model(small_recipe: Path, dev_folder: Path) -> None:
     from ragcun_cli.data.collection import read_collection
-    from ragcun_cli.evaluate.scoring import evaluate
+    from ragcun_cli.evaluate.scoring import score_in_memory
 
     summary = train_arm(load(small_recipe))
     encoder = IsotropicGaussianEncoder.from_pretrained(summary.model)
-    scored = evaluate(encoder.encode, read_collection(dev_folder))
+    scored = score_in_memory(encoder.encode, read_collection(dev_folder))
     assert scored.metrics["ndcg@10"] == pytest.approx(summary.best_dev_ndcg, abs=1e-9)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from ragcun_cli.environment import read_dotenv
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
-from ragcun_cli.evaluate.scoring import Evaluation
+from ragcun_cli.evaluate.scoring import DevScores
 from ragcun_cli.train import loop, trackers
 from ragcun_cli.train.arm import train_arm
 from ragcun_cli.train.hardware import Hardware
@@ -80,8 +80,8 @@ def with_scores(monkeypatch: pytest.MonkeyPatch, *figures: float) -> None:
     left = iter(figures)
     monkeypatch.setattr(
         loop,
-        "evaluate",
-        lambda *_: Evaluation({"ndcg@10": next(left), "recall@100": 0, "map": 0, "mrr": 0}, {}, {}, None),
+        "score_in_memory",
+        lambda *_: DevScores({"ndcg@10": next(left), "recall@100": 0, "map": 0, "mrr": 0}, None),
     )
 
 

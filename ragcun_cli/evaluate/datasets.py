@@ -1,0 +1,175 @@
+"""From what `--datasets` names to collections that are here, and to those that are not and what brings them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ragcun_cli.console import note
+from ragcun_cli.data.cache import cache_folder
+from ragcun_cli.data.collection import Collection, read_folder
+from ragcun_cli.data.registry import GROUPS, KNOWN, KnownDataset, known_dataset
+from ragcun_cli.data.sources import available_collections, embedded_test
+from ragcun_cli.data.unpacked import unpack
+from ragcun_cli.errors import DataError, UsageError
+from ragcun_cli.recipe.problems import did_you_mean
+
+RESERVED_NAMES = frozenset({"model", "isotropy"})  # files of a results folder
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A column of the table: one collection, or the forums of CQADupStack.
+
+    parts: part name -> collection; the only one's name is the dataset's. counts: how they differ from the published
+    ones, empty where they do not or where none are published.
+    """
+
+    name: str
+    parts: dict[str, Collection]
+    known: KnownDataset | None
+    counts: tuple[str, ...]
+
+    @property
+    def split(self) -> str:
+        """The qrels that are scored."""
+        return next(iter(self.parts.values())).split
+
+    @property
+    def sha256(self) -> str:
+        """Of all texts and judgements."""
+        if len(self.parts) == 1:
+            return next(iter(self.parts.values())).sha256
+        joined = "\n".join(f"{name} {part.sha256}" for name, part in self.parts.items())
+        return hashlib.sha256(joined.encode()).hexdigest()
+
+    @property
+    def texts(self) -> int:
+        """Passages and queries."""
+        return sum(len(part.corpus) + len(part.queries) for part in self.parts.values())
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A known dataset that is not here, and what brings it."""
+
+    name: str
+    how: str
+
+
+def find_datasets(names: Sequence[str], data_folder: Path, split: str | None) -> tuple[list[Dataset], list[Missing]]:
+    """All collections, before the first model is loaded: a wrong name costs seconds, not hours.
+
+    Args:
+        names: `all`, `public`, names of the registry or of what is in the data folder, or paths.
+        data_folder: where named ones lie, as folders or zips.
+        split: the qrels to score; each dataset's own by default.
+
+    Raises:
+        UsageError: if a name is none of these, or none of those named is here.
+        DataError: as `read_folder` and `unpack` say.
+    """
+    found: list[Dataset] = []
+    missing: list[Missing] = []
+    for name in dict.fromkeys(each for asked in names for each in GROUPS.get(asked, (asked,))):
+        path, by_name = _locate(name, data_folder)
+        if path is None:
+            missing.append(Missing(name, KNOWN[name].how_to_get(str(data_folder))))
+            continue
+        dataset = _read(path, by_name, split)
+        twin = next((other for other in found if other.name == dataset.name), None)
+        if twin is not None:
+            raise UsageError(
+                f"--datasets: {name} is the second one called {dataset.name}",
+                "Results are filed by the dataset's name; rename one, or evaluate one at a time.",
+            )
+        found.append(dataset)
+    if not found:
+        listed = "\n".join(f"{each.name}: {each.how}" for each in missing)
+        raise UsageError(
+            f"--datasets: none of these is in {data_folder}/\n{listed}", "Get one, or name the folder: --data-dir."
+        )
+    return found, missing
+
+
+def _locate(name: str, folder: Path) -> tuple[Path | None, bool]:
+    """The folder or zip, and whether it was found by a name of the registry; None for a known one that is not here."""
+    embedded = embedded_test(name, folder)
+    if embedded is not None:
+        return embedded, False
+    if _is_collection(Path(name)):
+        return Path(name), False
+    for candidate in (folder / name, folder / f"{name}.zip"):
+        if _is_collection(candidate):
+            return candidate, True
+    if name in KNOWN:
+        return None, True
+    here = available_collections(folder)
+    raise UsageError(
+        f"{name}: there is no such dataset; {did_you_mean(name, [*here, *GROUPS, *KNOWN])}",
+        "Give a folder or zip in BEIR's layout (corpus.jsonl, queries.jsonl, qrels/), its name in --data-dir, "
+        f"{' or '.join(GROUPS)}.",
+    )
+
+
+def _is_collection(path: Path) -> bool:
+    return path.is_dir() or (path.suffix == ".zip" and path.is_file())
+
+
+def _read(path: Path, by_name: bool, split: str | None) -> Dataset:
+    name = path.stem if path.suffix == ".zip" else path.resolve().name
+    known = known_dataset(name)
+    if name in RESERVED_NAMES:
+        raise UsageError(f"{path}: a dataset cannot be called {name!r}", "Rename its folder.")
+    folder = path
+    if path.is_file():
+        folder = unpack(path, cache_folder(), known.md5 if known is not None and by_name else None)
+    # Never another split unasked: MS MARCO's `test` is TREC-DL 2019, where BM25 scores twice as high as on `dev`.
+    split = split or (known.score_split if known is not None else None)
+    forums = known.forums if known is not None else ()
+    if forums and not (folder / "corpus.jsonl").is_file():
+        absent = [forum for forum in forums if not (folder / forum).is_dir()]
+        if absent:
+            raise DataError(
+                f"{path}: {len(absent)} of {len(forums)} forums are missing: {', '.join(absent)}",
+                "Its score is the mean of all of them. Get the whole zip again.",
+            )
+        parts = {forum: read_folder(folder / forum, f"{name}/{forum}", split, f"{path}/{forum}") for forum in forums}
+    else:
+        parts = {name: read_folder(folder, name, split, str(path))}
+    for part in parts.values():
+        _report(part, path)
+    counts = _differences(parts, known) if known is not None else ()
+    for difference in counts:
+        note(f"{path}: {difference}.")
+    return Dataset(name, parts, known, counts)
+
+
+def _report(part: Collection, path: Path) -> None:
+    facts = part.corpus.facts
+    if part.unknown_judgements:
+        note(f"{path}: {part.unknown_judgements} of {part.judgements} judgements name passages that are not there.")
+    if facts.duplicate_ids:
+        note(
+            f"{path}: {facts.duplicate_ids} passages have an id that a later line has too, first "
+            f"{facts.first_duplicate}; the later one counts."
+        )
+    if facts.empty_passages:
+        note(f"{path}: {facts.empty_passages} passages are empty.")
+
+
+def _differences(parts: dict[str, Collection], known: KnownDataset) -> tuple[str, ...]:
+    if any(part.split != known.score_split for part in parts.values()):
+        return ()
+    counted = {
+        "passages": (sum(len(part.corpus) for part in parts.values()), known.passages),
+        "queries": (sum(len(part.queries) for part in parts.values()), known.queries),
+        "judgements": (sum(part.judgements for part in parts.values()), known.judgements),
+    }
+    return tuple(
+        f"{found} {what}, where {known.name} has {published}"
+        for what, (found, published) in counted.items()
+        if published is not None and found != published
+    )

@@ -1,0 +1,68 @@
+"""What a long evaluation shows: a row for each model on each dataset, with its rate, time left and, at last, score."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+from ragcun_cli.console import LiveTable, duration
+
+COLUMNS = ("model on dataset", "state", "texts", "texts/s", "left", "nDCG@10", "IsoScore")
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+class EvaluationTable:
+    """A `with` block that shows the table on stderr."""
+
+    def __init__(self, labels: list[str]) -> None:
+        self._rows = {label: [label, "waiting", "", "", "", "", ""] for label in labels}
+        self._table = LiveTable(COLUMNS)
+        self._current = ""
+        self._total = self._done = 0
+        self._encoded_from = 0  # texts that were there at once are no measure of the rate
+        self._started = self._shown = 0.0
+
+    def __enter__(self) -> EvaluationTable:
+        self._table.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._table.__exit__(kind, error, trace)
+
+    def begin(self, label: str, texts: int) -> None:
+        """Texts of this row are being encoded from here on."""
+        self._current, self._total, self._done, self._encoded_from = label, texts, 0, 0
+        self._started = time.monotonic()
+        self._set("encoding", f"0/{texts}")
+
+    def advance(self, texts: int) -> None:
+        """So many more are there."""
+        seconds = time.monotonic() - self._started
+        if not self._done and seconds < SECONDS_BETWEEN_LOOKS:
+            self._encoded_from = texts
+        self._done += texts
+        if time.monotonic() - self._shown < SECONDS_BETWEEN_LOOKS:
+            return
+        rate = (self._done - self._encoded_from) / seconds if seconds > 0 else 0.0
+        left = duration((self._total - self._done) / rate) if rate > 0 else ""
+        self._set("encoding", f"{self._done}/{self._total}", f"{rate:.1f}", left)
+
+    def searching(self, label: str) -> None:
+        """This row's texts are all encoded."""
+        self._current = label
+        self._set("searching", f"{self._total}")
+
+    def finish(self, label: str, metrics: dict[str, float], isotropy: dict[str, Any] | None) -> None:
+        """The row's result is on disk."""
+        self._current = label
+        isoscore = (isotropy or {}).get("passages", {}).get("isoscore")
+        score = f"{metrics['ndcg@10']:.4f}" if metrics else ""
+        self._set("done", f"{self._total}", "", "", score, "" if isoscore is None else f"{isoscore:.3f}")
+
+    def _set(self, state: str, *cells: str) -> None:
+        self._rows[self._current] = [self._current, state, *cells, *[""] * (len(COLUMNS) - 2 - len(cells))]
+        self._shown = time.monotonic()
+        self._table.show(list(self._rows.values()))

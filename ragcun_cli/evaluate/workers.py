@@ -1,0 +1,129 @@
+"""Several processes, one a device, that encode blocks of passages and search parts of them.
+
+Each loads the model once and then takes tasks from one queue, so that a slow device holds up no other. What they write
+are whole shards or nothing: killing any of them, or all, costs the blocks they had begun.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ragcun_cli.errors import EnvironmentUnfit, RagcunError
+
+SECONDS_BETWEEN_LOOKS = 2.0
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What went wrong in a process: an error of ours as its class, message and hint, any other as a traceback."""
+
+    kind: type[RagcunError] | None
+    message: str
+    hint: str = ""
+
+
+class Workers:
+    """A `with` block around processes that stand ready."""
+
+    def __init__(self, devices: list[str], prepare: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        """In each process `prepare(*arguments, device)` comes first; what it returns is every task's first argument."""
+        self.devices = devices
+        context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+        self._tasks: Any = context.Queue()
+        self._answers: Any = context.Queue()
+        threads = max(1, (os.cpu_count() or 1) // len(devices))
+        self._processes = [
+            context.Process(
+                target=_work, args=(self._tasks, self._answers, prepare, (*arguments, device), threads), daemon=True
+            )
+            for device in devices
+        ]
+
+    def __enter__(self) -> Workers:
+        for process in self._processes:
+            process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.join()
+
+    def each(
+        self,
+        function: Callable[..., Any],
+        tasks: Iterable[tuple[Any, ...]],
+        on_answer: Callable[[Any], None] | None = None,
+    ) -> list[Any]:
+        """`function(prepared, *task)` of every task, in some process; the answers in the tasks' order.
+
+        `on_answer` sees each as it comes.
+
+        Raises:
+            RagcunError: as the function raised it.
+            EnvironmentUnfit: if a process was killed.
+        """
+        numbered = list(enumerate(tasks))
+        for number, task in numbered:
+            self._tasks.put((number, function, task))
+        answers: dict[int, Any] = {}
+        while len(answers) < len(numbered):
+            number, answer = self._next_answer()
+            if isinstance(answer, _Failure):
+                if answer.kind is None:
+                    raise RuntimeError(f"in a worker process:\n{answer.message}")
+                raise answer.kind(answer.message, answer.hint)
+            answers[number] = answer
+            if on_answer is not None:
+                on_answer(answer)
+        return [answers[number] for number, _ in numbered]
+
+    def _next_answer(self) -> tuple[int, Any]:
+        while True:
+            try:
+                answer: tuple[int, Any] = self._answers.get(timeout=SECONDS_BETWEEN_LOOKS)
+                return answer
+            except queue.Empty:
+                dead = [process for process in self._processes if not process.is_alive()]
+                if dead:
+                    raise EnvironmentUnfit(
+                        f"a worker process ended with code {dead[0].exitcode}",
+                        "A code of -9 is the system's, when memory runs out: take fewer --processes. What was encoded "
+                        "is kept; the same command goes on.",
+                    ) from None
+
+
+def _work(tasks: Any, answers: Any, prepare: Callable[..., Any], arguments: tuple[Any, ...], threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends us
+    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    import torch
+
+    torch.set_num_threads(threads)
+    prepared = None
+    while True:
+        number, function, task = tasks.get()
+        try:
+            prepared = prepare(*arguments) if prepared is None else prepared
+            answer = function(prepared, *task)
+        except RagcunError as error:
+            answer = _Failure(type(error), error.message, error.hint)
+        except Exception:
+            answer = _Failure(None, traceback.format_exc())
+        answers.put((number, answer))
+
+
+def _leave_with_parent(parent: int) -> None:
+    """A parent that is killed cannot end us, and would leave us waiting for ever."""
+    while os.getppid() == parent:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    os._exit(1)

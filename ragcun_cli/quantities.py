@@ -1,0 +1,23 @@
+"""Amounts as people type them."""
+
+from __future__ import annotations
+
+import re
+
+from ragcun_cli.errors import UsageError
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:i?B)?\s*$", re.IGNORECASE)
+
+
+def parse_bytes(text: str, flag: str) -> int:
+    """`2GiB`, `500M` or a plain number of bytes; K, M, G and T are powers of 1,024.
+
+    Raises:
+        UsageError: naming the flag.
+    """
+    match = _SIZE.match(text)
+    amount = float(match[1]) * _UNITS[match[2].upper()] if match else 0
+    if amount < 1:
+        raise UsageError(f"{flag} {text}: this is no size", "Give one such as 2GiB or 500MiB.")
+    return int(amount)

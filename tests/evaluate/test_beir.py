@@ -1,0 +1,138 @@
+"""The command's loop: several models, datasets, schemes and processes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ragcun_cli.data.registry import PUBLIC
+from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.evaluate import beir
+from ragcun_cli.evaluate.beir import ModelToScore, Settings, averages, evaluate_models, measure_models
+from ragcun_cli.evaluate.datasets import Dataset, find_datasets
+from ragcun_cli.evaluate.scoring import Scheme
+from ragcun_cli.evaluate.transforms import parse_transform
+from ragcun_cli.evaluate.workers import Workers
+from tests.tiny_models import write_collection, write_triples
+
+
+@pytest.fixture
+def datasets(tmp_path: Path) -> list[Dataset]:
+    names = [str(write_collection(tmp_path / f"task{number}", 30, seed=number)) for number in range(2)]
+    return find_datasets(names, tmp_path, None)[0]
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(
+    datasets: list[Dataset], tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = {}
+    for processes in (1, 2):
+        monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / f"cache{processes}"))
+        root = tmp_path / f"results{processes}"
+        settings = Settings(schemes=(Scheme(), Scheme("cosine", parse_transform("whiten:0.5"))), processes=processes)
+        evaluate_models([ModelToScore(str(tiny_bert))], datasets, root, settings)
+        results[processes] = {
+            path.relative_to(root).as_posix(): gzip.decompress(path.read_bytes()) for path in root.glob("*/*.run.gz")
+        }
+        written = json.loads((root / "tiny-bert" / "task0.json").read_text())
+        assert written["search"]["processes"] == processes
+    assert results[1] == results[2]
+    assert len(results[1]) == 4
+
+
+def _double(prepared: int, number: int) -> int:
+    return prepared * number
+
+
+def _prepare(base: int, device: str) -> int:
+    assert device == "cpu"
+    return base
+
+
+def _fail(prepared: int, how: str) -> None:
+    if how == "usage":
+        raise UsageError("wrong", "mend it")
+    if how == "killed":
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise ValueError("odd")
+
+
+@pytest.mark.slow
+def test_workers_answer_in_order_and_say_what_went_wrong() -> None:
+    with Workers(["cpu", "cpu"], _prepare, (2,)) as workers:
+        seen: list[int] = []
+        assert workers.each(_double, [(number,) for number in range(9)], seen.append) == list(range(0, 18, 2))
+        assert sorted(seen) == list(range(0, 18, 2))
+        with pytest.raises(UsageError) as caught:
+            workers.each(_fail, [("usage",)])
+        assert (caught.value.message, caught.value.hint) == ("wrong", "mend it")
+        with pytest.raises(RuntimeError, match="ValueError: odd"):
+            workers.each(_fail, [("odd",)])
+        with pytest.raises(EnvironmentUnfit, match="ended with code -9"):
+            workers.each(_fail, [("killed",)])
+
+
+def test_each_scheme_is_a_row_of_its_own(datasets: list[Dataset], tiny_bert: Path, tmp_path: Path) -> None:
+    triples = write_triples(tmp_path / "triples.jsonl", 30)
+    schemes = (
+        Scheme(),
+        Scheme("cosine"),
+        Scheme("euclidean", parse_transform("whiten:0.5"), str(triples)),
+        Scheme("euclidean", parse_transform("truncate:8"), str(triples)),
+    )
+    written = evaluate_models([ModelToScore(str(tiny_bert))], datasets[:1], tmp_path / "r", Settings(schemes))
+    assert [each["model"]["name"] for each in written] == [
+        "tiny-bert", "tiny-bert+cosine", "tiny-bert+whiten-0.5-on-train", "tiny-bert+truncate-8",
+    ]  # fmt: skip
+    assert [each["model"]["fit_on"] for each in written] == [None, None, str(triples), None]
+    assert written[3]["isotropy"]["passages"]["dimensions"] == written[3]["model"]["output_dim"] == 8
+    assert len({each["fingerprint"] for each in written}) == 4
+    with pytest.raises(UsageError, match="truncate:99: tiny-bert has 32 dimensions"):
+        evaluate_models(
+            [ModelToScore(str(tiny_bert))],
+            datasets[:1],
+            tmp_path / "r",
+            Settings((Scheme(transform=parse_transform("truncate:99")),)),
+        )
+
+
+def test_training_passages_are_fitted_on_without_queries(tmp_path: Path) -> None:
+    triples = write_triples(tmp_path / "triples.jsonl", 20)
+    lines = [json.loads(line) for line in triples.read_text().splitlines()]
+    expected = {line[key] for line in lines for key in ("positive", "negative")}
+    assert set(beir._training_passages(triples)) == expected
+
+
+def test_geometry_alone(datasets: list[Dataset], tiny_bert: Path, tmp_path: Path) -> None:
+    model = ModelToScore(str(tiny_bert))
+    measured = measure_models([model], datasets, tmp_path / "geometry", Settings(), overwrite=False)
+    evaluated = evaluate_models([model], datasets, tmp_path / "scores")
+    assert [each["isotropy"] for each in measured] == [each["isotropy"] for each in evaluated]
+    folder = tmp_path / "geometry" / "tiny-bert"
+    assert {path.name for path in folder.iterdir()} == {
+        "model.json", "isotropy.json", "task0.spectrum.tsv", "task1.spectrum.tsv",
+    }  # fmt: skip
+
+
+def test_averages_are_of_complete_sets_only() -> None:
+    def result(name: str, score: float) -> dict[str, object]:
+        return {"model": {"name": "m"}, "dataset": {"name": name}, "metrics": {"ndcg@10": score}}
+
+    scores = np.linspace(0, 1, 14)
+    some = [result(name, score) for name, score in zip(PUBLIC, scores, strict=True)]
+    assert averages(some[:-1]) == []
+    (mean,) = averages(some)
+    assert (mean["over"], mean["datasets"], mean["ndcg@10"]) == ("BEIR, 14 public sets", 14, pytest.approx(0.5))
+
+
+def test_more_processes_than_cores_are_refused() -> None:
+    with pytest.raises(EnvironmentUnfit, match="--processes 9999"):
+        beir._devices(9999)
