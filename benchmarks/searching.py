@@ -171,7 +171,8 @@ def truth(count: int) -> None:
         found = search(queries, PassageVectors.of_array(passages), 10)
         equal = (found.passages == expected).all(axis=1).mean()
         print(
-            f"{kind}: {100 * equal:.1f} % equal lists, {found.unproven} of {asked} queries searched again", flush=True
+            f"{kind}: {100 * equal:.1f} % equal lists, {found.unproven.sum()} of {asked} queries searched again",
+            flush=True,
         )
 
 

@@ -89,14 +89,17 @@ def new_folder(final: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def sweep_leftovers(parent: Path) -> None:
-    """Finish what a process killed inside `new_folder` left in `parent`: a half-filled or a displaced folder."""
-    for displaced in parent.glob(".*.old"):
+def sweep_leftovers(parent: Path, name: str = "*") -> None:
+    """Finish what a process killed inside `new_folder` left in `parent`: a half-filled or a displaced folder.
+
+    name: of the one final folder that is meant, where other processes may be filling its siblings.
+    """
+    for displaced in parent.glob(f".{name}.*.old"):
         for folder in displaced.iterdir():
             if not (parent / folder.name).exists():
                 os.rename(folder, parent / folder.name)
         shutil.rmtree(displaced, ignore_errors=True)
-    for half_filled in parent.glob(".*.tmp"):
+    for half_filled in parent.glob(f".{name}.*.tmp"):
         shutil.rmtree(half_filled, ignore_errors=True)
 
 

@@ -10,6 +10,14 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:i?B)?\s*$", re.IGNORECASE)
 
 
+def shown_bytes(count: float) -> str:
+    """Such as `1.2 GB`, in powers of 1,000 as disks are sold."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f} bytes"
+
+
 def parse_bytes(text: str, flag: str) -> int:
     """`2GiB`, `500M` or a plain number of bytes; K, M, G and T are powers of 1,024.
 
@@ -18,6 +26,6 @@ def parse_bytes(text: str, flag: str) -> int:
     """
     match = _SIZE.match(text)
     amount = float(match[1]) * _UNITS[match[2].upper()] if match else 0
-    if amount < 1:
+    if not 1 <= amount < 2**60:
         raise UsageError(f"{flag} {text}: this is no size", "Give one such as 2GiB or 500MiB.")
     return int(amount)

@@ -10,11 +10,13 @@ KINDS = ("flip", "truncate", "remove", "no manifest")
 
 
 def damage(folder: Path, name: str, kind: str) -> None:
-    """Flip a bit of the folder's file, cut its last byte off, or remove it or the manifest."""
+    """Flip a bit of the folder's file, cut its last byte off, empty it, or remove it or the manifest."""
     path = folder / (MANIFEST if kind == "no manifest" else name)
     content = bytearray(path.read_bytes())
     if kind in ("remove", "no manifest"):
         path.unlink()
+    elif kind == "empty":
+        path.write_bytes(b"")
     elif kind == "truncate":
         path.write_bytes(content[:-1])
     else:

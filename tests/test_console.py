@@ -63,3 +63,16 @@ def test_an_error_is_a_panel_on_stderr_with_its_cure(capsys: pytest.CaptureFixtu
     assert captured.out == ""
     assert "a [bold] path: C:\\x" in captured.err  # a user's text is never markup
     assert "do this" in captured.err
+
+
+def test_sizes_as_people_type_and_read_them() -> None:
+    from ragcun_cli.errors import UsageError
+    from ragcun_cli.quantities import parse_bytes, shown_bytes
+
+    assert [parse_bytes(text, "--memory") for text in ("2GiB", "500M", "1.5k", "77", "1 TB")] == [
+        2 << 30, 500 << 20, 1536, 77, 1 << 40,
+    ]  # fmt: skip
+    for wrong in ("", "lots", "0", "-1G", "1XB", "9" * 400):
+        with pytest.raises(UsageError, match=r"--memory [^:]*: this is no size"):
+            parse_bytes(wrong, "--memory")
+    assert [shown_bytes(count) for count in (12, 1234, 5.6e6, 11.17e9)] == ["12 bytes", "1.23 KB", "5.6 MB", "11.2 GB"]

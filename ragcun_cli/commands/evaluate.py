@@ -263,7 +263,7 @@ def _print_robustness(written: list[dict[str, Any]]) -> None:
     rows = []
     for result in written:
         after = {"none": result["metrics"]["ndcg@10"], **result["robustness"]}
-        figures = [f"{after[kind]:.4f}" if kind in after else "-" for kind in ["none", *kinds]]
+        figures = ["-" if after.get(kind) is None else f"{after[kind]:.4f}" for kind in ["none", *kinds]]
         rows.append([plain(result["model"]["name"]), plain(result["dataset"]["name"]), *figures])
     print_table(columns, rows)
 
@@ -276,10 +276,11 @@ def _print_isotropy(measured: list[dict[str, Any]]) -> None:
         "mean cosine": "mean_cosine",
         "std": "standard_deviation",
         "eff. rank": "effective_rank",
+        "of texts": "effective_rank_texts",
         "uniformity": "uniformity",
         "EP excess": "epps_pulley_excess",
     }
-    headers = ["N", "D", *shown, "IsoScore 95 %"]
+    headers = ["N", "D", *shown, "IsoScore 95 %", "alignment", "hubness"]
     columns = [Column("model"), Column("dataset"), Column("of"), *(Column(header, numeric=True) for header in headers)]
     rows = []
     for each in measured:
@@ -290,7 +291,10 @@ def _print_isotropy(measured: list[dict[str, Any]]) -> None:
             figures = ["-" if cloud[key] is None else f"{cloud[key]:.4g}" for key in shown.values()]
             interval = "-" if cloud["interval"] is None else "{:.3f}-{:.3f}".format(*cloud["interval"])
             names = [plain(each["model"]["name"]), plain(each["dataset"]["name"]), side]
-            rows.append([*names, str(cloud["texts"]), str(cloud["dimensions"]), *figures, interval])
+            # Of both sides together, so they stand once.
+            both = [each["isotropy"][key] if side == "passages" else None for key in ("alignment", "hubness")]
+            ends = ["-" if value is None else f"{value:.4g}" for value in both]
+            rows.append([*names, str(cloud["texts"]), str(cloud["dimensions"]), *figures, interval, *ends])
     print_table(columns, rows)
 
 

@@ -6,13 +6,19 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+import psutil
+from filelock import FileLock, Timeout
 
+from ragcun_cli.console import note
 from ragcun_cli.errors import EnvironmentUnfit
+
+SECONDS_BEFORE_A_WORD = 2
 
 
 def cache_folder() -> Path:
@@ -52,5 +58,25 @@ def digest_of_texts(texts: Sequence[str]) -> str:
 def only_writer(folder: Path) -> Iterator[None]:
     """Let one process at a time fill a cache folder; the others wait and then find it full."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f"{folder.name}.lock"):
+    lock = FileLock(folder.parent / f"{folder.name}.lock")
+    try:
+        lock.acquire(timeout=SECONDS_BEFORE_A_WORD)
+    except Timeout:
+        note(f"{folder}: another ragcun is filling it; waiting for that.")
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def scratch_folder(cache: Path) -> Iterator[Path]:
+    """A folder for the time of a `with` block; those of processes that were killed are removed first."""
+    root = cache / "scratch"
+    for left in root.glob("*-*"):
+        if not psutil.pid_exists(int(left.name.split("-")[0])):
+            shutil.rmtree(left, ignore_errors=True)
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=root) as folder:
+        yield Path(folder)

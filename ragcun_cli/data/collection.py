@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import re
 from dataclasses import dataclass
@@ -115,45 +116,47 @@ def _choose_split(folder: Path, label: str, asked: str | None) -> str:
 
 
 def _read_queries(path: Path, label: str, judged: Qrels) -> dict[str, str]:
-    """Id -> text of the judged queries (MS MARCO has half a million others)."""
-    seen: set[str] = set()
+    """Id -> text of the judged queries. Nothing is asked of the others (MS MARCO has half a million)."""
     texts: dict[str, str] = {}
+    number = 0
     with path.open("rb") as stream:
         for number, record in json_lines(stream, label):
             place = f"{label}:{number}"
             identity = identity_of(record, place)
-            if identity in seen:
+            if identity not in judged:
+                continue
+            if identity in texts:
                 raise DataError(f"{place}: the id {identity!r} was already used on an earlier line")
-            seen.add(identity)
-            text = text_of(record, "text", place)
-            if identity in judged:
-                texts[identity] = text
-    if not seen:
+            texts[identity] = text_of(record, "text", place)
+    if not number:
         raise DataError(f"{label}: the file has no records")
     return texts
 
 
 def _read_qrels(path: Path, label: str) -> Qrels:
+    """As BEIR's loader reads them: with quotes around an id that needs them (Wikipedia titles do)."""
     qrels: Qrels = {}
     problems = []
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            columns = line.decode("utf-8", errors="replace").rstrip("\r\n").split("\t")
-            if number == 1:
-                if _is_grade(columns[-1]):
-                    raise DataError(
-                        f"{label}:1: the header is missing",
-                        "The first line is: query-id<TAB>corpus-id<TAB>score",
-                    )
-                continue
-            if columns == [""]:
-                continue
-            if len(columns) != 3 or not _is_grade(columns[2]):
-                problems.append(f"{label}:{number}: expected query-id<TAB>corpus-id<TAB>grade")
-                continue
-            grades = qrels.setdefault(columns[0], {})
-            if grades.setdefault(columns[1], int(columns[2])) != int(columns[2]):
-                problems.append(f"{label}:{number}: this pair has another grade on an earlier line")
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+        rows = csv.reader(stream, delimiter="\t")
+        try:
+            header = next(rows, [])
+            if len(header) != 3 or _is_grade(header[2].strip().removesuffix(".0")):
+                raise DataError(
+                    f"{label}:1: the header is missing", "The first line is: query-id<TAB>corpus-id<TAB>score"
+                )
+            for columns in rows:
+                place = f"{label}:{rows.line_num}"
+                if not columns:
+                    continue
+                if len(columns) != 3 or not _is_grade(columns[2]):
+                    problems.append(f"{place}: expected query-id<TAB>corpus-id<TAB>grade")
+                    continue
+                grades = qrels.setdefault(columns[0], {})
+                if grades.setdefault(columns[1], int(columns[2])) != int(columns[2]):
+                    problems.append(f"{place}: this pair has another grade on an earlier line")
+        except csv.Error as error:
+            raise DataError(f"{label}:{rows.line_num}: cannot be read: {error}") from None
     if problems:
         raise DataError(listed(problems))
     if not qrels:

@@ -13,7 +13,6 @@ Rows are in the order of ids, so that a tie broken by the row is a tie broken by
 from __future__ import annotations
 
 import array
-import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,12 +25,14 @@ import numpy.typing as npt
 from ragcun_cli import files
 from ragcun_cli.data.cache import only_writer
 from ragcun_cli.data.lines import parse_json_line, text_of
-from ragcun_cli.data.text_keys import Keys, as_keys, keys_of
+from ragcun_cli.data.text_keys import KEY_BYTES, Keys, as_keys, keys_of
 from ragcun_cli.errors import DataError
 from ragcun_cli.manifest import problem_with, read_manifest, seal
 
 FORMAT = 1
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BLANKS = frozenset(" \t\n\r\v\f\0")  # what ends a column in a run file; other spaces of Unicode do not
+SORTED_AS_ARRAY = 1 << 30  # bytes: ids are sorted as an array if, all made as long as the longest, they fit
 
 Rows = npt.NDArray[np.int64]
 
@@ -95,7 +96,10 @@ class Corpus:
         with self.path.open("rb") as stream:
             for place in np.argsort(offsets).tolist():  # forward through the file
                 stream.seek(int(offsets[place]))
-                texts[place] = passage_text(json.loads(stream.readline()), self.label)
+                try:
+                    texts[place] = passage_text(json.loads(stream.readline()), self.label)
+                except ValueError:
+                    raise DataError(f"{self.label}: changed while it was being read", "Run again.") from None
         return texts
 
     def rows_in_file_order(self) -> Rows:
@@ -114,7 +118,7 @@ def open_corpus(path: Path, cache: Path, label: str | None = None) -> Corpus:
     index = cache / "corpora" / f"{sha256[:32]}-{FORMAT}"
     if problem_with(index) is not None:
         with only_writer(index):
-            files.sweep_leftovers(index.parent)
+            files.sweep_leftovers(index.parent, index.name)
             if problem_with(index) is not None:
                 _write_index(path, sha256, index, label)
     return Corpus(path, index, label)
@@ -134,46 +138,66 @@ def identity_of(record: dict[str, Any], place: str) -> str:
     Raises:
         DataError: if it has none, or one with blanks.
     """
-    identity = text_of(record, "_id", place)
-    if len(identity.split()) > 1:
+    identity = text_of(record, "_id", place, strip=False)
+    if any(character in BLANKS for character in identity):
         raise DataError(f"{place}: the id {identity!r} has blanks, which TREC's formats cannot hold")
     return identity
 
 
 def _write_index(path: Path, sha256: str, index: Path, label: str) -> None:
-    ids: list[bytes] = []
-    offsets, line_numbers = array.array("q"), array.array("q")
-    keys = bytearray()
+    ids, keys = bytearray(), bytearray()
+    ends, offsets, numbers = array.array("q"), array.array("q"), array.array("q")
     empty = 0
     for number, offset, line in _lines_with_offsets(path):
         place = f"{label}:{number}"
         record = parse_json_line(line, place)
-        ids.append(identity_of(record, place).encode())
+        ids += identity_of(record, place).encode()
         text = passage_text(record, place)
-        empty += not text
-        offsets.append(offset)
-        line_numbers.append(number)
         keys += keys_of([text]).tobytes()
+        empty += not text
+        for column, value in ((ends, len(ids)), (offsets, offset), (numbers, number)):
+            column.append(value)
     if not ids:
         raise DataError(f"{label}: the file has no records")
-    order = sorted(range(len(ids)), key=ids.__getitem__)  # stable: of equal ids the later line comes last
-    repeated = [place for place, following in itertools.pairwise(order) if ids[place] == ids[following]]
+    stops = np.frombuffer(ends, dtype=np.int64)
+    order = _sorted_by_id(bytes(ids), stops)
+    starts = stops - np.diff(stops, prepend=0)
+    lengths = (stops - starts)[order]
+    # Of equal ids the later line counts; the sort is stable, so it comes last.
+    alike = np.flatnonzero(lengths[1:] == lengths[:-1])
+    repeated = [
+        int(order[place])
+        for place in alike.tolist()
+        if ids[starts[order[place]] : stops[order[place]]] == ids[starts[order[place + 1]] : stops[order[place + 1]]]
+    ]
     first = min(repeated, default=None)
-    dropped = set(repeated)
-    kept = np.array([place for place in order if place not in dropped], dtype=np.int64)
-    joined = b"".join(ids[place] for place in kept.tolist())
+    kept = order[~np.isin(order, repeated)]
     facts = {
         "sha256": sha256,
         "empty_passages": empty,
         "duplicate_ids": len(repeated),
-        "first_duplicate": None if first is None else f"{ids[first].decode()!r} on line {line_numbers[first]}",
+        "first_duplicate": None
+        if first is None
+        else f"{ids[starts[first] : stops[first]].decode()!r} on line {numbers[first]}",
     }
+    joined = b"".join(ids[start:stop] for start, stop in zip(starts[kept].tolist(), stops[kept].tolist(), strict=True))
     with files.new_folder(index) as temporary:
         np.save(temporary / "offsets.npy", np.frombuffer(offsets, dtype=np.int64)[kept])
-        np.save(temporary / "keys.npy", np.frombuffer(keys, dtype=np.uint8).reshape(-1, 16)[kept])
+        np.save(temporary / "keys.npy", np.frombuffer(keys, dtype=np.uint8).reshape(-1, KEY_BYTES)[kept])
         np.save(temporary / "ids.npy", np.frombuffer(joined, dtype=np.uint8))
-        np.save(temporary / "id_ends.npy", np.cumsum([len(ids[place]) for place in kept.tolist()], dtype=np.int64))
+        np.save(temporary / "id_ends.npy", np.cumsum((stops - starts)[kept]))
         seal(temporary, format=FORMAT, facts=facts)
+
+
+def _sorted_by_id(ids: bytes, stops: Rows) -> Rows:
+    """Line numbers in the order of ids (UTF-8's bytes sort as its characters do), a stable order."""
+    bounds = zip([0, *stops[:-1].tolist()], stops.tolist(), strict=True)
+    longest = int(np.diff(stops, prepend=0).max())
+    if longest * len(stops) > SORTED_AS_ARRAY:
+        separate = [ids[start:stop] for start, stop in bounds]
+        return np.array(sorted(range(len(separate)), key=separate.__getitem__), dtype=np.int64)
+    table = np.fromiter((ids[start:stop] for start, stop in bounds), dtype=f"S{longest}", count=len(stops))
+    return np.argsort(table, kind="stable")
 
 
 def _lines_with_offsets(path: Path) -> Iterator[tuple[int, int, bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import shutil
 import zipfile
 import zlib
@@ -14,8 +15,14 @@ from ragcun_cli.console import note
 from ragcun_cli.data.cache import only_writer
 from ragcun_cli.errors import DataError, EnvironmentUnfit
 from ragcun_cli.manifest import problem_with, seal
+from ragcun_cli.quantities import shown_bytes
 
 BLOCK_BYTES = 1 << 20
+# What zipfile and its decompressors raise when bytes are not what they should be, or encrypted, or of a kind that
+# Python does not read.
+DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, NotImplementedError, ValueError,
+)  # fmt: skip
 LISTED = ("corpus.jsonl", "queries.jsonl")
 
 
@@ -42,7 +49,7 @@ def unpack(path: Path, cache: Path, md5: str | None = None) -> Path:
         if not folder.is_dir() or (problem := problem_with(folder)) is not None:
             if folder.is_dir():
                 note(f"{folder}: {problem}; {path} is unpacked again.")
-            files.sweep_leftovers(folder.parent)
+            files.sweep_leftovers(folder.parent, folder.name)
             _unpack(path, folder)
     return folder
 
@@ -60,8 +67,8 @@ def _digests(path: Path) -> tuple[str, str]:
 def _unpack(path: Path, folder: Path) -> None:
     try:
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile:
-        raise DataError(f"{path}: not a whole zip file", "Download it again.") from None
+    except DAMAGE as error:
+        raise DataError(f"{path}: not a whole zip file ({error})", "Download it again.") from None
     with archive:
         members = list(_members(archive, path))
         if not any(place.name == "corpus.jsonl" for _, place in members):
@@ -70,7 +77,7 @@ def _unpack(path: Path, folder: Path) -> None:
         free = shutil.disk_usage(folder.parent).free
         if needed > free:
             raise EnvironmentUnfit(
-                f"{path}: unpacked it needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free in {folder.parent}",
+                f"{path}: unpacked it needs {shown_bytes(needed)}, {shown_bytes(free)} are free in {folder.parent}",
                 "Free some space, or set RAGCUN_CACHE to a folder on a larger disk.",
             )
         with files.new_folder(folder) as temporary:
@@ -100,16 +107,21 @@ def _members(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[zipfile.Zip
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, path: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as sink:
+        for block in _content(archive, member, path):
+            sink.write(block)
+
+
+def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Iterator[bytes]:
+    read = 0
     try:
-        with archive.open(member) as source, target.open("wb") as sink:
-            written = 0
+        with archive.open(member) as source:
             while block := source.read(BLOCK_BYTES):
-                written += len(block)
-                if written > member.file_size:
-                    raise DataError(f"{path}/{member.filename}: longer than the zip says")
-                sink.write(block)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        # RuntimeError: encrypted; NotImplementedError: a compression Python does not have.
+                read += len(block)
+                if read > member.file_size:
+                    raise zipfile.BadZipFile("it is longer than the zip says")
+                yield block
+    except DAMAGE as error:
         raise DataError(
             f"{path}/{member.filename}: cannot be read from the zip ({error})", "Download it again."
         ) from None

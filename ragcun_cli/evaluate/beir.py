@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from ragcun_cli.evaluate.scoring import Evaluation, Scheme, Search, evaluate, me
 from ragcun_cli.evaluate.search import DEFAULT_MEMORY, Ranking, merge, search
 from ragcun_cli.evaluate.vectors import PassageVectors
 from ragcun_cli.evaluate.workers import Workers
+from ragcun_cli.files import sha256_of_file
 
 TRAINING_TEXTS = 100_000  # passages of a training file that a transform is fitted on, at most
 
@@ -119,11 +120,14 @@ def _each(
             with _opened(asked, settings) as bench:
                 for row in rows:
                     claim_results_folder(row.folder, row.entry)
+                bench.fit(row.scheme for row in rows)
                 for dataset in datasets:
+                    bench.let_go()
                     table.begin(_label(rows[0], dataset), dataset.texts)
                     parts = {name: bench.embed(part, table.advance) for name, part in dataset.parts.items()}
                     for row in rows:
                         table.searching(_label(row, dataset))
+                        bench.on_share = table.searched
                         done.append(work(bench, row, dataset, parts))
                         table.finish(_label(row, dataset), done[-1].get("metrics", {}), done[-1]["isotropy"])
     return done
@@ -154,7 +158,8 @@ class _Bench:
         self._workers = workers
         self._embedder = Embedder(model, cache_folder(), workers, settings.cache_limit)
         self._device = str(model.encoder.device)
-        self._fits: dict[str, PassageVectors] = {}
+        self._fits: dict[str, PassageVectors] = {}  # what transforms are fitted on, by file
+        self.on_share: Callable[[float], None] | None = None  # what a search here calls as it goes
 
     def embed(self, part: Collection, on_done: Callable[[int], None]) -> Embedded:
         return self._embedder.embed(part, on_done)
@@ -173,18 +178,22 @@ class _Bench:
             "processes": len(self._workers.devices) if self._workers is not None else 1,
         }
 
+    def fit(self, schemes: Iterable[Scheme]) -> None:
+        """Embed the training passages that these schemes are fitted on."""
+        for name in dict.fromkeys(scheme.fit_on for scheme in schemes if _fits_on_file(scheme)):
+            self._fits[name] = self._embedder.embed_texts(_training_passages(Path(name)))
+
+    def let_go(self) -> None:
+        self._embedder.let_go()
+
     def _fit(self, scheme: Scheme) -> PassageVectors | None:
-        """What a transform is fitted on, None for the corpus itself."""
-        if scheme.fit_on == "corpus" or not scheme.transform.needs_fit:
-            return None
-        if scheme.fit_on not in self._fits:
-            self._fits[scheme.fit_on] = self._embedder.embed_texts(_training_passages(Path(scheme.fit_on)))
-        return self._fits[scheme.fit_on]
+        """None for the corpus itself."""
+        return self._fits[scheme.fit_on] if _fits_on_file(scheme) else None
 
     def _search(self) -> Search:
         memory = self._settings.memory
         if self._workers is None:
-            return functools.partial(search, memory=memory, device=self._device)
+            return functools.partial(search, memory=memory, device=self._device, on_share=self.on_share)
         return functools.partial(_search_elsewhere, self._workers, memory)
 
 
@@ -231,12 +240,16 @@ def _search_part(prepared: BlockEncoder, queries: Any, passages: PassageVectors,
     return search(queries, passages, k, memory=memory, device=prepared.device)
 
 
+def _fits_on_file(scheme: Scheme) -> bool:
+    return scheme.fit_on != "corpus" and scheme.transform.needs_fit
+
+
 def _training_passages(path: Path) -> list[str]:
     """Distinct positives and negatives, evenly from the whole file."""
     table = tabulate(read_triples(path))
     passages = np.setdiff1d(table.rows[:, 1:], [NO_NEGATIVE])
-    step = max(1, len(passages) // TRAINING_TEXTS)
-    return [table.texts[number] for number in passages[::step][:TRAINING_TEXTS].tolist()]
+    some = np.linspace(0, len(passages) - 1, min(len(passages), TRAINING_TEXTS)).astype(np.int64)
+    return [table.texts[number] for number in passages[some].tolist()]
 
 
 def _plan(
@@ -277,6 +290,7 @@ def _entry(model: dict[str, Any], scheme: Scheme) -> dict[str, Any]:
         "similarity": scheme.similarity,
         "transform": transform.name,
         "fit_on": scheme.fit_on if transform.needs_fit else None,
+        "fit_sha256": sha256_of_file(Path(scheme.fit_on)) if _fits_on_file(scheme) else None,
     }
 
 

@@ -74,11 +74,14 @@ def find_datasets(names: Sequence[str], data_folder: Path, split: str | None) ->
     found: list[Dataset] = []
     missing: list[Missing] = []
     for name in dict.fromkeys(each for asked in names for each in GROUPS.get(asked, (asked,))):
-        path, by_name = _locate(name, data_folder)
-        if path is None:
-            missing.append(Missing(name, KNOWN[name].how_to_get(str(data_folder))))
+        path = _locate(name, data_folder)
+        known = KNOWN.get(name.lower())
+        lacking = "" if path is None or known is None else _lacking(path, known)
+        if path is None or lacking:
+            assert known is not None
+            missing.append(Missing(known.name, lacking + known.how_to_get(str(data_folder))))
             continue
-        dataset = _read(path, by_name, split)
+        dataset = _read(path, split, known.md5 if known is not None else None)
         twin = next((other for other in found if other.name == dataset.name), None)
         if twin is not None:
             raise UsageError(
@@ -94,18 +97,24 @@ def find_datasets(names: Sequence[str], data_folder: Path, split: str | None) ->
     return found, missing
 
 
-def _locate(name: str, folder: Path) -> tuple[Path | None, bool]:
-    """The folder or zip, and whether it was found by a name of the registry; None for a known one that is not here."""
+def _locate(name: str, folder: Path) -> Path | None:
+    """The folder or zip; None for a dataset of the registry that is not in the data folder.
+
+    A bare name of the registry is looked for in the data folder only: a folder of that name that happens to lie here
+    may be anything.
+    """
     embedded = embedded_test(name, folder)
     if embedded is not None:
-        return embedded, False
-    if _is_collection(Path(name)):
-        return Path(name), False
-    for candidate in (folder / name, folder / f"{name}.zip"):
+        return embedded
+    known = KNOWN.get(name.lower())
+    path = Path(name).expanduser()
+    if known is None and _is_collection(path):
+        return path
+    for candidate in (folder / (known.name if known else name), folder / f"{known.name if known else name}.zip"):
         if _is_collection(candidate):
-            return candidate, True
-    if name in KNOWN:
-        return None, True
+            return candidate
+    if known is not None:
+        return None
     here = available_collections(folder)
     raise UsageError(
         f"{name}: there is no such dataset; {did_you_mean(name, [*here, *GROUPS, *KNOWN])}",
@@ -114,18 +123,35 @@ def _locate(name: str, folder: Path) -> tuple[Path | None, bool]:
     )
 
 
+def _lacking(path: Path, known: KnownDataset) -> str:
+    """What a folder of a registered name does not have, as the beginning of what to do; empty if it has all."""
+    if path.is_file():
+        return ""
+    forums = known.forums if not (path / "corpus.jsonl").is_file() else ()
+    parts = [path / forum for forum in forums] or [path]
+    absent = [
+        str((part / needed).relative_to(path))
+        for part in parts
+        for needed in ("corpus.jsonl", "queries.jsonl", "qrels")
+        if not (part / needed).exists()
+    ]
+    more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+    return f"{path}/ lacks {absent[0]}{more}; " if absent else ""
+
+
 def _is_collection(path: Path) -> bool:
     return path.is_dir() or (path.suffix == ".zip" and path.is_file())
 
 
-def _read(path: Path, by_name: bool, split: str | None) -> Dataset:
+def _read(path: Path, split: str | None, md5: str | None) -> Dataset:
+    """md5: what a zip found by a name of the registry must have."""
     name = path.stem if path.suffix == ".zip" else path.resolve().name
     known = known_dataset(name)
     if name in RESERVED_NAMES:
         raise UsageError(f"{path}: a dataset cannot be called {name!r}", "Rename its folder.")
     folder = path
     if path.is_file():
-        folder = unpack(path, cache_folder(), known.md5 if known is not None and by_name else None)
+        folder = unpack(path, cache_folder(), md5)
     # Never another split unasked: MS MARCO's `test` is TREC-DL 2019, where BM25 scores twice as high as on `dev`.
     split = split or (known.score_split if known is not None else None)
     forums = known.forums if known is not None else ()

@@ -32,6 +32,7 @@ from ragcun_cli.evaluate.vectors import PassageVectors
 from ragcun_cli.evaluate.workers import Workers
 from ragcun_cli.model.feature_store import BLOCK_TEXTS, features_key
 from ragcun_cli.model.vector_store import VECTORS, Encoding, Numbers, OnDone, VectorStore
+from ragcun_cli.quantities import shown_bytes
 
 STORES = ("embeddings", "features")
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -65,11 +66,16 @@ class Embedder:
         self._cache = cache
         self._workers = workers
         self._limit = limit
-        self._in_hand: Keys = keys_of([])
+        self._in_hand: list[Keys] = []  # what the limit must leave, since it is being read or will be
+        self._kept_in_hand = 0
         self._through_network = network_store(model, cache, self._make_room)
         self._with_head = self._through_network
         if _has_head_apart(model):
             self._with_head = _store(model, cache, "embeddings", self._make_room)
+
+    def let_go(self) -> None:
+        """The collections embedded so far are done with: a limit on the cache may remove them."""
+        del self._in_hand[self._kept_in_hand :]
 
     def embed(self, collection: Collection, on_done: OnDone = None) -> Embedded:
         """All passages and queries; `on_done(count)` is called as texts are there.
@@ -86,13 +92,14 @@ class Embedder:
         return Embedded(self._vectors(collection.corpus.keys), embedded_queries)
 
     def embed_texts(self, texts: Sequence[str], on_done: OnDone = None) -> PassageVectors:
-        """Other texts, for fitting a transform on them."""
+        """Other texts, for fitting a transform on them; they are not let go. Comes before any collection."""
         numbered = _Texts(
             keys_of(texts),
             lambda numbers: [texts[number] for number in numbers.tolist()],
             lambda number: f"text {number}",
         )
         self._fill(numbered, None, on_done)
+        self._kept_in_hand = len(self._in_hand)
         return self._vectors(numbered.keys)
 
     def _vectors(self, keys: Keys) -> PassageVectors:
@@ -102,7 +109,7 @@ class Embedder:
         )
 
     def _fill(self, texts: _Texts, corpus: Corpus | None, on_done: OnDone) -> None:
-        self._in_hand = texts.keys
+        self._in_hand.append(texts.keys)
         through_network = self._through_network
         elsewhere = None
         if self._workers is not None and corpus is not None:
@@ -122,7 +129,12 @@ class Embedder:
         """Remove shards that were not used for the longest time, never those of the texts in hand."""
         if self._limit is None:
             return
-        in_use = {*self._through_network.shards_of(self._in_hand), *self._with_head.shards_of(self._in_hand)}
+        in_use = {
+            shard
+            for store in (self._through_network, self._with_head)
+            for keys in self._in_hand
+            for shard in store.shards_of(keys)
+        }
         sizes = {
             shard: sum(path.stat().st_size for path in shard.iterdir())
             for name in STORES
@@ -131,8 +143,9 @@ class Embedder:
         }
         own = sum(sizes.get(shard, 0) for shard in in_use)
         if needed and own + needed > self._limit:
+            alone, limit = shown_bytes(own + needed), shown_bytes(self._limit)
             raise EnvironmentUnfit(
-                f"--cache-limit {self._limit / 1e9:.2f} GB: these texts alone take {(own + needed) / 1e9:.2f} GB",
+                f"--cache-limit: these texts alone take {alone}, the limit is {limit}",
                 "Give a larger limit: the search reads the embeddings from the cache.",
             )
         total = sum(sizes.values())

@@ -19,8 +19,10 @@ from ragcun_cli.losses.sigreg import random_directions, sigreg
 
 Vectors = npt.NDArray[np.float32]
 
-SAMPLE = 100_000  # texts at most; no figure but the interval's width depends on how many there are
-GROUPS = 64  # of texts, resampled for the interval: single texts would need a covariance for each draw
+SAMPLE = 50_000  # texts at most, 100 MB with 512 dimensions: only the interval's width depends on their number
+GROUPS = 64  # of texts at most, resampled for the interval: single texts would need a covariance for each draw
+SCATTER_VALUES = 1 << 25  # of all groups together: fewer groups where there are many dimensions
+FEWEST_GROUPS = 8
 DRAWS = 500
 CONFIDENCE = 0.95
 RANK_TEXTS = 1000  # for the effective rank
@@ -35,12 +37,13 @@ class Cloud:
     """Of n embeddings in D dimensions, as they are searched: not normalised.
 
     isoscore: unbiased (Rudman et al., arXiv 2108.07344); interval: 95 %, by bootstrap over groups of texts.
-    mean_cosine: of distinct pairs. standard_deviation: root mean square over dimensions, and the least and greatest.
+    mean_cosine: of distinct pairs. standard_deviation: root mean square over dimensions.
     effective_rank: exp of the entropy of the singular values' shares (Roy & Vetterli 2007) of `effective_rank_texts`.
     uniformity: log mean exp(-2 |u - v|^2) of directions (Wang & Isola, arXiv 2005.10242), -4 at best.
     epps_pulley_excess: SIGReg's statistic for one text, unbiased, centred and at unit variance: 0 for a Gaussian that
     is alike in all directions, whatever its scale.
-    eigenvalues: of the covariance, falling. None is where there are too few texts, or no spread at all.
+    eigenvalues: of the covariance, falling. deviations: of each dimension. None is where there are
+    too few texts, or no spread at all.
     """
 
     texts: int
@@ -49,17 +52,21 @@ class Cloud:
     interval: tuple[float, float] | None
     mean_cosine: float | None
     standard_deviation: float
-    least_deviation: float
-    greatest_deviation: float
     effective_rank: float | None
     effective_rank_texts: int
     uniformity: float | None
     epps_pulley_excess: float | None
     eigenvalues: npt.NDArray[np.float64]
+    deviations: npt.NDArray[np.float64]
 
     def entry(self) -> dict[str, Any]:
-        """All but the eigenvalues, for a result."""
-        return {name: value for name, value in asdict(self).items() if name != "eigenvalues"}
+        """All but the arrays, for a result; of the deviations the least and greatest."""
+        single = {name: value for name, value in asdict(self).items() if name not in ("eigenvalues", "deviations")}
+        return {
+            **single,
+            "least_deviation": float(self.deviations.min()),
+            "greatest_deviation": float(self.deviations.max()),
+        }
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,6 @@ def measure_cloud(embeddings: Vectors) -> Cloud:
     isotropy: Isotropy = measure_isotropy(embeddings)
     centred = torch.from_numpy(embeddings - embeddings.mean(axis=0, dtype=np.float64).astype(np.float32))
     scatter = (centred.T @ centred).double().numpy()
-    variances = np.diag(scatter) / max(n - 1, 1)
     shuffled = np.random.default_rng(SEED).permutation(n)
     return Cloud(
         texts=n,
@@ -108,13 +114,12 @@ def measure_cloud(embeddings: Vectors) -> Cloud:
         interval=_interval(centred, shuffled) if isotropy.isoscore is not None else None,
         mean_cosine=isotropy.mean_cosine,
         standard_deviation=isotropy.standard_deviation,
-        least_deviation=float(variances.min() ** 0.5),
-        greatest_deviation=float(variances.max() ** 0.5),
         effective_rank=_effective_rank(embeddings[shuffled[:RANK_TEXTS]]),
         effective_rank_texts=min(n, RANK_TEXTS),
         uniformity=_uniformity(embeddings[shuffled[:PAIR_TEXTS]]),
         epps_pulley_excess=_epps_pulley_excess(centred[torch.from_numpy(shuffled[:PAIR_TEXTS])], isotropy),
         eigenvalues=np.clip(np.linalg.eigvalsh(scatter / max(n - 1, 1)), 0, None)[::-1],
+        deviations=np.sqrt(np.diag(scatter) / max(n - 1, 1)),
     )
 
 
@@ -152,13 +157,12 @@ def mean_cloud(clouds: Sequence[Cloud]) -> Cloud:
         interval=None,  # the parts' intervals are in their own entries
         mean_cosine=mean("mean_cosine"),
         standard_deviation=mean("standard_deviation"),
-        least_deviation=mean("least_deviation"),
-        greatest_deviation=mean("greatest_deviation"),
         effective_rank=mean("effective_rank"),
         effective_rank_texts=min(cloud.effective_rank_texts for cloud in clouds),
         uniformity=mean("uniformity"),
         epps_pulley_excess=mean("epps_pulley_excess"),
         eigenvalues=np.mean([cloud.eigenvalues for cloud in clouds], axis=0),
+        deviations=np.mean([cloud.deviations for cloud in clouds], axis=0),
     )
 
 
@@ -170,20 +174,20 @@ def _interval(centred: torch.Tensor, shuffled: npt.NDArray[np.int64]) -> tuple[f
     trace and Frobenius norm follow from products of groups that are the same for all draws.
     """
     n, dimensions = centred.shape
-    groups = min(GROUPS, n // MINIMUM_TEXTS)
-    if groups < 2:
+    groups = min(GROUPS, n // MINIMUM_TEXTS, max(FEWEST_GROUPS, SCATTER_VALUES // dimensions**2))
+    if groups < FEWEST_GROUPS:
         return None
     members = [centred[torch.from_numpy(part)] for part in np.array_split(shuffled, groups)]
-    scatters = torch.stack([part.T @ part for part in members]).double()
+    scatters = torch.stack([part.T @ part for part in members])
     sums = torch.stack([part.double().sum(dim=0) for part in members])
     squares = [part.double().square().sum(dim=1) for part in members]
     traces = np.array([float(each.sum()) for each in squares])
     fourths = np.array([float(each.square().sum()) for each in squares])
     sizes = np.array([len(part) for part in members])
     flat = scatters.view(groups, -1)
-    scatter_products = (flat @ flat.T).numpy()
+    scatter_products = (flat @ flat.T).double().numpy()
     sum_products = (sums @ sums.T).numpy()
-    triples = torch.einsum("hd,gde,ke->ghk", sums, scatters, sums).numpy()
+    triples = torch.stack([sums @ scatter.double() @ sums.T for scatter in scatters]).numpy()
     scores = []
     for w in np.random.default_rng(SEED).multinomial(groups, np.full(groups, 1 / groups), size=DRAWS):
         total, repeated = float(w @ sizes), float(w**2 @ fourths)

@@ -53,7 +53,15 @@ class EvaluationTable:
     def searching(self, label: str) -> None:
         """This row's texts are all encoded."""
         self._current = label
+        self._started = time.monotonic()
         self._set("searching", f"{self._total}")
+
+    def searched(self, share: float) -> None:
+        """So much of the current search is done, from 0 to 1."""
+        if time.monotonic() - self._shown >= SECONDS_BETWEEN_LOOKS:
+            seconds = time.monotonic() - self._started
+            left = duration(seconds * (1 - share) / share) if share > 0 else ""
+            self._set("searching", f"{100 * share:.0f} %", "", left)
 
     def finish(self, label: str, metrics: dict[str, float], isotropy: dict[str, Any] | None) -> None:
         """The row's result is on disk."""

@@ -14,7 +14,7 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 
 from ragcun_cli import files
-from ragcun_cli.data.cache import key_of
+from ragcun_cli.data.cache import cache_folder, key_of, only_writer
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.environment import command_line, versions
 from ragcun_cli.errors import UsageError
@@ -25,7 +25,7 @@ from ragcun_cli.evaluate.scoring import RANKING_DEPTH, Evaluation, drops_identic
 FORMAT = 2
 MODEL = "model.json"
 ISOTROPY = "isotropy.json"
-IDENTIFYING = ("identity", "max_length", "output_dim", "precision", "similarity", "transform", "fit_on")
+IDENTIFYING = ("identity", "max_length", "output_dim", "precision", "similarity", "transform", "fit_sha256")
 RUN_COMPRESSION = 3  # a run of MS MARCO's dev set has seven million lines
 
 
@@ -117,21 +117,23 @@ def write_results(
 
 
 def write_geometry(folder: Path, dataset: Dataset, shapes: Mapping[str, Geometry | None]) -> dict[str, Any] | None:
-    """Put one dataset's geometry into `isotropy.json` and its eigenvalues into `<dataset>.spectrum.tsv`.
-
-    Of several parts, the mean.
+    """Put one dataset's geometry into `isotropy.json`, and its eigenvalues, falling, and each dimension's standard
+    deviation into `<dataset>.spectrum.tsv`. Of several parts, the mean.
     """
     present = [shape for shape in shapes.values() if shape is not None]
     if not present:
         return None
     shape = _mean_geometry(present)
     entry = shape.entry()
-    measured = _read_json(folder / ISOTROPY) or {}
-    measured[dataset.name] = {"split": dataset.split, "sha256": dataset.sha256, **entry}
-    files.write_json(folder / ISOTROPY, dict(sorted(measured.items())))
-    columns = {"passages": shape.passages.eigenvalues}
-    if shape.queries is not None:
-        columns["queries"] = shape.queries.eigenvalues
+    # Two evaluations of one model, each of its own datasets, may write here at once.
+    with only_writer(cache_folder() / "results" / key_of(folder=str(folder.resolve()))):
+        measured = _read_json(folder / ISOTROPY) or {}
+        measured[dataset.name] = {"split": dataset.split, "sha256": dataset.sha256, **entry}
+        files.write_json(folder / ISOTROPY, dict(sorted(measured.items())))
+    clouds = {"passages": shape.passages, "queries": shape.queries}
+    present_clouds = {name: cloud for name, cloud in clouds.items() if cloud is not None}
+    columns = {f"eigenvalue_{name}": cloud.eigenvalues for name, cloud in present_clouds.items()}
+    columns |= {f"deviation_{name}": cloud.deviations for name, cloud in present_clouds.items()}
     rows = zip(*columns.values(), strict=True)
     lines = ["\t".join(["number", *columns])]
     lines += ["\t".join([str(number), *(f"{value:.9g}" for value in row)]) for number, row in enumerate(rows, start=1)]
@@ -179,21 +181,23 @@ def _fingerprint(model: dict[str, Any], dataset: Dataset) -> str:
     )
 
 
-def _mean_of(parts: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
+def _mean_of(parts: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Of each figure the mean over parts; None where a part has none."""
+    return {name: _mean([part[name] for part in parts]) for name in parts[0]}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if len(present) == len(values) else None
 
 
 def _mean_geometry(shapes: Sequence[Geometry]) -> Geometry:
-    def mean(values: list[float | None]) -> float | None:
-        present = [value for value in values if value is not None]
-        return sum(present) / len(present) if len(present) == len(values) else None
-
     queries: list[Cloud] = [shape.queries for shape in shapes if shape.queries is not None]
     return Geometry(
         passages=mean_cloud([shape.passages for shape in shapes]),
         queries=mean_cloud(queries) if len(queries) == len(shapes) else None,
-        alignment=mean([shape.alignment for shape in shapes]),
-        hubness=mean([shape.hubness for shape in shapes]),
+        alignment=_mean([shape.alignment for shape in shapes]),
+        hubness=_mean([shape.hubness for shape in shapes]),
     )
 
 

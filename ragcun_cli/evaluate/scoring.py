@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ragcun_cli.data.cache import scratch_folder
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.data.registry import known_dataset
 from ragcun_cli.errors import ModelError
@@ -38,6 +38,7 @@ Search = Callable[[npt.NDArray[np.float32], PassageVectors, int], Ranking]
 
 RANKING_DEPTH = 1000  # BEIR's: MAP and MRR see this many passages
 ROBUSTNESS_DEPTH = 10
+TRANSFORM_BLOCK = 1024  # vectors at a time
 HEADLINE = ("ndcg@10", "recall@100", "map", "mrr")
 
 
@@ -66,14 +67,15 @@ class Evaluation:
 
     metrics: name -> mean over queries. per_query: name -> (n,), in the order of the collection's queries. ranked:
     (n, depth) passages, best first, -1 where there are no more. geometry: None below four passages. robustness:
-    transform -> nDCG@10 after it. unproven: queries that had to be searched a second time.
+    transform -> nDCG@10 after it, None where it leaves a zero
+    vector without a cosine. unproven: queries that had to be searched a second time.
     """
 
     metrics: dict[str, float]
     per_query: dict[str, Figures]
     ranked: npt.NDArray[np.int64]
     geometry: Geometry | None
-    robustness: dict[str, float]
+    robustness: dict[str, float | None]
     unproven: int
 
 
@@ -108,21 +110,24 @@ def evaluate(
     judgements = judgements_of(collection)
     own = own_passages(collection)
     with _transformed(embedded, scheme, fit, scratch) as (queries, passages):
-        compared = _compared(queries, passages, scheme)
+        compared = _compared(queries, passages, scheme, collection)
         found = find(*compared, RANKING_DEPTH + int(own is not None))
         ranked = _without_own(found, own, RANKING_DEPTH)
         per_query = score(judgements, ranked)
         shape = measure(queries, passages, ranked, judgements) if len(passages) >= MINIMUM_TEXTS else None
-        weathered = {}
-        for name in ROBUSTNESS if robustness else ():
-            transform = parse_transform(name)
+        weathered: dict[str, float | None] = {}
+        for transform in map(parse_transform, ROBUSTNESS if robustness else ()):
             if transform.kind == "truncate" and transform.amount >= queries.shape[1]:
                 continue
-            reduced = _reduced(queries, passages, transform)
-            nearest = find(*_compared(*reduced, scheme), ROBUSTNESS_DEPTH + int(own is not None))
+            try:
+                reduced = _compared(*_reduced(queries, passages, transform), scheme, collection)
+            except ModelError:  # a zero vector has no cosine; the model itself has its score
+                weathered[transform.name] = None
+                continue
+            nearest = find(*reduced, ROBUSTNESS_DEPTH + int(own is not None))
             after = score(judgements, _without_own(nearest, own, ROBUSTNESS_DEPTH))
-            weathered[name] = float(after["ndcg@10"].mean())
-    return Evaluation(means(per_query), per_query, ranked, shape, weathered, found.unproven)
+            weathered[transform.name] = float(after["ndcg@10"].mean())
+    return Evaluation(means(per_query), per_query, ranked, shape, weathered, int(found.unproven.sum()))
 
 
 def measure(
@@ -150,7 +155,7 @@ def measure_only(
     with _transformed(embedded, scheme, fit, scratch) as (queries, passages):
         if len(passages) < MINIMUM_TEXTS:
             return None
-        found = find(*_compared(queries, passages, scheme), geometry.NEIGHBOURS + int(own is not None))
+        found = find(*_compared(queries, passages, scheme, collection), geometry.NEIGHBOURS + int(own is not None))
         nearest = _without_own(found, own, geometry.NEIGHBOURS)
         return measure(queries, passages, nearest, judgements_of(collection))
 
@@ -198,11 +203,19 @@ def drops_identical_ids(name: str) -> bool:
 
 
 def write_transformed(passages: PassageVectors, transform: Map, dimensions: int, path: Path) -> PassageVectors:
-    """The passages after a transform that treats them in batches, written out: a vector must be the same each time."""
-    written = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(passages), dimensions))
-    for start, block in passages.blocks():
-        written[start : start + len(block)] = transform(block).numpy()
-    written.flush()
+    """The passages after a transform that treats them in batches, written out: a vector must be the same each time.
+
+    Raises:
+        OSError: if the disk is full. (Written, not mapped: a mapped file on a full disk ends the process.)
+    """
+    block_rows = torch.zeros(TRANSFORM_BLOCK, passages.dimensions)
+    with path.open("wb") as stream:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (len(passages), dimensions)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        for _, block in passages.blocks(TRANSFORM_BLOCK):
+            # Always a whole block: a product of another height rounds differently, and equal texts would be no ties.
+            block_rows[: len(block)] = block
+            stream.write(transform(block_rows)[: len(block)].contiguous().numpy().tobytes())
     numbers = np.arange(len(passages))
     return PassageVectors([path], dimensions, np.zeros(len(passages), dtype=np.int32), numbers, passages.rows)
 
@@ -217,8 +230,8 @@ def _transformed(
         return
     transform = fitted(scheme.transform, embedded.passages if fit is None else fit)
     queries = transform(torch.from_numpy(embedded.queries)).numpy()
-    with tempfile.TemporaryDirectory(prefix="ragcun-", dir=scratch) as folder:
-        yield queries, write_transformed(embedded.passages, transform, queries.shape[1], Path(folder) / "passages.npy")
+    with scratch_folder(scratch) as folder:
+        yield queries, write_transformed(embedded.passages, transform, queries.shape[1], folder / "passages.npy")
 
 
 def _reduced(
@@ -230,27 +243,24 @@ def _reduced(
 
 
 def _compared(
-    queries: npt.NDArray[np.float32], passages: PassageVectors, scheme: Scheme
+    queries: npt.NDArray[np.float32], passages: PassageVectors, scheme: Scheme, collection: Collection
 ) -> tuple[npt.NDArray[np.float32], PassageVectors]:
     if scheme.similarity == "euclidean":
         return queries, passages
-    normalised = unit_length(torch.from_numpy(queries)).numpy()
-    zero = not np.isfinite(normalised).all() or any(not block.any(dim=1).all() for _, block in passages.blocks())
-    if zero:
-        raise ModelError("an embedding is zero, and has no cosine to any other", "Compare by --similarity euclidean.")
-    inner = passages.row_map
-    return normalised, passages.mapped(unit_length if inner is None else _Then(inner, unit_length))
-
-
-@dataclass(frozen=True)
-class _Then:
-    """One map after another; a class, so that other processes can be given it."""
-
-    first: Map
-    second: Map
-
-    def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
-        return self.second(self.first(vectors))
+    directions, normalised = unit_length(torch.from_numpy(queries)), passages.mapped(unit_length)
+    without = int((~directions.isfinite().all(dim=1)).sum())
+    rows = [
+        int(passages.rows[start + place])
+        for start, block in normalised.blocks()
+        for place in (~block.isfinite().all(dim=1)).nonzero()[:, 0].tolist()
+    ]
+    if without or rows:
+        shown = f", first passage {collection.corpus.id_of(min(rows))!r}" if rows else ""
+        raise ModelError(
+            f"{without} queries and {len(rows)} passages have an embedding that is zero{shown}: it has no cosine",
+            "Compare by --similarity euclidean.",
+        )
+    return directions.numpy(), normalised
 
 
 def _without_own(ranking: Ranking, own: npt.NDArray[np.int64] | None, depth: int) -> npt.NDArray[np.int64]:

@@ -16,7 +16,7 @@ batches, processes or the product's precision.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ from ragcun_cli.evaluate.vectors import PassageVectors
 DEFAULT_MEMORY = 1 << 30  # bytes
 COLUMNS = 64  # per minimum
 NO_PLACE = -1
+SAFE_EXPONENT = 30  # embeddings within 2^-30 and 2^30 have squares and sums that float32 holds
 MOST_WAITING = 2  # times the kept ones
 SAMPLED = 4096  # passages for the first guess of a limit
 SAMPLED_QUERIES = 256  # at a time
@@ -42,7 +43,8 @@ SMALLEST_BLOCK = 1024
 # The product may rank near neighbours around place k differently; so many more are kept.
 FEWEST_SPARE = 64
 SPARE_SHARE = 16  # of k, one in so many
-PAIRS_AT_ONCE = 16_384  # compared directly
+CANDIDATE_BYTES = 128
+WAITING_BYTES = 96
 MERGED_QUERIES = 1024  # at a time
 
 
@@ -50,22 +52,27 @@ MERGED_QUERIES = 1024  # at a time
 class Ranking:
     """For each query the passages by rising distance.
 
-    passages: (queries, k) int64; distances: (queries, k) float64, squared Euclidean. unproven: how many queries had to
-    be searched again, since the product's error bound did not prove that no passage was missed.
+    passages: (queries, k) int64; distances: (queries, k) float64, squared Euclidean, to a relative error of
+    `exact_order.DISTANCE_ERROR` where that leaves no doubt of the order. unproven: (queries,), which of them had to be
+    searched again, since the product's error bound did not prove that no passage was missed.
     """
 
     passages: npt.NDArray[np.int64]
     distances: npt.NDArray[np.float64]
-    unproven: int
+    unproven: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """How many passages and queries go into one product, and how many queries share a pass over the passages."""
+    """What fits into the memory: passages and queries of one product, queries that share a pass over the passages,
+    passages of the sample, and pairs that are compared directly at a time.
+    """
 
     block: int
     queries_per_product: int
     queries_per_pass: int
+    sampled: int
+    pairs: int
 
 
 def search(
@@ -76,6 +83,7 @@ def search(
     memory: int = DEFAULT_MEMORY,
     device: str = "cpu",
     precision: Precision | None = None,
+    on_share: Callable[[float], None] | None = None,
 ) -> Ranking:
     """The k nearest passages of each query (all of them if there are fewer).
 
@@ -85,8 +93,15 @@ def search(
         memory: bytes for everything this function allocates, beyond the queries and the answer.
         device: where products are computed.
         precision: of the product; the device's fastest by default.
+        on_share: called with how much of the work is done, from 0 to 1.
     """
     precision = precision or best_precision(device)
+    exponent = _exponent(queries, passages)
+    if exponent:
+        scale = _Scale(2.0**-exponent)
+        queries, passages = queries * np.float32(scale.factor), passages.mapped(scale)
+        found = search(queries, passages, k, memory=memory, device=device, precision=precision, on_share=on_share)
+        return Ranking(found.passages, found.distances * 4.0**exponent, found.unproven)
     k = min(k, len(passages))
     kept = min(k + max(FEWEST_SPARE, k // SPARE_SHARE), len(passages))
     centre = passages.mean().astype(np.float32)
@@ -94,12 +109,43 @@ def search(
     parts = []
     for start in range(0, len(queries), shape.queries_per_pass):
         group = queries[start : start + shape.queries_per_pass]
-        parts.append(_search_group(group, passages, k, kept, centre, shape, device, precision))
+        report = _part_of(on_share, start, len(group), len(queries), len(passages))
+        parts.append(_search_group(group, passages, k, kept, centre, shape, device, precision, report))
     return Ranking(
         np.concatenate([part.passages for part in parts]),
         np.concatenate([part.distances for part in parts]),
-        sum(part.unproven for part in parts),
+        np.concatenate([part.unproven for part in parts]),
     )
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Multiplies by a power of two: exact, so that no order changes."""
+
+    factor: float
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        return vectors * self.factor
+
+
+def _exponent(queries: npt.NDArray[np.float32], passages: PassageVectors) -> int:
+    """By which power of two the embeddings are too large or too small for their squares in float32; 0 for none."""
+    some = passages.take(np.linspace(0, len(passages) - 1, min(len(passages), SMALLEST_BLOCK)).astype(np.int64))
+    magnitude = max(float(np.abs(queries).max()), float(some.abs().max()))
+    exponent = math.frexp(magnitude)[1]
+    return exponent if abs(exponent) > SAFE_EXPONENT and magnitude > 0 else 0
+
+
+def _part_of(
+    on_share: Callable[[float], None] | None, first: int, group: int, queries: int, passages: int
+) -> Callable[[int], None]:
+    """What a group of queries calls with the number of passages it was compared with so far."""
+
+    def report(done: int) -> None:
+        if on_share is not None:
+            on_share((first + group * min(done, passages) / passages) / queries)
+
+    return report
 
 
 def merge(queries: npt.NDArray[np.float32], passages: PassageVectors, k: int, found: list[Ranking]) -> Ranking:
@@ -113,17 +159,21 @@ def merge(queries: npt.NDArray[np.float32], passages: PassageVectors, k: int, fo
         for start in range(0, len(queries), MERGED_QUERIES)
     ]
     rows, distances = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return Ranking(rows, distances, sum(each.unproven for each in found))
+    return Ranking(rows, distances, np.logical_or.reduce([each.unproven for each in found]))
 
 
 def _shape(queries: int, dimensions: int, kept: int, memory: int, device: str) -> _Shape:
     most_passages, most_queries = LARGEST_PRODUCT[device]
-    # Candidates' scores and places, twice while they are merged, and what exact ordering takes of them.
-    queries_per_pass = max(1, min(queries, memory // 3 // (kept * 64)))
+    # Of each candidate its score and place, and what ordering them exactly takes: copies and where they come from.
+    queries_per_pass = max(1, min(queries, memory // 3 // (kept * CANDIDATE_BYTES)))
     # A block as read, its centred copy and what the product makes of it.
     block = min(most_passages, max(SMALLEST_BLOCK, memory // 4 // (dimensions * 4 * 3))) // COLUMNS * COLUMNS
-    queries_per_product = max(1, min(most_queries, queries_per_pass, memory // 4 // (block * 4 * 2)))
-    return _Shape(block, queries_per_product, queries_per_pass)
+    # The product itself, the columns that are looked at, and what waits to be merged.
+    per_query = block * 4 * 2 + kept * (1 + MOST_WAITING) * WAITING_BYTES
+    queries_per_product = max(1, min(most_queries, queries_per_pass, memory // 4 // per_query))
+    sampled = min(SAMPLED, max(SMALLEST_BLOCK, memory // 8 // (dimensions * 4 * 2)))
+    pairs = max(1, memory // 8 // (dimensions * 32))
+    return _Shape(block, queries_per_product, queries_per_pass, sampled, pairs)
 
 
 def _search_group(
@@ -135,52 +185,62 @@ def _search_group(
     shape: _Shape,
     device: str,
     precision: Precision,
+    report: Callable[[int], None],
 ) -> Ranking:
     centred = torch.from_numpy(queries - centre)
     ready = precision.prepare(centred.to(device))
-    limits = _first_limits(ready, passages, kept, centre, precision)
+    limits = _first_limits(ready, passages, kept, centre, precision, shape.sampled)
     best = [_Best(part, kept) for part in limits.split(shape.queries_per_product)]
     radius = 0.0
     buffer = torch.empty(shape.queries_per_product * (shape.block + COLUMNS), device=device)
     for start, block, norms in _centred_blocks(passages, shape.block, centre, device):
-        radius = max(radius, float(norms[norms.isfinite()].max()) ** 0.5)
+        radius = max(radius, _greatest(norms))
         prepared = precision.prepare(block)
         for state, part in zip(best, ready.split(shape.queries_per_product), strict=True):
             scores = buffer[: len(part) * len(block)].view(len(part), len(block))
             state.update(precision.product(norms, part, prepared, out=scores), start)
+        report(start + len(block))
     for state in best:
         state.merge()
     places = torch.cat([state.places for state in best]).cpu().numpy()
     rows, distances = nearest_first(queries, passages, places, k)
+    unproven = np.zeros(len(queries), dtype=bool)
     if kept == len(passages):
-        return Ranking(rows, distances, 0)
-    outside = torch.cat([state.limits for state in best]).double().cpu().numpy()
+        return Ranking(rows, distances, unproven)
+    outside = torch.cat([state.limits for state in best]).cpu().double().numpy()
     lengths = centred.double().norm(dim=1).numpy()
     reach = np.sqrt(distances[:, -1])
     # No passage farther from the centre than this is among the k nearest, by the triangle inequality.
     relevant = np.minimum(radius, (lengths + reach) * (1 + 1e-6))
-    proven = distances[:, -1] < outside + lengths**2 - precision.error(lengths, relevant, queries.shape[1])
-    unproven = np.flatnonzero(~proven)
-    if len(unproven):
+    unproven = distances[:, -1] >= outside + lengths**2 - precision.error(lengths, relevant, queries.shape[1])
+    if unproven.any() and _all_alike(passages):
+        rows[:] = np.sort(passages.rows)[:k]
+        distances[:] = squared_distances(queries, passages.take(np.zeros(1, dtype=np.int64)))[:, None]
+    elif unproven.any():
         again = _search_again(queries[unproven], passages, distances[unproven, -1], k, centre, shape, device)
         rows[unproven], distances[unproven] = again
-    return Ranking(rows, distances, len(unproven))
+    return Ranking(rows, distances, unproven)
 
 
 def _first_limits(
-    queries: Tensor, passages: PassageVectors, kept: int, centre: npt.NDArray[np.float32], precision: Precision
+    queries: Tensor,
+    passages: PassageVectors,
+    kept: int,
+    centre: npt.NDArray[np.float32],
+    precision: Precision,
+    sampled: int,
 ) -> Tensor:
     """(n,) A score that about `kept` passages, rather more, are below, guessed from passages here and there.
 
     Without it each block's best would have to be merged with those before, at three times the cost of looking. A query
     whose limit turns out too low is one whose answer is not proven.
     """
-    if len(passages) <= SAMPLED:
+    if len(passages) <= max(sampled, kept):
         return torch.full((len(queries),), math.inf, device=queries.device)
-    places = np.linspace(0, len(passages) - 1, SAMPLED).astype(np.int64)
+    places = np.linspace(0, len(passages) - 1, sampled).astype(np.int64)
     sample = precision.prepare(passages.take(places).to(queries.device) - torch.from_numpy(centre).to(queries.device))
-    expected = kept * SAMPLED / len(passages)
-    rank = min(SAMPLED, math.ceil(expected + GUESS_DEVIATIONS * expected**0.5) + 1)
+    expected = kept * sampled / len(passages)
+    rank = min(sampled, math.ceil(expected + GUESS_DEVIATIONS * expected**0.5) + 1)
     norms = torch.linalg.vecdot(sample, sample)
     limits = [
         precision.product(norms, part, sample).topk(rank, dim=1, largest=False, sorted=False).values.amax(dim=1)
@@ -205,6 +265,12 @@ def _centred_blocks(
             block = torch.nn.functional.pad(block, (0, 0, 0, lacking))
             norms = torch.nn.functional.pad(norms, (0, lacking), value=math.inf)
         yield start, block, norms
+
+
+def _greatest(norms: Tensor) -> float:
+    """The length of the longest vector, but for what fills the block."""
+    finite = norms[norms.isfinite()]
+    return float(finite.max()) ** 0.5 if len(finite) else 0.0
 
 
 class _Best:
@@ -237,11 +303,15 @@ class _Best:
             return
         query, places, scores = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
         self._waiting = []
-        query, order = query.sort(stable=True)
         counts = torch.bincount(query, minlength=len(self.scores))
+        if int(counts.max()) > MOST_WAITING * self.kept:  # one query has far more than the others: only its best
+            by_score = scores.argsort()
+            query, places, scores = query[by_score], places[by_score], scores[by_score]
+        query, order = query.sort(stable=True)
         # As a matrix, each query's new ones beside its old ones.
-        old, most = self.scores.shape[1], max(int(counts.max()), self.kept - self.scores.shape[1])
-        slot = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query] + old
+        rank = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
+        most = max(min(int(counts.max()), MOST_WAITING * self.kept), self.kept - self.scores.shape[1])
+        query, order, slot = (each[rank < most] for each in (query, order, rank + self.scores.shape[1]))
         wide = torch.nn.functional.pad(self.scores, (0, most), value=math.inf)
         wide_places = torch.nn.functional.pad(self.places, (0, most), value=NO_PLACE)
         wide[query, slot] = scores[order]
@@ -272,21 +342,28 @@ def _search_again(
     found = [(np.empty(0, dtype=np.int64), np.empty(0)) for _ in queries]
     ready = centred.to(device)
     for start, block, norms in _centred_blocks(passages, shape.block, centre, device):
-        radius = float(norms[norms.isfinite()].max()) ** 0.5
+        radius = _greatest(norms)
         for first in range(0, len(queries), shape.queries_per_product):
             part = slice(first, first + shape.queries_per_product)
             slack = exact.error(
                 lengths[part], np.minimum(radius, lengths[part] + np.sqrt(limits[part])), block.shape[1]
             )
-            allowed = torch.from_numpy(limits[part] * (1 + 8 * UNIT) - lengths[part] ** 2 + slack)
+            # A little more, for rounding it to float32: a passage too many costs nothing, one too few is wrong.
+            allowed = torch.from_numpy(limits[part] * (1 + 8 * UNIT) - lengths[part] ** 2 + 2 * slack)
             scores = exact.product(
                 norms, ready[part], block, out=buffer[: len(limits[part]) * len(block)].view(-1, len(block))
             )
-            near = (scores <= allowed.to(device)[:, None]).nonzero().cpu().numpy()
-            for some in np.array_split(near, max(1, len(near) // PAIRS_AT_ONCE)):
+            near = (scores <= allowed.float().to(device)[:, None]).nonzero().cpu().numpy()
+            for some in np.array_split(near, len(near) // shape.pairs + 1):
                 _add_nearer(queries, passages, found, limits, some[:, 0] + first, some[:, 1] + start, k)
     rows = np.stack([each[0] for each in found])
     return rows, np.stack([each[1] for each in found])
+
+
+def _all_alike(passages: PassageVectors) -> bool:
+    """Whether the encoder has collapsed to one point: then the ids alone decide, and all pairs need not be compared."""
+    first = passages.take(np.zeros(1, dtype=np.int64))
+    return all(bool((block == first).all()) for _, block in passages.blocks())
 
 
 def _add_nearer(

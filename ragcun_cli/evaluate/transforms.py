@@ -43,7 +43,7 @@ class Transform:
     @property
     def name(self) -> str:
         """As it is written on the command line."""
-        return self.kind if self.kind not in ("whiten", "truncate") else f"{self.kind}:{self.amount:g}"
+        return self.kind if self.kind not in ("whiten", "truncate") else f"{self.kind}:{self.amount:.12g}"
 
     @property
     def needs_fit(self) -> bool:

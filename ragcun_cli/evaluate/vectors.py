@@ -52,8 +52,8 @@ class PassageVectors:
         return len(self.rows)
 
     def mapped(self, row_map: RowMap) -> PassageVectors:
-        """The same vectors, seen through a map."""
-        return dataclasses.replace(self, row_map=row_map)
+        """The same vectors, seen through one more map."""
+        return dataclasses.replace(self, row_map=row_map if self.row_map is None else _Then(self.row_map, row_map))
 
     def part(self, start: int, stop: int) -> PassageVectors:
         """Those at places start .. stop - 1."""
@@ -95,6 +95,17 @@ class PassageVectors:
         """(D,)"""
         total = sum(block.sum(dim=0).double() for _, block in self.blocks())
         return np.asarray(total) / len(self)
+
+
+@dataclass(frozen=True)
+class _Then:
+    """One map after another; a class, so that other processes can be given it."""
+
+    first: RowMap
+    second: RowMap
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        return self.second(self.first(vectors))
 
 
 def _read(source: Path | Vectors, wanted: Numbers, out: Tensor) -> None:

@@ -28,6 +28,7 @@ from ragcun_cli.data.cache import only_writer
 from ragcun_cli.data.text_keys import KEY_BYTES, Keys, as_bytes, as_keys
 from ragcun_cli.errors import EnvironmentUnfit, ModelError
 from ragcun_cli.manifest import problem_with, seal
+from ragcun_cli.quantities import shown_bytes
 
 FORMAT = 2
 VECTORS = "vectors.npy"
@@ -84,7 +85,7 @@ class VectorStore:
                 continue  # half-written
             try:
                 of_shard = as_keys(np.load(path))
-            except (OSError, ValueError):
+            except (OSError, ValueError, EOFError):
                 continue  # damaged or gone; its texts count as missing
             keys.append(of_shard)
             places.append(np.stack([np.full(len(of_shard), len(self.shards)), np.arange(len(of_shard))], axis=1))
@@ -182,7 +183,7 @@ class VectorStore:
         free = self.free_bytes()
         if needed > free:
             raise EnvironmentUnfit(
-                f"{self.folder}: the vectors of {texts} texts need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+                f"{self.folder}: the vectors of {texts} texts need {shown_bytes(needed)}, {shown_bytes(free)} are free",
                 "Free some space, or set RAGCUN_CACHE to a folder on a larger disk.",
             )
 

@@ -6,6 +6,7 @@ import json
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ragcun_cli.data.collection import read_collection
@@ -71,13 +72,16 @@ def test_which_split(tmp_path: Path) -> None:
     [
         ("corpus.jsonl", '{"_id": "d0", "text": "x"}\n{"_id": "d1", "text": \n', "corpus.jsonl:2: not valid JSON"),
         ("corpus.jsonl", '{"text": "x"}\n', "corpus.jsonl:1: '_id' is missing"),
-        ("queries.jsonl", '{"_id": "d", "text": "x"}\n' * 2, "queries.jsonl:2: the id 'd' was already used"),
+        ("queries.jsonl", '{"_id": "q0", "text": "x"}\n' * 2, "queries.jsonl:2: the id 'q0' was already used"),
         ("corpus.jsonl", '{"_id": "d0", "txt": "x"}\n', "corpus.jsonl:1: 'text' is missing"),
         ("queries.jsonl", '{"_id": "q0", "text": " "}\n', "queries.jsonl:1: 'text' is empty"),
         ("corpus.jsonl", "", "the file has no records"),
         ("queries.jsonl", '{"_id": "q0", "text": 7}\n', "queries.jsonl:1: 'text' must be a text"),
         ("queries.jsonl", '{"_id": "other", "text": "x"}\n', "judged queries are not in queries.jsonl"),
         ("qrels/test.tsv", "q0\td0\t1\n", "test.tsv:1: the header is missing"),
+        ("qrels/test.tsv", "q0\td0\t1.0\nq1\td1\t1\n", "test.tsv:1: the header is missing"),
+        ("qrels/test.tsv", "q0\td0\t1 \nq1\td1\t1\n", "test.tsv:1: the header is missing"),
+        ("qrels/test.tsv", "garbage\nq1\td1\t1\n", "test.tsv:1: the header is missing"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\tyes\n", "test.tsv:2: expected query-id"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0 d0 1\n", "test.tsv:2: expected query-id"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\t--1\n", "test.tsv:2: expected query-id"),
@@ -157,3 +161,74 @@ def test_a_zip_larger_than_the_disk_is_not_begun(tmp_path: Path, monkeypatch: py
     with pytest.raises(EnvironmentUnfit, match="unpacked it needs"):
         read_collection(path)
     assert not list((tmp_path / "cache" / "unpacked").glob("*/"))
+
+
+def test_qrels_are_read_as_beir_reads_them(tmp_path: Path) -> None:
+    """FEVER's ids are Wikipedia titles; a csv writer puts those with quotes into quotes."""
+    import csv
+
+    from beir.datasets.data_loader import GenericDataLoader
+
+    ids = ['"Heroes"_(album)', "A\u00a0B", 'say_"it"', "it's", "12_O'Clock", "Ünïcödé"]
+    folder = tmp_path / "fever"
+    (folder / "qrels").mkdir(parents=True)
+    (folder / "corpus.jsonl").write_text("".join(json.dumps({"_id": each, "text": each}) + "\n" for each in ids))
+    (folder / "queries.jsonl").write_text('{"_id": "1", "text": "x"}\n')
+    with (folder / "qrels" / "test.tsv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerows([("query-id", "corpus-id", "score"), *(("1", each, 1) for each in ids)])
+    _, _, expected = GenericDataLoader(str(folder)).load(split="test")
+    collection = read_collection(folder)
+    assert collection.qrels == expected
+    assert collection.unknown_judgements == 0
+
+
+def test_nothing_is_asked_of_queries_that_nobody_judged(tmp_path: Path) -> None:
+    folder = write_collection(tmp_path / "toy", 3)
+    with (folder / "queries.jsonl").open("a") as stream:
+        stream.write('{"_id": "z", "text": ""}\n' * 2)
+    assert len(read_collection(folder).queries) == 3
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_whatever_is_damaged_in_a_zip_the_error_is_ours(tmp_path: Path, compression: int) -> None:
+    folder = write_collection(tmp_path / "toy", 8)
+    whole = tmp_path / "toy.zip"
+    with zipfile.ZipFile(whole, "w", compression) as archive:
+        for file in sorted(folder.rglob("*.*")):
+            archive.write(file, f"toy/{file.relative_to(folder)}")
+    content, random = whole.read_bytes(), np.random.default_rng(0)
+    expected = read_collection(whole).corpus.texts()
+    for _ in range(60):
+        damaged = bytearray(content)
+        for place in random.integers(0, len(content), 3):
+            damaged[place] ^= 1 << int(random.integers(8))
+        whole.write_bytes(damaged)
+        said = None
+        try:
+            texts = read_collection(whole).corpus.texts()
+        except (DataError, UsageError) as error:
+            said = error.message
+        # Or it was a bit that says nothing, such as a date's.
+        assert texts == expected if said is None else str(whole) in said
+
+
+def test_two_zips_may_be_unpacked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one is being unpacked another begins; neither sweeps away the other's half-filled folder."""
+    from ragcun_cli.data import unpacked
+
+    monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / "cache"))
+    first, second = (
+        zipped(write_collection(tmp_path / name, 5, seed=seed), tmp_path / f"{name}.zip", f"{name}/")
+        for seed, name in enumerate(("first", "second"))
+    )
+    real, begun = unpacked._extract, []
+
+    def extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, path: Path) -> None:
+        real(archive, member, target, path)
+        if path == first and not begun:
+            begun.append(read_collection(second))
+
+    monkeypatch.setattr(unpacked, "_extract", extract)
+    assert len(read_collection(first).corpus) == 5
+    assert len(begun[0].corpus) == 5

@@ -10,6 +10,7 @@ import pytest
 
 from ragcun_cli.data.corpus import Corpus, open_corpus
 from ragcun_cli.data.text_keys import keys_of
+from ragcun_cli.errors import DataError
 
 RECORDS = [
     {"_id": "b", "title": "", "text": "second"},
@@ -75,3 +76,21 @@ def test_the_index_takes_eight_bytes_a_passage_besides_ids_and_keys(tmp_path: Pa
 def test_another_process_opens_it_by_its_paths(tmp_path: Path) -> None:
     corpus = open_corpus(write(tmp_path / "corpus.jsonl", RECORDS), tmp_path)
     assert Corpus(corpus.path, corpus.index, corpus.label).texts() == corpus.texts()
+
+
+def test_ids_too_long_for_an_array_are_sorted_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ragcun_cli.data import corpus as module
+
+    records = [{"_id": identity, "text": identity} for identity in ("b", "aa", "é", "a", "b" * 300, "z\u3000z")]
+    expected = sorted(record["_id"] for record in records)
+    for limit in (module.SORTED_AS_ARRAY, 1):
+        monkeypatch.setattr(module, "SORTED_AS_ARRAY", limit)
+        cache = tmp_path / str(limit)
+        assert open_corpus(write(tmp_path / "corpus.jsonl", records), cache).ids(range(6)) == expected
+
+
+def test_a_corpus_that_changes_while_it_is_read_is_named(tmp_path: Path) -> None:
+    corpus = open_corpus(write(tmp_path / "corpus.jsonl", RECORDS), tmp_path)
+    corpus.path.write_text("short")
+    with pytest.raises(DataError, match="changed while it was being read"):
+        corpus.texts()

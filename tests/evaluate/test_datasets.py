@@ -79,8 +79,28 @@ def test_cqadupstack_is_its_twelve_forums_or_nothing(tmp_path: Path) -> None:
     (zipped,), _ = find_datasets([str(tmp_path / "zip" / "cqadupstack.zip")], tmp_path, None)
     assert zipped.sha256 == dataset.sha256
     shutil.rmtree(tmp_path / "cqadupstack" / "unix")
+    write_collection(tmp_path / "scifact", 2)
+    found_now, missing = find_datasets(["cqadupstack", "scifact"], tmp_path, None)
+    assert [dataset.name for dataset in found_now] == ["scifact"]
+    assert "lacks unix/corpus.jsonl and 2 more; curl" in missing[0].how
+    shutil.make_archive(str(tmp_path / "less" / "cqadupstack"), "zip", tmp_path, "cqadupstack")
     with pytest.raises(DataError, match="1 of 12 forums are missing: unix"):
-        find_datasets(["cqadupstack"], tmp_path, None)
+        find_datasets([str(tmp_path / "less" / "cqadupstack.zip")], tmp_path, None)
+
+
+def test_a_registered_name_means_what_is_in_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here" / "nq").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    write_collection(tmp_path / "data" / "scifact", 2)
+    (tmp_path / "data" / "fiqa").mkdir()
+    datasets, missing = find_datasets(["all"], tmp_path / "data", None)
+    assert [dataset.name for dataset in datasets] == ["scifact"]
+    assert {each.name: each.how[:40] for each in missing}["nq"].startswith("curl")
+    assert "fiqa/ lacks corpus.jsonl" in {each.name: each.how for each in missing}["fiqa"]
+    assert found("SciFact", tmp_path / "data") == ["scifact"]
+    own = write_collection(tmp_path / "home" / "mine", 2)
+    monkeypatch.setenv("HOME", str(own.parent))
+    assert found("~/mine", tmp_path) == ["mine"]
 
 
 def test_what_cannot_be_meant(tmp_path: Path) -> None:

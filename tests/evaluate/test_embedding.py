@@ -110,9 +110,10 @@ def test_corpora_with_the_same_texts_share_them(trained: ScoredModel, tmp_path: 
     assert sorted(encoded[31:]) == ["w5", "w9 w9 w9"]
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "other dimension"])
+@pytest.mark.parametrize("name", ["vectors.npy", "keys.npy"])
+@pytest.mark.parametrize("kind", [*KINDS, "empty", "other dimension"])
 def test_a_damaged_shard_is_made_again(
-    kind: str, task: Collection, trained: ScoredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    kind: str, name: str, task: Collection, trained: ScoredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     encoded: list[str], capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setitem(feature_store.BLOCK_TEXTS, "cpu", 10)
@@ -125,12 +126,13 @@ def test_a_damaged_shard_is_made_again(
         (shard / "manifest.json").unlink()
         seal(shard)
     else:
-        damage(shard, "vectors.npy", kind)
+        damage(shard, name, kind)
     encoded.clear()
     np.testing.assert_array_equal(of_all(Embedder(trained, tmp_path / "cache"), task), expected)
     assert len(encoded) == 10
     said = capsys.readouterr().err
-    assert "its texts are encoded again" in said
+    lost = name == "keys.npy" and kind in ("truncate", "remove", "empty")  # then no text is found there at all
+    assert lost or "its texts are encoded again" in said
     assert kind != "other dimension" or "5 dimensions, the model's 12" in said
 
 
@@ -203,6 +205,25 @@ def test_a_limit_removes_what_was_not_used_longest(
     assert size() <= both // 2
     with pytest.raises(EnvironmentUnfit, match="--cache-limit"):
         of_all(Embedder(trained, tmp_path / "cache", limit=1000), tasks[1])
+
+
+def test_a_limit_leaves_what_is_still_to_be_read(
+    trained: ScoredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forums are embedded one after the other and read together, and so are the texts that a transform is fitted on."""
+    monkeypatch.setitem(feature_store.BLOCK_TEXTS, "cpu", 10)
+    forums = [read_collection(write_collection(tmp_path / f"forum{n}", 30, seed=n)) for n in range(3)]
+    embedder = Embedder(trained, tmp_path / "cache", limit=20_000)
+    fit = embedder.embed_texts(forums[0].queries)
+    embedder.let_go()
+    both = [embedder.embed(forum) for forum in forums[:2]]
+    for each in (fit, *(each.passages for each in both)):
+        assert np.isfinite(each.take(np.arange(len(each))).numpy()).all()
+    with pytest.raises(EnvironmentUnfit, match="these texts alone take"):
+        embedder.embed(forums[2])
+    embedder.let_go()
+    assert len(embedder.embed(forums[2]).passages) == 30
+    assert np.isfinite(fit.take(np.arange(len(fit))).numpy()).all()
 
 
 # Runs `ragcun eval beir` with small slow blocks, and writes down each shard once it is on disk.

@@ -44,8 +44,8 @@ def test_spread_rank_and_uniformity() -> None:
     cloud = measure_cloud(gaussian(5000, spectrum, 1))
     np.testing.assert_allclose(cloud.eigenvalues, spectrum, rtol=0.1)
     assert cloud.standard_deviation == pytest.approx(np.sqrt(spectrum.mean()), rel=0.02)
-    assert cloud.least_deviation == pytest.approx(0.5, rel=0.05)
-    assert cloud.greatest_deviation == pytest.approx(2, rel=0.05)
+    np.testing.assert_allclose(cloud.deviations, np.sqrt(spectrum), rtol=0.05)
+    assert cloud.entry()["least_deviation"] == pytest.approx(0.5, rel=0.05)
     shares = np.sqrt(spectrum) / np.sqrt(spectrum).sum()
     assert cloud.effective_rank == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=0.01)
     assert cloud.effective_rank_texts == 1000
@@ -59,7 +59,7 @@ def test_clouds_without_a_shape() -> None:
     collapsed = measure_cloud(np.ones((10, 8), dtype=np.float32))
     assert (collapsed.isoscore, collapsed.interval, collapsed.epps_pulley_excess) == (None, None, None)
     assert collapsed.effective_rank is None
-    assert measure_cloud(gaussian(6, np.ones(4), 0)).interval is None
+    assert measure_cloud(gaussian(31, np.ones(4), 0)).interval is None
 
 
 def test_alignment_is_of_directions() -> None:
@@ -80,7 +80,7 @@ def test_hubness_is_the_skewness_of_how_often_a_passage_is_found() -> None:
 def test_a_sample_of_many_passages_is_always_the_same() -> None:
     assert sampled_rows(5).tolist() == [0, 1, 2, 3, 4]
     rows = sampled_rows(300_000)
-    assert len(np.unique(rows)) == 100_000
+    assert len(np.unique(rows)) == 50_000
     np.testing.assert_array_equal(rows, sampled_rows(300_000))
 
 

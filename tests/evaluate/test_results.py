@@ -36,6 +36,7 @@ def entry(name: str = "model", identity: str = "sha256:" + "1" * 64) -> dict[str
     return {
         "name": name, "kind": "untouched", "identity": identity, "output_dim": 2, "max_length": 8, "arm": None,
         "precision": "float32", "similarity": "euclidean", "transform": "none", "fit_on": None,
+        "fit_sha256": None,
         "tokenizer_sha256": "2" * 64,
     }  # fmt: skip
 
@@ -75,7 +76,7 @@ def test_what_is_written(tmp_path: Path) -> None:
     isotropy = json.loads((folder / "isotropy.json").read_text())["toy"]
     assert (isotropy["passages"]["texts"], isotropy["queries"]) == (6, None)  # two queries have no shape
     spectrum = (folder / "toy.spectrum.tsv").read_text().splitlines()
-    assert (spectrum[0], len(spectrum)) == ("number\tpassages", 3)
+    assert (spectrum[0], len(spectrum)) == ("number\teigenvalue_passages\tdeviation_passages", 3)
 
 
 def test_the_run_file_scores_as_the_result_says(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from ragcun_cli.data.cache import scratch_folder
 from ragcun_cli.data.collection import Collection, read_collection
 from ragcun_cli.errors import ModelError
 from ragcun_cli.evaluate.scoring import (
@@ -17,9 +19,11 @@ from ragcun_cli.evaluate.scoring import (
     evaluate,
     measure_only,
     score_in_memory,
+    write_transformed,
 )  # fmt: skip
 from ragcun_cli.evaluate.search import search
-from ragcun_cli.evaluate.transforms import parse_transform
+from ragcun_cli.evaluate.transforms import fitted, parse_transform
+from ragcun_cli.evaluate.vectors import PassageVectors
 from tests.conftest import COLLECTIONS
 from tests.tasks import Encode, embedded_by, write_task
 
@@ -86,7 +90,9 @@ def test_the_cosine_ranks_by_direction(tmp_path: Path) -> None:
     by_cosine = evaluated(task, tmp_path, Scheme("cosine"), around)
     assert named(by_cosine, task)["q"] == ["far", "near", "across"]
     places["near"] = (0, 0)
-    with pytest.raises(ModelError, match="an embedding is zero"):
+    with pytest.raises(
+        ModelError, match="0 queries and 1 passages have an embedding that is zero, first passage 'near'"
+    ):
         evaluated(task, tmp_path, Scheme("cosine"), around)
 
 
@@ -112,7 +118,7 @@ def test_a_transform_changes_the_ranking_and_leaves_no_file(tmp_path: Path) -> N
     assert rank(Scheme(transform=parse_transform("center"))) > 0
     assert rank(Scheme(transform=parse_transform("whiten:1"))) < 0
     assert rank(Scheme(transform=parse_transform("whiten:0"))) > 0
-    assert list(scratch.iterdir()) == []
+    assert not list((scratch / "scratch").iterdir())
 
 
 def test_robustness_is_the_score_after_each_loss_of_precision(tmp_path: Path) -> None:
@@ -134,6 +140,54 @@ def test_robustness_is_the_score_after_each_loss_of_precision(tmp_path: Path) ->
     assert shifted.metrics["ndcg@10"] > 0.9
     assert shifted.robustness["binary"] < 0.5
     assert shifted.robustness["int8"] > 0.9
+
+
+def test_what_a_transform_leaves_without_a_cosine_costs_only_its_own_row(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((8, 200))
+    vectors[2, :128] = 0
+
+    def lookup(texts: Sequence[str]) -> np.ndarray:
+        return np.array([vectors[int(text)] for text in texts], dtype=np.float32)
+
+    passages = {f"p{number}": str(number) for number in range(8)}
+    task = read_collection(write_task(tmp_path / "task", passages, {"q": "1"}, {"q": {"p1": 1}}))
+    scored = evaluated(task, tmp_path, Scheme("cosine"), lookup)
+    assert scored.metrics["ndcg@10"] == 1.0
+    assert (scored.robustness["int8"], scored.robustness["truncate:128"]) == (1.0, None)
+    vectors[2] = 1e-30  # too short for its length to be a float32
+    with pytest.raises(ModelError, match="1 passages have an embedding that is zero, first passage 'p2'"):
+        evaluated(task, tmp_path, Scheme("cosine"), lookup)
+
+
+def test_equal_texts_stay_equal_through_a_transform(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((1030, 48)).astype(np.float32)
+    values[-1] = values[0]
+    passages = PassageVectors.of_array(values)
+    whiten = fitted(parse_transform("whiten:1"), passages)
+    written = write_transformed(passages, whiten, 48, tmp_path / "out.npy")
+    out = written.take(np.arange(1030)).numpy()
+    np.testing.assert_array_equal(out[0], out[-1])
+    np.testing.assert_allclose(out, whiten(torch.from_numpy(values)).numpy(), atol=1e-5)
+    assert np.load(tmp_path / "out.npy").shape == (1030, 48)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_during_a_transform_is_an_error(tmp_path: Path) -> None:
+    passages = PassageVectors.of_array(np.ones((3000, 64), dtype=np.float32))
+    with pytest.raises(OSError, match="No space left"):
+        write_transformed(passages, fitted(parse_transform("none"), passages), 64, Path("/dev/full"))
+
+
+def test_scratch_of_a_killed_process_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / "scratch" / "999999999-abc"
+    left.mkdir(parents=True)
+    (left / "passages.npy").write_bytes(b"x")
+    with scratch_folder(tmp_path) as ours, scratch_folder(tmp_path) as another:
+        assert ours.is_dir()
+        assert another.is_dir()
+        assert not left.exists()
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_geometry_alone_is_the_geometry_of_the_evaluation(tmp_path: Path) -> None:
