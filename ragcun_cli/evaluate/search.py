@@ -3,7 +3,7 @@
 1. Subtract the passages' mean from both sides: distances stay, and |p|^2 - 2 q.p no longer cancels the digits that
    decide (an encoder whose embeddings share a large mean loses its top 10 otherwise; faiss and torch.cdist do).
 2. One matrix product a block of passages, in the fastest precision, keeps the k + spare best of each query. A block's
-   minima over 32 columns say where to look: nothing else of it is read again (`_Best.update`).
+   minima over 32 columns say where to look: nothing else of it is read again (`evaluate.candidates`).
 3. The candidates' distances are taken again directly and put in order exactly (`evaluate.exact_order`).
 4. The product's error bound then proves for each query that no passage outside its candidates can belong among its k
    nearest. A query for which it cannot is searched again: all passages whose float32 product allows that they belong
@@ -24,16 +24,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ragcun_cli.evaluate.candidates import COLUMNS, Best, bytes_of_merging
 from ragcun_cli.evaluate.exact_order import nearest_first, squared_distances
 from ragcun_cli.evaluate.precision import UNIT, Precision, best_precision
 from ragcun_cli.evaluate.vectors import PassageVectors
 
 DEFAULT_MEMORY = 1 << 30  # bytes
-COLUMNS = 32  # per minimum
-NO_PLACE = -1
 SAFE_EXPONENT = 30  # embeddings within 2^-30 and 2^30 have squares and sums that float32 holds
-MOST_WAITING = 2  # times the kept ones, of all queries together
-MOST_OF_ONE = 4  # times the kept ones, of one query: of more than that only the best are looked at
 SAMPLED = 4096  # passages for the first guess of a limit
 SAMPLED_QUERIES = 256  # at a time
 GUESS_DEVIATIONS = 4  # by which a guess exceeds what is expected: one query in some 30,000 has too few passages below
@@ -45,7 +42,6 @@ SMALLEST_BLOCK = 1024
 FEWEST_SPARE = 64
 SPARE_SHARE = 16  # of k, one in so many
 CANDIDATE_BYTES = 128
-WAITING_BYTES = 64
 MERGED_QUERIES = 1024  # at a time
 
 
@@ -170,7 +166,7 @@ def _shape(queries: int, dimensions: int, kept: int, memory: int, device: str) -
     # A block as read, its centred copy and what the product makes of it.
     block = min(most_passages, max(SMALLEST_BLOCK, memory // 4 // (dimensions * 4 * 3))) // COLUMNS * COLUMNS
     # The product itself, the columns that are looked at, and what waits to be merged.
-    per_query = block * 4 * 2 + kept * (1 + MOST_OF_ONE) * WAITING_BYTES
+    per_query = block * 4 * 2 + bytes_of_merging(kept)
     queries_per_product = max(1, min(most_queries, queries_per_pass, memory // 4 // per_query))
     sampled = min(SAMPLED, max(SMALLEST_BLOCK, memory // 8 // (dimensions * 4 * 2)))
     pairs = max(1, memory // 8 // (dimensions * 32))
@@ -191,7 +187,7 @@ def _search_group(
     centred = torch.from_numpy(queries - centre)
     ready = precision.prepare(centred.to(device))
     limits = _first_limits(ready, passages, kept, centre, precision, shape.sampled)
-    best = [_Best(part, kept) for part in limits.split(shape.queries_per_product)]
+    best = [Best(part, kept) for part in limits.split(shape.queries_per_product)]
     radius = 0.0
     buffer = torch.empty(shape.queries_per_product * (shape.block + COLUMNS), device=device)
     for start, block, norms in _centred_blocks(passages, shape.block, centre, device):
@@ -272,59 +268,6 @@ def _greatest(norms: Tensor) -> float:
     """The length of the longest vector, but for what fills the block."""
     finite = norms[norms.isfinite()]
     return float(finite.max()) ** 0.5 if len(finite) else 0.0
-
-
-class _Best:
-    """Of each of n queries, the scores that beat its limit, with the places they belong to; at most `kept` of them.
-
-    New ones wait until there are many: putting them in order costs more than looking for them.
-    """
-
-    def __init__(self, limits: Tensor, kept: int) -> None:
-        """limits: (n,) what a score must be less than; falls to the worst kept one once there are `kept`."""
-        self.limits = limits
-        self.kept = kept
-        self.scores = torch.empty((len(limits), 0), device=limits.device)
-        self.places = torch.empty((len(limits), 0), dtype=torch.long, device=limits.device)
-        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []  # query, place, score
-
-    def update(self, scores: Tensor, start: int) -> None:
-        """scores: (n, columns) of the passages at places `start` and following; less is nearer."""
-        # Flat numbers throughout: gathering by rows and columns takes half as long again.
-        width = scores.shape[1]
-        columns = scores.view(-1, COLUMNS)
-        below = columns.amin(dim=1).view(len(scores), -1) < self.limits[:, None]
-        group = below.view(-1).nonzero()[:, 0]
-        values = columns.index_select(0, group)
-        limits = self.limits.index_select(0, group // (width // COLUMNS))
-        found = (values < limits[:, None]).view(-1).nonzero()[:, 0]
-        at = group.index_select(0, found // COLUMNS) * COLUMNS + found % COLUMNS
-        self._waiting.append((at // width, at % width + start, values.view(-1).index_select(0, found)))
-        if sum(len(each) for each, _, _ in self._waiting) > MOST_WAITING * self.kept * len(scores):
-            self.merge()
-
-    def merge(self) -> None:
-        """Take in those that wait."""
-        if not self._waiting:
-            return
-        query, places, scores = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
-        self._waiting = []
-        counts = torch.bincount(query, minlength=len(self.scores))
-        if int(counts.max()) > MOST_OF_ONE * self.kept:
-            by_score = scores.argsort()
-            query, places, scores = query[by_score], places[by_score], scores[by_score]
-        query, order = query.sort(stable=True)
-        # As a matrix, each query's new ones beside its old ones.
-        rank = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
-        most = max(min(int(counts.max()), MOST_OF_ONE * self.kept), self.kept - self.scores.shape[1])
-        query, order, slot = (each[rank < most] for each in (query, order, rank + self.scores.shape[1]))
-        wide = torch.nn.functional.pad(self.scores, (0, most), value=math.inf)
-        wide_places = torch.nn.functional.pad(self.places, (0, most), value=NO_PLACE)
-        wide[query, slot] = scores[order]
-        wide_places[query, slot] = places[order]
-        best = wide.topk(self.kept, dim=1, largest=False, sorted=False)
-        self.scores, self.places = best.values, wide_places.gather(1, best.indices)
-        self.limits = torch.minimum(self.limits, self.scores.amax(dim=1))
 
 
 def _search_again(
