@@ -48,9 +48,11 @@ def replacing(path: Path) -> Iterator[Path]:
         fsync(temporary)
         temporary.chmod(0o644)  # mkstemp makes files that other users cannot read
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.filename is None:  # of a write, which does not say to which file
+            error.filename = str(path)
         raise
 
 

@@ -11,8 +11,8 @@ _SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:i?B)?\s*$", re.IGNO
 
 
 def shown_bytes(count: float) -> str:
-    """Such as `1.2 GB`, in powers of 1,000 as disks are sold."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+    """Such as `1.2 GiB`, in powers of 1,024 as they are typed."""
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if count >= size:
             return f"{count / size:.3g} {unit}"
     return f"{count:.0f} bytes"

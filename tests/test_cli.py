@@ -137,13 +137,14 @@ def test_a_name_with_brackets_is_no_markup(ragcun: RunCommand, tmp_path: Path, t
 
 
 def test_eval_options_that_make_no_sense(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> None:
-    task = write_collection(tmp_path / "task", 3)
+    task = write_collection(tmp_path / "task", 3, seed=77)
     beir = ["eval", "beir", "-m", tiny_bert, "-d", task, "--results", tmp_path / "results"]
     for options, complaint in (
         (["--similarity", "cosin"], "--similarity cosin: there is no such similarity; did you mean 'cosine'?"),
         (["--precision", "fp8"], "--precision fp8: there is no such precision"),
         (["--transform", "whiten"], "--transform whiten: there is no such transform"),
         (["--memory", "lots"], "--memory lots: this is no size"),
+        (["--memory", "1MiB"], "--memory 1MiB: the search needs at least 64MiB"),
         (["--cache-limit", "0"], "--cache-limit 0: this is no size"),
         (["--fit-on", tmp_path / "nowhere.jsonl"], "there is no such file"),
         (["--transform", "truncate:64"], "has 32 dimensions"),

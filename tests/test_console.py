@@ -75,4 +75,9 @@ def test_sizes_as_people_type_and_read_them() -> None:
     for wrong in ("", "lots", "0", "-1G", "1XB", "9" * 400):
         with pytest.raises(UsageError, match=r"--memory [^:]*: this is no size"):
             parse_bytes(wrong, "--memory")
-    assert [shown_bytes(count) for count in (12, 1234, 5.6e6, 11.17e9)] == ["12 bytes", "1.23 KB", "5.6 MB", "11.2 GB"]
+    assert [shown_bytes(count) for count in (12, 1234, 5.6e6, 11.17e9)] == [
+        "12 bytes",
+        "1.21 KiB",
+        "5.34 MiB",
+        "10.4 GiB",
+    ]

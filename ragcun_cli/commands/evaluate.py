@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ragcun_cli.evaluate.datasets import Missing
     from ragcun_cli.evaluate.selfcheck import Check
 
+LEAST_MEMORY = 64 << 20
+
 app = typer.Typer(
     no_args_is_help=True, help="Score models, measure their isotropy, and check that the scores are right."
 )
@@ -38,13 +40,15 @@ SIMILARITY = typer.Option(
 TRANSFORM = typer.Option(
     ["none"],
     "--transform",
-    help="What is done to embeddings first: none, center, whiten:ALPHA (such as whiten:0.5), int8, binary or "
-    "truncate:D. May be repeated: each is a row of its own.",
+    help="What is done to embeddings first: none, center, whiten:ALPHA (from 0 to 2, such as whiten:0.5), int8, "
+    "binary or truncate:D. May be repeated: each is a row of its own.",
 )
 FIT_ON = typer.Option(
     "corpus", "--fit-on", help="What center, whiten and int8 are fitted on: `corpus`, or a file of training triples."
 )
-MEMORY = typer.Option("1GiB", "--memory", help="What the search may take, besides the model; such as 500MiB or 4GiB.")
+MEMORY = typer.Option(
+    "1GiB", "--memory", help="What the search may take, besides the model; such as 4GiB. At least 64MiB."
+)
 CACHE_LIMIT = typer.Option(
     None, "--cache-limit", help="What kept embeddings may take on disk, such as 50GiB; those not used longest go first."
 )
@@ -130,7 +134,7 @@ def isotropy(
     Takes what `eval beir` kept, and encodes what it has not. `eval beir` measures the same along the way.
     Example: ragcun eval isotropy --model checkpoints/isotropy --datasets scifact
     """
-    from ragcun_cli.console import print_json
+    from ragcun_cli.console import note, print_json
 
     settings = _settings(similarity, transform, fit_on, memory, cache_limit, processes, precision, False)
     to_score, names = _models(models, name, max_length), _names(datasets)
@@ -145,6 +149,7 @@ def isotropy(
         return
     _print_isotropy(measured)
     _print_missing(missing)
+    note(f"Written to {results}/<model>/isotropy.json and <dataset>.spectrum.tsv.")
 
 
 @app.command()
@@ -200,6 +205,8 @@ def _settings(
             if value not in known[flag]:
                 raise UsageError(f"{flag} {value}: there is no such {flag[2:]}; {did_you_mean(value, known[flag])}")
     budget = parse_bytes(memory, "--memory")
+    if budget < LEAST_MEMORY:
+        raise UsageError(f"--memory {memory}: the search needs at least 64MiB")
     limit = None if cache_limit is None else parse_bytes(cache_limit, "--cache-limit")
     if fit_on != "corpus" and not Path(fit_on).is_file():
         raise UsageError(f"--fit-on {fit_on}: there is no such file", "Give `corpus`, or a file of training triples.")

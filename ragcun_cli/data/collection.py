@@ -44,6 +44,11 @@ class Collection:
         """How many there are, those of unknown passages included."""
         return sum(map(len, self.qrels.values()))
 
+    @property
+    def queries_without_relevant(self) -> int:
+        """Queries all of whose judgements are 0 or less: they score 0, whatever is found."""
+        return sum(max(grades.values()) <= 0 for grades in self.qrels.values())
+
     def texts(self) -> list[str]:
         """Each distinct passage and query; for collections that fit into memory."""
         return list(dict.fromkeys([*self.corpus.texts(), *self.queries]))
@@ -150,7 +155,7 @@ def _read_qrels(path: Path, label: str) -> Qrels:
                 if not columns:
                     continue
                 if len(columns) != 3 or not _is_grade(columns[2]):
-                    problems.append(f"{place}: expected query-id<TAB>corpus-id<TAB>grade")
+                    problems.append(f"{place}: expected query-id<TAB>corpus-id<TAB>grade, a whole number")
                     continue
                 grades = qrels.setdefault(columns[0], {})
                 if grades.setdefault(columns[1], int(columns[2])) != int(columns[2]):

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.data.registry import complete_averages
@@ -86,6 +87,7 @@ def evaluate_models(
 
     def work(bench: _Bench, row: _Row, dataset: Dataset, parts: dict[str, Embedded]) -> dict[str, Any]:
         found = {name: bench.score(row.scheme, dataset.parts[name], parts[name]) for name in parts}
+        claim_results_folder(row.folder, row.entry)
         return write_results(row.folder, row.entry, dataset, found, bench.search_entry())
 
     return _each(models, datasets, results, settings, overwrite, work)
@@ -98,6 +100,7 @@ def measure_models(
 
     def work(bench: _Bench, row: _Row, dataset: Dataset, parts: dict[str, Embedded]) -> dict[str, Any]:
         shapes = {name: bench.measure(row.scheme, dataset.parts[name], parts[name]) for name in parts}
+        claim_results_folder(row.folder, row.entry)
         isotropy = write_geometry(row.folder, dataset, shapes)
         return {"model": row.entry, "dataset": {"name": dataset.name}, "isotropy": isotropy}
 
@@ -113,14 +116,16 @@ def _each(
     work: Callable[[_Bench, _Row, Dataset, dict[str, Embedded]], dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """Embed each dataset once for each model, then `work` on it for each of the model's rows."""
+    fits = {
+        scheme.fit_on: _training_passages(Path(scheme.fit_on)) for scheme in settings.schemes if _fits_on_file(scheme)
+    }
     plan = _plan(models, datasets, results, settings, overwrite)
     done = []
-    with EvaluationTable([_label(row, dataset) for rows in plan for dataset in datasets for row in rows]) as table:
+    labels = [_label(row, dataset) for rows in plan for dataset in datasets for row in rows]
+    with _saying_how_to_go_on(), EvaluationTable(labels) as table:
         for asked, rows in zip(models, plan, strict=True):
             with _opened(asked, settings) as bench:
-                for row in rows:
-                    claim_results_folder(row.folder, row.entry)
-                bench.fit(row.scheme for row in rows)
+                bench.fit(fits)
                 for dataset in datasets:
                     bench.let_go()
                     table.begin(_label(rows[0], dataset), dataset.texts)
@@ -131,6 +136,15 @@ def _each(
                         done.append(work(bench, row, dataset, parts))
                         table.finish(_label(row, dataset), done[-1].get("metrics", {}), done[-1]["isotropy"])
     return done
+
+
+@contextlib.contextmanager
+def _saying_how_to_go_on() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        note("Interrupted. What was encoded is kept: the same command goes on from there.")
+        raise
 
 
 def averages(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -165,11 +179,11 @@ class _Bench:
         return self._embedder.embed(part, on_done)
 
     def score(self, scheme: Scheme, part: Collection, embedded: Embedded) -> Evaluation:
-        fit, find = self._fit(scheme), self._search()
+        fit, find = self._fit(scheme, embedded), self._search()
         return evaluate(embedded, part, scheme, fit, find, self._settings.robustness, cache_folder())
 
     def measure(self, scheme: Scheme, part: Collection, embedded: Embedded) -> Geometry | None:
-        return measure_only(embedded, part, scheme, self._fit(scheme), self._search(), cache_folder())
+        return measure_only(embedded, part, scheme, self._fit(scheme, embedded), self._search(), cache_folder())
 
     def search_entry(self) -> dict[str, Any]:
         return {
@@ -178,17 +192,20 @@ class _Bench:
             "processes": len(self._workers.devices) if self._workers is not None else 1,
         }
 
-    def fit(self, schemes: Iterable[Scheme]) -> None:
-        """Embed the training passages that these schemes are fitted on."""
-        for name in dict.fromkeys(scheme.fit_on for scheme in schemes if _fits_on_file(scheme)):
-            self._fits[name] = self._embedder.embed_texts(_training_passages(Path(name)))
+    def fit(self, texts: dict[str, list[str]]) -> None:
+        """Embed what transforms are fitted on, by file."""
+        self._fits = {name: self._embedder.embed_texts(passages) for name, passages in texts.items()}
 
     def let_go(self) -> None:
         self._embedder.let_go()
 
-    def _fit(self, scheme: Scheme) -> PassageVectors | None:
+    def _fit(self, scheme: Scheme, embedded: Embedded) -> PassageVectors | None:
         """None for the corpus itself."""
-        return self._fits[scheme.fit_on] if _fits_on_file(scheme) else None
+        fit = self._fits[scheme.fit_on] if _fits_on_file(scheme) else None
+        texts, dimensions = len(embedded.passages if fit is None else fit), embedded.passages.dimensions
+        if scheme.transform.kind == "whiten" and texts <= dimensions:
+            note(f"{scheme.transform.name} is fitted on {texts} passages of {dimensions} dimensions: far too few.")
+        return fit
 
     def _search(self) -> Search:
         memory = self._settings.memory

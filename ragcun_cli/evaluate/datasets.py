@@ -177,6 +177,8 @@ def _report(part: Collection, path: Path) -> None:
     facts = part.corpus.facts
     if part.unknown_judgements:
         note(f"{path}: {part.unknown_judgements} of {part.judgements} judgements name passages that are not there.")
+    if without := part.queries_without_relevant:
+        note(f"{path}: {without} of {len(part.queries)} queries have no relevant passage and score 0.")
     if facts.duplicate_ids:
         note(
             f"{path}: {facts.duplicate_ids} passages have an id that a later line has too, first "

@@ -85,6 +85,7 @@ class Embedder:
             ModelError: naming texts whose embedding is not finite.
         """
         queries = _query_texts(collection)
+        self._reserve([queries.keys, collection.corpus.keys])
         self._fill(queries, None, on_done)
         embedded_queries = self._with_head.take(self._with_head.places(queries.keys))
         passages = _passage_texts(collection.corpus)
@@ -98,9 +99,16 @@ class Embedder:
             lambda numbers: [texts[number] for number in numbers.tolist()],
             lambda number: f"text {number}",
         )
+        self._reserve([numbered.keys])
         self._fill(numbered, None, on_done)
         self._kept_in_hand = len(self._in_hand)
         return self._vectors(numbered.keys)
+
+    def _reserve(self, keys: list[Keys]) -> None:
+        """Take these texts in hand and make room for all of them, before the first is encoded or removed."""
+        self._in_hand += keys
+        stores = {id(store): store for store in (self._through_network, self._with_head)}.values()
+        self._make_room(sum(store.bytes_for(len(store.missing(each))) for store in stores for each in keys))
 
     def _vectors(self, keys: Keys) -> PassageVectors:
         store = self._with_head
@@ -109,7 +117,6 @@ class Embedder:
         )
 
     def _fill(self, texts: _Texts, corpus: Corpus | None, on_done: OnDone) -> None:
-        self._in_hand.append(texts.keys)
         through_network = self._through_network
         elsewhere = None
         if self._workers is not None and corpus is not None:

@@ -14,6 +14,7 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 
 from ragcun_cli import files
+from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder, key_of, only_writer
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.environment import command_line, versions
@@ -43,9 +44,12 @@ def check_results_folder(root: Path, model: dict[str, Any], datasets: Sequence[D
     same = recorded is not None and all(recorded.get(key) == model[key] for key in IDENTIFYING)
     if recorded is not None and not same:
         if not overwrite:
+            others = [key for key in IDENTIFYING if recorded.get(key) != model[key]]
             raise UsageError(
-                f"{folder}: holds results of another model of this name ({str(recorded.get('identity'))[:19]}…, "
-                f"{recorded.get('max_length')} tokens, {recorded.get('precision')})",
+                f"{folder}: holds results of another model of this name: "
+                + ", ".join(
+                    f"{key} {str(recorded.get(key))[:19]} there, {str(model[key])[:19]} here" for key in others
+                ),
                 "Give --overwrite to replace them, or --name to keep both.",
             )
         return folder
@@ -66,6 +70,8 @@ def claim_results_folder(folder: Path, model: dict[str, Any]) -> None:
     """Make the folder this model's, dropping the results of another model."""
     recorded = _read_json(folder / MODEL)
     if recorded is not None and any(recorded.get(key) != model[key] for key in IDENTIFYING):
+        replaced = sorted(path.stem for path in folder.glob("*.json") if path.name not in (MODEL, ISOTROPY))
+        note(f"{folder}: the results of the other model are removed ({', '.join(replaced) or 'none'}).")
         shutil.rmtree(folder)
     files.write_json(folder / MODEL, model)
 
@@ -153,6 +159,7 @@ def _dataset_entry(dataset: Dataset) -> dict[str, Any]:
         "queries": sum(len(part.queries) for part in parts),
         "judgements": sum(part.judgements for part in parts),
         "judgements_of_unknown_passages": sum(part.unknown_judgements for part in parts),
+        "queries_without_relevant": sum(part.queries_without_relevant for part in parts),
         "differs_from_published": list(dataset.counts) if dataset.known is not None else None,
     }
     if dataset.known is not None and dataset.known.remark:

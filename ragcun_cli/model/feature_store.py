@@ -21,9 +21,9 @@ from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.model.encoder import Embeddings, IsotropicGaussianEncoder
 from ragcun_cli.model.vector_store import FORMAT, Encoding, VectorStore
 
-# Texts that are encoded together and make a shard: what an interruption costs at most, some 25 s on two cores. A GPU
+# Texts that are encoded together and make a shard: what an interruption costs at most, 6 to 20 s on two cores. A GPU
 # needs more, to fill its passes with texts of one length.
-BLOCK_TEXTS = {"cpu": 2048, "mps": 4096, "cuda": 16_384}
+BLOCK_TEXTS = {"cpu": 512, "mps": 4096, "cuda": 16_384}
 TEXTS_PROJECTED = 65_536  # at a time: their features need not all be in memory
 LABEL_CHARACTERS = 60
 

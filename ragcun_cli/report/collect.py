@@ -81,7 +81,7 @@ def _read_model(folder: Path) -> ModelResults | None:
     try:
         return ModelResults(
             name=model["name"],
-            untouched=model["kind"] == "untouched",
+            untouched=model["kind"] == "untouched" and model["transform"] == "none",
             arm=model["arm"],
             dimensions=model["output_dim"],
             similarity=model["similarity"],

@@ -104,6 +104,26 @@ def test_each_scheme_is_a_row_of_its_own(datasets: list[Dataset], tiny_bert: Pat
         )
 
 
+def test_results_are_replaced_only_when_there_are_new_ones(
+    datasets: list[Dataset], tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    evaluate_models([ModelToScore(str(tiny_bert))], datasets, tmp_path / "r")
+    shorter = ModelToScore(str(tiny_bert), max_length=9)
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(beir, "evaluate", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_models([shorter], datasets[:1], tmp_path / "r", overwrite=True)
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert (tmp_path / "r" / "tiny-bert" / "task1.json").is_file()
+    evaluate_models([shorter], datasets[:1], tmp_path / "r", overwrite=True)
+    assert not (tmp_path / "r" / "tiny-bert" / "task1.json").exists()
+
+
 def test_training_passages_are_fitted_on_without_queries(tmp_path: Path) -> None:
     triples = write_triples(tmp_path / "triples.jsonl", 20)
     lines = [json.loads(line) for line in triples.read_text().splitlines()]

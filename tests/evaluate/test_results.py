@@ -114,7 +114,7 @@ def test_the_same_results_are_the_same_bytes(tmp_path: Path) -> None:
         assert len({(folder / name).read_bytes() for folder in folders}) == 1
 
 
-def test_results_of_another_model_are_not_mixed(tmp_path: Path) -> None:
+def test_results_of_another_model_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = dataset(tmp_path)
     folder = written(tmp_path, data)
     claimed(tmp_path, entry(), data)  # the same weights: more datasets may join
@@ -124,10 +124,14 @@ def test_results_of_another_model_are_not_mixed(tmp_path: Path) -> None:
         {**entry(), "transform": "center"},
     ]
     for other in others:
-        with pytest.raises(UsageError, match="holds results of another model of this name"):
+        with pytest.raises(
+            UsageError,
+            match=r"holds results of another model of this name: (identity|precision|transform) .* there, .* here",
+        ):
             claimed(tmp_path, other, data)
     assert (folder / "toy.json").exists()
     claimed(tmp_path, others[0], data, overwrite=True)
+    assert "the results of the other model are removed (toy)" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["model.json"]
 
 

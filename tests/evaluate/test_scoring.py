@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -140,6 +141,43 @@ def test_robustness_is_the_score_after_each_loss_of_precision(tmp_path: Path) ->
     assert shifted.metrics["ndcg@10"] > 0.9
     assert shifted.robustness["binary"] < 0.5
     assert shifted.robustness["int8"] > 0.9
+
+
+def test_isoscore_is_not_given_of_passages_that_a_whitening_was_fitted_on(tmp_path: Path) -> None:
+    """40 points in 30 dimensions, whitened by themselves, would read far above 1."""
+    vectors = np.random.default_rng(0).standard_normal((60, 30))
+
+    def lookup(texts: Sequence[str]) -> np.ndarray:
+        return np.array([vectors[int(text)] for text in texts], dtype=np.float32)
+
+    passages = {f"p{number}": str(number) for number in range(40)}
+    queries = {f"q{number}": str(number) for number in range(40, 60)}
+    task = read_collection(write_task(tmp_path / "task", passages, queries, {q: {"p1": 1} for q in queries}))
+    whitened = Scheme(transform=parse_transform("whiten:1"))
+    shape = evaluated(task, tmp_path, whitened, lookup).geometry
+    assert (shape.passages.isoscore, shape.passages.interval) == (None, None)
+    assert shape.queries.isoscore is not None
+    assert shape.passages.mean_cosine is not None
+    fit = PassageVectors.of_array(np.random.default_rng(1).standard_normal((5000, 30)).astype(np.float32))
+    elsewhere = dataclasses.replace(whitened, fit_on="triples.jsonl")
+    apart = evaluate(embedded_by(lookup, task), task, elsewhere, fit, search, False, tmp_path).geometry
+    assert 0.8 < apart.passages.isoscore < 1.2
+
+
+def test_signs_rank_alike_by_distance_and_by_cosine(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((80, 24))
+
+    def lookup(texts: Sequence[str]) -> np.ndarray:
+        return np.array([vectors[int(text)] for text in texts], dtype=np.float32)
+
+    passages = {f"p{number:02}": str(number) for number in range(70)}
+    queries = {f"q{number}": str(number) for number in range(70, 80)}
+    task = read_collection(write_task(tmp_path / "task", passages, queries, {q: {"p01": 1} for q in queries}))
+    binary = parse_transform("binary")
+    one, other = (evaluated(task, tmp_path, Scheme(how, binary), lookup) for how in ("euclidean", "cosine"))
+    np.testing.assert_array_equal(one.ranked, other.ranked)
+    same_signs = (np.sign(vectors[70])[None] != np.sign(vectors[:70])).sum(axis=1)
+    np.testing.assert_array_equal(one.ranked[0], np.lexsort((np.arange(70), same_signs)))
 
 
 def test_what_a_transform_leaves_without_a_cosine_costs_only_its_own_row(tmp_path: Path) -> None:

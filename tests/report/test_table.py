@@ -108,6 +108,7 @@ def write_result(root: Path, name: str, dataset: str, arm: dict[str, object] | N
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     entry = {"name": name, "kind": "trained" if arm else "untouched", "arm": arm, "output_dim": 4}
+    entry["transform"] = "none"
     entry["similarity"] = "cosine" if name.endswith("+cosine") else "euclidean"
     (folder / "model.json").write_text(json.dumps(entry))
     content = {
