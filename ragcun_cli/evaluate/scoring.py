@@ -68,8 +68,8 @@ class Evaluation:
 
     metrics: name -> mean over queries. per_query: name -> (n,), in the order of the collection's queries. ranked:
     (n, depth) passages, best first, -1 where there are no more. geometry: None below four passages. robustness:
-    transform -> nDCG@10 after it, None where it leaves a zero
-    vector without a cosine. unproven: queries that had to be searched a second time.
+    transform -> nDCG@10 after it, None where it leaves a zero vector, which has no cosine. unproven: queries that had
+    to be searched a second time.
     """
 
     metrics: dict[str, float]
