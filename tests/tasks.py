@@ -30,6 +30,11 @@ def write_task(
     return folder
 
 
+def numbered(vectors: np.ndarray) -> Encode:
+    """An encoder whose texts are the vectors' numbers."""
+    return lambda texts: vectors[[int(text) for text in texts]].astype(np.float32)
+
+
 def embedded_by(encode: Encode, collection: Collection) -> Embedded:
     """What an encoder's store would hold."""
     return Embedded(PassageVectors.of_array(encode(collection.corpus.texts())), encode(collection.queries))

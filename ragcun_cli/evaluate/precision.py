@@ -1,8 +1,9 @@
 """In which precision the search's matrix product is taken, and how wrong it can be.
 
 On a CPU float32: bfloat16 is six times slower without AMX. On a GPU since Ampere TensorFloat-32: inputs are rounded to
-11 bits, sums are float32. bfloat16 would halve the product once more, but there a block takes longer to arrive than
-to multiply, and its error bound is 8 times wider, so that more queries would have to be searched again.
+11 bits, sums are float32. bfloat16 would halve the product once more, but by the published rates a block takes longer
+to reach the GPU than to be multiplied there (no GPU was measured), and its error bound is 4 times wider, so that more
+queries would have to be searched again.
 """
 
 from __future__ import annotations

@@ -229,7 +229,7 @@ def _first_limits(
 ) -> Tensor:
     """(n,) A score that about `kept` passages, rather more, are below, guessed from passages here and there.
 
-    Without it each block's best would have to be merged with those before, at three times the cost of looking. A query
+    Without it each block's best would have to be merged with those before, which took as long as looking. A query
     whose limit turns out too low is one whose answer is not proven.
     """
     if len(passages) <= max(sampled, kept):

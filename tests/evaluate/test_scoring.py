@@ -26,7 +26,7 @@ from ragcun_cli.evaluate.search import search
 from ragcun_cli.evaluate.transforms import fitted, parse_transform
 from ragcun_cli.evaluate.vectors import PassageVectors
 from tests.conftest import COLLECTIONS
-from tests.tasks import Encode, embedded_by, write_task
+from tests.tasks import Encode, embedded_by, numbered, write_task
 
 POINTS = {"a": 0.0, "b": 1.0, "c": 2.1, "d": 5.0, "near b": 1.1, "at c": 2.1}
 PASSAGES = {"p4": "d", "p1": "b", "q2": "c", "p3": "a"}
@@ -147,34 +147,28 @@ def test_isoscore_is_not_given_of_passages_that_a_whitening_was_fitted_on(tmp_pa
     """40 points in 30 dimensions, whitened by themselves, would read far above 1."""
     vectors = np.random.default_rng(0).standard_normal((60, 30))
 
-    def lookup(texts: Sequence[str]) -> np.ndarray:
-        return np.array([vectors[int(text)] for text in texts], dtype=np.float32)
-
     passages = {f"p{number}": str(number) for number in range(40)}
     queries = {f"q{number}": str(number) for number in range(40, 60)}
     task = read_collection(write_task(tmp_path / "task", passages, queries, {q: {"p1": 1} for q in queries}))
     whitened = Scheme(transform=parse_transform("whiten:1"))
-    shape = evaluated(task, tmp_path, whitened, lookup).geometry
+    shape = evaluated(task, tmp_path, whitened, numbered(vectors)).geometry
     assert (shape.passages.isoscore, shape.passages.interval) == (None, None)
     assert shape.queries.isoscore is not None
     assert shape.passages.mean_cosine is not None
     fit = PassageVectors.of_array(np.random.default_rng(1).standard_normal((5000, 30)).astype(np.float32))
     elsewhere = dataclasses.replace(whitened, fit_on="triples.jsonl")
-    apart = evaluate(embedded_by(lookup, task), task, elsewhere, fit, search, False, tmp_path).geometry
+    apart = evaluate(embedded_by(numbered(vectors), task), task, elsewhere, fit, search, False, tmp_path).geometry
     assert 0.8 < apart.passages.isoscore < 1.2
 
 
 def test_signs_rank_alike_by_distance_and_by_cosine(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).standard_normal((80, 24))
 
-    def lookup(texts: Sequence[str]) -> np.ndarray:
-        return np.array([vectors[int(text)] for text in texts], dtype=np.float32)
-
     passages = {f"p{number:02}": str(number) for number in range(70)}
     queries = {f"q{number}": str(number) for number in range(70, 80)}
     task = read_collection(write_task(tmp_path / "task", passages, queries, {q: {"p01": 1} for q in queries}))
     binary = parse_transform("binary")
-    one, other = (evaluated(task, tmp_path, Scheme(how, binary), lookup) for how in ("euclidean", "cosine"))
+    one, other = (evaluated(task, tmp_path, Scheme(how, binary), numbered(vectors)) for how in ("euclidean", "cosine"))
     np.testing.assert_array_equal(one.ranked, other.ranked)
     same_signs = (np.sign(vectors[70])[None] != np.sign(vectors[:70])).sum(axis=1)
     np.testing.assert_array_equal(one.ranked[0], np.lexsort((np.arange(70), same_signs)))
@@ -184,17 +178,14 @@ def test_what_a_transform_leaves_without_a_cosine_costs_only_its_own_row(tmp_pat
     vectors = np.random.default_rng(0).standard_normal((8, 200))
     vectors[2, :128] = 0
 
-    def lookup(texts: Sequence[str]) -> np.ndarray:
-        return np.array([vectors[int(text)] for text in texts], dtype=np.float32)
-
     passages = {f"p{number}": str(number) for number in range(8)}
     task = read_collection(write_task(tmp_path / "task", passages, {"q": "1"}, {"q": {"p1": 1}}))
-    scored = evaluated(task, tmp_path, Scheme("cosine"), lookup)
+    scored = evaluated(task, tmp_path, Scheme("cosine"), numbered(vectors))
     assert scored.metrics["ndcg@10"] == 1.0
     assert (scored.robustness["int8"], scored.robustness["truncate:128"]) == (1.0, None)
     vectors[2] = 1e-30  # too short for its length to be a float32
     with pytest.raises(ModelError, match="1 passages have an embedding that is zero, first passage 'p2'"):
-        evaluated(task, tmp_path, Scheme("cosine"), lookup)
+        evaluated(task, tmp_path, Scheme("cosine"), numbered(vectors))
 
 
 def test_equal_texts_stay_equal_through_a_transform(tmp_path: Path) -> None:
@@ -210,7 +201,7 @@ def test_equal_texts_stay_equal_through_a_transform(tmp_path: Path) -> None:
     assert np.load(tmp_path / "out.npy").shape == (1030, 48)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's device that is always full; elsewhere no disk is")
 def test_a_full_disk_during_a_transform_is_an_error(tmp_path: Path) -> None:
     passages = PassageVectors.of_array(np.ones((3000, 64), dtype=np.float32))
     with pytest.raises(OSError, match="No space left"):
