@@ -60,7 +60,7 @@ def main() -> None:
 
 def train_ragcun(file: Path) -> None:
     """One encoding pass, then the frozen arm from an empty cache."""
-    from ragcun_cli.data.triples import read_triples
+    from ragcun_cli.data.triples.prepared import open_triples
     from ragcun_cli.model import IsotropicGaussianEncoder
     from ragcun_cli.recipe.loading import load_recipe
     from ragcun_cli.train.arm import train_arm
@@ -73,7 +73,7 @@ def train_ragcun(file: Path) -> None:
         }  # fmt: skip
         recipe = load_recipe("frozen", [f"{key}={value}" for key, value in values.items()])
         encoder = IsotropicGaussianEncoder.untouched(models.MINILM)
-        distinct = list(dict.fromkeys(text for each in read_triples(file) for text in each.texts()))
+        distinct = list(open_triples(file)[0].texts)
         encoder.encode(distinct[:100])
         started = time.perf_counter()
         encoder.encode(distinct)

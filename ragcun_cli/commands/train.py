@@ -36,6 +36,12 @@ def train(
         "--resume",
         help="Continue the run in the output folder; of several runs, also start those not begun.",
     ),
+    max_bad_rows: int | None = typer.Option(
+        None,
+        "--max-bad-rows",
+        min=0,
+        help="So many broken training rows are left out; more are an error. 0 by default.",
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Drop the run that is in the output folder."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the resolved plan and stop."),
     json_output: bool = typer.Option(False, "--json", help="Print the plan or the summary as JSON."),
@@ -50,6 +56,8 @@ def train(
 
     if max_steps is not None:
         overrides = [*overrides, f"max_steps={max_steps}"]
+    if max_bad_rows is not None:
+        overrides = [*overrides, f"data.max_bad_rows={max_bad_rows}"]
     loaded = [load_recipe(name, overrides) for name in recipes]
 
     from ragcun_cli.train.several import one_per_seed

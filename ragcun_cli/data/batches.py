@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ragcun_cli.data.triple_table import NO_NEGATIVE
+from ragcun_cli.data.triples.table import TripleTable
 
 Numbers = npt.NDArray[np.int64]
 
@@ -54,8 +54,8 @@ def batches_per_epoch(count: int, batch_size: int) -> int:
 class BatchSequence:
     """All batches of a run, by number from 0."""
 
-    def __init__(self, rows: npt.NDArray[np.int64], batch_size: int, seed: int) -> None:
-        self._rows = rows
+    def __init__(self, table: TripleTable, batch_size: int, seed: int) -> None:
+        self._table = table
         self._batch_size = batch_size
         self._seed = seed
         self._epoch = -1
@@ -63,10 +63,9 @@ class BatchSequence:
 
     def batch(self, number: int) -> TripleBatch:
         """Batch `number` of the run; the one after an epoch's last is the next epoch's first."""
-        epoch, place = divmod(number, batches_per_epoch(len(self._rows), self._batch_size))
+        epoch, place = divmod(number, batches_per_epoch(len(self._table), self._batch_size))
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, epoch_order(len(self._rows), self._seed, epoch)
+            self._epoch, self._order = epoch, epoch_order(len(self._table), self._seed, epoch)
         rows = self._order[place * self._batch_size : (place + 1) * self._batch_size]
-        queries, positives, negatives = self._rows[rows].T
-        owners = np.flatnonzero(negatives != NO_NEGATIVE)
-        return TripleBatch(rows, queries, positives, negatives[owners], owners)
+        negatives, owners = self._table.negatives_of(rows)
+        return TripleBatch(rows, self._table.queries[rows], self._table.positives[rows], negatives, owners)

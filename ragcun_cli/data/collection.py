@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Collection:
     """A retrieval task: passages, the queries that are judged in one split, and their judgements.
 
     `qrels[query id][passage id]` is the grade. `sha256` covers the three files. `unknown_judgements` counts judgements
-    of passages that the corpus lacks.
+    of passages that the corpus lacks. qrels_path: where they are read from; qrels_label: what errors call it.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Collection:
     qrels: Qrels
     sha256: str
     unknown_judgements: int
+    qrels_path: Path
+    qrels_label: str
 
     @property
     def judgements(self) -> int:
@@ -54,12 +57,12 @@ class Collection:
         return list(dict.fromkeys([*self.corpus.texts(), *self.queries]))
 
 
-def read_collection(path: Path, split: str | None = None) -> Collection:
+def read_collection(path: Path, split: str | None = None, preferred: Sequence[str] = ("test",)) -> Collection:
     """Read a collection; its passages stay on disk.
 
     Args:
         path: a folder or a zip in BEIR's layout.
-        split: the name of a file in qrels/; by default `test`, or the only one there is.
+        split: the name of a file in qrels/; by default the first of `preferred` there is, or the only one there is.
 
     Raises:
         UsageError: if the path or the split is not there.
@@ -69,10 +72,12 @@ def read_collection(path: Path, split: str | None = None) -> Collection:
         raise UsageError(f"{path}: there is no such collection", "Give a folder or a zip in BEIR's layout.")
     name = path.stem if path.suffix == ".zip" else path.resolve().name
     folder = path if path.is_dir() else unpack(path, cache_folder())
-    return read_folder(folder, name, split, str(path))
+    return read_folder(folder, name, split, str(path), preferred)
 
 
-def read_folder(folder: Path, name: str, split: str | None, label: str) -> Collection:
+def read_folder(
+    folder: Path, name: str, split: str | None, label: str, preferred: Sequence[str] = ("test",)
+) -> Collection:
     """`read_collection` of a folder under any name; `label` is what errors call it."""
     for needed in (CORPUS, QUERIES):
         if not (folder / needed).is_file():
@@ -80,7 +85,7 @@ def read_folder(folder: Path, name: str, split: str | None, label: str) -> Colle
                 f"{label}: not a collection in BEIR's layout: {needed} is missing",
                 "It needs corpus.jsonl, queries.jsonl and qrels/<split>.tsv.",
             )
-    split = _choose_split(folder, label, split)
+    split = _choose_split(folder, label, split, preferred)
     qrels_path, qrels_label = folder / "qrels" / f"{split}.tsv", f"{label}/qrels/{split}.tsv"
     qrels = _read_qrels(qrels_path, qrels_label)
     queries = _read_queries(folder / QUERIES, f"{label}/{QUERIES}", qrels)
@@ -102,19 +107,27 @@ def read_folder(folder: Path, name: str, split: str | None, label: str) -> Colle
         qrels=qrels,
         sha256=hashlib.sha256("\n".join(digests).encode()).hexdigest(),
         unknown_judgements=sum(passage_id in unknown for grades in qrels.values() for passage_id in grades),
+        qrels_path=qrels_path,
+        qrels_label=qrels_label,
     )
 
 
-def _choose_split(folder: Path, label: str, asked: str | None) -> str:
-    splits = sorted(path.stem for path in (folder / "qrels").glob("*.tsv"))
+def splits_in(folder: Path) -> list[str]:
+    """The names of the files with judgements."""
+    return sorted(path.stem for path in (folder / "qrels").glob("*.tsv"))
+
+
+def _choose_split(folder: Path, label: str, asked: str | None, preferred: Sequence[str]) -> str:
+    splits = splits_in(folder)
     if not splits:
         raise UsageError(f"{label}: there are no judgements: qrels/<split>.tsv is missing")
     if asked is not None:
         if asked not in splits:
             raise UsageError(f"{label}: there is no split {asked!r}", f"Its splits: {', '.join(splits)}.")
         return asked
-    if "test" in splits:
-        return "test"
+    for name in preferred:
+        if name in splits:
+            return name
     if len(splits) > 1:
         raise UsageError(f"{label}: which split? It has {', '.join(splits)}", "Say it with --split.")
     return splits[0]
@@ -138,9 +151,14 @@ def _read_queries(path: Path, label: str, judged: Qrels) -> dict[str, str]:
     return texts
 
 
-def _read_qrels(path: Path, label: str) -> Qrels:
-    """As BEIR's loader reads them: with quotes around an id that needs them (Wikipedia titles do)."""
-    qrels: Qrels = {}
+def qrels_lines(path: Path, label: str) -> Iterator[tuple[int, str, str, int]]:
+    """(line number, query id, passage id, grade) of each judgement.
+
+    As BEIR's loader reads them: with quotes around an id that needs them (Wikipedia titles do).
+
+    Raises:
+        DataError: naming the lines that are broken, after the last.
+    """
     problems = []
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         rows = csv.reader(stream, delimiter="\t")
@@ -157,11 +175,19 @@ def _read_qrels(path: Path, label: str) -> Qrels:
                 if len(columns) != 3 or not _is_grade(columns[2]):
                     problems.append(f"{place}: expected query-id<TAB>corpus-id<TAB>grade, a whole number")
                     continue
-                grades = qrels.setdefault(columns[0], {})
-                if grades.setdefault(columns[1], int(columns[2])) != int(columns[2]):
-                    problems.append(f"{place}: this pair has another grade on an earlier line")
+                yield rows.line_num, columns[0], columns[1], int(columns[2])
         except csv.Error as error:
             raise DataError(f"{label}:{rows.line_num}: cannot be read: {error}") from None
+    if problems:
+        raise DataError(listed(problems))
+
+
+def _read_qrels(path: Path, label: str) -> Qrels:
+    qrels: Qrels = {}
+    problems = []
+    for number, query_id, passage_id, grade in qrels_lines(path, label):
+        if qrels.setdefault(query_id, {}).setdefault(passage_id, grade) != grade:
+            problems.append(f"{label}:{number}: this pair has another grade on an earlier line")
     if problems:
         raise DataError(listed(problems))
     if not qrels:

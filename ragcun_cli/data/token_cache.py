@@ -64,15 +64,19 @@ class TokenisedTexts:
 
 
 def tokenised_texts(
-    texts: Sequence[str], tokenizer: TextTokenizer, cache: Path, on_done: Callable[[int], None] | None = None
+    texts: Sequence[str],
+    tokenizer: TextTokenizer,
+    cache: Path,
+    on_done: Callable[[int], None] | None = None,
+    digest: str | None = None,
 ) -> TokenisedTexts:
     """The texts' tokens from the cache, made first if they are not there or not whole.
 
-    `on_done(count)` is called as texts are tokenised.
+    `on_done(count)` is called as texts are tokenised; `digest` differs where the texts do, and is computed if not
+    given.
     """
-    key = key_of(
-        format=FORMAT, texts=digest_of_texts(texts), tokenizer=tokenizer.digest, max_length=tokenizer.max_length
-    )
+    digest = digest or digest_of_texts(texts)
+    key = key_of(format=FORMAT, texts=digest, tokenizer=tokenizer.digest, max_length=tokenizer.max_length)
     place = cache / "tokens" / key
     folder = place / "whole"
     with only_writer(place):

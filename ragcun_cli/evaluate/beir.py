@@ -18,8 +18,7 @@ from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.data.registry import complete_averages
-from ragcun_cli.data.triple_table import NO_NEGATIVE, tabulate
-from ragcun_cli.data.triples import read_triples
+from ragcun_cli.data.triples.prepared import open_triples
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.evaluate.datasets import Dataset
 from ragcun_cli.evaluate.embedding import BlockEncoder, Embedded, Embedder
@@ -85,7 +84,7 @@ def evaluate_models(
     """
     settings = settings or Settings()
 
-    def work(bench: _Bench, row: _Row, dataset: Dataset, parts: dict[str, Embedded]) -> dict[str, Any]:
+    def work(bench: Bench, row: _Row, dataset: Dataset, parts: dict[str, Embedded]) -> dict[str, Any]:
         found = {name: bench.score(row.scheme, dataset.parts[name], parts[name]) for name in parts}
         claim_results_folder(row.folder, row.entry)
         return write_results(row.folder, row.entry, dataset, found, bench.search_entry())
@@ -98,7 +97,7 @@ def measure_models(
 ) -> list[dict[str, Any]]:
     """The geometry alone: `results/<model>/isotropy.json` and spectra; returns what was measured."""
 
-    def work(bench: _Bench, row: _Row, dataset: Dataset, parts: dict[str, Embedded]) -> dict[str, Any]:
+    def work(bench: Bench, row: _Row, dataset: Dataset, parts: dict[str, Embedded]) -> dict[str, Any]:
         shapes = {name: bench.measure(row.scheme, dataset.parts[name], parts[name]) for name in parts}
         claim_results_folder(row.folder, row.entry)
         isotropy = write_geometry(row.folder, dataset, shapes)
@@ -113,7 +112,7 @@ def _each(
     results: Path,
     settings: Settings,
     overwrite: bool,
-    work: Callable[[_Bench, _Row, Dataset, dict[str, Embedded]], dict[str, Any]],
+    work: Callable[[Bench, _Row, Dataset, dict[str, Embedded]], dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """Embed each dataset once for each model, then `work` on it for each of the model's rows."""
     fits = {
@@ -124,7 +123,7 @@ def _each(
     labels = [_label(row, dataset) for rows in plan for dataset in datasets for row in rows]
     with _saying_how_to_go_on(), EvaluationTable(labels) as table:
         for asked, rows in zip(models, plan, strict=True):
-            with _opened(asked, settings) as bench:
+            with open_bench(asked, settings) as bench:
                 bench.fit(fits)
                 for dataset in datasets:
                     bench.let_go()
@@ -164,10 +163,11 @@ def averages(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-class _Bench:
+class Bench:
     """One opened model with what it takes to embed, search and score."""
 
     def __init__(self, model: ScoredModel, settings: Settings, workers: Workers | None) -> None:
+        self.entry = model.entry
         self._settings = settings
         self._workers = workers
         self._embedder = Embedder(model, cache_folder(), workers, settings.cache_limit)
@@ -176,14 +176,15 @@ class _Bench:
         self.on_share: Callable[[float], None] | None = None  # what a search here calls as it goes
 
     def embed(self, part: Collection, on_done: Callable[[int], None]) -> Embedded:
+        """All passages and queries; `on_done(count)` is called as texts are there."""
         return self._embedder.embed(part, on_done)
 
     def score(self, scheme: Scheme, part: Collection, embedded: Embedded) -> Evaluation:
-        fit, find = self._fit(scheme, embedded), self._search()
+        fit, find = self._fit(scheme, embedded), self.search()
         return evaluate(embedded, part, scheme, fit, find, self._settings.robustness, cache_folder())
 
     def measure(self, scheme: Scheme, part: Collection, embedded: Embedded) -> Geometry | None:
-        return measure_only(embedded, part, scheme, self._fit(scheme, embedded), self._search(), cache_folder())
+        return measure_only(embedded, part, scheme, self._fit(scheme, embedded), self.search(), cache_folder())
 
     def search_entry(self) -> dict[str, Any]:
         return {
@@ -207,7 +208,8 @@ class _Bench:
             note(f"{scheme.transform.name} is fitted on {texts} passages of {dimensions} dimensions: far too few.")
         return fit
 
-    def _search(self) -> Search:
+    def search(self) -> Search:
+        """(queries, passages, k) -> ranking, wherever this bench searches."""
         memory = self._settings.memory
         if self._workers is None:
             return functools.partial(search, memory=memory, device=self._device, on_share=self.on_share)
@@ -215,14 +217,15 @@ class _Bench:
 
 
 @contextlib.contextmanager
-def _opened(asked: ModelToScore, settings: Settings) -> Iterator[_Bench]:
+def open_bench(asked: ModelToScore, settings: Settings) -> Iterator[Bench]:
+    """A model, and as many processes as the settings say."""
     model = _open(asked, settings.precision, None)
     devices = _devices(settings.processes)
     if len(devices) < 2:
-        yield _Bench(model, settings, None)
+        yield Bench(model, settings, None)
         return
     with Workers(devices, _block_encoder, (asked, settings.precision, cache_folder())) as workers:
-        yield _Bench(model, settings, workers)
+        yield Bench(model, settings, workers)
 
 
 def _open(asked: ModelToScore, precision: str, device: str | None) -> ScoredModel:
@@ -263,8 +266,8 @@ def _fits_on_file(scheme: Scheme) -> bool:
 
 def _training_passages(path: Path) -> list[str]:
     """Distinct positives and negatives, evenly from the whole file."""
-    table = tabulate(read_triples(path))
-    passages = np.setdiff1d(table.rows[:, 1:], [NO_NEGATIVE])
+    table, _ = open_triples(path)
+    passages = table.passages()
     some = np.linspace(0, len(passages) - 1, min(len(passages), TRAINING_TEXTS)).astype(np.int64)
     return [table.texts[number] for number in passages[some].tolist()]
 

@@ -7,7 +7,7 @@ each other's vectors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ragcun_cli.data.cache import key_of
-from ragcun_cli.data.text_keys import keys_of
-from ragcun_cli.data.tokens import TokenBatch
+from ragcun_cli.data.numbered_texts import NumberedTexts
+from ragcun_cli.data.text_keys import Keys
 from ragcun_cli.model.encoder import Embeddings, IsotropicGaussianEncoder
 from ragcun_cli.model.vector_store import FORMAT, Encoding, VectorStore
 
@@ -25,62 +25,56 @@ from ragcun_cli.model.vector_store import FORMAT, Encoding, VectorStore
 # needs more, to fill its passes with texts of one length.
 BLOCK_TEXTS = {"cpu": 512, "mps": 4096, "cuda": 16_384}
 TEXTS_PROJECTED = 65_536  # at a time: their features need not all be in memory
-LABEL_CHARACTERS = 60
-
-Tokenise = Callable[[Sequence[str]], TokenBatch]
 
 
 class FeatureStore:
     """Pooled features by text; each distinct text passes the encoder once, whoever asks."""
 
-    def __init__(self, encoder: IsotropicGaussianEncoder, cache: Path, tokenise: Tokenise | None = None) -> None:
-        """`tokenise`: where texts' tokens come from, if not from the encoder's own tokenizer."""
+    def __init__(self, encoder: IsotropicGaussianEncoder, cache: Path) -> None:
         self._encoder = encoder
-        self._tokenise = tokenise or encoder.tokenize
         folder = cache / "features" / features_key(encoder)
         self.vectors = VectorStore(folder, encoder.hidden_size, BLOCK_TEXTS[encoder.device.type])
 
-    def fill(self, texts: Sequence[str], on_done: Callable[[int], None] | None = None) -> None:
-        """Encode those of the texts that no whole shard has.
+    def fill(self, texts: NumberedTexts, on_done: Callable[[int], None] | None = None) -> None:
+        """Encode those of the texts that no whole shard has, in the order given: long ones first fill passes best.
 
         `on_done(count)` is called as texts are there, those found at once.
 
         Raises:
             EnvironmentUnfit: if the disk has no room for them.
         """
-        # Longest first, so that each block's texts share their passes with texts of their length.
-        distinct = sorted(dict.fromkeys(texts), key=len, reverse=True)
         encoding = Encoding(
-            lambda numbers: self._tokenise([distinct[number] for number in numbers.tolist()]),
+            texts.tokens,
             lambda tokens, done: self._encoder.features_of_tokens(tokens, done).cpu().numpy(),
-            lambda number: repr(distinct[number][:LABEL_CHARACTERS]),
+            texts.label,
         )
-        self.vectors.fill(keys_of(distinct), encoding, on_done)
+        self.vectors.fill(texts.keys, encoding, on_done)
 
-    def count_missing(self, texts: Sequence[str]) -> int:
+    def count_missing(self, texts: NumberedTexts) -> int:
         """How many distinct texts `fill` would encode, if every shard is whole."""
-        return len(self.vectors.missing(keys_of(texts)))
+        return len(self.vectors.missing(texts.keys))
 
-    def places(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+    def places(self, keys: Keys) -> npt.NDArray[np.int64]:
         """Shard and row of each text, (n, 2), to be given to `take`; `fill` has been called with the texts."""
-        return self.vectors.places(keys_of(texts))
+        return self.vectors.places(keys)
 
     def take(self, places: npt.NDArray[np.int64]) -> Tensor:
         """Features (n, hidden_size) float32 on the encoder's device."""
         return torch.from_numpy(self.vectors.take(places)).to(self._encoder.device)
 
-    def features(self, texts: Sequence[str], on_done: Callable[[int], None] | None = None) -> Tensor:
+    def features(self, texts: NumberedTexts) -> Tensor:
         """(n, hidden_size) float32 of these texts, encoding those that are new."""
-        self.fill(texts, on_done)
-        return self.take(self.places(texts))
+        self.fill(texts)
+        return self.take(self.places(texts.keys))
 
-    def encode(self, texts: Sequence[str], on_done: Callable[[int], None] | None = None) -> Embeddings:
+    def encode(self, texts: NumberedTexts, on_done: Callable[[int], None] | None = None) -> Embeddings:
         """Embeddings with the head as it is now, (n, output_dim) float32."""
         self.fill(texts, on_done)
-        embeddings = np.empty((len(texts), self._encoder.settings.output_dim), dtype=np.float32)
-        for start in range(0, len(texts), TEXTS_PROJECTED):
+        places = self.places(texts.keys)
+        embeddings = np.empty((len(places), self._encoder.settings.output_dim), dtype=np.float32)
+        for start in range(0, len(places), TEXTS_PROJECTED):
             part = slice(start, start + TEXTS_PROJECTED)
-            embeddings[part] = self._encoder.project(self.take(self.places(texts[part])))
+            embeddings[part] = self._encoder.project(self.take(places[part]))
         return embeddings
 
 

@@ -32,11 +32,19 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 class DataSettings(Strict):
     """Where the texts come from."""
 
-    train: str = Field(description="training triples: a .jsonl or .tsv file, or embedded:docstrings", min_length=1)
+    train: str = Field(
+        description="training triples: a file (JSON, JSON Lines, TSV, CSV or Parquet), a collection in BEIR's layout "
+        "(its train split), or a name that `ragcun data list` shows",
+        min_length=1,
+    )
     dev: str | None = Field(
         None,
-        description="a collection in BEIR's layout (folder or zip) that chooses the best model, or null",
+        description="what chooses the best model: a collection in BEIR's layout (folder or zip; its dev split, else "
+        "test), a name that `ragcun data list` shows, or null",
         min_length=1,
+    )
+    max_bad_rows: Annotated[int, Field(ge=0)] = Field(
+        0, description="broken training rows that are left out, and counted, before they are an error"
     )
     folder: str = Field("data", description="where collections that ragcun makes or downloads lie", min_length=1)
 

@@ -55,7 +55,13 @@ def plan_arm(recipe: Recipe) -> dict[str, Any]:
     data, hardware = read_data(recipe), find_hardware()
     plan = make_plan(recipe, data.table, hardware)
     encoder = build_encoder(recipe).to(hardware.device)
-    calibrate(encoder, data.table, FeatureStore(encoder, cache_folder()))
+    texts = data.table.texts
+    calibrate(
+        encoder,
+        data.table,
+        FeatureStore(encoder, cache_folder()),
+        lambda numbers: encoder.tokenize([texts[number] for number in numbers.tolist()]),
+    )
     return {
         "recipe": recipe.model_dump(),
         "plan": asdict(plan),

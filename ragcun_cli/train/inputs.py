@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ragcun_cli.data.numbered_texts import NumberedTexts
 from ragcun_cli.data.token_cache import TokenisedTexts
-from ragcun_cli.data.tokens import TokenBatch, TokenIds
+from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.evaluate.scoring import Encode
 from ragcun_cli.model.encoder import FeatureBatch, IsotropicGaussianEncoder
 from ragcun_cli.model.feature_store import FeatureStore
@@ -18,32 +19,26 @@ EncoderInput = TokenBatch | FeatureBatch
 MakeInput = Callable[[Numbers], EncoderInput]
 
 
-def features_of(store: FeatureStore, texts: Sequence[str], needed: Numbers) -> Callable[[Numbers], FeatureBatch]:
-    """Inputs for a frozen encoder, of those text numbers that are needed; the store has them."""
-    places = np.full((len(texts), 2), -1, dtype=np.int64)
-    places[needed] = store.places([texts[number] for number in needed.tolist()])
+def features_of(store: FeatureStore, texts: NumberedTexts, needed: Numbers) -> Callable[[Numbers], FeatureBatch]:
+    """Inputs for a frozen encoder, of those texts that are needed, by number; the store has them."""
+    places = np.full((len(texts.keys), 2), -1, dtype=np.int64)
+    places[needed] = store.places(texts.keys[needed])
     return lambda numbers: FeatureBatch(store.take(places[numbers]))
 
 
-def tokens_of(sources: Sequence[tuple[Sequence[str], TokenisedTexts]]) -> Callable[[Sequence[str]], TokenBatch]:
-    """A tokenizer for texts that are tokenised already: those of the sources."""
-    places = {text: (source, number) for source, (texts, _) in enumerate(sources) for number, text in enumerate(texts)}
-
-    def lookup(wanted: Sequence[str]) -> TokenBatch:
-        found = np.array([places[text] for text in wanted], dtype=np.int64).reshape(-1, 2)
-        lengths = np.empty(len(wanted), dtype=np.int64)
-        pieces: list[TokenIds] = [np.empty(0, dtype=np.uint16)] * len(wanted)
-        for source, (_, tokens) in enumerate(sources):
-            here = np.flatnonzero(found[:, 0] == source)
-            batch = tokens.batch(found[here, 1])
-            lengths[here] = batch.lengths
-            for place, piece in zip(here.tolist(), np.split(batch.ids, np.cumsum(batch.lengths)[:-1]), strict=False):
-                pieces[place] = piece
-        return TokenBatch(np.concatenate(pieces) if pieces else np.empty(0, dtype=np.uint16), lengths)
-
-    return lookup
+def tokens_by_text(texts: Sequence[str], tokens: TokenisedTexts) -> Callable[[Sequence[str]], TokenBatch]:
+    """A tokenizer for texts that are tokenised already; for as many as fit into memory, such as a dev set's."""
+    number_of = {text: number for number, text in enumerate(texts)}
+    return lambda wanted: tokens.batch(np.array([number_of[text] for text in wanted], dtype=np.int64))
 
 
 def encode_tokens(encoder: IsotropicGaussianEncoder, lookup: Callable[[Sequence[str]], TokenBatch]) -> Encode:
     """`encoder.encode` for texts that are tokenised already: a dev set is scored many times in a run."""
     return lambda texts: encoder.project(encoder.features_of_tokens(lookup(texts)))
+
+
+def encode_features(store: FeatureStore, lookup: Callable[[Sequence[str]], TokenBatch]) -> Encode:
+    """The same for a frozen encoder, by what it gave before."""
+    return lambda texts: store.encode(
+        NumberedTexts.of(texts, lambda numbers: lookup([texts[number] for number in numbers.tolist()]))
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ragcun_cli.data.batches import BatchSequence, batches_per_epoch
-from ragcun_cli.data.triple_table import TripleTable
+from ragcun_cli.data.triples.table import TripleTable
 from ragcun_cli.errors import DataError
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.hardware import Hardware, choose_precision, explain_precision
@@ -17,9 +17,9 @@ from ragcun_cli.train.hardware import Hardware, choose_precision, explain_precis
 class TrainingPlan:
     """Counts and choices; `steps` are optimiser steps.
 
-    hard_negatives: triples that have one. precision: Accelerate's name for it. negatives_per_query: the mean over
-    the run's first batches, passages equal to the query's own positive left out; fewest_negatives: of any query there.
-    equal_passages_per_query: those left out, the mean.
+    hard_negatives: triples that have one or more. broken_rows_left_out: of the training file. precision: Accelerate's
+    name for it. negatives_per_query: the mean over the run's first batches, passages equal to the query's own positive
+    left out; fewest_negatives: of any query there. equal_passages_per_query: those left out, the mean.
     texts: distinct ones of the triples; tokens_per_text: of these, the mean; texts_cut: those longer than max_length,
     the dev set's included; both are 0 before texts are tokenised. padding_share: of the computed tokens. chunk: how
     the tokens of one pass were chosen.
@@ -27,6 +27,7 @@ class TrainingPlan:
 
     triples: int
     hard_negatives: int
+    broken_rows_left_out: int
     steps_per_epoch: int
     total_steps: int
     warmup_steps: int
@@ -62,11 +63,11 @@ def make_plan(recipe: Recipe, table: TripleTable, hardware: Hardware) -> Trainin
             f"(batch_size {recipe.batch_size} x gradient_accumulation_steps {recipe.gradient_accumulation_steps})",
             "Use more data, or lower these with --set.",
         )
-    hard_negatives = table.hard_negatives
-    if recipe.contrastive == "triplet" and hard_negatives < len(table):
+    with_negative = table.with_negative
+    if recipe.contrastive == "triplet" and with_negative < len(table):
         raise DataError(
             f"{recipe.data.train}: contrastive: triplet needs a negative in every row; "
-            f"{len(table) - hard_negatives} of {len(table)} have none",
+            f"{len(table) - with_negative} of {len(table)} have none",
             "Use contrastive: infonce, whose negatives are the batch's other passages.",
         )
     total_steps = steps_per_epoch * recipe.epochs
@@ -81,7 +82,8 @@ def make_plan(recipe: Recipe, table: TripleTable, hardware: Hardware) -> Trainin
         )
     return TrainingPlan(
         triples=len(table),
-        hard_negatives=hard_negatives,
+        hard_negatives=with_negative,
+        broken_rows_left_out=table.left_out,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         warmup_steps=min(recipe.warmup_steps, total_steps),
@@ -99,7 +101,7 @@ def _negatives_per_query(recipe: Recipe, table: TripleTable, batches: int) -> tu
     """Mean and fewest of the first batches, and the mean of the passages that are left out."""
     if recipe.contrastive == "triplet":
         return 1.0, 1, 0.0
-    sequence = BatchSequence(table.rows, recipe.batch_size, recipe.seed)
+    sequence = BatchSequence(table, recipe.batch_size, recipe.seed)
     negatives, others = [], []
     for number in range(batches):
         batch = sequence.batch(number)

@@ -6,10 +6,12 @@ Nothing here writes into the run folder: an interruption or a mistake so far cos
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 
@@ -17,14 +19,14 @@ from ragcun_cli.console import StepProgress, note
 from ragcun_cli.data.batches import BatchSequence, epoch_order
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.collection import Collection, read_collection
+from ragcun_cli.data.numbered_texts import NumberedTexts
 from ragcun_cli.data.sources import dev_collection, training_file
 from ragcun_cli.data.token_cache import TokenisedTexts, tokenised_texts
 from ragcun_cli.data.tokens import Lengths, TokenBatch
-from ragcun_cli.data.triple_table import NO_NEGATIVE, TripleTable, tabulate
-from ragcun_cli.data.triples import read_triples
+from ragcun_cli.data.triples.prepared import open_triples
+from ragcun_cli.data.triples.table import TripleTable
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
 from ragcun_cli.evaluate.scoring import Encode
-from ragcun_cli.files import sha256_of_file
 from ragcun_cli.losses.objective import Objective
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.backbone import longest_input
@@ -32,7 +34,7 @@ from ragcun_cli.model.feature_store import FeatureStore
 from ragcun_cli.model.head import ResidualHead
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.hardware import Hardware
-from ragcun_cli.train.inputs import MakeInput, encode_tokens, features_of, tokens_of
+from ragcun_cli.train.inputs import MakeInput, encode_features, encode_tokens, features_of, tokens_by_text
 from ragcun_cli.train.memory import ChunkSize, find_chunk_size
 from ragcun_cli.train.optimiser import build_optimiser
 from ragcun_cli.train.plan import TrainingPlan
@@ -58,15 +60,15 @@ def read_data(recipe: Recipe) -> ArmData:
     """The training triples and the dev set.
 
     Raises:
-        UsageError, DataError: as `read_triples` and `read_collection` say.
+        UsageError, DataError: as `open_triples` and `read_collection` say.
     """
     root = Path(recipe.data.folder).expanduser()
     train = training_file(recipe.data.train, root)
-    table = tabulate(read_triples(train))
+    table, train_sha256 = open_triples(train, recipe.data.max_bad_rows)
     dev = None
     if recipe.data.dev is not None:
-        dev = read_collection(dev_collection(recipe.data.dev, root))
-    return ArmData(table, sha256_of_file(train), dev)
+        dev = read_collection(dev_collection(recipe.data.dev, root), preferred=("dev", "test"))
+    return ArmData(table, train_sha256, dev)
 
 
 def build_encoder(recipe: Recipe) -> IsotropicGaussianEncoder:
@@ -98,16 +100,24 @@ def build_encoder(recipe: Recipe) -> IsotropicGaussianEncoder:
     return encoder
 
 
-def calibrate(encoder: IsotropicGaussianEncoder, table: TripleTable, store: FeatureStore) -> None:
+def calibrate(
+    encoder: IsotropicGaussianEncoder,
+    table: TripleTable,
+    store: FeatureStore,
+    tokens: Callable[[npt.NDArray[np.int64]], TokenBatch],
+) -> None:
     """Measure the head's scale on triples from all over the file: the same texts for every arm and seed.
 
     Every arm takes their features from the store, so that all arms get the same scale to the last bit.
+    `tokens(numbers)` are those of the table's texts.
     """
     if not isinstance(encoder.head, ResidualHead):
         return
-    some = table.rows[:: max(1, len(table) // CALIBRATION_TRIPLES)][:CALIBRATION_TRIPLES, :2]
-    numbers = dict.fromkeys(some.flatten().tolist())
-    encoder.head.calibrate(store.features([table.texts[number] for number in numbers]))
+    some = slice(None, None, max(1, len(table) // CALIBRATION_TRIPLES))
+    pairs = np.stack([table.queries[some], table.positives[some]], axis=1)[:CALIBRATION_TRIPLES]
+    numbers = np.array(list(dict.fromkeys(pairs.flatten().tolist())), dtype=np.int64)
+    texts = NumberedTexts.of([table.texts[number] for number in numbers.tolist()], lambda few: tokens(numbers[few]))
+    encoder.head.calibrate(store.features(texts))
 
 
 def prepare(recipe: Recipe, folder: RunFolder, data: ArmData, plan: TrainingPlan, hardware: Hardware) -> Training:
@@ -124,26 +134,30 @@ def prepare(recipe: Recipe, folder: RunFolder, data: ArmData, plan: TrainingPlan
     )
     encoder = build_encoder(recipe)
     encoder.to(accelerator.device)
-    tokens = _tokenise(recipe, encoder, data.table.texts, "tokenising")
+    tokens = _tokenise(recipe, encoder, data.table.texts, "tokenising", data.table.digest)
     dev_texts = data.dev.texts() if data.dev is not None else []
     dev_tokens = _tokenise(recipe, encoder, dev_texts, "tokenising the dev set")
-    lookup = tokens_of([(data.table.texts, tokens), (dev_texts, dev_tokens)])
-    store = FeatureStore(encoder, cache_folder(), lookup)
-    calibrate(encoder, data.table, store)
+    dev_lookup = tokens_by_text(dev_texts, dev_tokens)
+    store = FeatureStore(encoder, cache_folder())
+    calibrate(encoder, data.table, store, tokens.batch)
     objective = Objective(recipe).to(accelerator.device)
     optimiser = build_optimiser(encoder, objective, recipe)
     model, wrapped_optimiser = accelerator.prepare(encoder, optimiser)
-    batches = BatchSequence(data.table.rows, recipe.batch_size, recipe.seed)
+    batches = BatchSequence(data.table, recipe.batch_size, recipe.seed)
     plan = dataclasses.replace(
         plan,
         tokens_per_text=round(float(tokens.lengths.mean()), 2),
         texts_cut=tokens.cut + dev_tokens.cut,
     )
     if recipe.freeze_base:
-        make_input: MakeInput = _encode_once(recipe, store, data, plan, batches)
-        encode: Encode = store.encode
+        train_texts = NumberedTexts.of(data.table.texts, tokens.batch)
+        of_dev = NumberedTexts.of(dev_texts, dev_tokens.batch)
+        needed = _needed(recipe, plan, batches, tokens.lengths)
+        _encode_once(recipe, store, [train_texts.select(needed), of_dev])
+        make_input: MakeInput = features_of(store, train_texts, needed)
+        encode: Encode = encode_features(store, dev_lookup)
     else:
-        make_input, encode = tokens.batch, encode_tokens(encoder, tokens_of([(dev_texts, dev_tokens)]))
+        make_input, encode = tokens.batch, encode_tokens(encoder, dev_lookup)
         plan = dataclasses.replace(plan, padding_share=_padding_share(recipe, encoder, plan, batches, tokens.lengths))
     training = Training(
         recipe=recipe,
@@ -181,30 +195,32 @@ def choose_chunk(training: Training, table: TripleTable) -> None:
     training.plan = dataclasses.replace(training.plan, chunk=size.explained)
 
 
-def _encode_once(
-    recipe: Recipe, store: FeatureStore, data: ArmData, plan: TrainingPlan, batches: BatchSequence
-) -> MakeInput:
-    """Pass the frozen encoder over every text of the run that is not in the cache, before the head trains."""
+def _needed(recipe: Recipe, plan: TrainingPlan, batches: BatchSequence, lengths: Lengths) -> npt.NDArray[np.int64]:
+    """The texts that the run will meet, by number, longest first: those of a block then have about one length."""
     if plan.total_steps < plan.steps_per_epoch:
         used = [batch.texts() for batch in first_batches(recipe, plan, batches, plan.total_steps)]
         needed = np.unique(np.concatenate(used))
     else:
-        needed = np.arange(len(data.table.texts))
-    texts = [data.table.texts[number] for number in needed.tolist()]
-    if data.dev is not None:
-        texts += data.dev.texts()
-    distinct = list(dict.fromkeys(texts))
-    if found := len(distinct) - store.count_missing(distinct):
-        note(f"{recipe.name}: the cache has the features of {found} of {len(distinct)} texts.")
-    with StepProgress(f"{recipe.name}: encoding once", len(distinct), "texts") as bar:
-        store.fill(distinct, bar.advance)
-    return features_of(store, data.table.texts, needed)
+        needed = np.arange(len(lengths))
+    return needed[np.argsort(-lengths[needed], kind="stable")]
 
 
-def _tokenise(recipe: Recipe, encoder: IsotropicGaussianEncoder, texts: list[str], what: str) -> TokenisedTexts:
+def _encode_once(recipe: Recipe, store: FeatureStore, sources: Sequence[NumberedTexts]) -> None:
+    """Pass the frozen encoder over every text of the run that is not in the cache, before the head trains."""
+    total = sum(len(texts.keys) for texts in sources)
+    if found := total - sum(store.count_missing(texts) for texts in sources):
+        note(f"{recipe.name}: the cache has the features of {found} of {total} texts.")
+    with StepProgress(f"{recipe.name}: encoding once", total, "texts") as bar:
+        for texts in sources:
+            store.fill(texts, bar.advance)
+
+
+def _tokenise(
+    recipe: Recipe, encoder: IsotropicGaussianEncoder, texts: Sequence[str], what: str, digest: str | None = None
+) -> TokenisedTexts:
     tokenizer = encoder.text_tokenizer
     with StepProgress(f"{recipe.name}: {what}", len(texts), "texts") as bar:
-        tokens = tokenised_texts(texts, tokenizer, cache_folder(), bar.advance)
+        tokens = tokenised_texts(texts, tokenizer, cache_folder(), bar.advance, digest)
     if len(tokens.ids) and int(tokens.ids.max()) >= tokenizer.vocabulary:
         raise ModelError(
             f"{recipe.base_model}: its tokenizer gives token {int(tokens.ids.max())}, the model knows "
@@ -253,9 +269,10 @@ def _longest_batch(training: Training, table: TripleTable) -> TokenBatch:
 
 def _row_lengths(text_lengths: Lengths, table: TripleTable) -> Lengths:
     """Tokens of each triple, (triples,)."""
-    queries, positives, negatives = table.rows.T
-    of_negatives = np.where(negatives == NO_NEGATIVE, 0, text_lengths[negatives])
-    total: Lengths = text_lengths[queries] + text_lengths[positives] + of_negatives
+    up_to = np.concatenate([[0], np.cumsum(text_lengths[table.negatives])])
+    starts = np.concatenate([[0], table.negative_ends[:-1]])
+    of_negatives = up_to[table.negative_ends] - up_to[starts]
+    total: Lengths = text_lengths[table.queries] + text_lengths[table.positives] + of_negatives
     return total
 
 

@@ -12,8 +12,9 @@ from ragcun_cli.data.collection import read_collection
 from ragcun_cli.data.docstrings import installed_code, split_docstring
 from ragcun_cli.data.embedded import SIZES, embedded_collection
 from ragcun_cli.data.sources import available_collections, embedded_test
-from ragcun_cli.data.triples import read_triples
+from ragcun_cli.data.triples.prepared import open_triples
 from ragcun_cli.errors import DataError, UsageError
+from tests.triples import rows_of
 
 REST = "This is the part that explains in more than twelve words what the function really does."
 
@@ -56,6 +57,10 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "docstrings-quick"
 
 
+def triples_of(folder: Path) -> list[tuple[str, str, list[str]]]:
+    return rows_of(open_triples(folder / "train.jsonl")[0])
+
+
 def modules(folder: Path) -> set[str]:
     lines = (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
     return {json.loads(line)["metadata"]["module"] for line in lines}
@@ -63,18 +68,18 @@ def modules(folder: Path) -> set[str]:
 
 def test_the_collection_has_the_size_it_says(quick: Path) -> None:
     size = SIZES["docstrings-quick"]
-    triples = read_triples(quick / "train.jsonl")
+    triples = triples_of(quick)
     assert len(triples) == size.train
-    assert all(triple.negative and triple.negative != triple.positive for triple in triples)
+    assert all(negatives and negatives != [positive] for _, positive, negatives in triples)
     assert len(read_collection(quick / "docstrings-quick-dev").queries) == size.dev
     assert len(read_collection(quick / "docstrings-quick-test").queries) == size.test
 
 
 def test_every_passage_has_twelve_words_and_none_is_in_two_splits(quick: Path) -> None:
-    triples = read_triples(quick / "train.jsonl")
+    triples = triples_of(quick)
     dev, test = (read_collection(quick / f"docstrings-quick-{split}") for split in ("dev", "test"))
-    passages = [triple.positive for triple in triples] + dev.corpus.texts() + test.corpus.texts()
-    queries = [triple.query for triple in triples] + dev.queries + test.queries
+    passages = [positive for _, positive, _ in triples] + dev.corpus.texts() + test.corpus.texts()
+    queries = [query for query, _, _ in triples] + dev.queries + test.queries
     assert all(len(passage.split()) >= 12 for passage in passages)
     assert len(set(passages)) == len(passages)
     assert len(set(queries)) == len(queries)
@@ -102,8 +107,8 @@ def _training_pool() -> list[embedded.Pair]:
 
 def test_hard_negatives_come_from_the_same_package(quick: Path) -> None:
     by_passage = {pair.passage: pair.package for pair in _training_pool()}
-    for triple in read_triples(quick / "train.jsonl"):
-        assert by_passage[triple.positive] == by_passage[triple.negative or ""]
+    for _, positive, negatives in triples_of(quick):
+        assert [by_passage[positive]] == [by_passage[negative] for negative in negatives]
 
 
 def test_the_same_files_give_the_same_collection(quick: Path, tmp_path: Path) -> None:

@@ -1,13 +1,28 @@
-"""Training triples: formats, and broken rows named by file and line."""
+"""Training triples: every shape that is read, and broken rows named by file and line."""
 
 from __future__ import annotations
 
+import gzip
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
-from ragcun_cli.data.triples import Triple, read_triples
+from ragcun_cli.data.triples import prepared, reading_delimited, reading_json, reading_parquet
+from ragcun_cli.data.triples.prepared import open_triples
 from ragcun_cli.errors import DataError, UsageError
+from tests.tiny_models import write_collection
+from tests.triples import rows_of
+
+ROWS = [
+    ("what is  é?", "a letter", ["n1"]),
+    ("q2", "a passage, with a comma", []),
+    ("q3", 'one "quoted"', ["n1", "n2"]),
+]
 
 
 def write(folder: Path, text: str | bytes, name: str = "triples.jsonl") -> Path:
@@ -16,14 +31,136 @@ def write(folder: Path, text: str | bytes, name: str = "triples.jsonl") -> Path:
     return path
 
 
-def test_jsonl_and_tsv_give_the_same_triples(tmp_path: Path) -> None:
-    jsonl = write(
-        tmp_path,
-        '{"query": " q1 ", "positive": "p1", "negative": "n1"}\n\n'
-        '{"query": "q2", "positive": "p2", "negative": null, "source": "kept out"}\n',
-    )
-    tsv = write(tmp_path, "q1\tp1\tn1\r\nq2\tp2\n", "triples.tsv")
-    assert read_triples(jsonl) == read_triples(tsv) == [Triple("q1", "p1", "n1"), Triple("q2", "p2", None)]
+def read(path: Path, max_bad_rows: int = 0) -> list[tuple[str, str, list[str]]]:
+    return rows_of(open_triples(path, max_bad_rows)[0])
+
+
+def lists(query: str, positive: str, negatives: list[str]) -> dict[str, Any]:
+    return {"query": f" {query} ", "pos": [positive], "neg": negatives, "source": "not asked"}
+
+
+def numbered(query: str, positive: str, negatives: list[str]) -> dict[str, Any]:
+    both = [*negatives, None, None][:2]
+    return {"anchor": query, "positive": positive, "negative_2": both[1], "negative_1": both[0]}
+
+
+def mixed(query: str, positive: str, negatives: list[str]) -> dict[str, Any]:
+    record: dict[str, Any] = {"query": query, "positive": positive}
+    if len(negatives) == 1:
+        record["negative"] = negatives[0]
+    elif negatives:
+        record["negatives"] = negatives
+    return record
+
+
+def as_lines(records: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(each) + "\n" for each in records).encode()
+
+
+def as_list(records: list[dict[str, Any]]) -> bytes:
+    return json.dumps(records, indent=2, ensure_ascii=False).encode()
+
+
+def as_tsv(_: object) -> bytes:
+    return "".join("\t".join([query, positive, *negatives]) + "\r\n" for query, positive, negatives in ROWS).encode()
+
+
+def as_csv(_: object) -> bytes:
+    cells = [["Question", "Positive", "negative_1", "negative_2"]]
+    cells += [[query, positive, *negatives] for query, positive, negatives in ROWS]
+    quoted = [",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in cells]
+    return "\n".join(quoted).encode()
+
+
+@pytest.mark.parametrize("shape", [lists, numbered, mixed])
+@pytest.mark.parametrize("encode", [as_lines, as_list])
+@pytest.mark.parametrize("compress", ["", ".gz", ".zst"])
+def test_json_in_every_shape(tmp_path: Path, shape: Any, encode: Any, compress: str) -> None:
+    content = encode([shape(*row) for row in ROWS])
+    if compress == ".gz":
+        content = gzip.compress(content)
+    if compress == ".zst":
+        content = pa.Codec("zstd").compress(content, asbytes=True)
+    assert read(write(tmp_path, content, f"triples.json{compress}")) == ROWS
+
+
+@pytest.mark.parametrize(("encode", "name"), [(as_csv, "triples.csv"), (as_csv, "triples.CSV")])
+def test_csv(tmp_path: Path, encode: Callable[[object], bytes], name: str) -> None:
+    assert read(write(tmp_path, encode(ROWS), name)) == ROWS
+
+
+def test_tsv_takes_quotes_as_they_are_and_counts_columns_by_its_header(tmp_path: Path) -> None:
+    content = b"query\tpositive\tnegative_1\tnegative_2\n" + as_tsv(ROWS)
+    assert read(write(tmp_path, content, "triples.tsv")) == ROWS
+    assert read(write(tmp_path, content, "triples.txt")) == ROWS
+
+
+@pytest.mark.parametrize("lists_of_texts", [True, False])
+def test_parquet(tmp_path: Path, lists_of_texts: bool) -> None:
+    if lists_of_texts:
+        columns = {
+            "query": [row[0] for row in ROWS],
+            "pos": [[row[1]] for row in ROWS],
+            "neg": [row[2] for row in ROWS],
+        }
+    else:
+        both = [[*row[2], None, None] for row in ROWS]
+        columns = {"query": [row[0] for row in ROWS], "positive": [row[1] for row in ROWS]}
+        columns |= {"negative_1": [row[0] for row in both], "negative_2": [row[1] for row in both]}
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "triples.parquet")
+    assert read(tmp_path / "triples.parquet") == ROWS
+
+
+def test_several_positives_make_several_rows(tmp_path: Path) -> None:
+    records = [{"query": "q", "pos": ["a", "b"], "neg": ["n", "m"]}, {"query": "r", "pos": ["c"], "neg": []}]
+    expected = [("q", "a", ["n", "m"]), ("q", "b", ["n", "m"]), ("r", "c", [])]
+    assert read(write(tmp_path, as_lines(records))) == expected
+    assert read(write(tmp_path, as_list(records), "triples.json")) == expected
+    pyarrow.parquet.write_table(pa.Table.from_pylist(records), tmp_path / "triples.parquet")
+    assert read(tmp_path / "triples.parquet") == expected
+
+
+def test_a_collection_gives_the_pairs_of_its_train_split(tmp_path: Path) -> None:
+    folder = write_collection(tmp_path / "tiny", 12, split="train")
+    rows = read(folder)
+    assert len(rows) == 12
+    assert all(query in positive and negatives == [] for query, positive, negatives in rows)
+    qrels = folder / "qrels" / "train.tsv"
+    qrels.write_text(qrels.read_text() + "q3\tnowhere\t1\nq4\td9\t0\n")
+    with pytest.raises(DataError, match=r"train\.tsv:14: passage 'nowhere' is not in the corpus"):
+        read(folder)
+    assert len(read(folder, 1)) == 12
+    with pytest.raises(UsageError, match="there is no split 'train'"):
+        read(write_collection(tmp_path / "other", 3))
+
+
+def test_large_files_come_in_blocks_and_line_numbers_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ragcun_cli.data.triples import blocks
+
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 700)
+    monkeypatch.setattr(reading_json, "BLOCK_BYTES", 700)
+    for module in (reading_json, reading_delimited, reading_parquet):
+        monkeypatch.setattr(module, "ROWS_AT_A_TIME", 13)
+    rows = [(f"query {n} é", f"passage {n % 50}" + " x" * (n % 97), [f"negative {n % 7}"]) for n in range(400)]
+    records = [mixed(*row) for row in rows]
+    tsv = "".join("\t".join([q, p, n[0]]) + "\n" for q, p, n in rows).encode()
+    pyarrow.parquet.write_table(pa.Table.from_pylist(records), tmp_path / "t.parquet")
+    files = [
+        write(tmp_path, as_lines(records), "t.jsonl"),
+        write(tmp_path, as_list(records), "t.json"),
+        write(tmp_path, tsv, "t.tsv"),
+        write(tmp_path, b"query,positive,negative\n" + tsv.replace(b"\t", b","), "t.csv"),
+        tmp_path / "t.parquet",
+    ]
+    for path in files:
+        assert read(path) == rows, path
+    lines = as_lines(records).splitlines()
+    lines[321] = b'{"query": 7, "positive": "p"}'
+    lines[390] = b"[1, 2]"
+    with pytest.raises(DataError) as caught:
+        read(write(tmp_path, b"\n".join(lines), "broken.jsonl"))
+    assert "broken.jsonl:322: 'query' must be a text (got int)" in caught.value.message
+    assert "broken.jsonl:391: a JSON object is expected" in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -34,54 +171,157 @@ def test_jsonl_and_tsv_give_the_same_triples(tmp_path: Path) -> None:
         ('{"query": "q", "positive": "  "}', "'positive' is empty"),
         ('{"query": "", "positive": "p"}', "'query' is empty"),
         ('{"query": "q", "positive": "p", "negative": ""}', "'negative' is empty"),
+        ('{"query": "q", "positive": "p", "negatives": ["n", " "]}', "'negatives' is empty"),
+        ('{"query": "q", "positives": []}', "'positives' is empty"),
         ('{"query": 3, "positive": "p"}', "'query' must be a text (got int)"),
         ('{"query": "half \\ud83d", "positive": "p"}', "'query' has half of a surrogate pair"),
         ('["q", "p"]', "a JSON object is expected (got list)"),
+        ('{"query": "q", "positive": "p"} {"query": "q", "positive": "p"}', "not valid JSON"),
     ],
 )
 def test_a_broken_row_is_named(tmp_path: Path, line: str, complaint: str) -> None:
     path = write(tmp_path, '{"query": "q", "positive": "p"}\n' + line + "\n")
     with pytest.raises(DataError) as caught:
-        read_triples(path)
+        open_triples(path)
     assert f"{path}:2: {complaint}" in caught.value.message
-    assert "1 broken rows" in caught.value.hint
+    assert "--max-bad-rows 1" in caught.value.hint
+    table, _ = open_triples(path, max_bad_rows=1)
+    assert (rows_of(table), table.left_out) == ([("q", "p", [])], 1)
+
+
+def test_broken_rows_that_were_left_out_are_an_error_where_fewer_are_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, '{"query": "q", "positive": "p"}\n{}\n')
+    assert len(read(path, 1)) == 1
+    assert f"1 broken rows left out, first {path}:2" in capsys.readouterr().err
+    with pytest.raises(DataError, match="'query' is missing"):
+        read(path)
 
 
 def test_all_broken_rows_are_counted(tmp_path: Path) -> None:
-    path = write(tmp_path, "only one column\n" * 25, "triples.tsv")
+    path = write(tmp_path, "q\tp\n" + "only one column\n" * 25, "triples.tsv")
     with pytest.raises(DataError) as caught:
-        read_triples(path)
-    assert f"{path}:10: 2 or 3 columns are expected" in caught.value.message
+        open_triples(path)
+    assert f"{path}:10: 2 or 3 columns are expected: query, positive, negative (got 1)" in caught.value.message
     assert "... and 15 more" in caught.value.message
     assert "25 broken rows" in caught.value.hint
 
 
-def test_bytes_that_are_not_text_are_named(tmp_path: Path) -> None:
-    for name in ("triples.jsonl", "triples.tsv"):
-        with pytest.raises(DataError, match=":1: not UTF-8 text"):
-            read_triples(write(tmp_path, b'{"query": "\xff"}\tx\n', name))
+def test_a_tab_inside_a_passage_is_a_broken_row(tmp_path: Path) -> None:
+    path = write(tmp_path, "q\tp\tn\nq\tp\tn\tmore\n", "triples.tsv")
+    with pytest.raises(DataError, match=r"triples\.tsv:2: 2 or 3 columns are expected"):
+        open_triples(path)
 
 
-def test_a_header_and_a_byte_order_mark_are_no_text(tmp_path: Path) -> None:
-    tsv = write(tmp_path, "\ufeffquery\tpositive\nq\tp\n", "triples.tsv")
-    assert read_triples(tsv) == [Triple("q", "p", None)]
-    jsonl = write(tmp_path, '\ufeff{"query": "q", "positive": "p"}\n')
-    assert read_triples(jsonl) == [Triple("q", "p", None)]
+@pytest.mark.parametrize("name", ["triples.jsonl", "triples.tsv", "triples.csv", "triples.json"])
+def test_bytes_that_are_not_text_are_named(tmp_path: Path, name: str) -> None:
+    good = {".json": b'[{"query": "q", "positive": "p"},\n', ".csv": b"q,p\n", ".tsv": b"q\tp\n"}
+    content = good.get(Path(name).suffix, b'{"query": "q", "positive": "p"}\n')
+    bad = b"q\t\xff\n" if name.endswith("tsv") else b"q,\xff\n" if name.endswith("csv") else b'{"query": "\xff"}]\n'
+    with pytest.raises(DataError, match=":2: not UTF-8 text"):
+        open_triples(write(tmp_path, content + bad, name))
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    for name, content in {
+        "a.tsv": "query\tpositive\nq\tp\n",
+        "a.csv": "query,positive\nq,p\n",
+        "a.jsonl": '{"query": "q", "positive": "p"}\n',
+        "a.json": '[{"query": "q", "positive": "p"}]',
+    }.items():
+        assert read(write(tmp_path, "\ufeff" + content, name)) == [("q", "p", [])]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("qid\tpid\tnid\nq\tp\tn\n", "looks like a header of other names: qid, pid, nid"),
+        ("1185869\t0\t1902\n", "these are ids, not texts"),
+        ("text,label\na,b\n", "looks like a header of other names"),
+    ],
+)
+def test_columns_that_are_no_triples(tmp_path: Path, content: str, complaint: str) -> None:
+    name = "triples.tsv" if "\t" in content else "triples.csv"
+    with pytest.raises(DataError, match=rf"{name}:1: .*{complaint}"):
+        open_triples(write(tmp_path, content, name))
+    pyarrow.parquet.write_table(pa.table({"a": ["x"]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="its columns are a"):
+        open_triples(tmp_path / "a.parquet")
 
 
 @pytest.mark.parametrize("line", ["9" * 5000, "[" * 100_000])
 def test_json_that_no_reader_takes(tmp_path: Path, line: str) -> None:
     with pytest.raises(DataError, match=r"triples\.jsonl:1: "):
-        read_triples(write(tmp_path, line + "\n"))
+        open_triples(write(tmp_path, line + "\n"))
 
 
-def test_an_empty_file_has_no_triples(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ('[{"query": "q", "positive": "p"}', "ends inside the list"),
+        ('[{"query": "q", "positive": "p"},\n\n{"query": ]', ":3: not valid JSON"),
+        ('[{"query": "q", "positive": "p"} {"query"', "',' or ']' is expected"),
+        ('[\n"text"]', ":2: a JSON object is expected"),
+        ('{"query": "q", "positive": {"text": "p"}}', "'positive' must be a text"),
+    ],
+)
+def test_a_broken_list(tmp_path: Path, content: str, complaint: str) -> None:
+    with pytest.raises(DataError) as caught:
+        open_triples(write(tmp_path, content, "triples.json"))
+    assert complaint in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["triples.jsonl.gz", "triples.jsonl.zst", "triples.parquet"])
+def test_a_file_that_is_cut_off(tmp_path: Path, name: str) -> None:
+    content = as_lines([mixed(f"q{n}", f"p{n * 7919 % 10_007}", []) for n in range(5000)])
+    if name.endswith("gz"):
+        content = gzip.compress(content)
+    elif name.endswith("zst"):
+        content = pa.Codec("zstd").compress(content, asbytes=True)
+    else:
+        pyarrow.parquet.write_table(pa.table({"query": ["q"] * 99, "positive": ["p"] * 99}), tmp_path / "whole")
+        content = (tmp_path / "whole").read_bytes()
+    with pytest.raises(DataError, match=r"not all of it is there|not a whole Parquet"):
+        open_triples(write(tmp_path, content[: len(content) // 2], name))
+    with pytest.raises(DataError, match=r"this is no|not a whole"):
+        open_triples(write(tmp_path, b"something else", name))
+
+
+def test_a_quote_that_is_never_closed_is_named_where_it_opens(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"triples\.csv:2: cannot be read as CSV"):
+        open_triples(write(tmp_path, 'q,p\nr,"open\n' + "x,y\n" * 3, "triples.csv"))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.tsv", "a.csv"])
+def test_an_empty_file_has_no_triples(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="no triples"):
-        read_triples(write(tmp_path, "\n\n"))
+        open_triples(write(tmp_path, "\n\n", name))
 
 
-def test_a_missing_file_and_an_unknown_ending(tmp_path: Path) -> None:
+def test_a_missing_file_and_an_unknown_kind(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
-        read_triples(tmp_path / "nowhere.jsonl")
-    with pytest.raises(UsageError, match=r"\.jsonl or \.tsv"):
-        read_triples(write(tmp_path, "x", "triples.parquet"))
+        open_triples(tmp_path / "nowhere.jsonl")
+    with pytest.raises(DataError, match="neither JSON, JSON Lines, TSV, CSV nor Parquet"):
+        open_triples(write(tmp_path, "just words\n", "triples.doc"))
+
+
+def test_a_prepared_file_is_not_read_again_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, '{"query": "q", "positive": "p"}\n')
+    first, sha256 = open_triples(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(prepared, "_prepare", lambda *_: pytest.fail("it was read again"))
+        again, _ = open_triples(path)
+        assert (rows_of(again), again.digest) == (rows_of(first), first.digest)
+    path.write_text('{"query": "q", "positive": "x"}\n')
+    changed, other = open_triples(path)
+    assert rows_of(changed) == [("q", "x", [])]
+    assert other != sha256
+
+
+def test_equal_texts_have_one_number_whatever_their_place(tmp_path: Path) -> None:
+    path = write(tmp_path, as_lines([mixed("q", "p", ["n"]), mixed("p", "q", []), mixed("r", "p", ["p"])]))
+    table, _ = open_triples(path)
+    assert sorted(table.texts) == ["n", "p", "q", "r"]
+    assert table.texts[1:3] == [table.texts[1], table.texts[2]]
+    assert table.positives[0] == table.queries[1] == table.positives[2] == table.negatives[1]

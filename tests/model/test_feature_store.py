@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ragcun_cli.data.numbered_texts import NumberedTexts
 from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.model import IsotropicGaussianEncoder, feature_store
@@ -21,6 +22,10 @@ TEXTS = [f"w{number} " * (1 + 3 * number % 17) + f"w{number + 1}" for number in 
 @pytest.fixture
 def encoder(tiny_bert: Path) -> IsotropicGaussianEncoder:
     return IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=16).eval()
+
+
+def numbered(encoder: IsotropicGaussianEncoder, texts: list[str]) -> NumberedTexts:
+    return NumberedTexts.of(texts, lambda numbers: encoder.tokenize([texts[number] for number in numbers.tolist()]))
 
 
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -42,27 +47,27 @@ def test_features_are_the_encoders_in_any_order(
     monkeypatch.setitem(feature_store.BLOCK_TEXTS, "cpu", 13)
     store = FeatureStore(encoder, tmp_path)
     asked = [TEXTS[5], TEXTS[40], TEXTS[5], *TEXTS[:3]]
-    store.fill(TEXTS)
-    torch.testing.assert_close(store.features(asked), encoder.features(asked), rtol=0, atol=1e-6)
-    np.testing.assert_allclose(store.encode(asked), encoder.encode(asked), atol=1e-6)
+    store.fill(numbered(encoder, TEXTS))
+    torch.testing.assert_close(store.features(numbered(encoder, asked)), encoder.features(asked), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(store.encode(numbered(encoder, asked)), encoder.encode(asked), atol=1e-6)
     assert len(list(store.vectors.folder.iterdir())) == 5
-    assert store.features([]).shape == (0, 32)
+    assert store.features(numbered(encoder, [])).shape == (0, 32)
 
 
 def test_only_new_texts_pass_the_encoder(
     encoder: IsotropicGaussianEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passed, done = encoded(monkeypatch), []
-    FeatureStore(encoder, tmp_path).fill(TEXTS[:40] + TEXTS[:10], done.append)
+    FeatureStore(encoder, tmp_path).fill(numbered(encoder, TEXTS[:40] + TEXTS[:10]), done.append)
     assert sorted(passed) == sorted(TEXTS[:40])
     passed.clear()
     again = FeatureStore(encoder, tmp_path)
-    assert again.count_missing(TEXTS) == 20
+    assert again.count_missing(numbered(encoder, TEXTS)) == 20
     assert again.vectors.bytes_for(20) == 20 * (4 * 32 + 16) + 1024
-    again.fill(TEXTS, done.append)
+    again.fill(numbered(encoder, TEXTS), done.append)
     assert sorted(passed) == sorted(TEXTS[40:])
     passed.clear()
-    again.fill(TEXTS)
+    again.fill(numbered(encoder, TEXTS))
     assert passed == []
 
 
@@ -92,15 +97,15 @@ def test_a_damaged_shard_is_noticed_and_made_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(feature_store.BLOCK_TEXTS, "cpu", 30)
-    FeatureStore(encoder, tmp_path).fill(TEXTS)
+    FeatureStore(encoder, tmp_path).fill(numbered(encoder, TEXTS))
     shard = sorted(FeatureStore(encoder, tmp_path).vectors.folder.iterdir())[0]
     damage(shard, "vectors.npy", kind)
     expected = encoder.features(TEXTS)
     passed = encoded(monkeypatch)
     first, second = FeatureStore(encoder, tmp_path), FeatureStore(encoder, tmp_path)  # two arms, at once
-    torch.testing.assert_close(first.features(TEXTS), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(first.features(numbered(encoder, TEXTS)), expected, rtol=0, atol=1e-6)
     assert "its texts are encoded again" in capsys.readouterr().err
-    torch.testing.assert_close(second.features(TEXTS), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(second.features(numbered(encoder, TEXTS)), expected, rtol=0, atol=1e-6)
     assert len(passed) == 30  # one shard, once
 
 
@@ -110,5 +115,5 @@ def test_a_disk_without_room_is_named_before_the_first_text(
     passed = encoded(monkeypatch)
     monkeypatch.setattr(VectorStore, "free_bytes", lambda self: 1000)
     with pytest.raises(EnvironmentUnfit, match="the vectors of 60 texts need"):
-        FeatureStore(encoder, tmp_path).fill(TEXTS)
+        FeatureStore(encoder, tmp_path).fill(numbered(encoder, TEXTS))
     assert passed == []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from ragcun_cli.data.triple_table import TripleTable, tabulate
-from ragcun_cli.data.triples import Triple
+from ragcun_cli.data.triples.table import TripleTable
 from ragcun_cli.errors import DataError, EnvironmentUnfit
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.hardware import Hardware, choose_precision
 from ragcun_cli.train.plan import make_plan
+from tests.triples import table_of
 
 CPU = Hardware("cpu", "CPU", None)
 T4 = Hardware("cuda", "Tesla T4", (7, 5))
@@ -18,7 +18,7 @@ A100 = Hardware("cuda", "A100", (8, 0))
 
 
 def triples(count: int, with_negative: int) -> TripleTable:
-    return tabulate([Triple(f"q{n}", f"p{n}", f"n{n}" if n < with_negative else None) for n in range(count)])
+    return table_of([(f"q{n}", f"p{n}", [f"n{n}"] if n < with_negative else []) for n in range(count)])
 
 
 def recipe(*overrides: str) -> Recipe:
@@ -35,7 +35,7 @@ def test_counts() -> None:
 
 
 def test_a_query_whose_positive_recurs_has_fewer_negatives() -> None:
-    table = tabulate([Triple(f"q{n}", f"p{min(n, 14)}", None) for n in range(16)])
+    table = table_of([(f"q{n}", f"p{min(n, 14)}", []) for n in range(16)])
     plan = make_plan(recipe(), table, CPU)
     assert (plan.negatives_per_query, plan.fewest_negatives) == (15 - 2 / 16, 14)
     assert plan.equal_passages_per_query == 2 / 16
@@ -44,7 +44,7 @@ def test_a_query_whose_positive_recurs_has_fewer_negatives() -> None:
 
 def test_queries_without_any_negative_are_refused() -> None:
     with pytest.raises(DataError, match="no query has a negative"):
-        make_plan(recipe(), tabulate([Triple(f"q{n}", "p", None) for n in range(32)]), CPU)
+        make_plan(recipe(), table_of([(f"q{n}", "p", []) for n in range(32)]), CPU)
 
 
 def test_too_few_triples_for_a_step() -> None:

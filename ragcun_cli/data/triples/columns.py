@@ -1,0 +1,69 @@
+"""Which column of a file is the query, which the positive, and which are negatives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ragcun_cli.errors import DataError
+
+QUERY = ("query", "anchor", "question")
+POSITIVE = ("positive", "positives", "pos")
+NEGATIVE = ("negative", "negatives", "neg")
+NUMBERED_NEGATIVE = re.compile(r"^negative_([0-9]+)$")
+# A first line that is rather a header than a text: words without blanks, one of them as columns are called.
+NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]*$")
+OF_A_HEADER = re.compile(r"query|question|anchor|qid|pos|neg|passage|doc|text|label|score|sentence|answer|id$", re.I)
+
+NAMES_EXPECTED = "Columns are called query, positive and negative (or anchor; pos, neg; negatives; negative_1, ...)."
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names that a file gives them; negatives may be none."""
+
+    query: str
+    positive: str
+    negatives: tuple[str, ...]
+
+    def described(self) -> str:
+        """For the one line that confirms what was read."""
+        return ", ".join([self.query, self.positive, *self.negatives])
+
+
+def is_negative(name: str) -> bool:
+    """Whether a column of this name has hard negatives."""
+    return name in NEGATIVE or NUMBERED_NEGATIVE.match(name) is not None
+
+
+def find_columns(names: Sequence[str]) -> Columns | None:
+    """The columns among these names; None if query or positive is not among them."""
+    query = next((name for name in QUERY if name in names), None)
+    positive = next((name for name in POSITIVE if name in names), None)
+    if query is None or positive is None:
+        return None
+    return Columns(query, positive, tuple(sorted(filter(is_negative, names), key=_number)))
+
+
+def header_of(cells: Sequence[str], place: str) -> list[str] | None:
+    """The names in a delimited file's first line; None if it is a row already.
+
+    Raises:
+        DataError: if it is a header of other names, or if the file has ids in place of texts.
+    """
+    names = [cell.strip().lower() for cell in cells]
+    if find_columns(names) is not None:
+        return names
+    if all(name.isdigit() for name in names):
+        raise DataError(
+            f"{place}: these are ids, not texts: {' '.join(cells)[:80]}", "ragcun trains on the texts themselves."
+        )
+    if all(map(NAME.match, names)) and any(map(OF_A_HEADER.search, names)):
+        raise DataError(f"{place}: this looks like a header of other names: {', '.join(cells)}", NAMES_EXPECTED)
+    return None
+
+
+def _number(name: str) -> tuple[int, str]:
+    match = NUMBERED_NEGATIVE.match(name)
+    return (int(match[1]) if match else 0), name

@@ -1,0 +1,107 @@
+"""Finding equal texts among many: sorted into parts on disk, so that one part's texts are in memory at a time.
+
+Equal texts have the same length, so the remainder of a text's length says which part it belongs to, and each part can
+be looked through alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ragcun_cli.data.triples.blocks import in_order
+from ragcun_cli.data.triples.mapped_texts import SCHEMA, TEXTS_IN_A_BATCH
+from ragcun_cli.data.triples.rows import RowBlock, negative_counts
+from ragcun_cli.data.triples.table import Numbers
+
+SPOOLED = pa.schema([("text", pa.string()), ("place", pa.int64())])
+
+
+@dataclass(frozen=True)
+class _SplitBlock:
+    """A block's texts (queries, positives, negatives) by part. order: where each was; cuts: where each part begins."""
+
+    rows: int
+    negative_counts: Numbers
+    by_part: pa.StringArray
+    order: Numbers
+    cuts: list[int]
+
+
+class TextSorter:
+    """Takes blocks of rows and writes their texts into parts; each text has a place, in the order it came."""
+
+    def __init__(self, folder: Path, parts: int) -> None:
+        self.rows = self.texts = 0
+        self._parts = parts
+        self._paths = [folder / f"part-{number}" for number in range(parts)]
+        self._writers = [pa.ipc.new_stream(str(path), SPOOLED) for path in self._paths]
+        self._places: list[tuple[Numbers, Numbers, Numbers]] = []
+        self._counts: list[Numbers] = []
+
+    def __enter__(self) -> TextSorter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for writer in self._writers:
+            writer.close()
+
+    def add_all(self, blocks: Iterable[RowBlock]) -> None:
+        """The blocks' rows."""
+        for block in in_order(self._split, blocks):
+            self._counts.append(block.negative_counts)
+            sizes = [block.rows, block.rows, len(block.order) - 2 * block.rows]
+            roles = np.split(np.arange(self.texts, self.texts + len(block.order), dtype=np.int64), np.cumsum(sizes)[:2])
+            self._places.append((roles[0], roles[1], roles[2]))
+            for part, writer in enumerate(self._writers):
+                start, stop = block.cuts[part], block.cuts[part + 1]
+                if start < stop:
+                    there = pa.array(block.order[start:stop] + self.texts)
+                    writer.write_batch(pa.record_batch([block.by_part[start:stop], there], schema=SPOOLED))
+            self.texts += len(block.order)
+            self.rows += block.rows
+
+    def _split(self, block: RowBlock) -> _SplitBlock:
+        texts = pa.concat_arrays([block.queries, block.positives, block.negatives.flatten()])
+        part_of = pc.binary_length(texts).to_numpy(zero_copy_only=False) % self._parts
+        order = np.argsort(part_of, kind="stable")
+        cuts = np.searchsorted(part_of[order], np.arange(self._parts + 1)).tolist()
+        return _SplitBlock(len(block), negative_counts(block), texts.take(pa.array(order)), order, cuts)
+
+    def numbered(self, target: Path) -> dict[str, Numbers]:
+        """Write the distinct texts to an Arrow file; returns `TripleTable`'s columns of their numbers.
+
+        To be called after the `with` block.
+        """
+        number_of = np.empty(self.texts, dtype=np.int64)  # by place
+        first = 0
+        with pa.ipc.new_file(str(target), SCHEMA) as file:
+            for distinct, places, indices in in_order(_distinct, self._paths):
+                number_of[places] = indices + first
+                first += len(distinct)
+                table = pa.Table.from_arrays([distinct], schema=SCHEMA)
+                file.write_table(table, max_chunksize=TEXTS_IN_A_BATCH)
+        columns = [np.concatenate([each[role] for each in self._places]) for role in range(3)]
+        queries, positives, negatives = (number_of[places] for places in columns)
+        ends = np.cumsum(np.concatenate(self._counts))
+        return {"queries": queries, "positives": positives, "negatives": negatives, "negative_ends": ends}
+
+
+def _distinct(path: Path) -> tuple[pa.StringArray, Numbers, Numbers]:
+    """Of one part: its distinct texts, the places of all its texts, and which of the distinct ones each is."""
+    with pa.ipc.open_stream(pa.memory_map(str(path))) as stream:
+        table = stream.read_all()
+    path.unlink()
+    if not table.num_rows:
+        return pa.array([], pa.string()), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    encoded = table.column(0).combine_chunks().dictionary_encode()
+    places: Numbers = table.column(1).to_numpy()
+    return encoded.dictionary, places, encoded.indices.to_numpy().astype(np.int64)

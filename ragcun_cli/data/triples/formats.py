@@ -1,0 +1,101 @@
+"""In which format a file of training data is: by its ending, and where that leaves it open by its first bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+
+from ragcun_cli.errors import DataError
+
+GZIP, ZSTANDARD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstandard"}
+ENDINGS = {
+    ".json": "JSON",
+    ".jsonl": "JSON Lines",
+    ".ndjson": "JSON Lines",
+    ".tsv": "TSV",
+    ".csv": "CSV",
+    ".parquet": "Parquet",
+}
+SNIFFED = 1 << 16  # bytes
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class TripleFile:
+    """A file of training data. format: one of ENDINGS' values; compression: gzip, zstandard or empty."""
+
+    path: Path
+    format: str
+    compression: str
+
+    @property
+    def described(self) -> str:
+        """Such as `JSON Lines, gzip`."""
+        return f"{self.format}, {self.compression}" if self.compression else self.format
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """Its uncompressed bytes.
+
+        Raises:
+            DataError: if the compressed file is damaged or ends too early.
+        """
+        with self.path.open("rb") as raw:
+            try:
+                if self.compression == "gzip":
+                    with gzip.open(raw) as stream:
+                        yield cast(BinaryIO, stream)
+                elif self.compression == "zstandard":
+                    with pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd") as stream:
+                        yield cast(BinaryIO, stream)
+                else:
+                    yield raw
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise DataError(f"{self.path}: damaged, or not all of it is there ({error})", "Get it again.") from None
+            except OSError as error:
+                if error.errno is not None:
+                    raise
+                raise DataError(f"{self.path}: damaged, or not all of it is there ({error})", "Get it again.") from None
+
+
+def recognise(path: Path) -> TripleFile:
+    """What kind of file this is.
+
+    Raises:
+        DataError: if neither its ending nor its first bytes say.
+    """
+    with path.open("rb") as stream:
+        first = stream.read(4)
+    compression = "gzip" if first[:2] == GZIP else "zstandard" if first == ZSTANDARD else ""
+    if not compression and path.suffix in COMPRESSIONS:
+        raise DataError(f"{path}: this is no {COMPRESSIONS[path.suffix]} file", "Is it whole? Get it again.")
+    inner = path.with_suffix("") if path.suffix in COMPRESSIONS else path
+    by_ending = ENDINGS.get(inner.suffix.lower())
+    if by_ending in ("TSV", "CSV", "Parquet"):
+        if by_ending == "Parquet" and compression:
+            raise DataError(f"{path}: a compressed Parquet file cannot be read", "Uncompress it first.")
+        return TripleFile(path, by_ending, compression)
+    unnamed = TripleFile(path, "", compression)
+    with unnamed.opened() as stream:
+        start = stream.read(SNIFFED).removeprefix(BYTE_ORDER_MARK).lstrip()
+    if start.startswith(PARQUET) and not compression:
+        return TripleFile(path, "Parquet", "")
+    if start.startswith(b"["):
+        # A list of objects, and not lines that are lists each, which only JSON Lines could have.
+        return TripleFile(path, "JSON Lines" if by_ending == "JSON Lines" else "JSON", compression)
+    if start.startswith(b"{") or by_ending is not None:
+        return TripleFile(path, "JSON Lines", compression)
+    if b"\t" in start.split(b"\n", 1)[0]:
+        return TripleFile(path, "TSV", compression)
+    raise DataError(
+        f"{path}: neither JSON, JSON Lines, TSV, CSV nor Parquet",
+        'A JSON line is {"query": "...", "positive": "...", "negative": "..."}; any of these may be .gz or .zst.',
+    )

@@ -1,0 +1,165 @@
+"""Training data as it is trained on: prepared once, in the cache, and opened in no time after that.
+
+    <cache>/triples/<key>/texts.arrow        the distinct texts, memory-mapped
+                          queries.npy, positives.npy, negatives.npy, negative_ends.npy   (see `TripleTable`)
+                          manifest.json      digests, what was read, and which rows were broken
+
+The key covers the file's content and its format. Equal texts are found in parts, each of texts whose length leaves the
+same remainder, so that only one part's texts are in memory at a time (as many as there are cores).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ragcun_cli import files
+from ragcun_cli.console import note
+from ragcun_cli.data.cache import cache_folder, key_of, only_writer, scratch_folder
+from ragcun_cli.data.collection import read_collection
+from ragcun_cli.data.digests import sha256_of
+from ragcun_cli.data.triples.columns import Columns
+from ragcun_cli.data.triples.distinct import TextSorter
+from ragcun_cli.data.triples.formats import TripleFile, recognise
+from ragcun_cli.data.triples.mapped_texts import MappedTexts
+from ragcun_cli.data.triples.reading_collection import read_pairs
+from ragcun_cli.data.triples.reading_delimited import read_csv, read_tsv
+from ragcun_cli.data.triples.reading_json import read_json_lines, read_json_list
+from ragcun_cli.data.triples.reading_parquet import read_parquet
+from ragcun_cli.data.triples.rows import BrokenRows, RowBlock
+from ragcun_cli.data.triples.table import TripleTable
+from ragcun_cli.errors import DataError, UsageError
+from ragcun_cli.manifest import MANIFEST, read_manifest, seal
+from ragcun_cli.quantities import shown_bytes
+
+FORMAT = 1
+TRAIN_SPLIT = "train"  # of a collection's judgements
+COLUMNS = ("queries", "positives", "negatives", "negative_ends")
+LINE_READERS = {"JSON Lines": read_json_lines, "JSON": read_json_list, "TSV": read_tsv, "CSV": read_csv}
+PART_BYTES = 64 << 20  # of the file, in each of the parts that equal texts are looked for in
+WORTH_A_WORD = 256 << 20  # bytes: a few seconds
+FEWEST_PARTS, MOST_PARTS = 16, 256
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is to be read. described: its format; sha256: of its content; bytes: its size."""
+
+    label: str
+    described: str
+    sha256: str
+    bytes: int
+
+
+def open_triples(path: Path, max_bad_rows: int = 0) -> tuple[TripleTable, str]:
+    """The training data in a file, or in the train split of a collection, and the sha256 of what they were read from.
+
+    Says in one line what was found.
+
+    Raises:
+        UsageError: if there is no such file or folder.
+        DataError: naming file and line of the broken rows, if there are more than `max_bad_rows`, or no row.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: there is no such file", "Name your training triples with --set data.train=FILE.")
+    cache = cache_folder()
+    source, read = _source(path, cache)
+    folder = cache / "triples" / key_of(format=FORMAT, sha256=source.sha256, kind=source.described)
+    if not _is_whole(folder):
+        with only_writer(folder):
+            if not _is_whole(folder):
+                files.sweep_leftovers(folder.parent, folder.name)
+                _prepare(source, read, folder, cache, max_bad_rows)
+    manifest = read_manifest(folder)
+    if manifest["broken"] > max_bad_rows:
+        raise _too_many(BrokenRows(manifest["broken"], manifest["first_broken"]))
+    table = _opened(folder, manifest)
+    note(f"{path}: {described(source.described, manifest, table)}")
+    return table, source.sha256
+
+
+def described(kind: str, manifest: dict[str, Any], table: TripleTable) -> str:
+    """Format, columns and counts in one line."""
+    shown = f"{kind} of {manifest['columns']}; {len(table)} triples, {len(table.texts)} distinct texts"
+    if lacking := len(table) - table.with_negative:
+        shown += ", no hard negatives" if lacking == len(table) else f", {lacking} without hard negative"
+    if table.left_out:
+        shown += f"; {table.left_out} broken rows left out, first {manifest['first_broken'][0]}"
+    return shown + "."
+
+
+def _source(path: Path, cache: Path) -> tuple[_Source, Any]:
+    """What is read, and the function that reads it: () -> context manager of (columns, blocks)."""
+    if path.is_dir() or path.suffix == ".zip":
+        collection = read_collection(path, TRAIN_SPLIT)
+        size = collection.corpus.path.stat().st_size
+
+        @contextlib.contextmanager
+        def pairs() -> Iterator[tuple[Columns, Iterator[RowBlock]]]:
+            yield read_pairs(collection)
+
+        return _Source(str(path), "collection, qrels/train.tsv", collection.sha256, size), pairs
+    file = recognise(path)
+    return _Source(str(path), file.described, sha256_of(path, cache), path.stat().st_size), lambda: _rows_of(file)
+
+
+@contextlib.contextmanager
+def _rows_of(file: TripleFile) -> Iterator[tuple[Columns, Iterator[RowBlock]]]:
+    if file.format == "Parquet":
+        yield read_parquet(file.path)
+        return
+    with file.opened() as stream:
+        yield LINE_READERS[file.format](stream, str(file.path))
+
+
+def _is_whole(folder: Path) -> bool:
+    """By the files' sizes: reading all of them to check their digests would take as long as training's first minute."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    try:
+        listed = read_manifest(folder)["files"]
+        return all((folder / name).stat().st_size == each["bytes"] for name, each in listed.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _opened(folder: Path, manifest: dict[str, Any]) -> TripleTable:
+    columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
+    texts = MappedTexts(folder / "texts.arrow")
+    return TripleTable(texts, manifest["files"]["texts.arrow"]["sha256"], left_out=manifest["broken"], **columns)
+
+
+def _prepare(source: _Source, read: Any, folder: Path, cache: Path, max_bad_rows: int) -> None:
+    parts = min(MOST_PARTS, max(FEWEST_PARTS, source.bytes // PART_BYTES))
+    broken = BrokenRows()
+    if source.bytes > WORTH_A_WORD:
+        note(f"{source.label}: preparing {shown_bytes(source.bytes)} of {source.described}, once ...")
+    with scratch_folder(cache) as scratch, files.new_folder(folder) as temporary:
+        with TextSorter(scratch, parts) as sorter, read() as (columns, blocks):
+            sorter.add_all(broken.seen(blocks))
+        if broken.count > max_bad_rows:
+            raise _too_many(broken)
+        if not sorter.rows:
+            raise DataError(f"{source.label}: the file has no triples")
+        for name, column in sorter.numbered(temporary / "texts.arrow").items():
+            np.save(temporary / f"{name}.npy", column)
+        seal(
+            temporary,
+            format=FORMAT,
+            columns=columns.described(),
+            rows=sorter.rows,
+            broken=broken.count,
+            first_broken=broken.first,
+        )
+
+
+def _too_many(broken: BrokenRows) -> DataError:
+    return DataError(
+        broken.listed(),
+        f"{broken.count} broken rows. Mend or remove them, or leave them out: --max-bad-rows {broken.count}.",
+    )

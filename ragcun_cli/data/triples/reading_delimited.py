@@ -1,0 +1,150 @@
+"""Rows from TSV, where a tab always ends a column, and CSV, where quotes keep commas and line ends together."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO
+
+from ragcun_cli.data.triples.blocks import Lines, blocks_of_lines, in_order
+from ragcun_cli.data.triples.columns import Columns, find_columns, header_of
+from ragcun_cli.data.triples.rows import RowBlock, block_of_texts
+from ragcun_cli.errors import DataError
+
+ROWS_AT_A_TIME = 20_000  # of a CSV file
+LONGEST_CELL = 1 << 20  # characters; a quote that is never closed ends there
+
+Row = tuple[int, Sequence[str]]  # line number, cells
+
+
+def read_tsv(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
+    """The columns, by the header or in the order query, positive, negatives; and all rows."""
+    blocks = blocks_of_lines(stream, name)
+    first = next(blocks, Lines(1, b""))
+    columns, names, has_header = _layout(next(_tsv_rows(first, name, []), None), name)
+
+    def all_blocks() -> Iterator[Lines]:
+        yield first
+        yield from blocks
+
+    def parse(lines: Lines) -> RowBlock:
+        broken: list[str] = []
+        rows = _tsv_rows(lines, name, broken)
+        if has_header and lines is first:
+            next(rows)
+        return _block(rows, columns, names, name, broken)
+
+    return columns, in_order(parse, all_blocks())
+
+
+def read_csv(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
+    """The same of a CSV file."""
+    broken: list[str] = []
+    rows = _csv_rows(stream, name, broken)
+    first = next(rows, None)
+    columns, names, has_header = _layout(first, name)
+
+    def blocks() -> Iterator[RowBlock]:
+        some = [] if has_header or first is None else [first]
+        for row in rows:
+            some.append(row)
+            if len(some) == ROWS_AT_A_TIME:
+                yield _block(some, columns, names, name, broken)
+                some = []
+                broken.clear()
+        yield _block(some, columns, names, name, broken)
+
+    return columns, blocks()
+
+
+def _layout(first: Row | None, name: str) -> tuple[Columns, list[str], bool]:
+    """The columns, the name of each cell, and whether the first row is a header."""
+    if first is None:
+        return Columns("query", "positive", ()), [], False
+    number, cells = first
+    header = header_of(cells, f"{name}:{number}")
+    if header is None:
+        negatives = ["negative"] if len(cells) <= 3 else [f"negative_{each}" for each in range(1, len(cells) - 1)]
+        names = ["query", "positive", *negatives]
+    else:
+        names = header
+    columns = find_columns(names)
+    assert columns is not None
+    return columns, names, header is not None
+
+
+def _tsv_rows(lines: Lines, name: str, broken: list[str]) -> Iterator[Row]:
+    try:
+        texts: Iterable[tuple[int, str]] = enumerate(lines.content.decode("utf-8").split("\n"), start=lines.first)
+    except UnicodeDecodeError:
+        texts = _decoded(lines, name, broken)
+    for number, text in texts:
+        if text and not text.isspace():
+            yield number, text.rstrip("\r").split("\t")
+
+
+def _decoded(lines: Lines, name: str, broken: list[str]) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(lines.content.split(b"\n"), start=lines.first):
+        try:
+            yield number, line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            broken.append(f"{name}:{number}: not UTF-8 text (byte {error.start})")
+
+
+def _csv_rows(stream: BinaryIO, name: str, broken: list[str]) -> Iterator[Row]:
+    def lines() -> Iterator[str]:
+        for block in blocks_of_lines(stream, name):
+            # What is no UTF-8 becomes half surrogates, which `_faults` finds.
+            yield from block.content.decode("utf-8", "surrogateescape").splitlines(keepends=True)
+
+    limit_before = csv.field_size_limit(LONGEST_CELL)
+    try:
+        reader = csv.reader(lines(), strict=True)
+        begins = 1
+        while True:
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                raise DataError(
+                    f"{name}:{begins}: cannot be read as CSV: {error}", "Is a quote never closed?"
+                ) from None
+            if cells is None:
+                return
+            number, begins = begins, reader.line_num + 1
+            if not any(cells):
+                continue
+            if any(not cell.isascii() and _not_utf8(cell) for cell in cells):
+                broken.append(f"{name}:{number}: not UTF-8 text")
+                continue
+            yield number, cells
+    finally:
+        csv.field_size_limit(limit_before)
+
+
+def _not_utf8(cell: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in cell)
+
+
+def _block(rows: Iterable[Row], columns: Columns, names: list[str], name: str, broken: list[str]) -> RowBlock:
+    """A block of the rows; `broken` has those that were left out before and gets those that are here."""
+    query, positive = names.index(columns.query) if names else 0, names.index(columns.positive) if names else 1
+    others = [names.index(each) for each in columns.negatives]
+    needed, most = max(query, positive) + 1, len(names)
+    queries, positives, negatives, numbers = [], [], [], []
+    for number, cells in rows:
+        if not needed <= len(cells) <= most:
+            broken.append(f"{name}:{number}: {_expected(needed, names)} (got {len(cells)})")
+            continue
+        queries.append(cells[query])
+        positives.append(cells[positive])
+        # An empty cell is all that such a file has to say "none".
+        negatives.append([cells[each] for each in others if each < len(cells) and cells[each].strip()])
+        numbers.append(number)
+    return block_of_texts(queries, positives, negatives, lambda row: f"{name}:{numbers[row]}", broken)
+
+
+def _expected(needed: int, names: list[str]) -> str:
+    counts = f"{needed} to {len(names)}" if len(names) > needed + 1 else f"{needed} or {len(names)}"
+    if len(names) == needed:
+        counts = str(needed)
+    return f"{counts} columns are expected: {', '.join(names)}"
