@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ragcun_cli.errors import RagcunError
+from ragcun_cli.quantities import shown_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -213,6 +214,68 @@ class StepProgress(_Drawn):
         if left <= 0 or done_here <= 0:
             return ""
         return f"  {duration((time.monotonic() - self._started) / done_here * left)} left"
+
+
+class ByteProgress(_Drawn):
+    """Progress of several files that arrive at once: a bar for each on a terminal, elsewhere a line now and then.
+
+    Threads may call `update` and `finish`; `refresh` is for the one that waits for them.
+    """
+
+    def __init__(self, label: str, sizes: Mapping[str, int | None]) -> None:
+        self.label = label
+        self._sizes = dict(sizes)
+        self._here: dict[str, int] = {}
+        self._began: dict[str, int] = {}  # what was here before, which is no part of the rate
+        self._finished: set[str] = set()
+        self._started = self._last_line = time.monotonic()
+        self._live: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> ByteProgress:
+        console = message_console()
+        if console.is_terminal:
+            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import TransferSpeedColumn as RateColumn
+
+            self._live = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=BAR_WIDTH),
+                DownloadColumn(binary_units=True),
+                RateColumn(),
+                TimeRemainingColumn(),
+                console=console,
+            )
+            self._live.start()
+        return self
+
+    def update(self, name: str, here: int, whole: int | None) -> None:
+        """So many bytes of a file are here now."""
+        self._sizes[name] = whole
+        self._began.setdefault(name, here)
+        self._here[name] = here
+        if self._live is not None:
+            if name not in self._tasks:
+                self._tasks[name] = self._live.add_task(name, total=whole, completed=here)
+            self._live.update(self._tasks[name], completed=here, total=whole)
+
+    def finish(self, name: str) -> None:
+        """The file has its name."""
+        self._finished.add(name)
+        if self._live is None:
+            note(f"{name}: here and checked, {shown_bytes(self._here.get(name, self._sizes.get(name) or 0))}.")
+
+    def refresh(self) -> None:
+        """Say how all of them stand, if it is time to."""
+        if self._live is not None or time.monotonic() - self._last_line < SECONDS_BETWEEN_LINES:
+            return
+        self._last_line = time.monotonic()
+        here, began = sum(self._here.values()), sum(self._began.values())
+        whole = sum(size or 0 for size in self._sizes.values())
+        rate = (here - began) / (time.monotonic() - self._started)
+        left = f", {duration((whole - here) / rate)} left" if rate > 0 and whole > here else ""
+        files = f"{len(self._finished)} of {len(self._sizes)} files"
+        note(f"{self.label}: {files}, {shown_bytes(here)} of {shown_bytes(whole)}, {shown_bytes(rate)}/s{left}")
 
 
 def _bar_columns(unit: str) -> Sequence[ProgressColumn]:

@@ -2,7 +2,11 @@
 
 Addresses, sizes and md5 sums are those of BEIR's README; ir_datasets keeps the same sums independently. (BEIR's own
 md5.csv has wrong ones for fever and webis-touche2020.) Passages, queries and judgements of the score split were counted
-by ir_datasets and, for the licensed sets, by Anserini.
+by ir_datasets and, for the licensed sets, by Anserini. Licences of texts are those that MTEB's task metadata states
+(revision a905523); BEIR itself vouches for none.
+
+Training sets come from the Hugging Face hub, pinned to a commit whose files the hub lists with their sha256, and from
+MS MARCO's own server.
 """
 
 from __future__ import annotations
@@ -11,14 +15,16 @@ from collections.abc import Collection as SomeOf
 from dataclasses import dataclass
 
 SERVER = "https://public.ukp.informatik.tu-darmstadt.de/thakur/BEIR/datasets"
-BEIR_WIKI = "https://github.com/beir-cellar/beir/tree/main/examples/dataset"
+IN_DOMAIN = "msmarco"  # the 19th row: what the models are trained on is not zero-shot
+MSMARCO_CORPUS = "msmarco-corpus"
 
 
 @dataclass(frozen=True)
 class KnownDataset:
     """One row of the table in a paper.
 
-    score_split: the qrels that count. passages, queries, judgements: in that split, None where nobody published them.
+    passages, queries, judgements: in the score split, None where nobody published them. task: what is searched.
+    licence: of the texts. score_split: the qrels that count.
     zip_bytes, md5: of the zip on BEIR's server; None for a licensed set, whose `obtain` says what to do instead.
     queries_in_corpus: the queries are passages too, and a query must not find itself. Elsewhere equal ids are a
     coincidence (FiQA numbers queries and passages apart), so the rule must not be applied there.
@@ -31,6 +37,8 @@ class KnownDataset:
     judgements: int | None
     zip_bytes: int | None = None
     md5: str | None = None
+    task: str = ""
+    licence: str = ""
     obtain: str = ""
     score_split: str = "test"
     queries_in_corpus: bool = False
@@ -44,10 +52,16 @@ class KnownDataset:
 
     def how_to_get(self, folder: str) -> str:
         """What brings the dataset to the data folder."""
+        where = "" if folder == "data" else f" --data-dir {folder}"
         if self.md5 is None:
-            return f"licensed: {self.obtain}; in BEIR's layout to {folder}/{self.name}/ ({BEIR_WIKI})"
+            return f"licensed: {self.obtain}; then: ragcun data import {self.name} --from FOLDER{where}"
         assert self.zip_bytes is not None
-        return f"curl -o {folder}/{self.name}.zip {self.url} ({self.zip_bytes / 1e6:,.0f} MB)"
+        return f"ragcun data download {self.download_name}{where} ({self.zip_bytes / 1e6:,.0f} MB)"
+
+    @property
+    def download_name(self) -> str:
+        """What `ragcun data download` calls it: `msmarco` is the training set there."""
+        return MSMARCO_CORPUS if self.name == IN_DOMAIN else self.name
 
 
 FORUMS = (
@@ -56,59 +70,208 @@ FORUMS = (
 )  # fmt: skip
 
 _ROWS = (
-    KnownDataset("trec-covid", 171_332, 50, 66_336, 73_876_720, "ce62140cb23feb9becf6270d0d1fe6d1"),
-    KnownDataset("nfcorpus", 3_633, 323, 12_334, 2_448_432, "a89dba18a62ef92f7d323ec890a0d38d"),
+    KnownDataset(
+        "trec-covid", 171_332, 50, 66_336, 73_876_720, "ce62140cb23feb9becf6270d0d1fe6d1",
+        task="biomedical articles", licence="not stated",
+    ),
+    KnownDataset(
+        "nfcorpus", 3_633, 323, 12_334, 2_448_432, "a89dba18a62ef92f7d323ec890a0d38d",
+        task="nutrition", licence="not stated",
+    ),
     KnownDataset(
         "bioasq", 14_914_603, 500, 2_359,
+        task="biomedical questions", licence="BioASQ registration",
         obtain="BioASQ task 9a, training v.2020, and the list of documents, from http://bioasq.org",
     ),
-    KnownDataset("nq", 2_681_468, 3_452, 4_201, 498_307_926, "d4d3d2e48787a744b6f6e691ff534307"),
-    KnownDataset("hotpotqa", 5_233_329, 7_405, 14_810, 654_025_350, "f412724f78b0d91183a0e86805e16114"),
-    KnownDataset("fiqa", 57_638, 648, 1_706, 17_948_027, "17918ed23cd04fb15047f73e6c3bd9d9"),
+    KnownDataset(
+        "nq", 2_681_468, 3_452, 4_201, 498_307_926, "d4d3d2e48787a744b6f6e691ff534307",
+        task="questions to Wikipedia", licence="CC BY-NC-SA 3.0",
+    ),
+    KnownDataset(
+        "hotpotqa", 5_233_329, 7_405, 14_810, 654_025_350, "f412724f78b0d91183a0e86805e16114",
+        task="two-hop questions", licence="CC BY-SA 4.0",
+    ),
+    KnownDataset(
+        "fiqa", 57_638, 648, 1_706, 17_948_027, "17918ed23cd04fb15047f73e6c3bd9d9",
+        task="finance questions", licence="not stated",
+    ),
     KnownDataset(
         "signal1m", 2_866_315, 97, 1_899,
+        task="tweets on news", licence="Signal Media form",
         obtain="tweets of Signal-1M (https://research.signal-ai.com), whose texts must be fetched by their ids",
     ),
     KnownDataset(
         "trec-news", 594_589, 57, 15_655,
+        task="background of news", licence="NIST agreement",
         obtain="the TREC Washington Post collection v2, from https://trec.nist.gov/data/wapost",
     ),
     KnownDataset(
-        "robust04", 528_036, 249, None,
+        "robust04", 528_036, 249, 311_410,
+        task="news, hard topics", licence="NIST agreement",
         obtain="TREC disks 4 and 5, from https://trec.nist.gov/data/cd45; queries are the descriptions",
     ),
     KnownDataset(
-        "arguana", 8_674, 1_406, 1_406, 3_773_617, "8ad3e3c2a5867cdced806d6503f29b99", queries_in_corpus=True
+        "arguana", 8_674, 1_406, 1_406, 3_773_617, "8ad3e3c2a5867cdced806d6503f29b99",
+        task="counter-arguments", licence="CC BY-SA 4.0",
+        queries_in_corpus=True,
     ),
     KnownDataset(
         "webis-touche2020", 382_545, 49, 2_214, 227_132_363, "46f650ba5a527fc69e0a6521c5a23563",
+        task="arguments", licence="CC BY-SA 4.0",
         remark="version 2, as in BEIR's zip; figures of versions 1 and 3 are not comparable",
     ),
     KnownDataset(
-        "cqadupstack", 457_199, 13_145, None, 5_343_728_040, "4e41456d7df8ee7760a7f866133bda78", forums=FORUMS,
+        "cqadupstack", 457_199, 13_145, None, 5_343_728_040, "4e41456d7df8ee7760a7f866133bda78",
+        task="duplicate questions, 12 forums", licence="Apache-2.0",
+        forums=FORUMS,
         remark="the mean of 12 forums, each with the same weight",
     ),
     KnownDataset(
-        "quora", 522_931, 10_000, 15_675, 15_853_968, "18fb154900ba42a600f84b839c173167", queries_in_corpus=True
+        "quora", 522_931, 10_000, 15_675, 15_853_968, "18fb154900ba42a600f84b839c173167",
+        task="duplicate questions", licence="not stated",
+        queries_in_corpus=True,
     ),
-    KnownDataset("dbpedia-entity", 4_635_922, 400, 43_515, 639_285_131, "c2a39eb420a3164af735795df012ac2c"),
-    KnownDataset("scidocs", 25_657, 1_000, 29_928, 142_471_588, "38121350fc3a4d2f48850f6aff52e4a9"),
-    KnownDataset("fever", 5_416_568, 6_666, 7_937, 1_236_988_269, "5a818580227bfb4b35bb6fa46d9b6c03"),
-    KnownDataset("climate-fever", 5_416_593, 1_535, 4_681, 1_228_666_652, "8b66f0a9126c521bae2bde127b4dc99d"),
-    KnownDataset("scifact", 5_183, 300, 339, 2_816_079, "5f7d1de60b170fc8027bb7898e2efca1"),
     KnownDataset(
-        "msmarco", 8_841_823, 6_980, 7_437, 1_082_258_632, "444067daf65d982533ea17ebd59501e4", score_split="dev",
+        "dbpedia-entity", 4_635_922, 400, 43_515, 639_285_131, "c2a39eb420a3164af735795df012ac2c",
+        task="entities", licence="MIT",
+    ),
+    KnownDataset(
+        "scidocs", 25_657, 1_000, 29_928, 142_471_588, "38121350fc3a4d2f48850f6aff52e4a9",
+        task="citations", licence="CC BY-SA 4.0",
+    ),
+    KnownDataset(
+        "fever", 5_416_568, 6_666, 7_937, 1_236_988_269, "5a818580227bfb4b35bb6fa46d9b6c03",
+        task="fact checking", licence="CC BY-NC-SA 3.0",
+    ),
+    KnownDataset(
+        "climate-fever", 5_416_593, 1_535, 4_681, 1_228_666_652, "8b66f0a9126c521bae2bde127b4dc99d",
+        task="climate claims", licence="CC BY-SA 4.0",
+    ),
+    KnownDataset(
+        "scifact", 5_183, 300, 339, 2_816_079, "5f7d1de60b170fc8027bb7898e2efca1",
+        task="scientific claims", licence="CC BY-NC 4.0",
+    ),
+    KnownDataset(
+        "msmarco", 8_841_823, 6_980, 7_437, 1_082_258_632, "444067daf65d982533ea17ebd59501e4",
+        task="web questions, in domain", licence="research, not commercial",
+        score_split="dev",
         remark="its dev split; the zip's test split is TREC-DL 2019, 43 graded queries",
     ),
 )  # fmt: skip
 
 KNOWN = {row.name: row for row in _ROWS}
-IN_DOMAIN = "msmarco"  # the 19th row: what the models are trained on is not zero-shot
 
 ALL = tuple(KNOWN)
 PUBLIC = tuple(name for name in ALL if KNOWN[name].md5 is not None and name != IN_DOMAIN)
 BEIR = tuple(name for name in ALL if name != IN_DOMAIN)
 GROUPS = {"all": ALL, "public": PUBLIC}
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of a training set. address: a URL, or `hf:<repository>@<commit>/<path>` for a dataset on the hub.
+
+    bytes: as the server or its page says, of hub files rounded: the hub is asked before the first byte. digest: such as
+    `md5:c13b...`, None where only the hub knows it.
+    """
+
+    address: str
+    bytes: int
+    digest: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The file's own."""
+        return self.address.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Texts to train on. shape: how its files hold them (`data.msmarco` reads each); rows: triples, about."""
+
+    name: str
+    task: str
+    licence: str
+    shape: str
+    rows: int
+    files: tuple[SourceFile, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of all files."""
+        return sum(file.bytes for file in self.files)
+
+    def how_to_get(self, folder: str) -> str:
+        """What brings it to the data folder."""
+        where = "" if folder == "data" else f" --data-dir {folder}"
+        return f"ragcun data download {self.name}{where} ({self.bytes / 1e6:,.0f} MB)"
+
+
+RESEARCH = "research, not commercial"
+_TAS_B = (
+    "hf:sentence-transformers/msmarco-msmarco-distilbert-base-tas-b@ae4cfba10db1c6f3f9a83e95e44a58fe2906e7ae/triplet"
+)
+_MS_MARCO = "hf:microsoft/ms_marco@a47ee7aae8d7d466ba15f9f0bfac3b3681087b3a"
+_MEGABYTE = 10**6
+
+_TRAINING = (
+    TrainingSet(
+        "msmarco",
+        "500k triples, each hard negative mined with a dense retriever (TAS-B); and a dev set",
+        RESEARCH,
+        "triplets",
+        502_939,
+        (
+            SourceFile(
+                f"{_TAS_B}/train-00000-of-00002.parquet",
+                169 * _MEGABYTE,
+                "sha256:3fe354e2b8fe71b55fc18006f533a1a675b213c83f4cf194c8d034d10a8e9cb7",
+            ),
+            SourceFile(f"{_TAS_B}/train-00001-of-00002.parquet", 169 * _MEGABYTE),
+        ),
+    ),
+    TrainingSet(
+        "msmarco-small",
+        "the official triples.train.small, 500k of its 39.8M, negatives of BM25's top 1000; and a dev set",
+        RESEARCH,
+        "tsv in tar",
+        500_000,
+        (
+            SourceFile(
+                "https://msmarco.z22.web.core.windows.net/msmarcoranking/triples.train.small.tar.gz",
+                7_930_881_353,
+                "md5:c13bf99ff23ca691105ad12eab837f84",
+                (("X-Ms-Version", "2019-12-12"),),
+            ),
+        ),
+    ),
+    TrainingSet(
+        "msmarco-v1.1",
+        "ms_marco v1.1: a selected passage of Bing's top 10 and one not selected; and a dev set",
+        RESEARCH,
+        "judged passages",
+        82_000,
+        (SourceFile(f"{_MS_MARCO}/v1.1/train-00000-of-00001.parquet", 175 * _MEGABYTE),),
+    ),
+    TrainingSet(
+        "msmarco-v2.1",
+        "ms_marco v2.1, the same of more queries; and a dev set",
+        RESEARCH,
+        "judged passages",
+        503_000,
+        tuple(
+            SourceFile(f"{_MS_MARCO}/v2.1/train-0000{number}-of-00007.parquet", 242 * _MEGABYTE) for number in range(7)
+        ),
+    ),
+)
+
+TRAINING = {each.name: each for each in _TRAINING}
+# What `ragcun data download` takes besides single names. `msmarco` is a training set, and its own name.
+DOWNLOADS = {
+    "beir": PUBLIC,
+    "all": (*(KNOWN[name].download_name for name in ALL if KNOWN[name].md5 is not None), "msmarco"),
+}
 
 # What an average over datasets is called. Papers mean different sets by "BEIR", so a label always says which.
 AVERAGES = {

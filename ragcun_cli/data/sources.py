@@ -1,6 +1,7 @@
 """From the name of a data source to the file or folder it means.
 
-A source is a path, or `embedded:docstrings`, the collection that ragcun makes itself.
+A source is a name of the registry, a path, or `embedded:docstrings`, the collection that ragcun makes itself. A name of
+the registry is looked for in the data folder only: a file of that name that happens to lie here may be anything.
 """
 
 from __future__ import annotations
@@ -8,22 +9,52 @@ from __future__ import annotations
 from pathlib import Path
 
 from ragcun_cli.data.embedded import SIZES, EmbeddedCollection, embedded_collection
+from ragcun_cli.data.registry import KNOWN, TRAINING
 from ragcun_cli.errors import UsageError
 from ragcun_cli.recipe.problems import did_you_mean
 
 PREFIX = "embedded:"
+TRAIN_FILE, DEV_FOLDER = "train.parquet", "dev"
 
 
 def training_file(source: str, folder: Path) -> Path:
-    """The file of training triples that `data.train` means."""
+    """The file of training triples, or the collection, that `data.train` means.
+
+    Raises:
+        UsageError: if it is not there, with what brings it.
+    """
     embedded = _embedded(source, folder)
-    return embedded.train if embedded else Path(source).expanduser()
+    if embedded:
+        return embedded.train
+    if source in TRAINING:
+        return _of_training_set(source, folder, TRAIN_FILE, "data.train")
+    return _known_or_path(source, folder, "data.train", "Name your training triples with --set data.train=FILE.")
 
 
 def dev_collection(source: str, folder: Path) -> Path:
-    """The collection that `data.dev` means."""
+    """The collection that `data.dev` means.
+
+    Raises:
+        UsageError: if it is not there, with what brings it.
+    """
     embedded = _embedded(source, folder)
-    return embedded.dev if embedded else Path(source).expanduser()
+    if embedded:
+        return embedded.dev
+    if source in TRAINING:
+        return _of_training_set(source, folder, DEV_FOLDER, "data.dev")
+    return _known_or_path(
+        source, folder, "data.dev", "Name a folder or zip in BEIR's layout, or do without: --set data.dev=null."
+    )
+
+
+def training_folder(folder: Path, name: str) -> Path:
+    """Where a training set of the registry lies once it is prepared."""
+    return folder / "triples" / name
+
+
+def collection_in(folder: Path, name: str) -> Path | None:
+    """The folder or zip of this name in the data folder; None if there is neither."""
+    return next((path for path in (folder / name, folder / f"{name}.zip") if path.exists()), None)
 
 
 def embedded_test(source: str, folder: Path) -> Path | None:
@@ -38,6 +69,29 @@ def available_collections(folder: Path) -> list[str]:
         return []
     folders = [path.name for path in folder.iterdir() if (path / "corpus.jsonl").is_file()]
     return sorted(folders + [path.stem for path in folder.glob("*.zip")])
+
+
+def _of_training_set(name: str, folder: Path, part: str, key: str) -> Path:
+    path = training_folder(folder, name) / part
+    if not path.exists():
+        raise UsageError(
+            f"{key}: {name} is not in {folder}/", f"It comes with: {TRAINING[name].how_to_get(str(folder))}"
+        )
+    return path
+
+
+def _known_or_path(source: str, folder: Path, key: str, otherwise: str) -> Path:
+    known = KNOWN.get(source.lower())
+    if known is not None:
+        found = collection_in(folder, known.name)
+        if found is not None:
+            return found
+        raise UsageError(f"{key}: {source} is not in {folder}/", f"It comes with: {known.how_to_get(str(folder))}")
+    path = Path(source).expanduser()
+    if not path.exists():
+        guess = "" if path.parent != Path() or path.suffix else f" {did_you_mean(source, [*TRAINING, *KNOWN])}"
+        raise UsageError(f"{key}: {source}: there is no such file or folder{';' if guess else ''}{guess}", otherwise)
+    return path
 
 
 def _embedded(source: str, folder: Path) -> EmbeddedCollection | None:

@@ -30,7 +30,7 @@ def test_special_rules() -> None:
 def test_every_set_says_what_brings_it() -> None:
     for name in ALL:
         how = KNOWN[name].how_to_get("data")
-        assert how.startswith("curl -o data/" if KNOWN[name].md5 else "licensed: ")
+        assert how.startswith("ragcun data download" if KNOWN[name].md5 else "licensed: ")
 
 
 def test_an_average_is_named_only_where_it_is_complete() -> None:

@@ -36,9 +36,9 @@ def test_a_group_lists_what_is_missing_with_what_brings_it(tmp_path: Path) -> No
     assert len(missing) == 18
     how = {each.name: each.how for each in missing}
     assert how["bioasq"].startswith("licensed: BioASQ")
-    assert "BEIR/datasets/nfcorpus.zip" in how["nfcorpus"]
+    assert "ragcun data download nfcorpus" in how["nfcorpus"]
     assert len(find_datasets(["public"], tmp_path, None)[1]) == 13
-    with pytest.raises(UsageError, match=r"none of these is in .*\nnfcorpus: curl"):
+    with pytest.raises(UsageError, match=r"none of these is in .*\nnfcorpus: ragcun data download"):
         find_datasets(["nfcorpus"], tmp_path, None)
 
 
@@ -82,7 +82,7 @@ def test_cqadupstack_is_its_twelve_forums_or_nothing(tmp_path: Path) -> None:
     write_collection(tmp_path / "scifact", 2)
     found_now, missing = find_datasets(["cqadupstack", "scifact"], tmp_path, None)
     assert [dataset.name for dataset in found_now] == ["scifact"]
-    assert "lacks unix/corpus.jsonl and 2 more; curl" in missing[0].how
+    assert "lacks unix/corpus.jsonl and 2 more; ragcun data download" in missing[0].how
     shutil.make_archive(str(tmp_path / "less" / "cqadupstack"), "zip", tmp_path, "cqadupstack")
     with pytest.raises(DataError, match="1 of 12 forums are missing: unix"):
         find_datasets([str(tmp_path / "less" / "cqadupstack.zip")], tmp_path, None)
@@ -95,7 +95,7 @@ def test_a_registered_name_means_what_is_in_the_data_folder(tmp_path: Path, monk
     (tmp_path / "data" / "fiqa").mkdir()
     datasets, missing = find_datasets(["all"], tmp_path / "data", None)
     assert [dataset.name for dataset in datasets] == ["scifact"]
-    assert {each.name: each.how[:40] for each in missing}["nq"].startswith("curl")
+    assert {each.name: each.how[:40] for each in missing}["nq"].startswith("ragcun data download nq")
     assert "fiqa/ lacks corpus.jsonl" in {each.name: each.how for each in missing}["fiqa"]
     assert found("SciFact", tmp_path / "data") == ["scifact"]
     own = write_collection(tmp_path / "home" / "mine", 2)

@@ -1,0 +1,171 @@
+"""From the names of datasets to the files that have to come, and to what is said of them before and after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ragcun_cli.data.fetch.hub import PREFIX, find_on_hub
+from ragcun_cli.data.fetch.receipts import read_receipt, receipt_place
+from ragcun_cli.data.fetch.transfer import Wanted
+from ragcun_cli.data.registry import ALL, DOWNLOADS, KNOWN, MSMARCO_CORPUS, TRAINING, KnownDataset, SourceFile
+from ragcun_cli.data.sources import training_folder
+from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.manifest import MANIFEST
+from ragcun_cli.recipe.problems import did_you_mean
+
+SECONDS_FOR_A_RECEIPT = 20
+FILES = ("corpus.jsonl", "queries.jsonl")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of `ragcun data list`. state: `verified`, `here`, `part of it`, or empty; bytes: of the download."""
+
+    name: str
+    kind: str
+    task: str
+    licence: str
+    bytes: int | None
+    state: str
+    brings: str
+
+
+def entries(root: Path) -> list[Entry]:
+    """Every known source, and how it stands in this data folder."""
+    rows = [
+        Entry(
+            each.name,
+            "training",
+            each.task,
+            each.licence,
+            each.bytes,
+            _training_state(root, each.name),
+            _brings(each.name),
+        )
+        for each in TRAINING.values()
+    ]
+    for name in ALL:
+        known = KNOWN[name]
+        brings = _brings(known.download_name) if known.md5 else f"ragcun data import {name} --from FOLDER"
+        row = known.download_name if known.md5 else name
+        rows.append(Entry(row, "evaluation", known.task, known.licence, known.zip_bytes, _state(root, known), brings))
+    return rows
+
+
+def expand(names: Sequence[str]) -> list[str]:
+    """Groups as their members, each name once.
+
+    Raises:
+        UsageError: if a name is not known, or can only be had from its owners.
+    """
+    single = [*TRAINING, *(KNOWN[name].download_name for name in ALL)]
+    chosen = []
+    for name in (each for asked in names for each in DOWNLOADS.get(asked, (asked,))):
+        if name not in single:
+            raise UsageError(
+                f"{name}: there is nothing of this name to download; {did_you_mean(name, [*single, *DOWNLOADS])}",
+                "`ragcun data list` shows what there is.",
+            )
+        known = KNOWN.get(name)
+        if name not in TRAINING and known is not None and known.md5 is None:
+            raise UsageError(
+                f"{name}: its owners give it out under a licence: {known.obtain}",
+                f"Then: ragcun data import {name} --from FOLDER",
+            )
+        chosen.append(name)
+    return list(dict.fromkeys(chosen))
+
+
+def files_of(name: str, root: Path, mirror: str | None) -> list[Wanted]:
+    """What has to come for a name that `expand` gave.
+
+    Raises:
+        EnvironmentUnfit: if the hub, which is asked for lengths and checksums, cannot be reached.
+    """
+    if name in TRAINING:
+        return [_of_training_set(name, file, root, mirror) for file in TRAINING[name].files]
+    known = KNOWN["msmarco" if name == MSMARCO_CORPUS else name]
+    path = root / f"{known.name}.zip"
+    address = _on_mirror(mirror, path.name) if mirror else known.url
+    assert address is not None
+    return [Wanted(path, address, known.zip_bytes, f"md5:{known.md5}")]
+
+
+def source_path(root: Path, name: str, file: SourceFile) -> Path:
+    """Where a training set's file lies as it came."""
+    return root / "downloads" / name / file.name
+
+
+def _of_training_set(name: str, file: SourceFile, root: Path, mirror: str | None) -> Wanted:
+    path = source_path(root, name, file)
+    if mirror:
+        below = path.relative_to(root).as_posix()
+        digest = file.digest or _digest_on(mirror, receipt_place(root, path))
+        return Wanted(path, _on_mirror(mirror, below), None, digest)
+    if not file.address.startswith(PREFIX):
+        return Wanted(path, file.address, file.bytes, file.digest, dict(file.headers))
+    receipt = read_receipt(root, path)
+    if receipt is not None:  # it is here: the hub need not be asked
+        return Wanted(path, file.address, receipt["bytes"], file.digest or receipt["digest"])
+    found = find_on_hub(file.address)
+    headers = {"Authorization": f"Bearer {found.token}"} if found.token else {}
+    digest = f"sha256:{found.sha256}" if found.sha256 else None
+    if file.digest not in (None, digest):
+        raise EnvironmentUnfit(
+            f"{file.address}: the hub lists {digest}, known is {file.digest}", "Use another server: --mirror URL|DIR."
+        )
+    return Wanted(path, found.address, found.bytes, digest, headers)
+
+
+def _on_mirror(mirror: str, below: str) -> str:
+    """A mirror is laid out as a data folder is: one that ragcun filled on another machine will do."""
+    return f"{mirror.rstrip('/')}/{below}" if "://" in mirror else str(Path(mirror).expanduser() / below)
+
+
+def _digest_on(mirror: str, receipt: str) -> str | None:
+    """The digest in a mirror's own receipt of a file; None if it has none."""
+    import requests
+
+    address = _on_mirror(mirror, receipt)
+    try:
+        if "://" in mirror:
+            response = requests.get(address, timeout=SECONDS_FOR_A_RECEIPT)
+            response.raise_for_status()
+            content = response.json()
+        else:
+            content = json.loads(Path(address).read_text(encoding="utf-8"))
+        return str(content["digest"])
+    except (OSError, ValueError, KeyError, TypeError):  # requests' errors are OSErrors
+        return None
+
+
+def _brings(name: str) -> str:
+    return f"ragcun data download {name}"
+
+
+def _state(root: Path, known: KnownDataset) -> str:
+    path, folder = root / f"{known.name}.zip", root / known.name
+    if path.is_file():
+        receipt = read_receipt(root, path)
+        return "verified" if receipt is not None and receipt["digest"] == f"md5:{known.md5}" else "here"
+    forums = [folder / forum for forum in known.forums] or [folder]
+    if all((part / needed).is_file() for part in forums for needed in FILES):
+        return "here"
+    return _part_of(path)
+
+
+def _training_state(root: Path, name: str) -> str:
+    sources = [source_path(root, name, file) for file in TRAINING[name].files]
+    receipts = [read_receipt(root, path) for path in sources]
+    if (training_folder(root, name) / MANIFEST).is_file():
+        return "verified" if all(each is not None and each["published"] for each in receipts) else "here"
+    if any(path.is_file() for path in sources):
+        return "part of it"
+    return next((state for path in sources if (state := _part_of(path))), "")
+
+
+def _part_of(path: Path) -> str:
+    return "part of it" if path.with_name(path.name + ".part").is_file() else ""

@@ -1,0 +1,193 @@
+"""Where bytes come from: an HTTP server, or a folder that somebody copied here."""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ragcun_cli.errors import EnvironmentUnfit
+
+if TYPE_CHECKING:
+    import requests
+
+BLOCK_BYTES = 1 << 20
+CONTENT_RANGE = re.compile(r"^bytes (\d+)-\d+/(\d+|\*)$")
+UNSATISFIED_RANGE = re.compile(r"^bytes \*/(\d+)$")
+MISDIRECTED = (401, 403, 404, 410, 451)
+SLOWEST = 1024  # bytes a second; a server that drips fewer is as good as silent
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for a server. seconds: until it answers or sends more; attempts: in a row without one byte
+    more; pause: seconds before the second attempt, doubled each time; longest_pause: also what a server may ask for.
+    """
+
+    seconds: float = 30
+    attempts: int = 6
+    pause: float = 1
+    longest_pause: float = 120
+
+
+class Interrupted(Exception):
+    """The bytes stopped. wait: seconds that the server asks for; useless: what came so far is no part of the file."""
+
+    def __init__(self, reason: str, wait: float | None = None, useless: bool = False) -> None:
+        super().__init__(reason)
+        self.wait = wait
+        self.useless = useless
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An answer. start: the place of its first byte in the file; total: the file's bytes, None if it is not said;
+    validator: what changes when the file does, None if there is nothing of the kind.
+    """
+
+    start: int
+    total: int | None
+    validator: str | None
+    blocks: Iterator[bytes] = field(repr=False)
+
+
+Opener = Callable[[int, str | None], contextlib.AbstractContextManager[Stream]]
+
+
+def open_address(address: str, headers: Mapping[str, str], patience: Patience) -> Opener:
+    """A function (first byte wanted, validator of the part that is here) -> stream, for a URL or a path."""
+    if "://" in address:
+        return lambda start, validator: _open_url(address, headers, patience, start, validator)
+    return lambda start, validator: _open_file(Path(address), start, validator)
+
+
+@contextlib.contextmanager
+def _open_file(path: Path, start: int, validator: str | None) -> Iterator[Stream]:
+    try:
+        state = path.stat()
+        stream = path.open("rb")
+    except FileNotFoundError:
+        raise EnvironmentUnfit(f"{path}: there is no such file", "Does the mirror have it? See --mirror.") from None
+    with stream:
+        found = f"file {state.st_size} {state.st_mtime_ns}"
+        start = start if found == validator else 0
+        stream.seek(start)
+        yield Stream(start, state.st_size, found, iter(lambda: stream.read(BLOCK_BYTES), b""))
+
+
+@contextlib.contextmanager
+def _open_url(
+    url: str, headers: Mapping[str, str], patience: Patience, start: int, validator: str | None
+) -> Iterator[Stream]:
+    import requests
+
+    # Compressed on the way, a file's bytes could not be counted or continued.
+    wanted = {**headers, "Accept-Encoding": "identity"}
+    if start:
+        wanted["Range"] = f"bytes={start}-"
+        if validator is not None:
+            wanted["If-Range"] = validator
+    try:
+        with (
+            requests.Session() as session,
+            session.get(url, headers=wanted, stream=True, timeout=patience.seconds, auth=_as_it_is) as response,
+        ):
+            yield _stream(response, url, start, validator, patience)
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
+        raise EnvironmentUnfit(f"{url}: this is no address", "Give --mirror a folder or an http(s) URL.") from None
+    except requests.RequestException as error:
+        raise Interrupted(_reason(error)) from None
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Without an `auth` requests would put ~/.netrc's password in place of the token."""
+    return request
+
+
+def _stream(response: requests.Response, url: str, start: int, validator: str | None, patience: Patience) -> Stream:
+    status = response.status_code
+    found = _validator(response.headers)
+    if status == 206:
+        match = CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+        if match is None or int(match[1]) != start:
+            raise Interrupted("the server sent another part than was asked for", useless=True)
+        total = None if match[2] == "*" else int(match[2])
+        if validator is not None and found is not None and found != validator:
+            raise Interrupted("the server sent a part of another version", wait=0, useless=True)
+        return Stream(start, total, found or validator, _blocks(response, patience))
+    if status == 200:
+        length = response.headers.get("Content-Length", "")
+        return Stream(0, int(length) if length.isdigit() else None, found, _blocks(response, patience))
+    if status == 416:  # there is nothing after the part: it is whole, or of a longer version
+        match = UNSATISFIED_RANGE.match(response.headers.get("Content-Range", ""))
+        if match is None or int(match[1]) != start:
+            raise Interrupted("the part here is longer than the file", wait=0, useless=True)
+        return Stream(start, start, validator, iter(()))
+    reason = f"{url}: the server answers {status} {response.reason}"
+    if status in MISDIRECTED:
+        raise EnvironmentUnfit(reason, _cure(status))
+    if status in (408, 425, 429) or status >= 500:
+        raise Interrupted(reason, _retry_after(response.headers.get("Retry-After", "")))
+    raise EnvironmentUnfit(reason, "Try another server: --mirror URL.")
+
+
+def _blocks(response: requests.Response, patience: Patience) -> Iterator[bytes]:
+    """Bytes as they arrive.
+
+    Raises:
+        Interrupted: if the connection breaks, or so few bytes come that it might as well have.
+    """
+    import urllib3
+
+    since, arrived = time.monotonic(), 0
+    while True:
+        try:
+            block = response.raw.read1(BLOCK_BYTES, decode_content=False)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Interrupted(_reason(error)) from None
+        if not block:
+            return
+        yield block
+        arrived += len(block)
+        elapsed = time.monotonic() - since
+        if elapsed > patience.seconds:
+            if arrived < SLOWEST * elapsed:
+                raise Interrupted(f"only {arrived} bytes came in {elapsed:.0f} s")
+            since, arrived = time.monotonic(), 0
+
+
+def _validator(headers: Mapping[str, str]) -> str | None:
+    """A strong ETag, or else when the file was changed: what If-Range takes."""
+    tag = headers.get("ETag")
+    if tag and not tag.startswith("W/"):
+        return tag
+    return headers.get("Last-Modified")
+
+
+def _retry_after(text: str) -> float | None:
+    """Seconds, from a number or a date."""
+    if text.strip().isdigit():
+        return float(text)
+    with contextlib.suppress(TypeError, ValueError):
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    return None
+
+
+def _cure(status: int) -> str:
+    if status in (401, 403):
+        return "It wants a login: set HF_TOKEN, accept the licence on the dataset's page, or use --mirror URL|DIR."
+    return "It has moved or is gone. Try another server: --mirror URL|DIR."
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause in a few words: requests and urllib3 wrap one another."""
+    text = str(error) or type(error).__name__
+    inner = re.findall(
+        r"(?:\[Errno -?\d+\] [^')]+|Read timed out|timed out|Connection refused|[A-Za-z]+Error\([^()]*\))", text
+    )
+    return inner[-1] if inner else text.splitlines()[0][:200]

@@ -1,0 +1,50 @@
+"""Which files here were compared with a published checksum: `<data folder>/.verified/<file>.json`.
+
+A file counts as verified for as long as it is not written to since. The receipts travel with a copied data folder,
+which makes of it a mirror whose files can be checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+from ragcun_cli import files
+
+FOLDER = ".verified"
+
+
+def write_receipt(root: Path, path: Path, address: str, digest: str | None) -> None:
+    """`digest` None: nobody published one, and the file's own sha256 is kept, for those who copy it from here."""
+    from ragcun_cli.data.fetch.transfer import digest_of
+
+    state = path.stat()
+    content = {
+        "address": address,
+        "bytes": state.st_size,
+        "modified": state.st_mtime_ns,
+        "digest": digest or digest_of(path, "sha256"),
+        "published": digest is not None,
+    }
+    files.write_json(_receipt(root, path), content)
+
+
+def read_receipt(root: Path, path: Path) -> dict[str, Any] | None:
+    """The receipt of a file that is as it was when it was written; None if there is none."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        content: dict[str, Any] = json.loads(_receipt(root, path).read_text(encoding="utf-8"))
+        state = path.stat()
+        if (content["bytes"], content["modified"]) == (state.st_size, state.st_mtime_ns):
+            return content
+    return None
+
+
+def receipt_place(root: Path, path: Path) -> str:
+    """Where the receipt lies below the data folder, here and on a mirror."""
+    return f"{FOLDER}/{path.relative_to(root).as_posix()}.json"
+
+
+def _receipt(root: Path, path: Path) -> Path:
+    return root / receipt_place(root, path)

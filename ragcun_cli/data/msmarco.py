@@ -1,0 +1,209 @@
+"""MS MARCO's training sets: from the files as they come to triples, and a dev set that training never sees.
+
+A query is held out if the hash of its words says so: one in a hundred, the same ones whichever file they come from. Its
+passages make the dev set's corpus, and every other row that has one of them, as positive or negative, is left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from ragcun_cli import files
+from ragcun_cli.console import note
+from ragcun_cli.data.leakage import words_of
+from ragcun_cli.data.registry import TrainingSet
+from ragcun_cli.data.sources import DEV_FOLDER, TRAIN_FILE, training_folder
+from ragcun_cli.data.triples.reading_delimited import read_tsv
+from ragcun_cli.data.triples.reading_parquet import read_parquet
+from ragcun_cli.data.triples.rows import BrokenRows, RowBlock, clean, lists_of
+from ragcun_cli.errors import DataError
+from ragcun_cli.manifest import problem_with, seal
+
+FORMAT = 1
+HELD_OUT = 100  # one query in so many
+SMALL_TRIPLES = 39_780_811  # lines of triples.train.small
+ROWS_AT_A_TIME = 20_000
+SCHEMA = pa.schema([("query", pa.string()), ("positive", pa.string()), ("negative", pa.string())])
+
+Blocks = Callable[[], Iterator[RowBlock]]
+
+
+@dataclass
+class _Dev:
+    """Held-out queries by their words, with the texts of their passages; passages: text -> id."""
+
+    queries: dict[str, str] = field(default_factory=dict)
+    relevant: dict[str, set[str]] = field(default_factory=dict)
+    passages: dict[str, str] = field(default_factory=dict)
+
+    def add(self, query: str, positive: str, negatives: list[str]) -> None:
+        words = words_of(query)
+        self.queries.setdefault(words, query)
+        self.relevant.setdefault(words, set()).add(positive)
+        for text in (positive, *negatives):
+            self.passages.setdefault(text, f"p{len(self.passages)}")
+
+
+def prepare_training_set(training_set: TrainingSet, sources: list[Path], root: Path) -> Path:
+    """Make `<data folder>/triples/<name>/` with train.parquet and dev/ of the files as they came; returns it.
+
+    Raises:
+        DataError: if a file does not hold what it should.
+    """
+    folder = training_folder(root, training_set.name)
+    if folder.is_dir() and problem_with(folder) is None:
+        return folder
+    files.sweep_leftovers(folder.parent, folder.name)
+    note(f"{training_set.name}: making {folder}/{TRAIN_FILE} and {folder}/{DEV_FOLDER} ...")
+    blocks: Blocks = lambda: itertools.chain.from_iterable(  # noqa: E731
+        _READERS[training_set.shape](path, training_set) for path in sources
+    )
+    dev, broken = _Dev(), BrokenRows()
+    for block in broken.seen(blocks()):
+        for row in np.flatnonzero(_held_out(block)).tolist():
+            dev.add(block.queries[row].as_py(), block.positives[row].as_py(), block.negatives[row].as_py())
+    if not dev.queries:
+        raise DataError(f"{sources[0]}: too few queries to hold any out", "Is this the file that was published?")
+    with files.new_folder(folder) as temporary:
+        written, left_out = _write_train(blocks(), dev, temporary / TRAIN_FILE)
+        _write_dev(dev, temporary / DEV_FOLDER)
+        seal(
+            temporary,
+            format=FORMAT,
+            triples=written,
+            dev_queries=len(dev.queries),
+            dev_passages=len(dev.passages),
+            left_out_for_dev=left_out,
+            broken=broken.count,
+            first_broken=broken.first,
+        )
+    note(
+        f"{folder}: {written} triples; dev: {len(dev.queries)} queries, {len(dev.passages)} passages; {left_out} other "
+        f"rows with one of these passages left out; {broken.count} broken rows left out."
+    )
+    return folder
+
+
+def is_held_out(query: str) -> bool:
+    """Whether a query belongs to the dev set."""
+    digest = hashlib.blake2b(words_of(query).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") % HELD_OUT == 0
+
+
+def _held_out(block: RowBlock) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    return np.fromiter((is_held_out(query) for query in block.queries.to_pylist()), dtype=bool, count=len(block))
+
+
+def _write_train(blocks: Iterator[RowBlock], dev: _Dev, path: Path) -> tuple[int, int]:
+    """Triples written, and rows left out because a dev passage is in them."""
+    seen = pa.array(list(dev.passages), pa.string())
+    written = left_out = 0
+    with pyarrow.parquet.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+        for block in blocks:
+            held_out = _held_out(block)
+            with_dev = pc.is_in(block.positives, value_set=seen).to_numpy(zero_copy_only=False)
+            owners = pc.list_parent_indices(block.negatives).to_numpy()
+            with_dev[owners[pc.is_in(block.negatives.flatten(), value_set=seen).to_numpy(zero_copy_only=False)]] = True
+            left_out += int((with_dev & ~held_out).sum())
+            kept = pa.array(np.flatnonzero(~held_out & ~with_dev))
+            negatives = pc.list_element(block.negatives.take(kept), 0)
+            rows = [block.queries.take(kept), block.positives.take(kept), negatives]
+            writer.write_table(pa.table(rows, schema=SCHEMA))
+            written += len(kept)
+    return written, left_out
+
+
+def _write_dev(dev: _Dev, folder: Path) -> None:
+    (folder / "qrels").mkdir(parents=True)
+    ids = {words: f"q{number}" for number, words in enumerate(dev.queries)}
+    with (folder / "corpus.jsonl").open("w", encoding="utf-8") as corpus:
+        for text, identity in dev.passages.items():
+            corpus.write(json.dumps({"_id": identity, "title": "", "text": text}, ensure_ascii=False) + "\n")
+    with (folder / "queries.jsonl").open("w", encoding="utf-8") as queries:
+        for words, query in dev.queries.items():
+            queries.write(json.dumps({"_id": ids[words], "text": query}, ensure_ascii=False) + "\n")
+    with (folder / "qrels" / "dev.tsv").open("w", encoding="utf-8") as qrels:
+        qrels.write("query-id\tcorpus-id\tscore\n")
+        for words, positives in dev.relevant.items():
+            for identity in sorted(dev.passages[text] for text in positives):
+                qrels.write(f"{ids[words]}\t{identity}\t1\n")
+
+
+def _triplets(path: Path, training_set: TrainingSet) -> Iterator[RowBlock]:
+    columns, blocks = read_parquet(path)
+    if len(columns.negatives) != 1:
+        raise DataError(f"{path}: columns query, positive and negative are expected (got {columns.described()})")
+    return (_with_negative(block) for block in blocks)
+
+
+def _with_negative(block: RowBlock) -> RowBlock:
+    """Only rows that have one: the arms differ in nothing else either."""
+    kept = pa.array(np.flatnonzero(np.diff(block.negatives.offsets.to_numpy()) > 0))
+    return RowBlock(block.queries.take(kept), block.positives.take(kept), block.negatives.take(kept), block.broken)
+
+
+def _official(path: Path, training_set: TrainingSet) -> Iterator[RowBlock]:
+    """Of the tar's one file of query, positive, negative in tabs: every so many-th line."""
+    step = SMALL_TRIPLES // training_set.rows
+    try:
+        with tarfile.open(path, "r|gz") as archive:
+            member = next((each for each in archive if each.isfile()), None)
+            stream = archive.extractfile(member) if member is not None else None
+            if stream is None:
+                raise DataError(f"{path}: there is no file in it")
+            lines = itertools.islice(stream, 0, None, step)
+            while some := list(itertools.islice(lines, ROWS_AT_A_TIME)):
+                _, blocks = read_tsv(io.BytesIO(b"".join(some)), f"{path}, one line in {step}")
+                yield from map(_with_negative, blocks)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DataError(f"{path}: damaged, or not all of it is there ({error})", "Download it again.") from None
+
+
+def _judged_passages(path: Path, training_set: TrainingSet) -> Iterator[RowBlock]:
+    """Of each query's ten passages, each that the annotators selected, with one that they did not."""
+    try:
+        batches = pyarrow.parquet.ParquetFile(path).iter_batches(ROWS_AT_A_TIME, columns=["query", "passages"])
+        first = 1
+        for batch in batches:
+            yield _pairs(batch, path, first)
+            first += batch.num_rows
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise DataError(f"{path}: damaged, or not ms_marco's ({error})", "Download it again.") from None
+
+
+def _pairs(batch: pa.RecordBatch, path: Path, first: int) -> RowBlock:
+    passages = batch["passages"]
+    selected, texts = (pc.struct_field(passages, name) for name in ("is_selected", "passage_text"))
+    flags, ends = selected.flatten().to_numpy(), np.cumsum(pc.list_value_length(selected).to_numpy())
+    rows, positives, negatives = [], [], []
+    for row, (start, end) in enumerate(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)):
+        chosen = np.flatnonzero(flags[start:end] == 1) + start
+        others = np.flatnonzero(flags[start:end] != 1) + start
+        for number, positive in enumerate(chosen.tolist() if len(others) else []):
+            rows.append(row)
+            positives.append(positive)
+            # Which of the others is arbitrary, but the same each time: by the row, not always the first of the list.
+            negatives.append(int(others[(first + row + number) % len(others)]))
+    flat = texts.flatten()
+    lists = lists_of(flat.take(pa.array(negatives, pa.int64())), np.ones(len(rows), dtype=np.int64))
+    block = RowBlock(batch["query"].take(pa.array(rows, pa.int64())), flat.take(pa.array(positives, pa.int64())), lists)
+    return clean(block, lambda place: f"{path}: row {first + rows[place]}")
+
+
+_READERS: dict[str, Callable[[Path, TrainingSet], Iterator[RowBlock]]] = {
+    "triplets": _triplets,
+    "tsv in tar": _official,
+    "judged passages": _judged_passages,
+}
