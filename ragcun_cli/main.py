@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from ragcun_cli import __version__
-from ragcun_cli.commands import demo, evaluate, recipe, report, train
+from ragcun_cli.commands import data, demo, evaluate, recipe, report, train
 from ragcun_cli.environment import read_dotenv
 from ragcun_cli.errors import EnvironmentUnfit, ExitCode, RagcunError, UsageError
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(recipe.app, name="recipe")
+app.add_typer(data.app, name="data")
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(report.app, name="report")

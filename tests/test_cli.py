@@ -82,7 +82,7 @@ def test_a_path_that_leads_through_a_file(ragcun: RunCommand, small_recipe: Path
     (tmp_path / "file").write_text("x")
     panel(ragcun("train", "--recipe", small_recipe, "--set", f"output_dir={tmp_path}/file/run"), 2, "file")
     panel(ragcun("recipe", "copy", "isotropy", tmp_path / "file" / "arm.yaml"), 2, "file")
-    panel(ragcun("train", "--recipe", small_recipe, "--set", f"data.train={tmp_path}"), 2, "there is no such file")
+    panel(ragcun("train", "--recipe", small_recipe, "--set", f"data.train={tmp_path}"), 2, "corpus.jsonl is missing")
 
 
 def test_demo_takes_no_folder_that_is_not_a_demos(ragcun: RunCommand, tmp_path: Path) -> None:
@@ -177,7 +177,9 @@ def test_eval_lists_what_is_missing_and_averages_nothing(ragcun: RunCommand, tmp
     assert "mean of" not in done.stdout
     as_json = json.loads(ragcun(*beir, "-d", "all", "--json").stdout)
     assert (len(as_json["results"]), len(as_json["missing"]), as_json["averages"]) == (1, 18, [])
-    panel(ragcun(*beir, "-d", "nq,bioasq"), 2, "none of these is in", "nq: curl -o", "bioasq: licensed:")
+    panel(
+        ragcun(*beir, "-d", "nq,bioasq"), 2, "none of these is in", "nq: ragcun data download nq", "bioasq: licensed:"
+    )
 
 
 def test_eval_isotropy(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> None:
@@ -204,7 +206,7 @@ def test_eval_selfcheck(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> 
     done = ragcun(*check, "-m", impostor)  # other weights under a known name
     assert done.exit_code == 1
     assert "FAIL" in done.stdout
-    assert "nfcorpus is not here: curl" in done.stderr
+    assert "nfcorpus is not here: ragcun data download" in done.stderr
     checks = json.loads(ragcun(*check, "-m", impostor, "--json").stdout)
     assert [each["passed"] for each in checks if each["measured"] is not None] == [False]
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+import numpy as np
+import numpy.typing as npt
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ragcun_cli.data.token_cache import TextTokenizer, Tokenised
+from ragcun_cli.errors import ModelError
+from ragcun_cli.model.sources import locate_model
 
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Tokenised:
@@ -29,6 +33,25 @@ def text_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int, vocabula
     return TextTokenizer(
         lambda texts: tokenise(tokenizer, texts, max_length), _digest(tokenizer), vocabulary, max_length
     )
+
+
+def token_counter(model: str) -> Callable[[Sequence[str]], npt.NDArray[np.int64]]:
+    """How many tokens a model's tokenizer makes of each text, special tokens included, nothing cut.
+
+    Raises:
+        RagcunError: as `locate_model` says, or if its folder has no tokenizer.
+    """
+    folder = locate_model(model).folder
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{model}: its tokenizer cannot be read: {str(error).splitlines()[0]}") from None
+
+    def count(texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        ids: Any = tokenizer(list(texts), truncation=False, padding=False, verbose=False)["input_ids"] if texts else []
+        return np.array([len(each) for each in ids], dtype=np.int64)
+
+    return count
 
 
 def _digest(tokenizer: PreTrainedTokenizerBase) -> str:

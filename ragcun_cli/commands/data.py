@@ -1,0 +1,328 @@
+"""`ragcun data`: list, download, check, mine, import."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from ragcun_cli.data.checking import CheckReport
+    from ragcun_cli.data.fetch.transfer import Wanted
+    from ragcun_cli.evaluate.mining import Mining
+
+app = typer.Typer(no_args_is_help=True, help="Bring training and test data here, look at them, mine hard negatives.")
+
+DATA_DIR = typer.Option(Path("data"), "--data-dir", help="The data folder.")
+JSON = typer.Option(False, "--json", help="Print as JSON.")
+
+
+@app.command("list")
+def list_sources(data_dir: Path = DATA_DIR, json_output: bool = JSON) -> None:
+    """List every known source: its size, licence and use, and whether it is here and verified.
+
+    `verified`: compared with the published checksum, and not written to since. Example: ragcun data list
+    """
+    import dataclasses
+
+    from ragcun_cli.console import Column, note, print_json, print_table
+    from ragcun_cli.data.fetch.catalogue import entries
+
+    rows = entries(data_dir)
+    if json_output:
+        print_json([dataclasses.asdict(each) for each in rows])
+        return
+    columns = [Column("name"), Column("for"), Column("texts"), Column("licence"), Column("size", numeric=True)]
+    print_table(
+        [*columns, Column("here")],
+        [[each.name, each.kind, each.task, each.licence, _megabytes(each.bytes), each.state or "-"] for each in rows],
+    )
+    note("Bring one: ragcun data download NAME. Groups: beir (the 14 public sets), all. `-` under size: licensed sets;")
+    note("their owners give them out, and `ragcun data import NAME --from FOLDER` takes them.")
+
+
+@app.command()
+def download(
+    names: list[str] = typer.Argument(
+        ..., help="Names of `ragcun data list`; msmarco (500k training triples and a dev set), beir (14 sets), all."
+    ),
+    data_dir: Path = DATA_DIR,
+    mirror: str | None = typer.Option(
+        None,
+        "--mirror",
+        metavar="URL|DIR",
+        help="Take the files from here; laid out like a data folder, such as one "
+        "that ragcun filled on another machine.",
+    ),
+    jobs: int = typer.Option(4, "--jobs", "-j", min=1, max=32, help="Files at a time."),
+    timeout: float = typer.Option(30, "--timeout", min=1, help="Seconds to wait for a server that sends nothing."),
+    attempts: int = typer.Option(
+        6, "--attempts", min=1, help="Attempts in a row that bring nothing, before giving up."
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a file that is here with another content."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Say what would come, and stop."),
+) -> None:
+    """Download datasets: resumed where it broke off, checked before a file gets its name.
+
+    Ctrl-C keeps what came; the same command goes on from there. HF_TOKEN, HF_HOME, HF_ENDPOINT and the usual proxy
+    variables are respected. Example: ragcun data download msmarco beir
+    """
+    from ragcun_cli.console import note
+    from ragcun_cli.data.fetch.catalogue import expand, files_of
+    from ragcun_cli.data.fetch.opening import Patience
+    from ragcun_cli.data.fetch.several import fetch_all
+
+    chosen = expand(names)
+    wanted = {name: files_of(name, data_dir, mirror) for name in chosen}
+    _show_wanted(wanted)
+    if dry_run:
+        return
+    patience = Patience(seconds=timeout, attempts=attempts)
+    fetch_all(data_dir, [each for files in wanted.values() for each in files], jobs, patience, overwrite)
+    _prepare(chosen, wanted, data_dir)
+    note(f"All of it is in {data_dir}/. See: ragcun data list")
+
+
+@app.command()
+def check(
+    sources: list[str] = typer.Argument(
+        ..., help="Training files, collections in BEIR's layout, or names of `ragcun data list`."
+    ),
+    data_dir: Path = DATA_DIR,
+    dev: str | None = typer.Option(
+        None, "--dev", help="A dev set that must not be in the training data; msmarco's own by default."
+    ),
+    against: list[str] = typer.Option(
+        [],
+        "--against",
+        help="Test sets to look for in the training data, comma-separated; all of BEIR's that are in --data-dir by "
+        "default.",
+    ),
+    tokenizer: str = typer.Option(
+        "embedded:all-MiniLM-L6-v2", "--tokenizer", help="The model whose tokens lengths are counted in."
+    ),
+    max_length: int = typer.Option(384, "--max-length", min=2, help="Texts of more tokens are counted as cut."),
+    lengths: bool = typer.Option(True, help="Count tokens; takes longest."),
+    max_bad_rows: int = typer.Option(0, "--max-bad-rows", min=0, help="So many broken rows are left out and counted."),
+    strict: bool = typer.Option(False, "--strict", help="Exit code 1 if anything was found."),
+    json_output: bool = JSON,
+) -> None:
+    """Say what is in training data and collections, and what is wrong with them.
+
+    Counts, lengths in tokens, duplicates, empty texts, negatives that are positives, and whether dev or test queries
+    and their passages are among the training texts. Example: ragcun data check msmarco --against scifact,nfcorpus
+    """
+    import dataclasses
+
+    from ragcun_cli.console import print_json
+    from ragcun_cli.errors import ExitCode
+
+    count_tokens = None
+    if lengths:
+        from ragcun_cli.model.tokenizer import token_counter
+
+        count_tokens = token_counter(tokenizer)
+
+    from ragcun_cli.data.reports import check_source
+
+    others = [name.strip() for group in against for name in group.split(",") if name.strip()]
+    reports = [
+        report
+        for source in sources
+        for report in check_source(source, data_dir, dev, others, count_tokens, max_length, max_bad_rows)
+    ]
+    if json_output:
+        print_json([dataclasses.asdict(each) for each in reports])
+    else:
+        for report in reports:
+            _print_report(report)
+    if strict and any(report.findings for report in reports):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@app.command()
+def mine(
+    collection: str = typer.Argument(..., help="A collection in BEIR's layout: folder, zip or name in --data-dir."),
+    output: Path = typer.Option(..., "--output", "-o", help="The file of triples to write, ending in .jsonl."),
+    model: str | None = typer.Option(None, "--model", "-m", help="Any encoder, as `ragcun eval beir` takes them."),
+    split: str = typer.Option("train", "--split", help="The judgements whose queries get negatives."),
+    data_dir: Path = DATA_DIR,
+    negatives: int = typer.Option(1, "--negatives", "-n", min=1, max=1000, help="Hard negatives for each positive."),
+    ranks: str = typer.Option(
+        "1-100", "--ranks", metavar="FIRST-LAST", help="Ranks to take them from, counted without known positives."
+    ),
+    margin: float | None = typer.Option(
+        None,
+        "--margin",
+        min=-1,
+        help="A negative must be farther than the positive by this share of its distance; 0: no nearer. Leaves out "
+        "passages that are probably relevant too. By default any distance will do.",
+    ),
+    pick: str = typer.Option(
+        "hardest",
+        "--pick",
+        help="hardest: the nearest of the ranks; sample: at random from them; corpus: at random from all passages, "
+        "without any model.",
+    ),
+    seed: int = typer.Option(0, "--seed", min=0, help="Of what is picked at random."),
+    max_length: int | None = typer.Option(None, "--max-length", min=2, help="Tokens of a text, if not the model's."),
+    memory: str = typer.Option("1GiB", "--memory", help="What the search may take, besides the model."),
+    processes: int | None = typer.Option(
+        None, "--processes", min=1, help="Processes that encode and search; one for each GPU, or one, by default."
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the output file if it is there."),
+    json_output: bool = JSON,
+) -> None:
+    """Find hard negatives for the queries of a collection, by exact search with any encoder.
+
+    Known positives, passages with their text, and the query itself are never taken. Embeddings are kept as by `eval
+    beir`, searched parts until the file is written: the same command goes on after an interruption.
+    Example: ragcun data mine scifact -m embedded:all-MiniLM-L6-v2 --ranks 10-100 --margin 0.05 -o mined.jsonl
+    """
+    import dataclasses
+
+    from ragcun_cli.console import note, print_json
+
+    mining = _mining(negatives, ranks, margin, pick, seed, model)
+    _check_output(output, overwrite)
+    from ragcun_cli.data.collection import read_collection
+    from ragcun_cli.data.sources import dev_collection
+    from ragcun_cli.evaluate.beir import ModelToScore, Settings
+    from ragcun_cli.evaluate.mining import mine as mine_negatives
+    from ragcun_cli.quantities import parse_bytes
+
+    settings = Settings(memory=parse_bytes(memory, "--memory"), processes=processes)
+    asked = None if model is None else ModelToScore(model, None, max_length)
+    found = read_collection(dev_collection(collection, data_dir), split)
+    mined = mine_negatives(found, asked, settings, mining, output)
+    if json_output:
+        print_json({"output": str(output), **dataclasses.asdict(mined)})
+        return
+    if mined.short:
+        note(f"{mined.short} of them have fewer than {negatives}, {mined.none} have none; see --ranks and --margin.")
+    if mined.nearer_left_out:
+        note(f"{mined.nearer_left_out} passages in the ranks are left out by --margin.")
+    note(f"Next: ragcun train --recipe isotropy --set data.train={output}")
+
+
+@app.command("import")
+def import_licensed(
+    name: str = typer.Argument(..., help="robust04, trec-news, signal1m or bioasq."),
+    delivered: Path = typer.Option(..., "--from", help="The folder with what the owner delivers; see the README."),
+    data_dir: Path = DATA_DIR,
+    overwrite: bool = typer.Option(False, "--overwrite", help="Make it again if it is here."),
+    json_output: bool = JSON,
+) -> None:
+    """Turn a licensed set's files, as their owner delivers them, into BEIR's layout, and compare the counts.
+
+    Example: ragcun data import robust04 --from trec-disks-4-5/
+    """
+    from ragcun_cli.console import note, print_json
+    from ragcun_cli.data.licensed.importing import import_set
+
+    done = import_set(name, delivered, data_dir, overwrite)
+    if json_output:
+        print_json({**done.__dict__, "folder": str(done.folder)})
+        return
+    note(f"{done.folder}: {done.passages:,} passages, {done.queries:,} queries, {done.judgements:,} judgements.")
+    for difference in done.differences:
+        note(f"It differs: {difference}.")
+    note(
+        f"Next: ragcun eval beir --datasets {name}" if not done.differences else "Its scores will say that it differs."
+    )
+
+
+def _mining(negatives: int, ranks: str, margin: float | None, pick: str, seed: int, model: str | None) -> Mining:
+    from ragcun_cli.errors import UsageError
+    from ragcun_cli.recipe.problems import did_you_mean
+
+    known = ["hardest", "sample", "corpus"]
+    if pick not in known:
+        raise UsageError(f"--pick {pick}: there is no such way; {did_you_mean(pick, known)}")
+    match = re.fullmatch(r"([0-9]{1,9})-([0-9]{1,9})", ranks)
+    first, last = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= first <= last:
+        raise UsageError(f"--ranks {ranks}: expected FIRST-LAST, such as 10-100", "The nearest passage has rank 1.")
+    if last - first + 1 < negatives and pick != "corpus":
+        raise UsageError(f"--ranks {ranks}: these are fewer than --negatives {negatives}")
+    if model is None and pick != "corpus":
+        raise UsageError("--model: which encoder?", "Such as -m embedded:all-MiniLM-L6-v2; --pick corpus needs none.")
+
+    from ragcun_cli.evaluate.mining import Mining
+
+    return Mining(negatives, first, last, margin, pick, seed)  # type: ignore[arg-type]
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    from ragcun_cli.errors import UsageError
+
+    if output.suffix != ".jsonl":
+        raise UsageError(f"--output {output}: triples are written as JSON Lines", f"Call it {output.stem}.jsonl.")
+    if output.exists() and not overwrite:
+        raise UsageError(f"--output {output}: is there already", "Give --overwrite to replace it.")
+
+
+def _print_report(report: CheckReport) -> None:
+    from ragcun_cli.console import Column, note, plain, print_table
+
+    counts = [[what, f"{count:,}"] for what, count in report.counts.items()]
+    print_table([Column(plain(report.source)), Column("", numeric=True)], counts)
+    if report.lengths:
+        columns = [Column("tokens of"), *(Column(each, numeric=True) for each in LENGTH_COLUMNS)]
+        print_table(
+            columns,
+            [
+                [
+                    each.of,
+                    f"{each.texts:,}",
+                    f"{each.mean:.1f}",
+                    f"{each.median:.0f}",
+                    f"{each.percentile_95:.0f}",
+                    f"{each.longest:,}",
+                    f"{each.cut:,} ({100 * each.cut / max(1, each.texts):.1f} %) over {each.limit}",
+                ]
+                for each in report.lengths
+            ],
+        )
+    columns = [Column("found"), Column("count", numeric=True), Column("of", numeric=True), Column("such as")]
+    rows = [[each.what, f"{each.count:,}", f"{each.of:,}", plain(each.examples[0])] for each in report.findings]
+    if rows:
+        print_table(columns, rows)
+    clean = len(report.checked) - len(report.findings)
+    note(f"{report.source}: {len(report.checked)} things looked for, {clean} of them not found.")
+    for each in report.not_checked:
+        note(f"Not looked for: {each}")
+
+
+LENGTH_COLUMNS = ("measured", "mean", "median", "95 %", "longest", "cut")
+
+
+def _show_wanted(wanted: dict[str, list[Wanted]]) -> None:
+    """Sizes and licences, before the first byte."""
+    from ragcun_cli.console import note
+    from ragcun_cli.data.registry import KNOWN, MSMARCO_CORPUS, TRAINING
+
+    total = 0
+    for name, files in wanted.items():
+        known = TRAINING.get(name) or KNOWN["msmarco" if name == MSMARCO_CORPUS else name]
+        sizes = [each.bytes for each in files]
+        size = sum(each or 0 for each in sizes)
+        total += size
+        note(f"{name}: {_megabytes(None if None in sizes else size)}, licence: {known.licence}; {known.task}")
+    note(f"{len(wanted)} datasets, {_megabytes(total)}. Licences bind you, not ragcun: read them at their owners'.")
+
+
+def _prepare(names: list[str], wanted: dict[str, list[Wanted]], data_dir: Path) -> None:
+    from ragcun_cli.data.registry import TRAINING
+
+    for name in names:
+        if name in TRAINING:
+            from ragcun_cli.data.msmarco import prepare_training_set
+
+            prepare_training_set(TRAINING[name], [each.path for each in wanted[name]], data_dir)
+
+
+def _megabytes(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e6:,.1f} MB"

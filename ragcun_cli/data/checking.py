@@ -1,0 +1,277 @@
+"""What a reader should know of data before a figure is based on them: counts, lengths, and what is wrong with them."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ragcun_cli.data.collection import Collection
+from ragcun_cli.data.corpus import Corpus
+from ragcun_cli.data.leakage import words_of
+from ragcun_cli.data.text_keys import Keys, keys_of
+from ragcun_cli.data.triples.table import Numbers, TripleTable
+
+EXAMPLES = 3
+EXAMPLE_CHARACTERS = 70
+TEXTS_AT_A_TIME = 16_384
+TEXTS_MEASURED = 100_000  # their lengths: the percentiles of more would be the same
+
+CountTokens = Callable[[Sequence[str]], npt.NDArray[np.int64]]  # texts -> their tokens, not cut
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a claim may have to mention. count of `of` things are so."""
+
+    what: str
+    count: int
+    of: int
+    examples: list[str]
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """In tokens, of so many texts of all; cut: those of them longer than `limit`."""
+
+    of: str
+    texts: int
+    of_all: int
+    mean: float
+    median: float
+    percentile_95: float
+    longest: int
+    limit: int
+    cut: int
+
+
+@dataclass
+class CheckReport:
+    """Of one source. checked: what was looked for, found or not; not_checked: what could not be looked for, and why."""
+
+    source: str
+    counts: dict[str, int]
+    lengths: list[Lengths] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+    not_checked: list[str] = field(default_factory=list)
+
+    def look(self, what: str, count: int, of: int, examples: Iterable[str]) -> None:
+        """Note what was looked for, and a finding if there is any; only the first examples are taken."""
+        self.checked.append(what)
+        if count:
+            shown = [shortened(each) for each in itertools.islice(examples, EXAMPLES)]
+            self.findings.append(Finding(what, count, of, shown))
+
+
+def check_triples(table: TripleTable, source: str, count_tokens: CountTokens | None, limit: int) -> CheckReport:
+    """Of training triples."""
+    passages = table.passages()
+    queries = np.unique(table.queries)
+    report = CheckReport(
+        source,
+        {
+            "triples": len(table),
+            "broken rows left out": table.left_out,
+            "distinct queries": len(queries),
+            "distinct passages": len(passages),
+            "hard negatives": len(table.negatives),
+            "triples without hard negative": len(table) - table.with_negative,
+        },
+    )
+    owners = np.repeat(np.arange(len(table)), np.diff(table.negative_ends, prepend=0))
+    rows = len(table)
+
+    def rows_where(flags: npt.NDArray[np.bool_]) -> Numbers:
+        return np.unique(owners[flags])
+
+    def look(what: str, found: Numbers) -> None:
+        examples = (f"triple {row + 1}: {table.texts[int(table.queries[row])]!r}" for row in found.tolist())
+        report.look(what, len(found), rows, examples)
+
+    look("triples whose positive is also a negative of theirs", rows_where(table.negatives == table.positives[owners]))
+    look("triples whose query is their positive", np.flatnonzero(table.queries == table.positives))
+    look("triples that stand there twice", _repeated(table))
+    look(
+        "triples with a negative that is a positive of their query elsewhere",
+        rows_where(_known_positive(table, owners)),
+    )
+    if count_tokens is not None:
+        for of, numbers in (("queries", queries), ("passages", passages)):
+            read = functools.partial(_texts, table, numbers)
+            report.lengths.append(_lengths(of, len(numbers), read, count_tokens, limit))
+    return report
+
+
+def check_against(report: CheckReport, table: TripleTable, others: Mapping[str, Collection]) -> None:
+    """Add what of dev and test collections is among the training texts: queries by words, passages as they are."""
+    numbers = np.unique(table.queries)
+    words = {words_of(table.texts[number]) for number in numbers.tolist()}
+    keys = np.sort(_keys_of(table, table.passages()))
+    positives = np.sort(_keys_of(table, np.unique(table.positives)))
+    for name, collection in others.items():
+        split, ids = collection.split, collection.corpus.ids
+        same = [query for query in collection.queries if words_of(query) in words]
+        of = len(collection.queries)
+        report.look(f"queries of {name} ({split}) that are training queries", len(same), of, map(repr, same))
+        relevant = relevant_rows(collection)
+        trained = relevant[_is_in(collection.corpus.keys[relevant], positives)]
+        what = f"relevant passages of {name} ({split}) that are training positives"
+        report.look(what, len(trained), len(relevant), ids(trained[:EXAMPLES]))
+        seen = np.flatnonzero(_is_in(collection.corpus.keys, keys))
+        what = f"passages of {name} that are training passages"
+        report.look(what, len(seen), len(collection.corpus), ids(seen[:EXAMPLES]))
+
+
+def check_collection(
+    splits: Mapping[str, Collection], source: str, count_tokens: CountTokens | None, limit: int
+) -> CheckReport:
+    """Of a collection in BEIR's layout, with all its splits."""
+    corpus = next(iter(splits.values())).corpus
+    facts = corpus.facts
+    report = CheckReport(source, {"passages": len(corpus)})
+    for split, collection in splits.items():
+        report.counts[f"{split} queries"] = len(collection.queries)
+        report.counts[f"{split} judgements"] = collection.judgements
+    repeated = _later_of_equal(corpus.keys)
+    report.look("passages with the text of another", len(repeated), len(corpus), corpus.ids(repeated[:EXAMPLES]))
+    empty = np.flatnonzero(corpus.keys == keys_of([""])[0])
+    report.look("empty passages", len(empty), len(corpus), corpus.ids(empty[:EXAMPLES]))
+    what = "passages whose id a later line has too"
+    report.look(what, facts.duplicate_ids, len(corpus), [facts.first_duplicate or ""])
+    seen: dict[str, str] = {}
+    for split, collection in splits.items():
+        _check_split(report, split, collection, seen)
+        if count_tokens is not None:
+            read = functools.partial(_chosen, collection.queries)
+            report.lengths.append(_lengths(f"{split} queries", len(collection.queries), read, count_tokens, limit))
+    if count_tokens is not None:
+        of_passages = functools.partial(_passages, corpus)
+        report.lengths.append(_lengths("passages", len(corpus), of_passages, count_tokens, limit))
+    return report
+
+
+def _check_split(report: CheckReport, split: str, collection: Collection, seen: dict[str, str]) -> None:
+    """seen: the words of queries, and the first split that has them."""
+    corpus, ids = collection.corpus, collection.query_ids
+    lost = (
+        f"{query_id} -> {passage_id}"
+        for query_id, grades in collection.qrels.items()
+        for passage_id in grades
+        if corpus.row_of(passage_id) is None
+    )
+    what = f"{split} judgements of passages that are not there"
+    report.look(what, collection.unknown_judgements, collection.judgements, lost)
+    hopeless = [query_id for query_id, grades in collection.qrels.items() if max(grades.values()) <= 0]
+    report.look(f"{split} queries without relevant passage", len(hopeless), len(ids), hopeless)
+    words = [words_of(query) for query in collection.queries]
+    again = [place for place, each in enumerate(words) if seen.get(each, split) != split]
+    examples = (f"{ids[place]}: {collection.queries[place]!r}" for place in again)
+    report.look(f"{split} queries that an earlier split has too", len(again), len(ids), examples)
+    twice = _later_of_equal(keys_of(words)).tolist()
+    report.look(f"{split} queries that stand there twice", len(twice), len(ids), (ids[place] for place in twice))
+    for each in words:
+        seen.setdefault(each, split)
+
+
+def relevant_rows(collection: Collection) -> Numbers:
+    """The corpus rows of the passages that are relevant to any query."""
+    found = {
+        collection.corpus.row_of(passage_id)
+        for grades in collection.qrels.values()
+        for passage_id, grade in grades.items()
+        if grade > 0
+    }
+    return np.array(sorted(row for row in found if row is not None), dtype=np.int64)
+
+
+def shortened(text: str) -> str:
+    """A text for one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= EXAMPLE_CHARACTERS else line[: EXAMPLE_CHARACTERS - 1] + "…"
+
+
+def _repeated(table: TripleTable) -> Numbers:
+    """Rows that an earlier row equals, negatives included."""
+    starts = np.concatenate([[0], table.negative_ends[:-1]])
+    counts = table.negative_ends - starts
+    # Equal rows have equal first negatives; only those that agree so far are compared whole.
+    first = np.full(len(table), -1, dtype=np.int64)
+    some = counts > 0
+    first[some] = table.negatives[starts[some]]
+    heads = np.stack([table.queries, table.positives, first, counts], axis=1)
+    order = np.lexsort(heads.T)
+    alike = np.flatnonzero((heads[order][1:] == heads[order][:-1]).all(axis=1))
+    seen: set[bytes] = set()
+    repeated = []
+    for row in np.unique(np.concatenate([order[alike], order[alike + 1]])).tolist():
+        whole = heads[row].tobytes() + table.negatives[starts[row] : table.negative_ends[row]].tobytes()
+        if whole in seen:
+            repeated.append(row)
+        seen.add(whole)
+    return np.array(repeated, dtype=np.int64)
+
+
+def _known_positive(table: TripleTable, owners: Numbers) -> npt.NDArray[np.bool_]:
+    """(m,) Negatives that are a positive of the same query in another triple (in the same one is another finding)."""
+    texts = len(table.texts)
+    positives = np.unique(table.queries * texts + table.positives)
+    asked = table.queries[owners] * texts + table.negatives
+    return _is_in(asked, positives) & (table.negatives != table.positives[owners])
+
+
+def _is_in(values: npt.NDArray[np.generic], ascending: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+    if not len(ascending):
+        return np.zeros(len(values), dtype=bool)
+    places = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    found: npt.NDArray[np.bool_] = ascending[places] == values
+    return found
+
+
+def _later_of_equal(keys: Keys) -> Numbers:
+    _, first = np.unique(keys, return_index=True)
+    later = np.ones(len(keys), dtype=bool)
+    later[first] = False
+    return np.flatnonzero(later)
+
+
+def _chosen(texts: Sequence[str], places: Numbers) -> list[str]:
+    return [texts[place] for place in places.tolist()]
+
+
+def _passages(corpus: Corpus, places: Numbers) -> list[str]:
+    return corpus.texts(corpus.rows_in_file_order()[places])
+
+
+def _texts(table: TripleTable, numbers: Numbers, places: Numbers) -> list[str]:
+    return _chosen(table.texts, numbers[places])
+
+
+def _keys_of(table: TripleTable, numbers: Numbers) -> Keys:
+    parts = [
+        keys_of(_texts(table, numbers, np.arange(start, min(start + TEXTS_AT_A_TIME, len(numbers)))))
+        for start in range(0, len(numbers), TEXTS_AT_A_TIME)
+    ]
+    return np.concatenate(parts) if parts else keys_of([])
+
+
+def _lengths(of: str, count: int, read: Callable[[Numbers], list[str]], tokens: CountTokens, limit: int) -> Lengths:
+    """Of `count` texts, or so many of them, evenly from all; `read(places)` gives some."""
+    places = np.linspace(0, count - 1, min(count, TEXTS_MEASURED)).astype(np.int64)
+    parts = [places[start : start + TEXTS_AT_A_TIME] for start in range(0, len(places), TEXTS_AT_A_TIME)]
+    counts = np.concatenate([tokens(read(part)) for part in parts]) if parts else np.zeros(1, dtype=np.int64)
+    return Lengths(
+        of,
+        len(places),
+        count,
+        round(float(counts.mean()), 2),
+        float(np.median(counts)),
+        float(np.percentile(counts, 95)),
+        int(counts.max()),
+        limit,
+        int((counts > limit).sum()),
+    )

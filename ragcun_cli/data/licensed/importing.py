@@ -1,0 +1,40 @@
+"""`ragcun data import`: one licensed set from its owner's files to the data folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ragcun_cli.data.licensed.bioasq import read_bioasq
+from ragcun_cli.data.licensed.robust04 import read_robust04
+from ragcun_cli.data.licensed.signal1m import read_signal1m
+from ragcun_cli.data.licensed.trec_news import read_trec_news
+from ragcun_cli.data.licensed.writing import Imported, Parts, write_collection
+from ragcun_cli.data.registry import KNOWN
+from ragcun_cli.errors import UsageError
+from ragcun_cli.recipe.problems import did_you_mean
+
+READERS: dict[str, Callable[[Path], Parts]] = {
+    "robust04": read_robust04,
+    "trec-news": read_trec_news,
+    "signal1m": read_signal1m,
+    "bioasq": read_bioasq,
+}
+
+
+def import_set(name: str, delivered: Path, root: Path, overwrite: bool = False) -> Imported:
+    """Write `<root>/<name>/` in BEIR's layout.
+
+    Raises:
+        UsageError: if it is not a licensed set, is here already, or a file of its owner's is missing.
+        DataError: naming what is broken in them; then nothing is written.
+    """
+    read = READERS.get(name)
+    if read is None:
+        raise UsageError(f"{name}: not a licensed set; {did_you_mean(name, list(READERS))}", "`ragcun data list`")
+    if not delivered.is_dir():
+        raise UsageError(f"--from {delivered}: there is no such folder", "Name the one with the owner's files.")
+    folder = root / name
+    if folder.exists() and not overwrite:
+        raise UsageError(f"{folder}: is here already", "Give --overwrite to make it again.")
+    return write_collection(KNOWN[name], read(delivered), folder)

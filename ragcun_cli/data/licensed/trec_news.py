@@ -1,0 +1,80 @@
+"""TREC-NEWS: the Washington Post collection v2, topics of the background linking task of 2019.
+
+A passage is the article's title, and its paragraphs without markup. (How BEIR joined and cleaned the paragraphs was
+never published.) A query is the title of the article that the topic names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ragcun_cli.data.licensed.delivered import find_one, opened, text_of_markup
+from ragcun_cli.data.licensed.writing import Parts, Passage, read_trec_qrels
+from ragcun_cli.data.lines import json_lines
+from ragcun_cli.errors import DataError
+
+TOPICS, QRELS = "newsir19-background-linking-topics.xml", "newsir19-qrels-background.txt"
+ARTICLES = ("trec_washington_post_collection.v2.jl*", "washingtonpost.v2.tar.gz")
+GRADES = {"0": 0, "2": 1, "4": 2, "8": 3, "16": 4}
+TOPIC = re.compile(r"<num>\s*Number:\s*(\d+).*?<docid>\s*([0-9a-f-]+)\s*</docid>", re.DOTALL)
+
+
+def read_trec_news(root: Path) -> Parts:
+    """From a folder with the collection, the topics and the judgements of 2019."""
+    at_nist = "It is at https://trec.nist.gov/data/news/2019/"
+    topics, qrels = find_one(root, (TOPICS,), at_nist), find_one(root, (QRELS,), at_nist)
+    articles = find_one(
+        root, ARTICLES, "The collection v2 comes from https://trec.nist.gov/data/wapost; later ones lack articles."
+    )
+    # Topics are no well-formed XML: many roots, tags that are never closed.
+    asked = {docid: number for number, docid in TOPIC.findall(topics.read_text(encoding="utf-8"))}
+    if not asked:
+        raise DataError(f"{topics}: no topic with <num> and <docid> is in it")
+    judgements = read_trec_qrels(qrels.read_text(encoding="utf-8").splitlines(), str(qrels), GRADES)
+    queries: dict[str, str] = {}
+    return Parts(_passages(articles, asked, queries), queries, judgements)
+
+
+def _passages(path: Path, asked: dict[str, str], queries: dict[str, str]) -> Iterator[Passage]:
+    """Fills `queries` as the articles that are asked for come by."""
+    with _lines(path) as stream:
+        for number, article in json_lines(stream, str(path)):
+            identity = article.get("id")
+            if not isinstance(identity, str):
+                raise DataError(f"{path}:{number}: 'id' is missing")
+            title = article.get("title") or ""
+            if identity in asked:
+                queries[asked[identity]] = title
+            yield Passage(identity, title, _text(article))
+
+
+@contextlib.contextmanager
+def _lines(path: Path) -> Iterator[BinaryIO]:
+    if not path.name.lower().endswith(".tar.gz"):
+        with opened(path) as stream:
+            yield stream
+        return
+    try:
+        with tarfile.open(path, "r|gz") as archive:
+            for member in archive:
+                inner = archive.extractfile(member) if member.name.endswith(".jl") else None
+                if inner is not None:
+                    yield inner  # type: ignore[misc]
+                    return
+    except (tarfile.TarError, EOFError) as error:
+        raise DataError(f"{path}: damaged, or not all of it is there ({error})", "Get it again.") from None
+    raise DataError(f"{path}: there is no .jl file in it")
+
+
+def _text(article: dict[str, Any]) -> str:
+    paragraphs = []
+    for item in article.get("contents") or []:
+        content = item.get("content") if isinstance(item, dict) and item.get("subtype") == "paragraph" else None
+        if isinstance(content, str):
+            paragraphs.append(text_of_markup(content) if item.get("mime") == "text/html" else content)
+    return " ".join(" ".join(paragraphs).split())

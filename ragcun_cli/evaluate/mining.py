@@ -1,0 +1,268 @@
+"""Hard negatives: passages that an encoder finds near a query and that nobody judged relevant to it.
+
+1. Embed the collection, by the evaluation's encoder and its store, and search exactly (`evaluate.search`).
+2. Leave out of each query's ranking what is known to answer it: its relevant passages, passages with the same text as
+   one of these or as the query, and on ArguAna and Quora the query itself.
+3. Of the ranks asked for among the rest, leave out what is nearer than the margin allows, and pick.
+
+A part of the queries at a time is searched and kept in the cache until the triples are written: an interrupted run goes
+on with the part it was in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ragcun_cli import __version__, files
+from ragcun_cli.console import StepProgress, note
+from ragcun_cli.data.cache import cache_folder, key_of, only_writer
+from ragcun_cli.data.collection import Collection
+from ragcun_cli.data.registry import known_dataset
+from ragcun_cli.data.text_keys import keys_of
+from ragcun_cli.errors import UsageError
+from ragcun_cli.evaluate.beir import Bench, ModelToScore, Settings, open_bench
+from ragcun_cli.evaluate.embedding import Embedded
+from ragcun_cli.manifest import problem_with, seal
+
+FORMAT = 1
+QUERIES_AT_A_TIME = 4096  # what an interruption costs at most; one pass over the passages each
+
+Pick = Literal["hardest", "sample", "corpus"]
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Mining:
+    """What is asked for. first_rank, last_rank: of the passages that are not known to be relevant, from 1. margin: how
+    much farther than the positive a negative must be, as a share of the positive's Euclidean distance; None for any.
+    pick: the nearest of the range, any of it, or any of the whole corpus, which takes no encoder.
+    """
+
+    negatives: int = 1
+    first_rank: int = 1
+    last_rank: int = 100
+    margin: float | None = None
+    pick: Pick = "hardest"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Mined:
+    """What came of it. pairs: query and relevant passage; short: pairs with fewer negatives than asked; none: with none
+    at all; nearer_left_out: passages in the range that the margin left out.
+    """
+
+    pairs: int
+    negatives: int
+    short: int
+    none: int
+    nearer_left_out: int
+    mean_rank: float | None
+
+
+def mine(collection: Collection, model: ModelToScore | None, settings: Settings, mining: Mining, output: Path) -> Mined:
+    """Write one triple a line for each query and relevant passage; beside it `<output>.provenance.json`.
+
+    Raises:
+        UsageError: if the ranks make no sense for this collection.
+        RagcunError: as opening the model, embedding and searching say.
+    """
+    if mining.first_rank > len(collection.corpus):
+        raise UsageError(f"--ranks: the corpus has {len(collection.corpus)} passages", "Ask for nearer ones.")
+    known = _known_relevant(collection)
+    if mining.pick == "corpus" or model is None:
+        mined = _write(collection, _anywhere(collection, known, mining), output)
+        _write_provenance(collection, None, mining, mined, output)
+        return mined
+    depth = min(len(collection.corpus), mining.last_rank + max(map(len, known)))
+    with open_bench(model, settings) as bench:
+        with StepProgress("embedding", len(collection.corpus) + len(collection.queries), "texts") as bar:
+            embedded = bench.embed(collection, bar.advance)
+        parts = _rankings_folder(bench, collection, depth)
+        with only_writer(parts):
+            mined = _write(collection, _from_rankings(collection, known, mining, bench, embedded, parts, depth), output)
+            _write_provenance(collection, bench.entry, mining, mined, output)
+            shutil.rmtree(parts, ignore_errors=True)
+    return mined
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The negatives of one query and relevant passage, as corpus rows with their ranks."""
+
+    query: int
+    positive: int
+    negatives: Numbers
+    ranks: Numbers
+    short: bool
+    nearer: int
+
+
+def _known_relevant(collection: Collection) -> list[set[int]]:
+    """For each query the corpus rows that are no negatives of it."""
+    corpus = collection.corpus
+    known_set = known_dataset(collection.name)
+    order = np.argsort(corpus.keys, kind="stable")
+    ascending = corpus.keys[order]
+
+    def with_text_of(keys: Any) -> set[int]:
+        starts, stops = (np.searchsorted(ascending, keys, side=side) for side in ("left", "right"))
+        pairs = zip(starts.tolist(), stops.tolist(), strict=True)
+        return {int(row) for start, stop in pairs for row in order[start:stop]}
+
+    found = []
+    for query_id, query in zip(collection.query_ids, collection.queries, strict=True):
+        relevant = _relevant(collection, query_id)
+        rows = with_text_of(np.concatenate([corpus.keys[relevant], keys_of([query])]))
+        itself = corpus.row_of(query_id) if known_set is not None and known_set.queries_in_corpus else None
+        found.append(rows | set(relevant) | ({itself} if itself is not None else set()))
+    return found
+
+
+def _relevant(collection: Collection, query_id: str) -> list[int]:
+    rows = (collection.corpus.row_of(each) for each, grade in collection.qrels[query_id].items() if grade > 0)
+    return [row for row in rows if row is not None]
+
+
+def _anywhere(collection: Collection, known: list[set[int]], mining: Mining) -> Iterator[_Choice]:
+    """Random passages of the whole corpus."""
+    size = len(collection.corpus)
+    for query, query_id in enumerate(collection.query_ids):
+        for positive in _relevant(collection, query_id):
+            random = _generator(mining, query_id, positive)
+            wanted = min(mining.negatives, size - len(known[query]))
+            chosen: list[int] = []
+            while len(chosen) < wanted:
+                row = int(random.integers(size))
+                if row not in known[query] and row not in chosen:
+                    chosen.append(row)
+            rows = np.array(chosen, dtype=np.int64)
+            yield _Choice(query, positive, rows, np.empty(0, dtype=np.int64), wanted < mining.negatives, 0)
+
+
+def _from_rankings(
+    collection: Collection,
+    known: list[set[int]],
+    mining: Mining,
+    bench: Bench,
+    embedded: Embedded,
+    parts: Path,
+    depth: int,
+) -> Iterator[_Choice]:
+    total = len(collection.queries)
+    with StepProgress("searching", total, "queries") as bar:
+        for start in range(0, total, QUERIES_AT_A_TIME):
+            queries = np.arange(start, min(start + QUERIES_AT_A_TIME, total))
+            rows, distances = _ranking(bench, embedded, queries, parts / f"{start:010}", depth)
+            for place, query in enumerate(queries.tolist()):
+                relevant = _relevant(collection, collection.query_ids[query])
+                to_positive = _distances(embedded, query, relevant)
+                for positive, distance in zip(relevant, to_positive, strict=True):
+                    draw = functools.partial(_generator, mining, collection.query_ids[query], positive)
+                    yield _choose(query, positive, rows[place], distances[place], known[query], distance, mining, draw)
+            bar.advance(len(queries))
+
+
+def _ranking(
+    bench: Bench, embedded: Embedded, queries: Numbers, part: Path, depth: int
+) -> tuple[Numbers, npt.NDArray[np.float64]]:
+    """(n, depth) corpus rows and Euclidean distances of these queries, searched unless they are kept already."""
+    if not part.is_dir() or problem_with(part) is not None:
+        files.sweep_leftovers(part.parent, part.name)
+        ranking = bench.search()(embedded.queries[queries], embedded.passages, depth)
+        with files.new_folder(part) as temporary:
+            np.save(temporary / "rows.npy", ranking.passages)
+            np.save(temporary / "distances.npy", np.sqrt(ranking.distances))
+            seal(temporary, format=FORMAT)
+    return np.load(part / "rows.npy", mmap_mode="r"), np.load(part / "distances.npy", mmap_mode="r")
+
+
+def _distances(embedded: Embedded, query: int, rows: list[int]) -> list[float]:
+    if not rows:
+        return []
+    vectors = embedded.passages.of_passages(np.array(rows, dtype=np.int64)).astype(np.float64)
+    distances: list[float] = np.linalg.norm(vectors - embedded.queries[query], axis=1).tolist()
+    return distances
+
+
+def _choose(
+    query: int,
+    positive: int,
+    rows: Numbers,
+    distances: npt.NDArray[np.float64],
+    known: set[int],
+    to_positive: float,
+    mining: Mining,
+    generator: Callable[[], np.random.Generator],
+) -> _Choice:
+    others = np.flatnonzero([row not in known for row in rows.tolist()])
+    in_range = others[mining.first_rank - 1 : mining.last_rank]
+    ranks = np.arange(mining.first_rank, mining.first_rank + len(in_range))
+    far = np.ones(len(in_range), dtype=bool)
+    if mining.margin is not None:
+        far = distances[in_range] >= to_positive * (1 + mining.margin)
+    allowed = np.flatnonzero(far)
+    if mining.pick == "sample":
+        taken = np.sort(generator().choice(allowed, min(mining.negatives, len(allowed)), replace=False))
+    else:
+        taken = allowed[: mining.negatives]
+    return _Choice(
+        query, positive, rows[in_range[taken]], ranks[taken], len(taken) < mining.negatives, int((~far).sum())
+    )
+
+
+def _generator(mining: Mining, query_id: str, positive: int) -> np.random.Generator:
+    """The same draw for a query and passage whatever the order, the parts and where a run was interrupted."""
+    return np.random.default_rng([mining.seed, int(key_of(query=query_id, positive=positive)[:12], 16)])
+
+
+def _rankings_folder(bench: Bench, collection: Collection, depth: int) -> Path:
+    entry = {name: bench.entry[name] for name in ("identity", "max_length", "precision", "tokenizer_sha256")}
+    key = key_of(format=FORMAT, collection=collection.sha256, depth=depth, part=QUERIES_AT_A_TIME, **entry)
+    return cache_folder() / "mined" / key
+
+
+def _write(collection: Collection, choices: Iterator[_Choice], output: Path) -> Mined:
+    pairs = negatives = short = none = nearer = rank_sum = ranked = 0
+    with files.replacing(output) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for choice in choices:
+            texts = collection.corpus.texts(np.array([choice.positive, *choice.negatives], dtype=np.int64))
+            record: dict[str, Any] = {"query": collection.queries[choice.query], "positive": texts[0]}
+            if len(texts) == 2:
+                record["negative"] = texts[1]
+            elif len(texts) > 2:
+                record["negatives"] = texts[1:]
+            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+            pairs += 1
+            negatives += len(choice.negatives)
+            short += choice.short
+            none += not len(choice.negatives)
+            nearer += choice.nearer
+            rank_sum += int(choice.ranks.sum())
+            ranked += len(choice.ranks)
+    return Mined(pairs, negatives, short, none, nearer, rank_sum / ranked if ranked else None)
+
+
+def _write_provenance(
+    collection: Collection, model: dict[str, Any] | None, mining: Mining, mined: Mined, output: Path
+) -> None:
+    content = {
+        "ragcun": __version__,
+        "collection": {"name": collection.name, "split": collection.split, "sha256": collection.sha256},
+        "model": model,
+        "mining": asdict(mining),
+        "mined": dataclasses.asdict(mined),
+        "sha256": files.sha256_of_file(output),
+    }
+    files.write_json(output.with_name(output.name + ".provenance.json"), content)
+    note(f"{output}: {mined.pairs} triples with {mined.negatives} negatives.")
