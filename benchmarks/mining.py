@@ -1,6 +1,6 @@
 """Do mined hard negatives train better than random ones? The same pairs, encoder, batches and steps with both.
 
-    python benchmarks/mining.py --collection scifact.zip [--seeds 3] [--epochs 1] [--ranks 1-20] [--margin 0]
+    python benchmarks/mining.py --collection scifact.zip [--seeds 3] [--negatives 3] [--ranks 1-30]
 
 Negatives for the train split, by `ragcun data mine` with all-MiniLM-L6-v2: near ones, and any of the corpus. The
 contrastive arm is trained with each and scored on the test split; nDCG@10 by seed, and the untouched encoder's. Slow:
@@ -28,15 +28,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--max-length", type=int, default=128)
-    parser.add_argument("--ranks", default="1-20")
-    parser.add_argument("--margin", default="0")
+    parser.add_argument("--negatives", type=int, default=3)
+    parser.add_argument("--ranks", default="1-30")
+    parser.add_argument("--margin", help="as `data mine` takes it; any distance by default")
     options = parser.parse_args()
     length = ["--max-length", str(options.max_length)]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        near = ["-m", ENCODER, "--ranks", options.ranks, "--margin", options.margin, "--pick", "sample", *length]
+        near = ["-m", ENCODER, "--ranks", options.ranks, "--pick", "sample", *length]
+        near += ["--margin", options.margin] if options.margin else []
         for name, how in (("random", ["--pick", "corpus"]), ("mined", near)):
-            figures = ragcun("data", "mine", options.collection, *how, "-o", root / f"{name}.jsonl")
+            figures = ragcun(
+                "data", "mine", options.collection, *how, "-n", options.negatives, "-o", root / f"{name}.jsonl"
+            )
             print(f"{name}: {figures['negatives']} negatives for {figures['pairs']} pairs", flush=True)
         untouched = score(root, options.collection, ENCODER, length)
         print(f"untouched: nDCG@10 {untouched:.4f}", flush=True)

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ragcun_cli.errors import RagcunError
-from ragcun_cli.quantities import shown_bytes
+from ragcun_cli.quantities import megabytes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -241,7 +241,7 @@ class ByteProgress(_Drawn):
             self._live = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=BAR_WIDTH),
-                DownloadColumn(binary_units=True),
+                DownloadColumn(),
                 RateColumn(),
                 TimeRemainingColumn(),
                 console=console,
@@ -263,7 +263,7 @@ class ByteProgress(_Drawn):
         """The file has its name."""
         self._finished.add(name)
         if self._live is None:
-            note(f"{name}: here and checked, {shown_bytes(self._here.get(name, self._sizes.get(name) or 0))}.")
+            note(f"{name}: here and checked, {megabytes(self._here.get(name, self._sizes.get(name) or 0))}.")
 
     def refresh(self) -> None:
         """Say how all of them stand, if it is time to."""
@@ -275,7 +275,7 @@ class ByteProgress(_Drawn):
         rate = (here - began) / (time.monotonic() - self._started)
         left = f", {duration((whole - here) / rate)} left" if rate > 0 and whole > here else ""
         files = f"{len(self._finished)} of {len(self._sizes)} files"
-        note(f"{self.label}: {files}, {shown_bytes(here)} of {shown_bytes(whole)}, {shown_bytes(rate)}/s{left}")
+        note(f"{self.label}: {files}, {megabytes(here)} of {megabytes(whole)}, {megabytes(rate)}/s{left}")
 
 
 def _bar_columns(unit: str) -> Sequence[ProgressColumn]:

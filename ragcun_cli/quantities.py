@@ -18,6 +18,11 @@ def shown_bytes(count: float) -> str:
     return f"{count:.0f} bytes"
 
 
+def megabytes(count: float) -> str:
+    """Such as `2.8 MB`, in powers of 1,000 as downloads are stated."""
+    return f"{count / 1e6:,.1f} MB"
+
+
 def parse_bytes(text: str, flag: str) -> int:
     """`2GiB`, `500M` or a plain number of bytes; K, M, G and T are powers of 1,024.
 

@@ -29,6 +29,7 @@ def list_sources(data_dir: Path = DATA_DIR, json_output: bool = JSON) -> None:
 
     from ragcun_cli.console import Column, note, print_json, print_table
     from ragcun_cli.data.fetch.catalogue import entries
+    from ragcun_cli.quantities import megabytes
 
     rows = entries(data_dir)
     if json_output:
@@ -37,7 +38,17 @@ def list_sources(data_dir: Path = DATA_DIR, json_output: bool = JSON) -> None:
     columns = [Column("name"), Column("for"), Column("texts"), Column("licence"), Column("size", numeric=True)]
     print_table(
         [*columns, Column("here")],
-        [[each.name, each.kind, each.task, each.licence, _megabytes(each.bytes), each.state or "-"] for each in rows],
+        [
+            [
+                each.name,
+                each.kind,
+                each.task,
+                each.licence,
+                "-" if each.bytes is None else megabytes(each.bytes),
+                each.state or "-",
+            ]
+            for each in rows
+        ],
     )
     note("Bring one: ragcun data download NAME. Groups: beir (the 14 public sets), all. `-` under size: licensed sets;")
     note("their owners give them out, and `ragcun data import NAME --from FOLDER` takes them.")
@@ -63,26 +74,30 @@ def download(
     ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a file that is here with another content."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Say what would come, and stop."),
+    json_output: bool = typer.Option(False, "--json", help="Print as JSON how these datasets stand in the end."),
 ) -> None:
     """Download datasets: resumed where it broke off, checked before a file gets its name.
 
     Ctrl-C keeps what came; the same command goes on from there. HF_TOKEN, HF_HOME, HF_ENDPOINT and the usual proxy
     variables are respected. Example: ragcun data download msmarco beir
     """
-    from ragcun_cli.console import note
-    from ragcun_cli.data.fetch.catalogue import expand, files_of
+    import dataclasses
+
+    from ragcun_cli.console import note, print_json
+    from ragcun_cli.data.fetch.catalogue import entries, expand, files_of
     from ragcun_cli.data.fetch.opening import Patience
     from ragcun_cli.data.fetch.several import fetch_all
 
     chosen = expand(names)
     wanted = {name: files_of(name, data_dir, mirror) for name in chosen}
     _show_wanted(wanted)
-    if dry_run:
-        return
-    patience = Patience(seconds=timeout, attempts=attempts)
-    fetch_all(data_dir, [each for files in wanted.values() for each in files], jobs, patience, overwrite)
-    _prepare(chosen, wanted, data_dir)
-    note(f"All of it is in {data_dir}/. See: ragcun data list")
+    if not dry_run:
+        patience = Patience(seconds=timeout, attempts=attempts)
+        fetch_all(data_dir, [each for files in wanted.values() for each in files], jobs, patience, overwrite)
+        _prepare(chosen, wanted, data_dir)
+        note(f"All of it is in {data_dir}/. See: ragcun data list")
+    if json_output:
+        print_json([dataclasses.asdict(each) for each in entries(data_dir) if each.name in chosen])
 
 
 @app.command()
@@ -303,6 +318,7 @@ def _show_wanted(wanted: dict[str, list[Wanted]]) -> None:
     """Sizes and licences, before the first byte."""
     from ragcun_cli.console import note
     from ragcun_cli.data.registry import KNOWN, MSMARCO_CORPUS, TRAINING
+    from ragcun_cli.quantities import megabytes
 
     total = 0
     for name, files in wanted.items():
@@ -310,8 +326,9 @@ def _show_wanted(wanted: dict[str, list[Wanted]]) -> None:
         sizes = [each.bytes for each in files]
         size = sum(each or 0 for each in sizes)
         total += size
-        note(f"{name}: {_megabytes(None if None in sizes else size)}, licence: {known.licence}; {known.task}")
-    note(f"{len(wanted)} datasets, {_megabytes(total)}. Licences bind you, not ragcun: read them at their owners'.")
+        shown = "size not known before" if None in sizes else megabytes(size)
+        note(f"{name}: {shown}, licence: {known.licence}; {known.task}")
+    note(f"{len(wanted)} datasets, {megabytes(total)}. Licences bind you, not ragcun: read them at their owners'.")
 
 
 def _prepare(names: list[str], wanted: dict[str, list[Wanted]], data_dir: Path) -> None:
@@ -322,7 +339,3 @@ def _prepare(names: list[str], wanted: dict[str, list[Wanted]], data_dir: Path) 
             from ragcun_cli.data.msmarco import prepare_training_set
 
             prepare_training_set(TRAINING[name], [each.path for each in wanted[name]], data_dir)
-
-
-def _megabytes(count: int | None) -> str:
-    return "-" if count is None else f"{count / 1e6:,.1f} MB"

@@ -179,7 +179,8 @@ def _print_plan(plan: dict[str, Any]) -> None:
     per_step = recipe.batch_size * recipe.gradient_accumulation_steps
     lines = {
         "data": f"{counts['triples']} triples, {counts['hard_negatives']} with a hard negative, "
-        f"{counts['texts']} distinct texts",
+        f"{counts['texts']} distinct texts"
+        + (f"; {counts['broken_rows_left_out']} broken rows left out" if counts["broken_rows_left_out"] else ""),
         "dev": f"{dev['name']}: {dev['queries']} queries, {dev['passages']} passages" if dev else "none: no best_model",
         "steps": f"{counts['total_steps']} of {per_step} triples ({counts['steps_per_epoch']} an epoch), "
         f"warm-up {counts['warmup_steps']}",

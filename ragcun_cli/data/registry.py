@@ -218,7 +218,7 @@ _MEGABYTE = 10**6
 _TRAINING = (
     TrainingSet(
         "msmarco",
-        "500k triples, each hard negative mined with a dense retriever (TAS-B); and a dev set",
+        "500k triples with negatives mined by TAS-B, and a dev set",
         RESEARCH,
         "triplets",
         502_939,
@@ -233,7 +233,7 @@ _TRAINING = (
     ),
     TrainingSet(
         "msmarco-small",
-        "the official triples.train.small, 500k of its 39.8M, negatives of BM25's top 1000; and a dev set",
+        "500k of the official triples.train.small, and a dev set",
         RESEARCH,
         "tsv in tar",
         500_000,
@@ -248,7 +248,7 @@ _TRAINING = (
     ),
     TrainingSet(
         "msmarco-v1.1",
-        "ms_marco v1.1: a selected passage of Bing's top 10 and one not selected; and a dev set",
+        "ms_marco v1.1: passages selected or not, and a dev set",
         RESEARCH,
         "judged passages",
         82_000,
@@ -256,7 +256,7 @@ _TRAINING = (
     ),
     TrainingSet(
         "msmarco-v2.1",
-        "ms_marco v2.1, the same of more queries; and a dev set",
+        "ms_marco v2.1: the same of more queries, and a dev set",
         RESEARCH,
         "judged passages",
         503_000,

@@ -23,6 +23,7 @@ BLOCK_BYTES = 1 << 20
 DAMAGE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, NotImplementedError, ValueError,
 )  # fmt: skip
+MOST_EXPANDED = 200  # times: JSON of texts shrinks to a third, the same line over and over to a hundredth
 LISTED = ("corpus.jsonl", "queries.jsonl")
 
 
@@ -74,6 +75,13 @@ def _unpack(path: Path, folder: Path) -> None:
         if not any(place.name == "corpus.jsonl" for _, place in members):
             raise DataError(f"{path}: not a collection in BEIR's layout: corpus.jsonl is missing")
         needed = sum(member.file_size for member, _ in members)
+        packed = sum(member.compress_size for member, _ in members)
+        if needed > MOST_EXPANDED * packed or packed > path.stat().st_size:
+            raise DataError(
+                f"{path}: {shown_bytes(path.stat().st_size)} would become {shown_bytes(needed)}: this is no collection "
+                "of texts, but made to fill a disk",
+                "Get it from another source.",
+            )
         free = shutil.disk_usage(folder.parent).free
         if needed > free:
             raise EnvironmentUnfit(

@@ -20,6 +20,7 @@ from ragcun_cli.data.batches import BatchSequence, epoch_order
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.collection import Collection, read_collection
 from ragcun_cli.data.numbered_texts import NumberedTexts
+from ragcun_cli.data.registry import known_dataset
 from ragcun_cli.data.sources import dev_collection, training_file
 from ragcun_cli.data.token_cache import TokenisedTexts, tokenised_texts
 from ragcun_cli.data.tokens import Lengths, TokenBatch
@@ -68,6 +69,9 @@ def read_data(recipe: Recipe) -> ArmData:
     dev = None
     if recipe.data.dev is not None:
         dev = read_collection(dev_collection(recipe.data.dev, root), preferred=("dev", "test"))
+        known = known_dataset(dev.name)
+        if known is not None and known.score_split == dev.split:
+            note(f"{recipe.data.dev}: the best model is chosen on its {dev.split} split; its score there is no result.")
     return ArmData(table, train_sha256, dev)
 
 

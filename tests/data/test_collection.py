@@ -151,6 +151,17 @@ def test_a_zip_writes_nothing_outside_of_its_folder(tmp_path: Path) -> None:
         read_collection(path)
 
 
+def test_a_zip_made_to_fill_a_disk_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("corpus.jsonl", '{"_id": "d0", "text": "' + " " * 50_000_000 + '"}\n')
+        archive.writestr("queries.jsonl", '{"_id": "q0", "text": "x"}\n')
+    with pytest.raises(DataError, match=r"KiB would become 47\.7 MiB: .*made to fill a disk"):
+        read_collection(path)
+    assert not list((tmp_path / "cache" / "unpacked").glob("*/"))
+
+
 def test_a_zip_larger_than_the_disk_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from collections import namedtuple
 

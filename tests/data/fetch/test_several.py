@@ -115,6 +115,8 @@ def test_download_and_list(
     assert done.exit_code == 0, done.stderr
     assert "scifact: 0.1 MB, licence: CC BY-NC 4.0; scientific claims" in done.stderr
     assert "scifact.zip: here and checked" in done.stderr
+    again = ragcun("data", "download", "scifact", "--data-dir", tmp_path, "--json")
+    assert [(each["name"], each["state"]) for each in json.loads(again.stdout)] == [("scifact", "verified")]
     states = {each["name"]: each["state"] for each in listed(ragcun, tmp_path)}
     assert (states["scifact"], states["nfcorpus"], states["nq"]) == ("verified", "verified", "")
     (tmp_path / "nfcorpus.zip").write_bytes(b"else")
