@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ragcun_cli.data.embedded import SIZES, EmbeddedCollection, embedded_collection
-from ragcun_cli.data.registry import KNOWN, TRAINING
+from ragcun_cli.data.registry import IN_DOMAIN, KNOWN, MSMARCO_CORPUS, TRAINING
 from ragcun_cli.errors import UsageError
 from ragcun_cli.recipe.problems import did_you_mean
 
@@ -81,7 +81,7 @@ def _of_training_set(name: str, folder: Path, part: str, key: str) -> Path:
 
 
 def _known_or_path(source: str, folder: Path, key: str, otherwise: str) -> Path:
-    known = KNOWN.get(source.lower())
+    known = KNOWN.get(IN_DOMAIN if source == MSMARCO_CORPUS else source.lower())
     if known is not None:
         found = collection_in(folder, known.name)
         if found is not None:
@@ -89,7 +89,11 @@ def _known_or_path(source: str, folder: Path, key: str, otherwise: str) -> Path:
         raise UsageError(f"{key}: {source} is not in {folder}/", f"It comes with: {known.how_to_get(str(folder))}")
     path = Path(source).expanduser()
     if not path.exists():
-        guess = "" if path.parent != Path() or path.suffix else f" {did_you_mean(source, [*TRAINING, *KNOWN])}"
+        guess = (
+            ""
+            if path.parent != Path() or path.suffix
+            else f" {did_you_mean(source, [*TRAINING, MSMARCO_CORPUS, *KNOWN])}"
+        )
         raise UsageError(f"{key}: {source}: there is no such file or folder{';' if guess else ''}{guess}", otherwise)
     return path
 
