@@ -15,13 +15,18 @@ from typing import Any
 HASH_BLOCK_BYTES = 1 << 20
 
 
-def sha256_of_file(path: Path) -> str:
-    """Hex sha256 of a file, read in blocks (hashlib.file_digest needs Python 3.11)."""
-    digest = hashlib.sha256()
+def digest_of_file(path: Path, algorithm: str) -> str:
+    """Hex digest of a file, read in blocks (hashlib.file_digest needs Python 3.11). algorithm: md5 or sha256."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as stream:
         while block := stream.read(HASH_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex sha256 of a file."""
+    return digest_of_file(path, "sha256")
 
 
 def fsync(path: Path) -> None:
@@ -63,8 +68,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Replace a UTF-8 text file at once."""
-    write_bytes(path, content.encode("utf-8"))
+    """Replace a UTF-8 text file at once. What is no UTF-8 in a file name becomes an escape, which JSON reads back."""
+    write_bytes(path, content.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -149,7 +149,8 @@ def serving() -> Iterator[FaultyServer]:
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(answer.content) - 1}/{len(answer.content)}")
             for name, value in {"Content-Length": str(len(body)), **answer.headers}.items():
-                self.send_header(name, value)
+                if value:
+                    self.send_header(name, value)
             self.end_headers()
             sent = body if answer.send is None else body[: answer.send]
             with contextlib.suppress(OSError):

@@ -10,10 +10,13 @@ import typer
 
 if TYPE_CHECKING:
     from ragcun_cli.data.checking import CheckReport
-    from ragcun_cli.data.fetch.transfer import Wanted
+    from ragcun_cli.data.fetch.catalogue import Plan
     from ragcun_cli.evaluate.mining import Mining
 
 app = typer.Typer(no_args_is_help=True, help="Bring training and test data here, look at them, mine hard negatives.")
+
+EXAMPLE_CHARACTERS = 70
+LENGTH_COLUMNS = ("measured", "mean", "median", "95 %", "longest", "cut")
 
 DATA_DIR = typer.Option(Path("data"), "--data-dir", help="The data folder.")
 JSON = typer.Option(False, "--json", help="Print as JSON.")
@@ -84,20 +87,27 @@ def download(
     import dataclasses
 
     from ragcun_cli.console import note, print_json
-    from ragcun_cli.data.fetch.catalogue import entries, expand, files_of
+    from ragcun_cli.data.fetch.catalogue import entries, expand, plan_download
     from ragcun_cli.data.fetch.opening import Patience
     from ragcun_cli.data.fetch.several import fetch_all
+    from ragcun_cli.data.msmarco import prepare_training_sets
+    from ragcun_cli.data.registry import TRAINING
 
     chosen = expand(names)
-    wanted = {name: files_of(name, data_dir, mirror) for name in chosen}
-    _show_wanted(wanted)
+    plan = plan_download(chosen, data_dir, mirror)
+    _show_plan(plan)
     if not dry_run:
+        files = [each for of_name in plan.files.values() for each in of_name]
+        to_prepare = [name for name in plan.files if name in TRAINING]
         patience = Patience(seconds=timeout, attempts=attempts)
-        fetch_all(data_dir, [each for files in wanted.values() for each in files], jobs, patience, overwrite)
-        _prepare(chosen, wanted, data_dir)
-        note(f"All of it is in {data_dir}/. See: ragcun data list")
+        fetch_all(data_dir, files, jobs, patience, overwrite, more_bytes=sum(map(plan.about, to_prepare)))
+        prepare_training_sets(to_prepare, data_dir)
     if json_output:
         print_json([dataclasses.asdict(each) for each in entries(data_dir) if each.name in chosen])
+    for error in plan.failed.values():
+        raise error
+    if not dry_run:
+        note(f"All of it is in {data_dir}/. See: ragcun data list")
 
 
 @app.command()
@@ -120,7 +130,6 @@ def check(
     ),
     max_length: int = typer.Option(384, "--max-length", min=2, help="Texts of more tokens are counted as cut."),
     lengths: bool = typer.Option(True, help="Count tokens; takes longest."),
-    max_bad_rows: int = typer.Option(0, "--max-bad-rows", min=0, help="So many broken rows are left out and counted."),
     strict: bool = typer.Option(False, "--strict", help="Exit code 1 if anything was found."),
     json_output: bool = JSON,
 ) -> None:
@@ -144,9 +153,7 @@ def check(
 
     others = [name.strip() for group in against for name in group.split(",") if name.strip()]
     reports = [
-        report
-        for source in sources
-        for report in check_source(source, data_dir, dev, others, count_tokens, max_length, max_bad_rows)
+        report for source in sources for report in check_source(source, data_dir, dev, others, count_tokens, max_length)
     ]
     if json_output:
         print_json([dataclasses.asdict(each) for each in reports])
@@ -203,14 +210,14 @@ def mine(
     mining = _mining(negatives, ranks, margin, pick, seed, model)
     _check_output(output, overwrite)
     from ragcun_cli.data.collection import read_collection
-    from ragcun_cli.data.sources import dev_collection
+    from ragcun_cli.data.sources import named_collection
     from ragcun_cli.evaluate.beir import ModelToScore, Settings
     from ragcun_cli.evaluate.mining import mine as mine_negatives
     from ragcun_cli.quantities import parse_bytes
 
     settings = Settings(memory=parse_bytes(memory, "--memory"), processes=processes)
     asked = None if model is None else ModelToScore(model, None, max_length)
-    found = read_collection(dev_collection(collection, data_dir), split)
+    found = read_collection(named_collection(collection, data_dir), split)
     mined = mine_negatives(found, asked, settings, mining, output)
     if json_output:
         print_json({"output": str(output), **dataclasses.asdict(mined)})
@@ -234,12 +241,14 @@ def import_licensed(
 
     Example: ragcun data import robust04 --from trec-disks-4-5/
     """
+    import dataclasses
+
     from ragcun_cli.console import note, print_json
     from ragcun_cli.data.licensed.importing import import_set
 
     done = import_set(name, delivered, data_dir, overwrite)
     if json_output:
-        print_json({**done.__dict__, "folder": str(done.folder)})
+        print_json({**dataclasses.asdict(done), "folder": str(done.folder)})
         return
     note(f"{done.folder}: {done.passages:,} passages, {done.queries:,} queries, {done.judgements:,} judgements.")
     for difference in done.differences:
@@ -281,6 +290,7 @@ def _check_output(output: Path, overwrite: bool) -> None:
 
 def _print_report(report: CheckReport) -> None:
     from ragcun_cli.console import Column, note, plain, print_table
+    from ragcun_cli.data.checking import shortened
 
     counts = [[what, f"{count:,}"] for what, count in report.counts.items()]
     print_table([Column(plain(report.source)), Column("", numeric=True)], counts)
@@ -302,7 +312,10 @@ def _print_report(report: CheckReport) -> None:
             ],
         )
     columns = [Column("found"), Column("count", numeric=True), Column("of", numeric=True), Column("such as")]
-    rows = [[each.what, f"{each.count:,}", f"{each.of:,}", plain(each.examples[0])] for each in report.findings]
+    rows = [
+        [each.what, f"{each.count:,}", f"{each.of:,}", plain(shortened(each.examples[0], EXAMPLE_CHARACTERS))]
+        for each in report.findings
+    ]
     if rows:
         print_table(columns, rows)
     clean = len(report.checked) - len(report.findings)
@@ -311,31 +324,16 @@ def _print_report(report: CheckReport) -> None:
         note(f"Not looked for: {each}")
 
 
-LENGTH_COLUMNS = ("measured", "mean", "median", "95 %", "longest", "cut")
-
-
-def _show_wanted(wanted: dict[str, list[Wanted]]) -> None:
+def _show_plan(plan: Plan) -> None:
     """Sizes and licences, before the first byte."""
     from ragcun_cli.console import note
-    from ragcun_cli.data.registry import KNOWN, MSMARCO_CORPUS, TRAINING
+    from ragcun_cli.data.fetch.catalogue import described
     from ragcun_cli.quantities import megabytes
 
-    total = 0
-    for name, files in wanted.items():
-        known = TRAINING.get(name) or KNOWN["msmarco" if name == MSMARCO_CORPUS else name]
-        sizes = [each.bytes for each in files]
-        size = sum(each or 0 for each in sizes)
-        total += size
-        shown = "size not known before" if None in sizes else megabytes(size)
-        note(f"{name}: {shown}, licence: {known.licence}; {known.task}")
-    note(f"{len(wanted)} datasets, {megabytes(total)}. Licences bind you, not ragcun: read them at their owners'.")
-
-
-def _prepare(names: list[str], wanted: dict[str, list[Wanted]], data_dir: Path) -> None:
-    from ragcun_cli.data.registry import TRAINING
-
-    for name in names:
-        if name in TRAINING:
-            from ragcun_cli.data.msmarco import prepare_training_set
-
-            prepare_training_set(TRAINING[name], [each.path for each in wanted[name]], data_dir)
+    for name in plan.files:
+        known = described(name)
+        note(f"{name}: {megabytes(plan.about(name))}, licence: {known.licence}; {known.task}")
+    for name, error in plan.failed.items():
+        note(f"{name}: cannot come: {error.message}")
+    total = megabytes(sum(map(plan.about, plan.files)))
+    note(f"{len(plan.files)} datasets, {total}. Licences bind you, not ragcun: read them at their owners'.")

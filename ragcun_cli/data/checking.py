@@ -17,7 +17,7 @@ from ragcun_cli.data.text_keys import Keys, keys_of
 from ragcun_cli.data.triples.table import Numbers, TripleTable
 
 EXAMPLES = 3
-EXAMPLE_CHARACTERS = 70
+EXAMPLE_CHARACTERS = 300
 TEXTS_AT_A_TIME = 16_384
 TEXTS_MEASURED = 100_000  # their lengths: the percentiles of more would be the same
 
@@ -76,7 +76,6 @@ def check_triples(table: TripleTable, source: str, count_tokens: CountTokens | N
         source,
         {
             "triples": len(table),
-            "broken rows left out": table.left_out,
             "distinct queries": len(queries),
             "distinct passages": len(passages),
             "hard negatives": len(table.negatives),
@@ -93,6 +92,7 @@ def check_triples(table: TripleTable, source: str, count_tokens: CountTokens | N
         examples = (f"triple {row + 1}: {table.texts[int(table.queries[row])]!r}" for row in found.tolist())
         report.look(what, len(found), rows, examples)
 
+    look_for_broken_rows(report, table)
     look("triples whose positive is also a negative of theirs", rows_where(table.negatives == table.positives[owners]))
     look("triples whose query is their positive", np.flatnonzero(table.queries == table.positives))
     look("triples that stand there twice", _repeated(table))
@@ -105,6 +105,12 @@ def check_triples(table: TripleTable, source: str, count_tokens: CountTokens | N
             read = functools.partial(_texts, table, numbers)
             report.lengths.append(_lengths(of, len(numbers), read, count_tokens, limit))
     return report
+
+
+def look_for_broken_rows(report: CheckReport, table: TripleTable) -> None:
+    """Rows without query or positive, with an empty negative, or that cannot be read: training refuses them."""
+    of = len(table) + table.left_out
+    report.look("broken rows: empty texts, or not to be read", table.left_out, of, table.first_left_out)
 
 
 def check_against(report: CheckReport, table: TripleTable, others: Mapping[str, Collection]) -> None:
@@ -189,10 +195,10 @@ def relevant_rows(collection: Collection) -> Numbers:
     return np.array(sorted(row for row in found if row is not None), dtype=np.int64)
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, characters: int = EXAMPLE_CHARACTERS) -> str:
     """A text for one line."""
     line = " ".join(text.split())
-    return line if len(line) <= EXAMPLE_CHARACTERS else line[: EXAMPLE_CHARACTERS - 1] + "…"
+    return line if len(line) <= characters else line[: characters - 1] + "…"
 
 
 def _repeated(table: TripleTable) -> Numbers:

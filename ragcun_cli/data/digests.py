@@ -1,7 +1,7 @@
 """The sha256 of a file, computed once for as long as the file is not written to.
 
-As git's index does it: a file whose size, time of change and inode are what they were has the content it had. A time of
-change so recent that another write could share it is not trusted.
+As git's index does it: a file whose size, times of change and inode are what they were has the content it had. A
+time so recent that another write could share it is not trusted.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ def sha256_of(path: Path, cache: Path) -> str:
             return str(known["sha256"])
     sha256 = files.sha256_of_file(path)
     if _state(path) == state and time.time_ns() - path.stat().st_mtime_ns > TOO_RECENT:
-        files.write_json(record, {"path": str(path), "state": state, "sha256": sha256})
+        files.write_json(record, {"state": state, "sha256": sha256})
     return sha256
 
 
 def _state(path: Path) -> list[int]:
     found = path.stat()
-    return [found.st_size, found.st_mtime_ns, found.st_ino]
+    # The time of the inode too: the time of the content can be set back, as rsync and cp do.
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]

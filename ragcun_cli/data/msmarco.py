@@ -7,11 +7,10 @@ passages make the dev set's corpus, and every other row that has one of them, as
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import json
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,22 +21,23 @@ import pyarrow.parquet
 
 from ragcun_cli import files
 from ragcun_cli.console import note
+from ragcun_cli.data.cache import cache_folder, only_writer
+from ragcun_cli.data.digests import sha256_of
 from ragcun_cli.data.leakage import words_of
-from ragcun_cli.data.registry import TrainingSet
-from ragcun_cli.data.sources import DEV_FOLDER, TRAIN_FILE, training_folder
-from ragcun_cli.data.triples.reading_delimited import read_tsv
+from ragcun_cli.data.registry import TRAINING, TrainingSet
+from ragcun_cli.data.sources import DEV_FOLDER, TRAIN_FILE, source_path, training_folder
+from ragcun_cli.data.triples.columns import Columns
+from ragcun_cli.data.triples.reading_delimited import block_of_cells
 from ragcun_cli.data.triples.reading_parquet import read_parquet
-from ragcun_cli.data.triples.rows import BrokenRows, RowBlock, clean, lists_of
+from ragcun_cli.data.triples.rows import BrokenRows, RowBlock, clean, lists_of, negative_counts
 from ragcun_cli.errors import DataError
-from ragcun_cli.manifest import problem_with, seal
+from ragcun_cli.manifest import problem_with, read_manifest, seal
 
 FORMAT = 1
 HELD_OUT = 100  # one query in so many
 SMALL_TRIPLES = 39_780_811  # lines of triples.train.small
 ROWS_AT_A_TIME = 20_000
 SCHEMA = pa.schema([("query", pa.string()), ("positive", pa.string()), ("negative", pa.string())])
-
-Blocks = Callable[[], Iterator[RowBlock]]
 
 
 @dataclass
@@ -56,6 +56,13 @@ class _Dev:
             self.passages.setdefault(text, f"p{len(self.passages)}")
 
 
+def prepare_training_sets(names: Sequence[str], root: Path) -> None:
+    """`prepare_training_set` for names of the registry whose files have come."""
+    for name in names:
+        sources = [source_path(root, name, file) for file in TRAINING[name].files]
+        prepare_training_set(TRAINING[name], sources, root)
+
+
 def prepare_training_set(training_set: TrainingSet, sources: list[Path], root: Path) -> Path:
     """Make `<data folder>/triples/<name>/` with train.parquet and dev/ of the files as they came; returns it.
 
@@ -63,13 +70,23 @@ def prepare_training_set(training_set: TrainingSet, sources: list[Path], root: P
         DataError: if a file does not hold what it should.
     """
     folder = training_folder(root, training_set.name)
-    if folder.is_dir() and problem_with(folder) is None:
-        return folder
-    files.sweep_leftovers(folder.parent, folder.name)
+    of_sources = [sha256_of(path, cache_folder()) for path in sources]
+    with only_writer(folder):
+        if problem_with(folder) is None and read_manifest(folder).get("sources") == of_sources:
+            return folder
+        files.sweep_leftovers(folder.parent, folder.name)
+        _prepare(training_set, sources, of_sources, folder)
+    return folder
+
+
+def _prepare(training_set: TrainingSet, sources: list[Path], of_sources: list[str], folder: Path) -> None:
     note(f"{training_set.name}: making {folder}/{TRAIN_FILE} and {folder}/{DEV_FOLDER} ...")
-    blocks: Blocks = lambda: itertools.chain.from_iterable(  # noqa: E731
-        _READERS[training_set.shape](path, training_set) for path in sources
-    )
+    reader = _READERS[training_set.shape]
+
+    def blocks() -> Iterator[RowBlock]:
+        for path in sources:
+            yield from reader(path, training_set)
+
     dev, broken = _Dev(), BrokenRows()
     for block in broken.seen(blocks()):
         for row in np.flatnonzero(_held_out(block)).tolist():
@@ -82,6 +99,7 @@ def prepare_training_set(training_set: TrainingSet, sources: list[Path], root: P
         seal(
             temporary,
             format=FORMAT,
+            sources=of_sources,
             triples=written,
             dev_queries=len(dev.queries),
             dev_passages=len(dev.passages),
@@ -91,9 +109,10 @@ def prepare_training_set(training_set: TrainingSet, sources: list[Path], root: P
         )
     note(
         f"{folder}: {written} triples; dev: {len(dev.queries)} queries, {len(dev.passages)} passages; {left_out} other "
-        f"rows with one of these passages left out; {broken.count} broken rows left out."
+        "rows with one of these passages left out."
     )
-    return folder
+    if broken.count:
+        note(f"{broken.count} broken rows left out:\n{broken.listed()}")
 
 
 def is_held_out(query: str) -> bool:
@@ -145,28 +164,34 @@ def _triplets(path: Path, training_set: TrainingSet) -> Iterator[RowBlock]:
     columns, blocks = read_parquet(path)
     if len(columns.negatives) != 1:
         raise DataError(f"{path}: columns query, positive and negative are expected (got {columns.described()})")
-    return (_with_negative(block) for block in blocks)
+    return (_with_negative(block, path) for block in blocks)
 
 
-def _with_negative(block: RowBlock) -> RowBlock:
-    """Only rows that have one: the arms differ in nothing else either."""
-    kept = pa.array(np.flatnonzero(np.diff(block.negatives.offsets.to_numpy()) > 0))
-    return RowBlock(block.queries.take(kept), block.positives.take(kept), block.negatives.take(kept), block.broken)
+def _with_negative(block: RowBlock, path: Path) -> RowBlock:
+    """Only rows that have one, so that every query of a run has as many negatives."""
+    counts = negative_counts(block)
+    kept = pa.array(np.flatnonzero(counts > 0))
+    without = [f"{path}: a row has no negative"] * int((counts == 0).sum())
+    broken = block.broken + without
+    return RowBlock(block.queries.take(kept), block.positives.take(kept), block.negatives.take(kept), broken)
 
 
 def _official(path: Path, training_set: TrainingSet) -> Iterator[RowBlock]:
     """Of the tar's one file of query, positive, negative in tabs: every so many-th line."""
     step = SMALL_TRIPLES // training_set.rows
+    names = ["query", "positive", "negative"]
+    columns = Columns("query", "positive", ("negative",))
     try:
         with tarfile.open(path, "r|gz") as archive:
             member = next((each for each in archive if each.isfile()), None)
             stream = archive.extractfile(member) if member is not None else None
             if stream is None:
                 raise DataError(f"{path}: there is no file in it")
-            lines = itertools.islice(stream, 0, None, step)
+            lines = itertools.islice(enumerate(stream, start=1), 0, None, step)
             while some := list(itertools.islice(lines, ROWS_AT_A_TIME)):
-                _, blocks = read_tsv(io.BytesIO(b"".join(some)), f"{path}, one line in {step}")
-                yield from map(_with_negative, blocks)
+                # What is no UTF-8 in a line is replaced: the file is known to mix encodings.
+                rows = ((number, line.decode("utf-8", "replace").rstrip("\r\n").split("\t")) for number, line in some)
+                yield _with_negative(block_of_cells(rows, columns, names, f"{path}, its line", []), path)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError(f"{path}: damaged, or not all of it is there ({error})", "Download it again.") from None
 

@@ -6,11 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ragcun_cli.data.cache import cache_folder
-from ragcun_cli.data.checking import CheckReport, CountTokens, check_against, check_collection, check_triples
+from ragcun_cli.data.checking import (
+    CheckReport,
+    CountTokens,
+    check_against,
+    check_collection,
+    check_triples,
+    look_for_broken_rows,
+)
 from ragcun_cli.data.collection import CORPUS, Collection, read_collection, read_folder, splits_in
 from ragcun_cli.data.registry import BEIR, KNOWN, TRAINING
 from ragcun_cli.data.sources import collection_in, dev_collection, training_file
 from ragcun_cli.data.triples.prepared import TRAIN_SPLIT, open_triples
+from ragcun_cli.data.triples.table import TripleTable
 from ragcun_cli.data.unpacked import unpack
 from ragcun_cli.errors import UsageError
 
@@ -22,7 +30,6 @@ def check_source(
     against: Sequence[str],
     count_tokens: CountTokens | None,
     limit: int,
-    max_bad_rows: int,
 ) -> list[CheckReport]:
     """The report on a training file or a training set of the registry; on a collection one for each of its parts.
 
@@ -32,19 +39,24 @@ def check_source(
     Raises:
         UsageError, DataError: as reading it says.
     """
-    path = training_file(source, root)
+    path = training_file(source, root, "")
     if path.is_dir() or path.suffix == ".zip":
         parts = _parts(path)
         return [
             # Named as the user did, where that is possible, and not by its place in the cache.
-            _of_collection(part, path if len(parts) == 1 else part, name, root, against, count_tokens, limit)
+            _of_collection(part, path if len(parts) == 1 else part, name, root, dev, against, count_tokens, limit)
             for name, part in parts.items()
         ]
-    table, _ = open_triples(path, max_bad_rows)
+    table, _ = open_triples(path, max_bad_rows=None)
     report = check_triples(table, source, count_tokens, limit)
-    others, absent = _tests(root, against)
-    if dev is None and source in TRAINING:
-        dev = source
+    _check_leakage(report, table, root, source if dev is None and source in TRAINING else dev, against)
+    return [report]
+
+
+def _check_leakage(
+    report: CheckReport, table: TripleTable, root: Path, dev: str | None, against: Sequence[str], leave_out: str = ""
+) -> None:
+    others, absent = _tests(root, against, leave_out)
     if dev is not None:
         found = read_collection(dev_collection(dev, root), preferred=("dev", "test"))
         others = {"the dev set": found, **others}
@@ -52,7 +64,6 @@ def check_source(
         report.not_checked.append("leakage into a dev set: none is named (--dev)")
     check_against(report, table, others)
     report.not_checked += absent
-    return [report]
 
 
 def _of_collection(
@@ -60,6 +71,7 @@ def _of_collection(
     shown: Path,
     name: str,
     root: Path,
+    dev: str | None,
     against: Sequence[str],
     count_tokens: CountTokens | None,
     limit: int,
@@ -71,11 +83,10 @@ def _of_collection(
         raise UsageError(f"{shown}: there are no judgements: qrels/<split>.tsv is missing")
     report = check_collection(splits, name, count_tokens, limit)
     if TRAIN_SPLIT in splits:
-        table, _ = open_triples(shown)
+        table, _ = open_triples(shown, max_bad_rows=None)
+        look_for_broken_rows(report, table)
         # Of its own splits the queries were compared above, and the passages are shared.
-        others, absent = _tests(root, against, leave_out=name)
-        check_against(report, table, others)
-        report.not_checked += absent
+        _check_leakage(report, table, root, dev, against, leave_out=name)
     return report
 
 
@@ -91,7 +102,7 @@ def _parts(path: Path) -> dict[str, Path]:
     return parts
 
 
-def _tests(root: Path, names: Sequence[str], leave_out: str = "") -> tuple[dict[str, Collection], list[str]]:
+def _tests(root: Path, names: Sequence[str], leave_out: str) -> tuple[dict[str, Collection], list[str]]:
     """Test sets by name, and why those of BEIR that are not here could not be looked at."""
     found: dict[str, Collection] = {}
     absent = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ragcun_cli.data.embedded import SIZES, EmbeddedCollection, embedded_collection
-from ragcun_cli.data.registry import IN_DOMAIN, KNOWN, MSMARCO_CORPUS, TRAINING
+from ragcun_cli.data.registry import IN_DOMAIN, KNOWN, MSMARCO_CORPUS, TRAINING, SourceFile
 from ragcun_cli.errors import UsageError
 from ragcun_cli.recipe.problems import did_you_mean
 
@@ -17,8 +17,10 @@ PREFIX = "embedded:"
 TRAIN_FILE, DEV_FOLDER = "train.parquet", "dev"
 
 
-def training_file(source: str, folder: Path) -> Path:
+def training_file(source: str, folder: Path, asked: str = "data.train: ") -> Path:
     """The file of training triples, or the collection, that `data.train` means.
+
+    asked: what an error begins with, such as the recipe's key.
 
     Raises:
         UsageError: if it is not there, with what brings it.
@@ -27,8 +29,9 @@ def training_file(source: str, folder: Path) -> Path:
     if embedded:
         return embedded.train
     if source in TRAINING:
-        return _of_training_set(source, folder, TRAIN_FILE, "data.train")
-    return _known_or_path(source, folder, "data.train", "Name your training triples with --set data.train=FILE.")
+        return _of_training_set(source, folder, TRAIN_FILE, asked)
+    cure = "Name your training triples with --set data.train=FILE." if asked else "See: ragcun data list"
+    return _known_or_path(source, folder, asked, cure)
 
 
 def dev_collection(source: str, folder: Path) -> Path:
@@ -41,10 +44,22 @@ def dev_collection(source: str, folder: Path) -> Path:
     if embedded:
         return embedded.dev
     if source in TRAINING:
-        return _of_training_set(source, folder, DEV_FOLDER, "data.dev")
+        return _of_training_set(source, folder, DEV_FOLDER, "data.dev: ")
     return _known_or_path(
-        source, folder, "data.dev", "Name a folder or zip in BEIR's layout, or do without: --set data.dev=null."
+        source, folder, "data.dev: ", "Name a folder or zip in BEIR's layout, or do without: --set data.dev=null."
     )
+
+
+def named_collection(source: str, folder: Path) -> Path:
+    """The collection that a command names.
+
+    Raises:
+        UsageError: if it is not there, with what brings it.
+    """
+    embedded = _embedded(source, folder)
+    if embedded:
+        return embedded.test
+    return _known_or_path(source, folder, "", "Give a folder or zip in BEIR's layout, or its name in --data-dir.")
 
 
 def training_folder(folder: Path, name: str) -> Path:
@@ -55,6 +70,11 @@ def training_folder(folder: Path, name: str) -> Path:
 def collection_in(folder: Path, name: str) -> Path | None:
     """The folder or zip of this name in the data folder; None if there is neither."""
     return next((path for path in (folder / name, folder / f"{name}.zip") if path.exists()), None)
+
+
+def source_path(folder: Path, name: str, file: SourceFile) -> Path:
+    """Where a training set's file lies as it came."""
+    return folder / "downloads" / name / file.name
 
 
 def embedded_test(source: str, folder: Path) -> Path | None:
@@ -71,30 +91,32 @@ def available_collections(folder: Path) -> list[str]:
     return sorted(folders + [path.stem for path in folder.glob("*.zip")])
 
 
-def _of_training_set(name: str, folder: Path, part: str, key: str) -> Path:
+def _of_training_set(name: str, folder: Path, part: str, asked: str) -> Path:
     path = training_folder(folder, name) / part
     if not path.exists():
         raise UsageError(
-            f"{key}: {name} is not in {folder}/", f"It comes with: {TRAINING[name].how_to_get(str(folder))}"
+            f"{asked}{name} is not in {folder}/", f"It comes with: {TRAINING[name].how_to_get(str(folder))}"
         )
     return path
 
 
-def _known_or_path(source: str, folder: Path, key: str, otherwise: str) -> Path:
+def _known_or_path(source: str, folder: Path, asked: str, otherwise: str) -> Path:
     known = KNOWN.get(IN_DOMAIN if source == MSMARCO_CORPUS else source.lower())
     if known is not None:
         found = collection_in(folder, known.name)
         if found is not None:
             return found
-        raise UsageError(f"{key}: {source} is not in {folder}/", f"It comes with: {known.how_to_get(str(folder))}")
+        raise UsageError(f"{asked}{source} is not in {folder}/", f"It comes with: {known.how_to_get(str(folder))}")
     path = Path(source).expanduser()
+    if not path.exists() and path.parent == Path():
+        path = collection_in(folder, source) or path
     if not path.exists():
         guess = (
             ""
             if path.parent != Path() or path.suffix
-            else f" {did_you_mean(source, [*TRAINING, MSMARCO_CORPUS, *KNOWN])}"
+            else f" {did_you_mean(source, list(dict.fromkeys([*TRAINING, MSMARCO_CORPUS, *KNOWN])))}"
         )
-        raise UsageError(f"{key}: {source}: there is no such file or folder{';' if guess else ''}{guess}", otherwise)
+        raise UsageError(f"{asked}{source}: there is no such file or folder{';' if guess else ''}{guess}", otherwise)
     return path
 
 

@@ -72,6 +72,10 @@ def _unpack(path: Path, folder: Path) -> None:
         raise DataError(f"{path}: not a whole zip file ({error})", "Download it again.") from None
     with archive:
         members = list(_members(archive, path))
+        places = [place for _, place in members]
+        twice = next((place for place in places if places.count(place) > 1), None)
+        if twice is not None:
+            raise DataError(f"{path}: {twice} is in it twice", "Get it from another source.")
         if not any(place.name == "corpus.jsonl" for _, place in members):
             raise DataError(f"{path}: not a collection in BEIR's layout: corpus.jsonl is missing")
         needed = sum(member.file_size for member, _ in members)

@@ -11,11 +11,10 @@ on with the part it was in.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +25,7 @@ import numpy.typing as npt
 from ragcun_cli import __version__, files
 from ragcun_cli.console import StepProgress, note
 from ragcun_cli.data.cache import cache_folder, key_of, only_writer
-from ragcun_cli.data.collection import Collection
+from ragcun_cli.data.collection import Collection, qrels_lines
 from ragcun_cli.data.registry import known_dataset
 from ragcun_cli.data.text_keys import keys_of
 from ragcun_cli.errors import UsageError
@@ -35,6 +34,8 @@ from ragcun_cli.evaluate.embedding import Embedded
 from ragcun_cli.manifest import problem_with, seal
 
 FORMAT = 1
+SHUFFLED = 1 << 16  # passages: of more, so few are drawn that drawing one twice costs less than shuffling all
+MOST_COPIES = 1000  # of other passages, that may stand among the ranks of a query and are passed over
 QUERIES_AT_A_TIME = 4096  # what an interruption costs at most; one pass over the passages each
 
 Pick = Literal["hardest", "sample", "corpus"]
@@ -58,11 +59,13 @@ class Mining:
 
 @dataclass(frozen=True)
 class Mined:
-    """What came of it. pairs: query and relevant passage; short: pairs with fewer negatives than asked; none: with none
+    """What came of it. pairs: query and relevant passage; without_text: relevant passages that are empty, and no pair;
+    short: pairs with fewer negatives than asked; none: with none
     at all; nearer_left_out: passages in the range that the margin left out.
     """
 
     pairs: int
+    without_text: int
     negatives: int
     short: int
     none: int
@@ -84,7 +87,8 @@ def mine(collection: Collection, model: ModelToScore | None, settings: Settings,
         mined = _write(collection, _anywhere(collection, known, mining), output)
         _write_provenance(collection, None, mining, mined, output)
         return mined
-    depth = min(len(collection.corpus), mining.last_rank + max(map(len, known)))
+    copies = len(collection.corpus) - len(np.unique(collection.corpus.keys))
+    depth = min(len(collection.corpus), mining.last_rank + max(map(len, known)) + min(copies, MOST_COPIES))
     with open_bench(model, settings) as bench:
         with StepProgress("embedding", len(collection.corpus) + len(collection.queries), "texts") as bar:
             embedded = bench.embed(collection, bar.advance)
@@ -120,12 +124,27 @@ def _known_relevant(collection: Collection) -> list[set[int]]:
         pairs = zip(starts.tolist(), stops.tolist(), strict=True)
         return {int(row) for start, stop in pairs for row in order[start:stop]}
 
+    elsewhere = _relevant_in_other_splits(collection)
     found = []
     for query_id, query in zip(collection.query_ids, collection.queries, strict=True):
-        relevant = _relevant(collection, query_id)
-        rows = with_text_of(np.concatenate([corpus.keys[relevant], keys_of([query])]))
+        relevant = [*_relevant(collection, query_id), *elsewhere.get(query_id, [])]
+        # An empty passage is no negative either: training refuses it.
+        rows = with_text_of(np.concatenate([corpus.keys[relevant], keys_of([query, ""])]))
         itself = corpus.row_of(query_id) if known_set is not None and known_set.queries_in_corpus else None
         found.append(rows | set(relevant) | ({itself} if itself is not None else set()))
+    return found
+
+
+def _relevant_in_other_splits(collection: Collection) -> dict[str, list[int]]:
+    """Corpus rows by query id: the same query may be judged in another split too."""
+    asked, found = set(collection.query_ids), dict[str, list[int]]()
+    for path in sorted(collection.qrels_path.parent.glob("*.tsv")):
+        if path == collection.qrels_path:
+            continue
+        for _, query_id, passage_id, grade in qrels_lines(path, str(path)):
+            row = collection.corpus.row_of(passage_id) if query_id in asked and grade > 0 else None
+            if row is not None:
+                found.setdefault(query_id, []).append(row)
     return found
 
 
@@ -142,12 +161,27 @@ def _anywhere(collection: Collection, known: list[set[int]], mining: Mining) -> 
             random = _generator(mining, query_id, positive)
             wanted = min(mining.negatives, size - len(known[query]))
             chosen: list[int] = []
-            while len(chosen) < wanted:
-                row = int(random.integers(size))
-                if row not in known[query] and row not in chosen:
-                    chosen.append(row)
+            for row in _in_random_order(random, size):
+                if len(chosen) == wanted:
+                    break
+                if row not in known[query] and not _has_text_of(collection, row, chosen):
+                    chosen.append(int(row))
             rows = np.array(chosen, dtype=np.int64)
-            yield _Choice(query, positive, rows, np.empty(0, dtype=np.int64), wanted < mining.negatives, 0)
+            yield _Choice(query, positive, rows, np.empty(0, dtype=np.int64), len(chosen) < mining.negatives, 0)
+
+
+def _in_random_order(random: np.random.Generator, size: int) -> Iterator[int]:
+    """Passages of a small corpus each once; of a large one so many draws that none is missed."""
+    if size <= SHUFFLED:
+        yield from random.permutation(size).tolist()
+        return
+    for _ in range(SHUFFLED):
+        yield int(random.integers(size))
+
+
+def _has_text_of(collection: Collection, row: int, rows: Sequence[int]) -> bool:
+    keys = collection.corpus.keys
+    return any(keys[row] == keys[other] for other in rows)
 
 
 def _from_rankings(
@@ -165,11 +199,15 @@ def _from_rankings(
             queries = np.arange(start, min(start + QUERIES_AT_A_TIME, total))
             rows, distances = _ranking(bench, embedded, queries, parts / f"{start:010}", depth)
             for place, query in enumerate(queries.tolist()):
+                others = np.flatnonzero([row not in known[query] for row in rows[place].tolist()])
+                _, first = np.unique(collection.corpus.keys[rows[place][others]], return_index=True)
+                others = others[np.sort(first)]  # of passages with one text the nearest stands for all
+                candidates, far = rows[place][others], distances[place][others]
                 relevant = _relevant(collection, collection.query_ids[query])
                 to_positive = _distances(embedded, query, relevant)
                 for positive, distance in zip(relevant, to_positive, strict=True):
                     draw = functools.partial(_generator, mining, collection.query_ids[query], positive)
-                    yield _choose(query, positive, rows[place], distances[place], known[query], distance, mining, draw)
+                    yield _choose(query, positive, candidates, far, distance, mining, draw)
             bar.advance(len(queries))
 
 
@@ -200,25 +238,23 @@ def _choose(
     positive: int,
     rows: Numbers,
     distances: npt.NDArray[np.float64],
-    known: set[int],
     to_positive: float,
     mining: Mining,
     generator: Callable[[], np.random.Generator],
 ) -> _Choice:
-    others = np.flatnonzero([row not in known for row in rows.tolist()])
-    in_range = others[mining.first_rank - 1 : mining.last_rank]
-    ranks = np.arange(mining.first_rank, mining.first_rank + len(in_range))
-    far = np.ones(len(in_range), dtype=bool)
+    """rows, distances: of the passages that may be negatives, nearest first."""
+    in_range = slice(mining.first_rank - 1, mining.last_rank)
+    rows, distances = rows[in_range], distances[in_range]
+    ranks = np.arange(mining.first_rank, mining.first_rank + len(rows))
+    far = np.ones(len(rows), dtype=bool)
     if mining.margin is not None:
-        far = distances[in_range] >= to_positive * (1 + mining.margin)
+        far = distances >= to_positive * (1 + mining.margin)
     allowed = np.flatnonzero(far)
     if mining.pick == "sample":
         taken = np.sort(generator().choice(allowed, min(mining.negatives, len(allowed)), replace=False))
     else:
         taken = allowed[: mining.negatives]
-    return _Choice(
-        query, positive, rows[in_range[taken]], ranks[taken], len(taken) < mining.negatives, int((~far).sum())
-    )
+    return _Choice(query, positive, rows[taken], ranks[taken], len(taken) < mining.negatives, int((~far).sum()))
 
 
 def _generator(mining: Mining, query_id: str, positive: int) -> np.random.Generator:
@@ -233,10 +269,13 @@ def _rankings_folder(bench: Bench, collection: Collection, depth: int) -> Path:
 
 
 def _write(collection: Collection, choices: Iterator[_Choice], output: Path) -> Mined:
-    pairs = negatives = short = none = nearer = rank_sum = ranked = 0
+    pairs = without_text = negatives = short = none = nearer = rank_sum = ranked = 0
     with files.replacing(output) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for choice in choices:
             texts = collection.corpus.texts(np.array([choice.positive, *choice.negatives], dtype=np.int64))
+            if not texts[0]:
+                without_text += 1
+                continue
             record: dict[str, Any] = {"query": collection.queries[choice.query], "positive": texts[0]}
             if len(texts) == 2:
                 record["negative"] = texts[1]
@@ -250,7 +289,7 @@ def _write(collection: Collection, choices: Iterator[_Choice], output: Path) -> 
             nearer += choice.nearer
             rank_sum += int(choice.ranks.sum())
             ranked += len(choice.ranks)
-    return Mined(pairs, negatives, short, none, nearer, rank_sum / ranked if ranked else None)
+    return Mined(pairs, without_text, negatives, short, none, nearer, rank_sum / ranked if ranked else None)
 
 
 def _write_provenance(
@@ -261,7 +300,7 @@ def _write_provenance(
         "collection": {"name": collection.name, "split": collection.split, "sha256": collection.sha256},
         "model": model,
         "mining": asdict(mining),
-        "mined": dataclasses.asdict(mined),
+        "mined": asdict(mined),
         "sha256": files.sha256_of_file(output),
     }
     files.write_json(output.with_name(output.name + ".provenance.json"), content)

@@ -35,7 +35,6 @@ def test_triples() -> None:
     report = check_triples(table_of(rows), "mine", words, limit=3)
     assert report.counts == {
         "triples": 7,
-        "broken rows left out": 0,
         "distinct queries": 4,
         "distinct passages": 7,
         "hard negatives": 8,
@@ -52,7 +51,7 @@ def test_triples() -> None:
     assert (queries.texts, queries.mean, queries.longest, queries.cut) == (4, 1.75, 4, 1)
     assert (passages.texts, passages.mean, passages.cut) == (7, 1.0, 0)
     clean = check_triples(table_of([("a", "b", ["c"])]), "mine", None, 3)
-    assert (clean.findings, len(clean.checked), clean.lengths) == ([], 4, [])
+    assert (clean.findings, len(clean.checked), clean.lengths) == ([], 5, [])
 
 
 def collection(folder: Path, corpus: list[str], queries: dict[str, str], qrels: dict[str, list[str]]) -> Path:
@@ -112,12 +111,12 @@ def test_the_command(tmp_path: Path, ragcun: RunCommand) -> None:
     )
     triples = tmp_path / "t.jsonl"
     triples.write_text('{"query": "two", "positive": "p2", "negative": "p1"}\n{"query": "", "positive": "p"}\n')
-    arguments = ["data", "check", triples, "--data-dir", tmp_path, "--max-bad-rows", "1"]
+    arguments = ["data", "check", triples, "--data-dir", tmp_path]
     done = ragcun(*arguments, "--json", "--dev", folder)
     assert done.exit_code == 0, done.stderr
     report = json.loads(done.stdout)[0]
-    assert report["counts"]["broken rows left out"] == 1
-    assert [each["what"] for each in report["findings"]][:2] == [
+    assert report["findings"][0]["examples"][0].endswith("t.jsonl:2: 'query' is empty")
+    assert [each["what"] for each in report["findings"]][1:3] == [
         "queries of the dev set (test) that are training queries",
         "relevant passages of the dev set (test) that are training positives",
     ]
@@ -129,16 +128,22 @@ def test_the_command(tmp_path: Path, ragcun: RunCommand) -> None:
     assert "such as" in strict.stdout
     of_collection = ragcun("data", "check", "scifact", "--data-dir", tmp_path, "--strict", "--no-lengths")
     assert of_collection.exit_code == 0, of_collection.stdout
-    missing = ragcun("data", "check", triples, "--against", "nfcorpus", "--data-dir", tmp_path, "--max-bad-rows", "1")
+    missing = ragcun("data", "check", triples, "--against", "nfcorpus", "--data-dir", tmp_path)
     assert missing.exit_code == 2
     assert "ragcun data download nfcorpus" in " ".join(missing.stderr.split())
+    for dev in ([], ["--dev", folder]):
+        of_set = json.loads(ragcun("data", "check", folder, "--data-dir", tmp_path, "--json", *dev).stdout)[0]
+        assert any("--dev" in each for each in of_set["not_checked"]) == (not dev)
+    triples.write_text("{}\n")
     broken = ragcun("data", "check", triples, "--data-dir", tmp_path, "--no-lengths")
     assert broken.exit_code == 1
-    assert "t.jsonl:2: 'query' is empty" in broken.stderr
+    assert "t.jsonl:1: 'query' is missing" in broken.stderr
+    unknown = ragcun("data", "check", "scifcat", "--data-dir", tmp_path, "--no-lengths")
+    assert (unknown.exit_code, "did you mean 'scifact'" in unknown.stderr) == (2, True)
 
 
 def test_examples_are_one_short_line() -> None:
-    assert shortened("a\n b\t" + "c" * 99) == "a b " + "c" * 65 + "…"
+    assert shortened("a\n b\t" + "c" * 99, 70) == "a b " + "c" * 65 + "…"
 
 
 @pytest.mark.skipif(not (COLLECTIONS / "scifact.zip").is_file(), reason="needs BEIR's SciFact")

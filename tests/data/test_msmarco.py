@@ -133,6 +133,51 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
         prepare_training_set(TRAINING["msmarco"], [few], tmp_path / "data")
 
 
+def test_a_set_is_made_again_of_other_sources_or_if_it_is_damaged(tmp_path: Path) -> None:
+    source = in_parquet(triplets(ROWS), tmp_path / "source.parquet")
+    folder = prepare_training_set(TRAINING["msmarco"], [source], tmp_path / "data")
+    first = (folder / "train.parquet").read_bytes()
+    (folder / "train.parquet").write_bytes(first[:-1])
+    prepare_training_set(TRAINING["msmarco"], [source], tmp_path / "data")
+    assert (folder / "train.parquet").read_bytes() == first
+    in_parquet(triplets([(f"other {q}", p, n) for q, p, n in ROWS]), source)
+    prepare_training_set(TRAINING["msmarco"], [source], tmp_path / "data")
+    queries = {query for query, _, _ in rows_of(open_triples(folder / "train.parquet")[0])}
+    assert all(query.startswith("other ") for query in queries)
+
+
+def test_two_processes_make_a_set_once(tmp_path: Path) -> None:
+    source = in_parquet(triplets(ROWS), tmp_path / "source.parquet")
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from ragcun_cli.data import msmarco\n"
+        "from ragcun_cli.data.registry import TRAINING\n"
+        "real = msmarco._write_dev\n"
+        "def slow(*arguments):\n"
+        "    time.sleep(3)\n"
+        "    real(*arguments)\n"
+        "msmarco._write_dev = slow\n"
+        "msmarco.prepare_training_set(TRAINING['msmarco'], [Path(sys.argv[1])], Path(sys.argv[2]))\n"
+    )
+    command = [sys.executable, "-c", program, str(source), str(tmp_path / "data")]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sum("making" in each for each in said) == 1
+    folder = tmp_path / "data" / "triples" / "msmarco"
+    assert {path.name for path in folder.iterdir()} == {"train.parquet", "dev", "manifest.json"}
+
+
+def test_rows_without_a_negative_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    half = [(q, p, n if place % 2 else None) for place, (q, p, n) in enumerate(ROWS)]
+    source = in_parquet(triplets(half), tmp_path / "source.parquet")  # type: ignore[arg-type]
+    prepare_training_set(TRAINING["msmarco"], [source], tmp_path / "data")
+    said = capsys.readouterr().err
+    assert "750 broken rows left out" in said
+    assert "source.parquet: a row has no negative" in said
+
+
 def test_training_on_what_is_not_here_says_what_brings_it(tmp_path: Path, ragcun: RunCommand) -> None:
     for key, source, command in (
         ("data.train", "msmarco-v1.1", "ragcun data download msmarco-v1.1"),
@@ -259,6 +304,9 @@ def test_msmarco_from_a_hub_and_from_its_copy(hub: str, tmp_path: Path) -> None:
     assert (copy / "triples" / "msmarco" / "train.parquet").read_bytes() == (
         data / "triples" / "msmarco" / "train.parquet"
     ).read_bytes()
+    (data / "triples" / "msmarco" / "train.parquet").write_bytes(b"else")
+    damaged = json.loads(ragcun_with(hub, home, "data", "list", "--data-dir", data, "--json").stdout)
+    assert damaged[0]["state"] != "verified"
     source = next((data / "downloads" / "msmarco").glob("*00001*.parquet"))
     source.write_bytes(source.read_bytes()[:-1] + b"x")
     spoiled = ragcun_with(hub, home, "data", "download", "msmarco", "--data-dir", tmp_path / "third", "--mirror", data)

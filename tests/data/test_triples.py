@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -261,7 +262,7 @@ def test_json_that_no_reader_takes(tmp_path: Path, line: str) -> None:
     [
         ('[{"query": "q", "positive": "p"}', "ends inside the list"),
         ('[{"query": "q", "positive": "p"},\n\n{"query": ]', ":3: not valid JSON"),
-        ('[{"query": "q", "positive": "p"} {"query"', "',' or ']' is expected"),
+        ('[{"query": "q", "positive": "p"} {"query"', "',' is expected, not '{'"),
         ('[\n"text"]', ":2: a JSON object is expected"),
         ('{"query": "q", "positive": {"text": "p"}}', "'positive' must be a text"),
     ],
@@ -325,3 +326,86 @@ def test_equal_texts_have_one_number_whatever_their_place(tmp_path: Path) -> Non
     assert sorted(table.texts) == ["n", "p", "q", "r"]
     assert table.texts[1:3] == [table.texts[1], table.texts[2]]
     assert table.positives[0] == table.queries[1] == table.positives[2] == table.negatives[1]
+
+
+def test_characters_that_look_like_line_ends_end_no_row(tmp_path: Path) -> None:
+    rows = [("what is a", "good\x85more of it", ["bad\x0b\x1c"]), ("q2", "p2 \u2028tail", ["n2"])]
+    csv = "".join(",".join([q, p, *n]) + "\n" for q, p, n in rows).encode()
+    for name, content in (("a.csv", csv), ("a.tsv", csv.replace(b",", b"\t"))):
+        found = read(write(tmp_path, content, name))
+        assert [(q, p) for q, p, _ in found] == [(q, p) for q, p, _ in rows]
+    quoted = 'q,"two\nlines",n\nr,"x\u2028y",\nonly\n'
+    with pytest.raises(DataError, match=r"b\.csv:4: "):
+        read(write(tmp_path, quoted, "b.csv"))
+
+
+@pytest.mark.parametrize(("name", "row"), [("a.csv", ",,"), ("a.tsv", "\t\t")])
+def test_a_row_of_empty_cells_is_broken_not_blank(tmp_path: Path, name: str, row: str) -> None:
+    good = "q,p,n".replace(",", row[0])
+    with pytest.raises(DataError, match=rf"{name}:2: 'query' is empty"):
+        read(write(tmp_path, f"{good}\n{row}\n\n{good}\n", name))
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    for name, tab in (("a.tsv", "\t"), ("a.csv", ",")):
+        content = tab.join(["query", "positive", "negative", "negative"]) + "\n"
+        with pytest.raises(DataError, match=rf"{name}:1: two columns are called 'negative'"):
+            read(write(tmp_path, content, name))
+    arrays = [pa.array(["x"])] * 3
+    pyarrow.parquet.write_table(pa.Table.from_arrays(arrays, ["query", "positive", "positive"]), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="two columns are called 'positive'"):
+        read(tmp_path / "a.parquet")
+
+
+def test_text_after_a_list_and_elements_that_are_no_objects(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.json:1: there is more after the end of the list"):
+        read(write(tmp_path, '[{"query": "q", "positive": "p"}][]', "a.json"))
+    mixed_list = write(
+        tmp_path, '[{"query": "q", "positive": "p"},\n "text",\n{"query": "r", "positive": "s"}]', "b.json"
+    )
+    assert [query for query, _, _ in read(mixed_list, 1)] == ["q", "r"]
+
+
+def test_columns_that_are_not_read_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    read(write(tmp_path, '{"query": "q", "positive": "p", "hard_negatives": ["n"], "id": 3}\n'))
+    assert "query, positive (not read: hard_negatives, id); 1 triples" in capsys.readouterr().err
+
+
+def test_broken_rows_are_named_by_the_file_that_is_read(tmp_path: Path) -> None:
+    content = '{"query": "q", "positive": "p"}\n{}\n'
+    assert len(read(write(tmp_path, content, "one.jsonl"), 1)) == 1
+    with pytest.raises(DataError, match=r"two\.jsonl:2: "):
+        read(write(tmp_path, content, "two.jsonl"))
+    with pytest.raises(DataError, match=r"all\.jsonl:1: 'query' is missing"):
+        read(write(tmp_path, "{}\n{}\n", "all.jsonl"), 9)
+
+
+def test_a_change_in_place_with_the_old_time_is_noticed(tmp_path: Path) -> None:
+    path = write(tmp_path, '{"query": "q", "positive": "bbbb"}\n')
+    os.utime(path, ns=(10**18, 10**18))
+    assert read(path) == [("q", "bbbb", [])]
+    with path.open("r+b") as stream:
+        stream.seek(path.read_bytes().index(b"bbbb"))
+        stream.write(b"cccc")
+    os.utime(path, ns=(10**18, 10**18))
+    assert read(path) == [("q", "cccc", [])]
+
+
+def test_a_file_name_that_is_no_text(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/n\xff.jsonl"))
+    path.write_text('{"query": "q", "positive": "p"}\n{}\n')
+    os.utime(path, ns=(10**18, 10**18))
+    assert read(path, 1) == read(path, 1) == [("q", "p", [])]
+
+
+def test_parquets_other_kinds_of_text(tmp_path: Path) -> None:
+    columns = {
+        "query": pa.array(["q"]).cast(pa.string_view()),
+        "positive": pa.array(["p"]).dictionary_encode(),
+        "neg": pa.array([["n", "m"]], pa.list_(pa.string(), 2)),
+    }
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == [("q", "p", ["n", "m"])]
+    pyarrow.parquet.write_table(pa.table({"query": [1], "positive": ["p"]}), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match="column 'query' has int64, not texts"):
+        read(tmp_path / "b.parquet")

@@ -47,7 +47,11 @@ def by_distance(
     passages = encoder.encode(collection.corpus.texts()).astype(np.float64)
     asked = encoder.encode([collection.queries[query]]).astype(np.float64)
     distances = np.linalg.norm(passages - asked, axis=1)
-    return np.argsort(distances, kind="stable").tolist(), distances
+    order = np.argsort(distances, kind="stable").tolist()
+    texts = collection.corpus.texts()
+    # Of passages with one text only the first is looked at, except by those that a query must not get.
+    distinct = [row for place, row in enumerate(order) if texts[row] not in {texts[each] for each in order[:place]}]
+    return distinct, distances
 
 
 def relevant_to(collection: Collection, query: int) -> set[int]:
@@ -154,6 +158,32 @@ def test_an_interrupted_search_goes_on_with_its_part(
     monkeypatch.undo()
     _, straight = mined(collection, tiny_bert, Mining(), tmp_path / "straight.jsonl")
     assert rows == straight
+
+
+def test_what_training_would_refuse_or_knows_is_no_negative(
+    collection: Collection, tiny_bert: Path, tmp_path: Path
+) -> None:
+    """Empty passages, passages relevant in another split, and a second passage with the same text."""
+    folder = tmp_path / "tiny"
+    corpus = (
+        folder / "corpus.jsonl"
+    ).read_text() + '{"_id": "empty", "text": ""}\n{"_id": "e2", "title": " ", "text": ""}\n'
+    (folder / "corpus.jsonl").write_text(corpus)
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq4\td9\t1\nq4\tempty\t1\n")
+    qrels = folder / "qrels" / "train.tsv"
+    qrels.write_text(qrels.read_text() + "q7\tempty\t1\n")
+    again = read_collection(folder, "train")
+    texts = again.corpus.texts()
+    for asked, model in ((Mining(negatives=40, last_rank=40), tiny_bert), (Mining(negatives=40, pick="corpus"), None)):
+        result, rows = mined(again, model, asked, tmp_path / "out.jsonl")
+        assert (result.pairs, result.without_text) == (31, 1)
+        for row in rows:
+            given = row["negatives"]
+            assert isinstance(given, list)
+            assert "" not in given
+            assert len(set(given)) == len(given)
+        of_q4 = next(row for row in rows if row["query"] == again.queries[again.query_ids.index("q4")])
+        assert texts[again.corpus.row_of("d9") or 0] not in of_q4["negatives"]  # type: ignore[operator]
 
 
 def test_queries_that_are_passages_are_not_their_own_negatives(tmp_path: Path, tiny_bert: Path) -> None:

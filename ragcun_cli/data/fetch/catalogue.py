@@ -6,14 +6,25 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ragcun_cli.data.fetch.hub import PREFIX, find_on_hub
-from ragcun_cli.data.fetch.receipts import read_receipt, receipt_place
+from ragcun_cli.data.fetch.receipts import DIGEST, read_receipt, receipt_place
 from ragcun_cli.data.fetch.transfer import Wanted
-from ragcun_cli.data.registry import ALL, DOWNLOADS, KNOWN, MSMARCO_CORPUS, TRAINING, KnownDataset, SourceFile
-from ragcun_cli.data.sources import training_folder
-from ragcun_cli.errors import EnvironmentUnfit, UsageError
-from ragcun_cli.manifest import MANIFEST
+from ragcun_cli.data.registry import (
+    ALL,
+    DOWNLOADS,
+    IN_DOMAIN,
+    KNOWN,
+    MSMARCO_CORPUS,
+    TRAINING,
+    KnownDataset,
+    SourceFile,
+    TrainingSet,
+)
+from ragcun_cli.data.sources import source_path, training_folder
+from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
+from ragcun_cli.manifest import MANIFEST, problem_with
 from ragcun_cli.recipe.problems import did_you_mean
 
 SECONDS_FOR_A_RECEIPT = 20
@@ -79,36 +90,60 @@ def expand(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
-def files_of(name: str, root: Path, mirror: str | None) -> list[Wanted]:
-    """What has to come for a name that `expand` gave.
+@dataclass(frozen=True)
+class Plan:
+    """What has to come, by dataset; and why it is not known what some of them need."""
+
+    files: dict[str, list[Wanted]]
+    failed: dict[str, RagcunError]
+
+    def about(self, name: str) -> int:
+        """Bytes of a dataset's files, as far as they are known before."""
+        return sum(each.bytes or each.about for each in self.files[name])
+
+
+def plan_download(names: Sequence[str], root: Path, mirror: str | None) -> Plan:
+    """What has to come for names that `expand` gave. A hub that cannot be asked stops none of the others.
 
     Raises:
-        EnvironmentUnfit: if the hub, which is asked for lengths and checksums, cannot be reached.
+        UsageError: if the mirror is no address.
     """
-    if name in TRAINING:
-        return [_of_training_set(name, file, root, mirror) for file in TRAINING[name].files]
-    known = KNOWN["msmarco" if name == MSMARCO_CORPUS else name]
+    if mirror is not None and "://" in mirror and not urlsplit(mirror).netloc:
+        raise UsageError(f"--mirror {mirror}: this is no address", "Give a folder, or an http(s) URL.")
+    plan = Plan({}, {})
+    for name in names:
+        try:
+            plan.files[name] = _files_of(name, root, mirror)
+        except RagcunError as error:
+            plan.failed[name] = error
+    return plan
+
+
+def described(name: str) -> KnownDataset | TrainingSet:
+    """The registry's row of a name that `expand` gave."""
+    return TRAINING.get(name) or KNOWN[IN_DOMAIN if name == MSMARCO_CORPUS else name]
+
+
+def _files_of(name: str, root: Path, mirror: str | None) -> list[Wanted]:
+    known = described(name)
+    if isinstance(known, TrainingSet):
+        return [_of_training_set(name, file, root, mirror) for file in known.files]
     path = root / f"{known.name}.zip"
     address = _on_mirror(mirror, path.name) if mirror else known.url
     assert address is not None
     return [Wanted(path, address, known.zip_bytes, f"md5:{known.md5}")]
 
 
-def source_path(root: Path, name: str, file: SourceFile) -> Path:
-    """Where a training set's file lies as it came."""
-    return root / "downloads" / name / file.name
-
-
 def _of_training_set(name: str, file: SourceFile, root: Path, mirror: str | None) -> Wanted:
     path = source_path(root, name, file)
     if mirror:
-        below = path.relative_to(root).as_posix()
-        digest = file.digest or _digest_on(mirror, receipt_place(root, path))
-        return Wanted(path, _on_mirror(mirror, below), None, digest)
+        address = _on_mirror(mirror, path.relative_to(root).as_posix())
+        digest, published = (file.digest, True) if file.digest else _digest_on(mirror, receipt_place(root, path))
+        return Wanted(path, address, None, digest, published, about=file.bytes)
     if not file.address.startswith(PREFIX):
-        return Wanted(path, file.address, file.bytes, file.digest, dict(file.headers))
+        return Wanted(path, file.address, file.bytes, file.digest, headers=dict(file.headers))
     receipt = read_receipt(root, path)
-    if receipt is not None:  # it is here: the hub need not be asked
+    if receipt is not None and receipt["published"]:  # the hub need not be asked again
         return Wanted(path, file.address, receipt["bytes"], file.digest or receipt["digest"])
     found = find_on_hub(file.address)
     headers = {"Authorization": f"Bearer {found.token}"} if found.token else {}
@@ -117,7 +152,7 @@ def _of_training_set(name: str, file: SourceFile, root: Path, mirror: str | None
         raise EnvironmentUnfit(
             f"{file.address}: the hub lists {digest}, known is {file.digest}", "Use another server: --mirror URL|DIR."
         )
-    return Wanted(path, found.address, found.bytes, digest, headers)
+    return Wanted(path, found.address, found.bytes, digest, headers=headers)
 
 
 def _on_mirror(mirror: str, below: str) -> str:
@@ -125,8 +160,8 @@ def _on_mirror(mirror: str, below: str) -> str:
     return f"{mirror.rstrip('/')}/{below}" if "://" in mirror else str(Path(mirror).expanduser() / below)
 
 
-def _digest_on(mirror: str, receipt: str) -> str | None:
-    """The digest in a mirror's own receipt of a file; None if it has none."""
+def _digest_on(mirror: str, receipt: str) -> tuple[str | None, bool]:
+    """The digest in a mirror's own receipt of a file, and whether it is the publisher's; None if it has none."""
     import requests
 
     address = _on_mirror(mirror, receipt)
@@ -137,9 +172,10 @@ def _digest_on(mirror: str, receipt: str) -> str | None:
             content = response.json()
         else:
             content = json.loads(Path(address).read_text(encoding="utf-8"))
-        return str(content["digest"])
+        digest, published = content["digest"], content["published"]
+        return (digest, published is True) if DIGEST.match(digest) else (None, False)
     except (OSError, ValueError, KeyError, TypeError):  # requests' errors are OSErrors
-        return None
+        return None, False
 
 
 def _brings(name: str) -> str:
@@ -160,7 +196,8 @@ def _state(root: Path, known: KnownDataset) -> str:
 def _training_state(root: Path, name: str) -> str:
     sources = [source_path(root, name, file) for file in TRAINING[name].files]
     receipts = [read_receipt(root, path) for path in sources]
-    if (training_folder(root, name) / MANIFEST).is_file():
+    folder = training_folder(root, name)
+    if (folder / MANIFEST).is_file() and problem_with(folder) is None:
         return "verified" if all(each is not None and each["published"] for each in receipts) else "here"
     if any(path.is_file() for path in sources):
         return "part of it"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 1 << 20
 CONTENT_RANGE = re.compile(r"^bytes (\d+)-\d+/(\d+|\*)$")
+NUMBER = re.compile(r"^[0-9]{1,18}$")
 UNSATISFIED_RANGE = re.compile(r"^bytes \*/(\d+)$")
 MISDIRECTED = (401, 403, 404, 410, 451)
 SLOWEST = 1024  # bytes a second; a server that drips fewer is as good as silent
@@ -47,12 +48,14 @@ class Interrupted(Exception):
 @dataclass(frozen=True)
 class Stream:
     """An answer. start: the place of its first byte in the file; total: the file's bytes, None if it is not said;
-    validator: what changes when the file does, None if there is nothing of the kind.
+    validator: what changes when the file does, None if there is nothing of the kind; end_is_told: whether an answer
+    that breaks off is told from one that ends.
     """
 
     start: int
     total: int | None
     validator: str | None
+    end_is_told: bool
     blocks: Iterator[bytes] = field(repr=False)
 
 
@@ -77,7 +80,7 @@ def _open_file(path: Path, start: int, validator: str | None) -> Iterator[Stream
         found = f"file {state.st_size} {state.st_mtime_ns}"
         start = start if found == validator else 0
         stream.seek(start)
-        yield Stream(start, state.st_size, found, iter(lambda: stream.read(BLOCK_BYTES), b""))
+        yield Stream(start, state.st_size, found, True, iter(lambda: stream.read(BLOCK_BYTES), b""))
 
 
 @contextlib.contextmanager
@@ -85,6 +88,8 @@ def _open_url(
     url: str, headers: Mapping[str, str], patience: Patience, start: int, validator: str | None
 ) -> Iterator[Stream]:
     import requests
+    from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
+    from urllib3.exceptions import LocationValueError
 
     # Compressed on the way, a file's bytes could not be counted or continued.
     wanted = {**headers, "Accept-Encoding": "identity"}
@@ -98,7 +103,7 @@ def _open_url(
             session.get(url, headers=wanted, stream=True, timeout=patience.seconds, auth=_as_it_is) as response,
         ):
             yield _stream(response, url, start, validator, patience)
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
+    except (InvalidSchema, InvalidURL, MissingSchema, LocationValueError):
         raise EnvironmentUnfit(f"{url}: this is no address", "Give --mirror a folder or an http(s) URL.") from None
     except requests.RequestException as error:
         raise Interrupted(_reason(error)) from None
@@ -112,6 +117,11 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
 def _stream(response: requests.Response, url: str, start: int, validator: str | None, patience: Patience) -> Stream:
     status = response.status_code
     found = _validator(response.headers)
+    packed = response.headers.get("Content-Encoding", "identity")
+    if packed != "identity":
+        raise EnvironmentUnfit(
+            f"{url}: the server packs the file ({packed}), though it was asked not to", "Use --mirror URL|DIR."
+        )
     if status == 206:
         match = CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
         if match is None or int(match[1]) != start:
@@ -119,15 +129,17 @@ def _stream(response: requests.Response, url: str, start: int, validator: str | 
         total = None if match[2] == "*" else int(match[2])
         if validator is not None and found is not None and found != validator:
             raise Interrupted("the server sent a part of another version", wait=0, useless=True)
-        return Stream(start, total, found or validator, _blocks(response, patience))
+        return Stream(start, total, found or validator, True, _blocks(response, patience))
     if status == 200:
         length = response.headers.get("Content-Length", "")
-        return Stream(0, int(length) if length.isdigit() else None, found, _blocks(response, patience))
+        total = int(length) if NUMBER.match(length) else None
+        told = total is not None or response.headers.get("Transfer-Encoding", "").lower() == "chunked"
+        return Stream(0, total, found, told, _blocks(response, patience))
     if status == 416:  # there is nothing after the part: it is whole, or of a longer version
         match = UNSATISFIED_RANGE.match(response.headers.get("Content-Range", ""))
         if match is None or int(match[1]) != start:
             raise Interrupted("the part here is longer than the file", wait=0, useless=True)
-        return Stream(start, start, validator, iter(()))
+        return Stream(start, start, validator, True, iter(()))
     reason = f"{url}: the server answers {status} {response.reason}"
     if status in MISDIRECTED:
         raise EnvironmentUnfit(reason, _cure(status))
@@ -171,7 +183,7 @@ def _validator(headers: Mapping[str, str]) -> str | None:
 
 def _retry_after(text: str) -> float | None:
     """Seconds, from a number or a date."""
-    if text.strip().isdigit():
+    if NUMBER.match(text.strip()):
         return float(text)
     with contextlib.suppress(TypeError, ValueError):
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from ragcun_cli import files
 
 FOLDER = ".verified"
+DIGEST = re.compile(r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")
 
 
-def write_receipt(root: Path, path: Path, address: str, digest: str | None) -> None:
-    """`digest` None: nobody published one, and the file's own sha256 is kept, for those who copy it from here."""
-    from ragcun_cli.data.fetch.transfer import digest_of
-
+def write_receipt(root: Path, path: Path, address: str, digest: str | None, published: bool) -> None:
+    """`digest` None: there was none, and the file's own sha256 is kept, for those who copy it from here."""
     state = path.stat()
     content = {
         "address": address,
         "bytes": state.st_size,
         "modified": state.st_mtime_ns,
-        "digest": digest or digest_of(path, "sha256"),
-        "published": digest is not None,
+        "digest": digest or f"sha256:{files.sha256_of_file(path)}",
+        "published": published and digest is not None,
     }
     files.write_json(_receipt(root, path), content)
 
@@ -36,7 +36,8 @@ def read_receipt(root: Path, path: Path) -> dict[str, Any] | None:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         content: dict[str, Any] = json.loads(_receipt(root, path).read_text(encoding="utf-8"))
         state = path.stat()
-        if (content["bytes"], content["modified"]) == (state.st_size, state.st_mtime_ns):
+        of_this = (content["bytes"], content["modified"]) == (state.st_size, state.st_mtime_ns)
+        if of_this and DIGEST.match(content["digest"]) and isinstance(content["published"], bool):
             return content
     return None
 

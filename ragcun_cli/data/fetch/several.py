@@ -7,7 +7,6 @@ import queue
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -15,7 +14,7 @@ from filelock import FileLock, Timeout
 from ragcun_cli.console import ByteProgress, note
 from ragcun_cli.data.fetch.opening import Patience
 from ragcun_cli.data.fetch.receipts import read_receipt, write_receipt
-from ragcun_cli.data.fetch.transfer import Stopped, Wanted, digest_of, transfer
+from ragcun_cli.data.fetch.transfer import Stopped, Wanted, digest_like, transfer
 from ragcun_cli.errors import DataError, EnvironmentUnfit, RagcunError
 from ragcun_cli.quantities import shown_bytes
 
@@ -27,12 +26,9 @@ class SomeNotFetched(RagcunError):
     """Some files are here, some are not."""
 
 
-@dataclass
-class _Outcome:
-    error: Exception | None = None
-
-
-def fetch_all(root: Path, wanted: Sequence[Wanted], jobs: int, patience: Patience, overwrite: bool = False) -> None:
+def fetch_all(
+    root: Path, wanted: Sequence[Wanted], jobs: int, patience: Patience, overwrite: bool = False, more_bytes: int = 0
+) -> None:
     """Bring those of the files that are not here, and check those that are.
 
     A file that fails stops no other. Ctrl-C stops all and keeps what came.
@@ -40,7 +36,8 @@ def fetch_all(root: Path, wanted: Sequence[Wanted], jobs: int, patience: Patienc
     Args:
         root: the data folder, which has the receipts.
         jobs: files at a time.
-        overwrite: whether a file that is here with another content is replaced.
+        overwrite: whether a file that is here with another content, or without a checksum, is replaced.
+        more_bytes: what will be written besides, once the files are here.
 
     Raises:
         EnvironmentUnfit: if the disk has no room for all of them, before the first byte.
@@ -49,16 +46,17 @@ def fetch_all(root: Path, wanted: Sequence[Wanted], jobs: int, patience: Patienc
     missing = [each for each in wanted if not _is_here(root, each, overwrite)]
     if not missing:
         return
-    _require_room(root, missing)
+    _require_room(root, missing, more_bytes)
     waiting: queue.SimpleQueue[Wanted] = queue.SimpleQueue()
     for each in missing:
         waiting.put(each)
-    outcomes = {each.path: _Outcome() for each in missing}
+    before = {each.path: _state(each.path) for each in missing}
+    errors: dict[Path, Exception] = {}
     stop = threading.Event()
     with ByteProgress("downloading", {each.path.name: each.bytes for each in missing}) as bar:
         threads = [
             # Daemons: a thread that waits for a silent server must not keep Ctrl-C waiting.
-            threading.Thread(target=_work, args=(root, waiting, outcomes, patience, stop, bar), daemon=True)
+            threading.Thread(target=_work, args=(root, waiting, before, errors, patience, stop, bar), daemon=True)
             for _ in range(min(jobs, len(missing)))
         ]
         for thread in threads:
@@ -72,20 +70,20 @@ def fetch_all(root: Path, wanted: Sequence[Wanted], jobs: int, patience: Patienc
             stop.set()
             note("Stopped. What came is kept in .part files: the same command goes on from there.")
             raise
-    _raise_failures(outcomes, missing)
+    _raise_failures(errors, missing)
 
 
 def _is_here(root: Path, wanted: Wanted, overwrite: bool) -> bool:
     if not wanted.path.exists():
         return False
-    receipt = read_receipt(root, wanted.path)
-    if receipt is not None and wanted.digest in (None, receipt["digest"]):
-        return True
     if wanted.digest is None:
+        return not overwrite
+    receipt = read_receipt(root, wanted.path)
+    if receipt is not None and receipt["digest"] == wanted.digest and receipt["published"] >= wanted.published:
         return True
-    found = digest_of(wanted.path, wanted.digest.partition(":")[0])
+    found = digest_like(wanted.digest, wanted.path)
     if found == wanted.digest:
-        write_receipt(root, wanted.path, wanted.address, wanted.digest)
+        write_receipt(root, wanted.path, wanted.address, wanted.digest, wanted.published)
         return True
     if overwrite:
         return False
@@ -95,8 +93,9 @@ def _is_here(root: Path, wanted: Wanted, overwrite: bool) -> bool:
     )
 
 
-def _require_room(root: Path, missing: Sequence[Wanted]) -> None:
-    needed = sum(max(0, (each.bytes or 0) - _part_bytes(each)) for each in missing)
+def _require_room(root: Path, missing: Sequence[Wanted], more_bytes: int) -> None:
+    to_come = sum(max(0, (each.bytes or each.about) - _part_bytes(each)) for each in missing)
+    needed = to_come + more_bytes
     root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(root).free
     if needed + SPARE_BYTES > free:
@@ -110,10 +109,19 @@ def _part_bytes(wanted: Wanted) -> int:
     return wanted.part.stat().st_size if wanted.part.is_file() else 0
 
 
+def _state(path: Path) -> tuple[int, int] | None:
+    """What differs once somebody else has brought the file."""
+    if not path.exists():
+        return None
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns
+
+
 def _work(
     root: Path,
     waiting: queue.SimpleQueue[Wanted],
-    outcomes: dict[Path, _Outcome],
+    before: dict[Path, tuple[int, int] | None],
+    errors: dict[Path, Exception],
     patience: Patience,
     stop: threading.Event,
     bar: ByteProgress,
@@ -124,18 +132,29 @@ def _work(
         except queue.Empty:
             return
         try:
-            _fetch_one(root, wanted, patience, stop, bar)
+            _fetch_one(root, wanted, before[wanted.path], patience, stop, bar)
+        except OSError as error:
+            place = error.filename or wanted.path
+            errors[wanted.path] = EnvironmentUnfit(f"{place}: {error.strerror or error}", "Check the folder.")
         except Exception as error:  # told when all are done
-            outcomes[wanted.path].error = error
+            errors[wanted.path] = error
 
 
-def _fetch_one(root: Path, wanted: Wanted, patience: Patience, stop: threading.Event, bar: ByteProgress) -> None:
+def _fetch_one(
+    root: Path,
+    wanted: Wanted,
+    before: tuple[int, int] | None,
+    patience: Patience,
+    stop: threading.Event,
+    bar: ByteProgress,
+) -> None:
     name = wanted.path.name
     wanted.path.parent.mkdir(parents=True, exist_ok=True)
     with _only_fetcher(wanted.path, stop):
-        if read_receipt(root, wanted.path) is None or not wanted.path.exists():  # not while we waited for the lock
+        came_meanwhile = _state(wanted.path) not in (None, before)  # while we waited for the lock
+        if not (came_meanwhile and _is_here(root, wanted, overwrite=False)):
             transfer(wanted, patience, stop, lambda here, whole: bar.update(name, here, whole))
-            write_receipt(root, wanted.path, wanted.address, wanted.digest)
+            write_receipt(root, wanted.path, wanted.address, wanted.digest, wanted.published)
         bar.finish(name)
 
 
@@ -160,14 +179,12 @@ def _only_fetcher(path: Path, stop: threading.Event) -> Iterator[None]:
         lock.release()
 
 
-def _raise_failures(outcomes: dict[Path, _Outcome], missing: Sequence[Wanted]) -> None:
-    failed = {path: outcome.error for path, outcome in outcomes.items() if outcome.error is not None}
+def _raise_failures(failed: dict[Path, Exception], missing: Sequence[Wanted]) -> None:
     if not failed:
         return
-    first = next(iter(failed.values()))
-    if len(missing) == 1 or not all(isinstance(error, RagcunError) for error in failed.values()):
-        raise first
     known = [error for error in failed.values() if isinstance(error, RagcunError)]
+    if len(missing) == 1 or len(known) < len(failed):  # any other error is a defect, whose traceback is wanted
+        raise next(error for error in failed.values() if len(known) == len(failed) or error not in known)
     error = SomeNotFetched(
         "\n".join(each.message for each in known),
         f"{len(missing) - len(failed)} of {len(missing)} files are here. {known[0].hint}",

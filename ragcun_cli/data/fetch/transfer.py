@@ -10,33 +10,35 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import errno
 import json
 import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import RawIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ragcun_cli import files
 from ragcun_cli.data.fetch.opening import Interrupted, Opener, Patience, Stream, open_address
 from ragcun_cli.errors import DataError, EnvironmentUnfit
 
-HASH_BLOCK_BYTES = 1 << 20
-
 
 @dataclass(frozen=True)
 class Wanted:
     """A file to bring. path: where it goes; address: a URL, or a path on this machine; bytes: None if not known before;
-    digest: such as `md5:5f7d…`, None if nobody published one; headers: of the request.
+    digest: such as `md5:5f7d…`, None if there is none; published: whether the digest is its publisher's, and not that
+    of some copy; headers: of the request; about: bytes, for the room on the disk, where they are not known.
     """
 
     path: Path
     address: str
     bytes: int | None = None
     digest: str | None = None
+    published: bool = True
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    about: int = 0
 
     @property
     def part(self) -> Path:
@@ -83,13 +85,10 @@ def transfer(wanted: Wanted, patience: Patience, stop: threading.Event, on_bytes
     )
 
 
-def digest_of(path: Path, algorithm: str) -> str:
-    """`algorithm:hex` of a file."""
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    with path.open("rb") as stream:
-        while block := stream.read(HASH_BLOCK_BYTES):
-            digest.update(block)
-    return f"{algorithm}:{digest.hexdigest()}"
+def digest_like(digest: str, path: Path) -> str:
+    """The file's, by the same algorithm: `algorithm:hex`."""
+    algorithm = digest.partition(":")[0]
+    return f"{algorithm}:{files.digest_of_file(path, algorithm)}"
 
 
 def _arrive(wanted: Wanted, opener: Opener, patience: Patience, stop: threading.Event, on_bytes: OnBytes) -> None:
@@ -123,6 +122,8 @@ def _arrive(wanted: Wanted, opener: Opener, patience: Patience, stop: threading.
 
 
 def _continue(wanted: Wanted, opener: Opener, stop: threading.Event, on_bytes: OnBytes) -> None:
+    if wanted.part.is_symlink():  # it would be written through, to wherever it points
+        wanted.part.unlink()
     start, validator, total = _resumable(wanted)
     if start and start == wanted.bytes:
         return
@@ -138,21 +139,46 @@ def _continue(wanted: Wanted, opener: Opener, stop: threading.Event, on_bytes: O
             part.truncate(here)
             part.seek(here)
             for block in stream.blocks:
-                part.write(block)
+                _write_whole(part, block, wanted)
                 here += len(block)
                 on_bytes(here, wanted.bytes or stream.total)
                 if stop.is_set():
                     raise Stopped
-        if stream.total is not None and here < stream.total:
-            raise Interrupted(f"the connection ended after {here} of {stream.total} bytes")
+        if stream.total is not None and here != stream.total:
+            # More than was said is no part of anything.
+            useless = here > stream.total
+            raise Interrupted(f"the connection ended after {here} of {stream.total} bytes", useless=useless)
+        if not stream.end_is_told and wanted.digest is None:
+            _discard(wanted)
+            raise EnvironmentUnfit(
+                f"{wanted.address}: the server does not say how long the file is, and there is no checksum of it",
+                "Whether it is whole could not be known. Try another server: --mirror URL|DIR.",
+            )
+
+
+def _write_whole(part: BinaryIO | RawIOBase, block: bytes, wanted: Wanted) -> None:
+    """An unbuffered write may take a part of what it is given, as it does where the disk is about full."""
+    rest = memoryview(block)
+    try:
+        while rest:
+            rest = rest[part.write(rest) :]
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise EnvironmentUnfit(
+            f"{wanted.part}: the disk is full ({error.strerror})",
+            "Free some space and run the same command: it goes on from what came.",
+        ) from None
 
 
 def _resumable(wanted: Wanted) -> tuple[int, str | None, int | None]:
     """How many bytes of the part can be gone on from, and the validator and length of its version."""
     size = _size(wanted.part)
-    record: dict[str, Any] = {}
+    record: Any = {}
     with contextlib.suppress(OSError, ValueError):
         record = json.loads(wanted.part_record.read_text(encoding="utf-8"))
+    if not isinstance(record, dict):
+        record = {}
     validator = record.get("validator") if record.get("address") == wanted.address else None
     if not isinstance(validator, str):
         # Of an unknown version: a checksum would find out in the end, and without one nothing would.
@@ -177,8 +203,7 @@ def _fault(wanted: Wanted) -> str | None:
         return f"{size} bytes arrived, the published file has {wanted.bytes}"
     if wanted.digest is None:
         return None
-    algorithm = wanted.digest.partition(":")[0]
-    found = digest_of(wanted.part, algorithm)
+    found = digest_like(wanted.digest, wanted.part)
     return None if found == wanted.digest else f"what arrived has {found}, the published file {wanted.digest}"
 
 

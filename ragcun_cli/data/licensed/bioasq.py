@@ -80,7 +80,7 @@ def _all(articles: Path, additions: list[Path]) -> Iterator[Passage]:
                 raise DataError(f"{articles}:{number}: not an article as BioASQ delivers them") from None
             yield Passage(identity, article.get("title") or "", article.get("abstractText") or "")
     for path in additions:
-        with path.open(encoding="utf-8-sig", newline="") as rows:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as rows:
             for row in csv.reader(rows, delimiter="\t" if path.suffix == ".tsv" else ","):
                 if len(row) >= 3 and row[0].strip().isdigit():
                     yield Passage(row[0].strip(), row[1].strip(), row[2].strip())

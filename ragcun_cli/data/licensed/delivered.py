@@ -78,6 +78,19 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             raise DataError(f"{path}: damaged, or not all of it is there ({error})", "Get it again.") from None
 
 
+def text_lines(path: Path) -> list[str]:
+    """The lines of a text file.
+
+    Raises:
+        DataError: if it is no UTF-8.
+    """
+    with opened(path) as stream:
+        try:
+            return stream.read().decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not UTF-8 text (byte {error.start})") from None
+
+
 def text_of_markup(markup: str) -> str:
     """What a reader sees of HTML or SGML: without tags, entities as their characters."""
     reader = _TextReader()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ragcun_cli.console import note
-from ragcun_cli.data.licensed.delivered import find, find_one, opened, text_of_markup
+from ragcun_cli.data.licensed.delivered import find, find_one, opened, text_lines, text_of_markup
 from ragcun_cli.data.licensed.writing import Parts, Passage, read_trec_qrels
 from ragcun_cli.errors import DataError
 
@@ -28,7 +28,7 @@ def read_robust04(root: Path) -> Parts:
     """From a folder with the disks, 04.testset and qrels.robust2004.txt."""
     topics = find_one(root, ("04.testset", "04.testset.gz"), "It is at https://trec.nist.gov/data/robust/04.testset.gz")
     qrels = find_one(root, ("qrels.robust2004.txt",), "It is at https://trec.nist.gov/data/robust/qrels.robust2004.txt")
-    judgements = read_trec_qrels(qrels.read_text(encoding="utf-8").splitlines(), str(qrels))
+    judgements = read_trec_qrels(text_lines(qrels), str(qrels))
     return Parts(_passages(root), _queries(topics), judgements)
 
 

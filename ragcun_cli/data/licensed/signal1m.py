@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ragcun_cli.console import note
-from ragcun_cli.data.licensed.delivered import find_one, opened
+from ragcun_cli.data.licensed.delivered import find_one, opened, text_lines
 from ragcun_cli.data.licensed.writing import Parts, Passage, read_trec_qrels
 from ragcun_cli.data.lines import json_lines, numbered_lines
 from ragcun_cli.errors import DataError
@@ -27,7 +27,7 @@ def read_signal1m(root: Path) -> Parts:
     tweets = find_one(root, ("tweets.tsv", "tweets.tsv.gz"), "Lines of tweet id, tab, text: fetch them by their ids.")
     qrels = find_one(root, ("signal1m_tweets_qrels*",), what)
     articles = find_one(root, ("sample-1m.jsonl*", "signalmedia-1m.jsonl*"), what)
-    judgements = read_trec_qrels(qrels.read_text(encoding="utf-8").splitlines(), str(qrels))
+    judgements = read_trec_qrels(text_lines(qrels), str(qrels))
     relevant = {
         query: {tweet: grade for tweet, grade in grades.items() if grade > 0} for query, grades in judgements.items()
     }
@@ -61,6 +61,7 @@ def _titles(path: Path, asked: dict[str, dict[str, int]]) -> dict[str, str]:
     titles = {}
     with opened(path) as stream:
         for _, article in json_lines(stream, str(path)):
-            if article.get("id") in asked:
-                titles[article["id"]] = str(article.get("title") or "")
+            identity = article.get("id")
+            if isinstance(identity, str) and identity in asked:
+                titles[identity] = str(article.get("title") or "")
     return titles

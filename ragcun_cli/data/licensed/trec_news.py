@@ -7,19 +7,22 @@ never published.) A query is the title of the article that the topic names.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ragcun_cli.data.licensed.delivered import find_one, opened, text_of_markup
+from ragcun_cli.data.licensed.delivered import find_one, opened, text_lines, text_of_markup
 from ragcun_cli.data.licensed.writing import Parts, Passage, read_trec_qrels
 from ragcun_cli.data.lines import json_lines
 from ragcun_cli.errors import DataError
 
 TOPICS, QRELS = "newsir19-background-linking-topics.xml", "newsir19-qrels-background.txt"
 ARTICLES = ("trec_washington_post_collection.v2.jl*", "washingtonpost.v2.tar.gz")
+BLOCK_BYTES = 1 << 20
 GRADES = {"0": 0, "2": 1, "4": 2, "8": 3, "16": 4}
 TOPIC = re.compile(r"<num>\s*Number:\s*(\d+).*?<docid>\s*([0-9a-f-]+)\s*</docid>", re.DOTALL)
 
@@ -32,10 +35,10 @@ def read_trec_news(root: Path) -> Parts:
         root, ARTICLES, "The collection v2 comes from https://trec.nist.gov/data/wapost; later ones lack articles."
     )
     # Topics are no well-formed XML: many roots, tags that are never closed.
-    asked = {docid: number for number, docid in TOPIC.findall(topics.read_text(encoding="utf-8"))}
+    asked = {docid: number for number, docid in TOPIC.findall("\n".join(text_lines(topics)))}
     if not asked:
         raise DataError(f"{topics}: no topic with <num> and <docid> is in it")
-    judgements = read_trec_qrels(qrels.read_text(encoding="utf-8").splitlines(), str(qrels), GRADES)
+    judgements = read_trec_qrels(text_lines(qrels), str(qrels), GRADES)
     queries: dict[str, str] = {}
     return Parts(_passages(articles, asked, queries), queries, judgements)
 
@@ -60,13 +63,16 @@ def _lines(path: Path) -> Iterator[BinaryIO]:
             yield stream
         return
     try:
-        with tarfile.open(path, "r|gz") as archive:
+        # Not tarfile's own gzip, which looks at no checksum.
+        with gzip.open(path) as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as archive:
             for member in archive:
                 inner = archive.extractfile(member) if member.name.endswith(".jl") else None
                 if inner is not None:
                     yield inner  # type: ignore[misc]
+                    while unpacked.read(BLOCK_BYTES):  # the checksum stands at the end
+                        pass
                     return
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged, or not all of it is there ({error})", "Get it again.") from None
     raise DataError(f"{path}: there is no .jl file in it")
 

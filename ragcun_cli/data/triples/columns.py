@@ -21,15 +21,17 @@ NAMES_EXPECTED = "Columns are called query, positive and negative (or anchor; po
 
 @dataclass(frozen=True)
 class Columns:
-    """The names that a file gives them; negatives may be none."""
+    """The names that a file gives them; negatives may be none. unread: others that it has."""
 
     query: str
     positive: str
     negatives: tuple[str, ...]
+    unread: tuple[str, ...] = ()
 
     def described(self) -> str:
         """For the one line that confirms what was read."""
-        return ", ".join([self.query, self.positive, *self.negatives])
+        read = ", ".join([self.query, self.positive, *self.negatives])
+        return f"{read} (not read: {', '.join(self.unread)})" if self.unread else read
 
 
 def is_negative(name: str) -> bool:
@@ -43,7 +45,10 @@ def find_columns(names: Sequence[str]) -> Columns | None:
     positive = next((name for name in POSITIVE if name in names), None)
     if query is None or positive is None:
         return None
-    return Columns(query, positive, tuple(sorted(filter(is_negative, names), key=_number)))
+    negatives = tuple(sorted(filter(is_negative, names), key=_number))
+    return Columns(
+        query, positive, negatives, tuple(name for name in names if name not in (query, positive, *negatives))
+    )
 
 
 def header_of(cells: Sequence[str], place: str) -> list[str] | None:
@@ -54,6 +59,7 @@ def header_of(cells: Sequence[str], place: str) -> list[str] | None:
     """
     names = [cell.strip().lower() for cell in cells]
     if find_columns(names) is not None:
+        require_distinct(names, place)
         return names
     if all(name.isdigit() for name in names):
         raise DataError(
@@ -62,6 +68,16 @@ def header_of(cells: Sequence[str], place: str) -> list[str] | None:
     if all(map(NAME.match, names)) and any(map(OF_A_HEADER.search, names)):
         raise DataError(f"{place}: this looks like a header of other names: {', '.join(cells)}", NAMES_EXPECTED)
     return None
+
+
+def require_distinct(names: Sequence[str], place: str) -> None:
+    """
+    Raises:
+        DataError: if two columns have one name: which of them is meant cannot be known.
+    """
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{place}: two columns are called {twice!r}", "Call several negatives negative_1, negative_2.")
 
 
 def _number(name: str) -> tuple[int, str]:

@@ -11,7 +11,7 @@ same remainder, so that only one part's texts are in memory at a time (as many a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,9 @@ WORTH_A_WORD = 256 << 20  # bytes: a few seconds
 FEWEST_PARTS, MOST_PARTS = 16, 256
 
 
+_Read = Callable[[], contextlib.AbstractContextManager[tuple[Columns, Iterator[RowBlock]]]]
+
+
 @dataclass(frozen=True)
 class _Source:
     """What is to be read. described: its format; sha256: of its content; bytes: its size."""
@@ -56,10 +59,10 @@ class _Source:
     bytes: int
 
 
-def open_triples(path: Path, max_bad_rows: int = 0) -> tuple[TripleTable, str]:
+def open_triples(path: Path, max_bad_rows: int | None = 0) -> tuple[TripleTable, str]:
     """The training data in a file, or in the train split of a collection, and the sha256 of what they were read from.
 
-    Says in one line what was found.
+    Says in one line what was found. max_bad_rows: None for any number.
 
     Raises:
         UsageError: if there is no such file or folder.
@@ -76,9 +79,11 @@ def open_triples(path: Path, max_bad_rows: int = 0) -> tuple[TripleTable, str]:
                 files.sweep_leftovers(folder.parent, folder.name)
                 _prepare(source, read, folder, cache, max_bad_rows)
     manifest = read_manifest(folder)
-    if manifest["broken"] > max_bad_rows:
-        raise _too_many(BrokenRows(manifest["broken"], manifest["first_broken"]))
-    table = _opened(folder, manifest)
+    # The same content may have been prepared from a file of another name.
+    first = [each.replace(manifest["label"], source.label, 1) for each in manifest["first_broken"]]
+    if max_bad_rows is not None and manifest["broken"] > max_bad_rows:
+        raise _too_many(BrokenRows(manifest["broken"], first))
+    table = _opened(folder, manifest, tuple(first))
     note(f"{path}: {described(source.described, manifest, table)}")
     return table, source.sha256
 
@@ -89,12 +94,12 @@ def described(kind: str, manifest: dict[str, Any], table: TripleTable) -> str:
     if lacking := len(table) - table.with_negative:
         shown += ", no hard negatives" if lacking == len(table) else f", {lacking} without hard negative"
     if table.left_out:
-        shown += f"; {table.left_out} broken rows left out, first {manifest['first_broken'][0]}"
+        shown += f"; {table.left_out} broken rows left out, first {table.first_left_out[0]}"
     return shown + "."
 
 
-def _source(path: Path, cache: Path) -> tuple[_Source, Any]:
-    """What is read, and the function that reads it: () -> context manager of (columns, blocks)."""
+def _source(path: Path, cache: Path) -> tuple[_Source, _Read]:
+    """What is read, and the function that reads it."""
     if path.is_dir() or path.suffix == ".zip":
         collection = read_collection(path, TRAIN_SPLIT)
         size = collection.corpus.path.stat().st_size
@@ -128,13 +133,14 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _opened(folder: Path, manifest: dict[str, Any]) -> TripleTable:
+def _opened(folder: Path, manifest: dict[str, Any], first: tuple[str, ...]) -> TripleTable:
     columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
     texts = MappedTexts(folder / "texts.arrow")
-    return TripleTable(texts, manifest["files"]["texts.arrow"]["sha256"], left_out=manifest["broken"], **columns)
+    digest = manifest["files"]["texts.arrow"]["sha256"]
+    return TripleTable(texts, digest, left_out=manifest["broken"], first_left_out=first, **columns)
 
 
-def _prepare(source: _Source, read: Any, folder: Path, cache: Path, max_bad_rows: int) -> None:
+def _prepare(source: _Source, read: _Read, folder: Path, cache: Path, max_bad_rows: int | None) -> None:
     parts = min(MOST_PARTS, max(FEWEST_PARTS, source.bytes // PART_BYTES))
     broken = BrokenRows()
     if source.bytes > WORTH_A_WORD:
@@ -142,7 +148,7 @@ def _prepare(source: _Source, read: Any, folder: Path, cache: Path, max_bad_rows
     with scratch_folder(cache) as scratch, files.new_folder(folder) as temporary:
         with TextSorter(scratch, parts) as sorter, read() as (columns, blocks):
             sorter.add_all(broken.seen(blocks))
-        if broken.count > max_bad_rows:
+        if (max_bad_rows is not None and broken.count > max_bad_rows) or (broken.count and not sorter.rows):
             raise _too_many(broken)
         if not sorter.rows:
             raise DataError(f"{source.label}: the file has no triples")
@@ -151,6 +157,7 @@ def _prepare(source: _Source, read: Any, folder: Path, cache: Path, max_bad_rows
         seal(
             temporary,
             format=FORMAT,
+            label=source.label,
             columns=columns.described(),
             rows=sorter.rows,
             broken=broken.count,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
@@ -32,7 +33,7 @@ def read_tsv(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
         rows = _tsv_rows(lines, name, broken)
         if has_header and lines is first:
             next(rows)
-        return _block(rows, columns, names, name, broken)
+        return block_of_cells(rows, columns, names, name, broken)
 
     return columns, in_order(parse, all_blocks())
 
@@ -49,10 +50,10 @@ def read_csv(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
         for row in rows:
             some.append(row)
             if len(some) == ROWS_AT_A_TIME:
-                yield _block(some, columns, names, name, broken)
+                yield block_of_cells(some, columns, names, name, broken)
                 some = []
                 broken.clear()
-        yield _block(some, columns, names, name, broken)
+        yield block_of_cells(some, columns, names, name, broken)
 
     return columns, blocks()
 
@@ -79,7 +80,7 @@ def _tsv_rows(lines: Lines, name: str, broken: list[str]) -> Iterator[Row]:
     except UnicodeDecodeError:
         texts = _decoded(lines, name, broken)
     for number, text in texts:
-        if text and not text.isspace():
+        if text.strip(" \r"):  # a line of tabs is no blank line, but a row without texts
             yield number, text.rstrip("\r").split("\t")
 
 
@@ -95,7 +96,9 @@ def _csv_rows(stream: BinaryIO, name: str, broken: list[str]) -> Iterator[Row]:
     def lines() -> Iterator[str]:
         for block in blocks_of_lines(stream, name):
             # What is no UTF-8 becomes half surrogates, which `_faults` finds.
-            yield from block.content.decode("utf-8", "surrogateescape").splitlines(keepends=True)
+            # Not str.splitlines, which takes six other characters for line ends, such as U+0085 and U+2028.
+            text = block.content.decode("utf-8", "surrogateescape")
+            yield from io.StringIO(text, newline="\n")
 
     limit_before = csv.field_size_limit(LONGEST_CELL)
     try:
@@ -111,7 +114,7 @@ def _csv_rows(stream: BinaryIO, name: str, broken: list[str]) -> Iterator[Row]:
             if cells is None:
                 return
             number, begins = begins, reader.line_num + 1
-            if not any(cells):
+            if not cells:
                 continue
             if any(not cell.isascii() and _not_utf8(cell) for cell in cells):
                 broken.append(f"{name}:{number}: not UTF-8 text")
@@ -125,8 +128,11 @@ def _not_utf8(cell: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in cell)
 
 
-def _block(rows: Iterable[Row], columns: Columns, names: list[str], name: str, broken: list[str]) -> RowBlock:
-    """A block of the rows; `broken` has those that were left out before and gets those that are here."""
+def block_of_cells(rows: Iterable[Row], columns: Columns, names: list[str], name: str, broken: list[str]) -> RowBlock:
+    """A block of the rows, whose cells are called `names`.
+
+    `broken` has those that were left out before and gets those that are here.
+    """
     query, positive = names.index(columns.query) if names else 0, names.index(columns.positive) if names else 1
     others = [names.index(each) for each in columns.negatives]
     needed, most = max(query, positive) + 1, len(names)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -50,7 +50,7 @@ def read_json_list(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBl
     """The columns that the first object has, and all rows; the list is never in memory whole."""
     records = _records(stream, name)
     first = next(records, None)
-    columns = (find_columns(list(first[1])) if first is not None else None) or USUAL
+    columns = find_columns(list(first[1])) if first is not None and isinstance(first[1], dict) else None
 
     def rows() -> Iterator[RowBlock]:
         some = [first] if first is not None else []
@@ -61,7 +61,7 @@ def read_json_list(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBl
                 some = []
         yield _from_records(some, name)
 
-    return columns, rows()
+    return columns or USUAL, rows()
 
 
 def _schema(content: bytes) -> tuple[Columns, pa.Schema]:
@@ -147,13 +147,13 @@ def _line_by_line(lines: Lines, name: str) -> RowBlock:
     return _from_records(records, name, broken)
 
 
-def _from_records(records: list[tuple[int, dict[str, Any]]], name: str, broken: list[str] | None = None) -> RowBlock:
-    """Rows of (line number, object); each positive makes one."""
+def _from_records(records: Sequence[tuple[int, Any]], name: str, left_out: Sequence[str] = ()) -> RowBlock:
+    """Rows of (line number, what should be an object); each positive makes one."""
     queries: list[str] = []
     positives: list[str] = []
     negatives: list[list[str]] = []
     places: list[int] = []
-    broken = list(broken or [])
+    broken = list(left_out)
     for number, record in records:
         try:
             query, answers, others = _row(record, f"{name}:{number}")
@@ -168,8 +168,10 @@ def _from_records(records: list[tuple[int, dict[str, Any]]], name: str, broken: 
     return block_of_texts(queries, positives, negatives, lambda row: f"{name}:{places[row]}", broken)
 
 
-def _row(record: dict[str, Any], place: str) -> tuple[str, list[str], list[str]]:
+def _row(record: Any, place: str) -> tuple[str, list[str], list[str]]:
     """Query, positives and negatives of one object."""
+    if not isinstance(record, dict):
+        raise DataError(f"{place}: a JSON object is expected (got {type(record).__name__})")
     columns = find_columns(list(record))
     if columns is None:
         # Names what is missing, by the usual name.
@@ -180,69 +182,103 @@ def _row(record: dict[str, Any], place: str) -> tuple[str, list[str], list[str]]
     answers = _texts(record, columns.positive, place)
     if not answers:
         raise DataError(f"{place}: {columns.positive!r} is empty")
-    return text_of(record, columns.query, place), answers, negatives
+    return text_of(record, columns.query, place, strip=False), answers, negatives
 
 
 def _texts(record: dict[str, Any], key: str, place: str) -> list[str]:
     value = record[key]
-    return [text_of({key: each}, key, place) for each in (value if isinstance(value, list) else [value])]
+    # Blanks around texts are removed of whole columns, by one rule for all ways of reading.
+    return [text_of({key: each}, key, place, strip=False) for each in (value if isinstance(value, list) else [value])]
 
 
-def _records(stream: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of each element of a JSON list, decoded as the file is read.
+def _records(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
+    """(line number, value) of each element of a JSON list, decoded as the file is read.
 
     Raises:
         DataError: at the first element that is not JSON: where the next one begins cannot be known.
     """
-    decoder, decode = codecs.getincrementaldecoder("utf-8")(), json.JSONDecoder().raw_decode
-    text, at, line, ended, expected = "", 0, 1, False, "["
-    while True:
-        at, line = _skip_blanks(text, at, line)
-        if at < len(text) and expected:
-            found = text[at]
-            if found not in expected:
-                raise DataError(f"{name}:{line}: {' or '.join(map(repr, expected))} is expected, not {found!r}")
-            at += 1
-            if found == "]":
-                return
-            expected = "" if found == "," else "]"
-            if found == "[":
-                at, line = _skip_blanks(text, at, line)
-                expected = "]" if text[at : at + 1] == "]" else ""
-            continue
-        if at < len(text):
+    text = _Text(stream, name)
+    text.expect("[")
+    ended = text.next_is("]")
+    while not ended:
+        yield text.value()
+        ended = text.next_is("]")
+        if not ended:
+            text.expect(",")
+    text.expect("]")
+    if text.peek():
+        raise DataError(f"{name}:{text.line}: there is more after the end of the list", "One file is one list.")
+
+
+class _Text:
+    """The rest of a file's text, of which no more than a value and a block are in memory, and the line it is on."""
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self.line = 1
+        self._stream = stream
+        self._name = name
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._decode = json.JSONDecoder().raw_decode
+        self._text = ""
+        self._at = 0
+        self._begun = self._ended = False
+
+    def peek(self) -> str:
+        """The next character that is not blank; empty at the end."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in " \t\r\n":
+                self.line += self._text[self._at] == "\n"
+                self._at += 1
+            if self._at < len(self._text) or self._ended:
+                return self._text[self._at : self._at + 1]
+            self._read_on()
+
+    def next_is(self, character: str) -> bool:
+        """Whether this is the next one that is not blank."""
+        return self.peek() == character
+
+    def expect(self, character: str) -> None:
+        """Take this character."""
+        found = self.peek()
+        if not found:
+            raise DataError(f"{self._name}:{self.line}: the file ends inside the list", "Is it whole? Get it again.")
+        if found != character:
+            raise DataError(f"{self._name}:{self.line}: {character!r} is expected, not {found!r}")
+        self._at += 1
+
+    def value(self) -> tuple[int, Any]:
+        """Take a JSON value; returns the line it begins on, too."""
+        if not self.peek():
+            raise DataError(f"{self._name}:{self.line}: the file ends inside the list", "Is it whole? Get it again.")
+        while True:
             try:
-                value, end = decode(text, at)
+                value, end = self._decode(self._text, self._at)
+                # A number at the end of what was read may go on.
+                if end < len(self._text) or self._ended:
+                    break
             except (json.JSONDecodeError, RecursionError) as error:
-                if ended or len(text) - at > LONGEST_LINE:
-                    at_line = line + text.count("\n", at, getattr(error, "pos", at))
-                    reason = getattr(error, "msg", str(error))
-                    raise DataError(f"{name}:{at_line}: not valid JSON: {reason}") from None
+                if self._ended or len(self._text) - self._at > LONGEST_LINE:
+                    raise self._broken(error) from None
             except ValueError as error:
-                raise DataError(f"{name}:{line}: cannot be read: {error}") from None
-            else:
-                if end < len(text) or ended:
-                    if not isinstance(value, dict):
-                        raise DataError(f"{name}:{line}: a JSON object is expected (got {type(value).__name__})")
-                    yield line, value
-                    line += text.count("\n", at, end)
-                    at, expected = end, ",]"
-                    continue
-        if ended:
-            raise DataError(f"{name}:{line}: the file ends inside the list", "Is it whole? Get it again.")
-        block = stream.read(BLOCK_BYTES if text else BLOCK_BYTES // 8)
-        if not text:
-            block = block.removeprefix(BYTE_ORDER_MARK)
-        ended = not block
+                raise DataError(f"{self._name}:{self.line}: cannot be read: {error}") from None
+            self._read_on()
+        line = self.line
+        self.line += self._text.count("\n", self._at, end)
+        self._at = end
+        return line, value
+
+    def _broken(self, error: Exception) -> DataError:
+        line = self.line + self._text.count("\n", self._at, getattr(error, "pos", self._at))
+        return DataError(f"{self._name}:{line}: not valid JSON: {getattr(error, 'msg', error)}")
+
+    def _read_on(self) -> None:
+        block = self._stream.read(BLOCK_BYTES)
+        if not self._begun:
+            block, self._begun = block.removeprefix(BYTE_ORDER_MARK), True
+        self._ended = not block
         try:
-            text, at = text[at:] + decoder.decode(block, final=ended), 0
+            fresh = self._decoder.decode(block, final=self._ended)
         except UnicodeDecodeError as error:
-            broken_at = line + text.count("\n", at) + block.count(b"\n", 0, error.start)
-            raise DataError(f"{name}:{broken_at}: not UTF-8 text") from None
-
-
-def _skip_blanks(text: str, at: int, line: int) -> tuple[int, int]:
-    while at < len(text) and text[at] in " \t\r\n":
-        line += text[at] == "\n"
-        at += 1
-    return at, line
+            line = self.line + self._text.count("\n", self._at) + block.count(b"\n", 0, error.start)
+            raise DataError(f"{self._name}:{line}: not UTF-8 text") from None
+        self._text, self._at = self._text[self._at :] + fresh, 0

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from ragcun_cli.data.triples.columns import NAMES_EXPECTED, Columns, find_columns
+from ragcun_cli.data.triples.columns import NAMES_EXPECTED, Columns, find_columns, require_distinct
 from ragcun_cli.data.triples.rows import RowBlock, clean, lists_of
 from ragcun_cli.errors import DataError
 
@@ -27,6 +27,7 @@ def read_parquet(path: Path) -> tuple[Columns, Iterator[RowBlock]]:
         file = pyarrow.parquet.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a whole Parquet file ({error})", "Get it again.") from None
+    require_distinct(file.schema_arrow.names, str(path))
     columns = find_columns(file.schema_arrow.names)
     if columns is None:
         raise DataError(f"{path}: its columns are {', '.join(file.schema_arrow.names)}", NAMES_EXPECTED)
@@ -84,8 +85,9 @@ def _negatives(column: pa.Array) -> list[list[str | None]]:
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def _is_texts(kind: pa.DataType) -> bool:
-    return (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_text(kind.value_type)
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_kind(kind) for is_kind in lists) and _is_text(kind.value_type)

@@ -20,7 +20,8 @@ class TripleTable:
 
     texts: the distinct ones, memory-mapped where they come from a file; digest: hex sha256 that differs where texts or
     their numbers do. queries, positives: (n,) text numbers; negatives: (m,) text numbers, row after row;
-    negative_ends: (n,), where each row's end. left_out: rows of the file that are broken and not among these.
+    negative_ends: (n,), where each row's end. left_out: rows of the file that are broken and not among these;
+    first_left_out: the first of them, as `file:line: what is wrong`.
     """
 
     texts: Sequence[str]
@@ -30,6 +31,7 @@ class TripleTable:
     negatives: Numbers
     negative_ends: Numbers
     left_out: int = 0
+    first_left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.queries)

@@ -154,6 +154,8 @@ def test_a_mirror(server: FaultyServer, tmp_path: Path, tiny_registry: None, rag
         (["scifcat"], 2, "did you mean 'scifact'?"),
         (["robust04"], 2, "ragcun data import robust04"),
         (["scifact", "--mirror", "nowhere"], 4, "nowhere/scifact.zip: there is no such file"),
+        (["scifact", "--mirror", "http://"], 2, "--mirror http://: this is no address"),
+        (["scifact", "--mirror", "http://a..b"], 4, "this is no address"),
         (["scifact", "--mirror", "http://127.0.0.1:9", "--attempts", "1"], 4, "gave up after 1 attempts"),
     ],
 )
@@ -245,3 +247,55 @@ def test_what_a_server_may_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert opening._retry_after("7") == 7
     assert opening._retry_after("Tue, 14 Nov 2023 22:13:30 GMT") == 10
     assert opening._retry_after("soon") is None
+    assert opening._retry_after("²") is None
+
+
+def test_overwrite_replaces_what_a_receipt_says_of_another_version(server: FaultyServer, tmp_path: Path) -> None:
+    wish = wanted(server, tmp_path)[0]
+    old = dataclasses.replace(wish, address=f"{server.url}/b.zip", digest=wanted(server, tmp_path)[1].digest)
+    fetch_all(tmp_path, [old], 1, PATIENCE)
+    with pytest.raises(DataError, match=r"Nothing is written over it unasked|is here with md5"):
+        fetch_all(tmp_path, [wish], 1, PATIENCE)
+    fetch_all(tmp_path, [wish], 1, PATIENCE, overwrite=True)
+    assert wish.path.read_bytes() == CONTENTS["a.zip"]
+
+
+def test_a_file_without_a_checksum_is_here_and_never_verified(server: FaultyServer, tmp_path: Path) -> None:
+    unknown = dataclasses.replace(wanted(server, tmp_path)[0], digest=None)
+    fetch_all(tmp_path, [unknown], 1, PATIENCE)
+    receipt = read_receipt(tmp_path, unknown.path)
+    assert receipt is not None
+    assert not receipt["published"]
+    copied = dataclasses.replace(unknown, digest=receipt["digest"], published=False)
+    fetch_all(tmp_path, [copied], 1, PATIENCE)
+    assert not (read_receipt(tmp_path, unknown.path) or {})["published"]
+    server.files["a.zip"] = CONTENTS["b.zip"]
+    fetch_all(tmp_path, [unknown], 1, PATIENCE, overwrite=True)
+    assert unknown.path.read_bytes() == CONTENTS["b.zip"]
+    with pytest.raises(DataError, match="is here with sha256"):
+        fetch_all(tmp_path, [dataclasses.replace(copied, published=True)], 1, PATIENCE)
+
+
+def test_folders_in_the_way_are_all_named(server: FaultyServer, tmp_path: Path) -> None:
+    for name in ("a.zip", "b.zip"):
+        (tmp_path / f"{name}.part").mkdir(parents=True)
+        (tmp_path / f"{name}.part" / "x").touch()
+    with pytest.raises(RagcunError) as caught:
+        fetch_all(tmp_path, wanted(server, tmp_path), 2, PATIENCE)
+    assert "a.zip.part" in caught.value.message
+    assert "b.zip.part" in caught.value.message
+
+
+def test_a_hub_that_cannot_be_asked_stops_no_other(
+    server: FaultyServer, tmp_path: Path, tiny_registry: None, ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(address: str) -> object:
+        raise EnvironmentUnfit("the hub cannot be reached", "--mirror")
+
+    monkeypatch.setattr(catalogue, "find_on_hub", refuse)
+    monkeypatch.setattr(registry, "SERVER", f"{server.url}/beir")
+    server.files["beir/scifact.zip"] = CONTENTS["a.zip"]
+    done = ragcun("data", "download", "scifact", "msmarco", "--data-dir", tmp_path)
+    assert done.exit_code == 4
+    assert "msmarco: cannot come: the hub cannot be reached" in done.stderr
+    assert (tmp_path / "scifact.zip").is_file()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from ragcun_cli.data.fetch.opening import Patience
 from ragcun_cli.data.fetch.transfer import Stopped, Wanted, transfer
 from ragcun_cli.errors import DataError, EnvironmentUnfit, RagcunError
 from tests.faulty_server import (
+    Answer,
     Fault,
     FaultyServer,
     both,
@@ -250,3 +253,65 @@ def test_a_proxy_is_respected(server: FaultyServer, tmp_path: Path, monkeypatch:
     server.files["http://somewhere.test/file.zip"] = CONTENT  # what a proxy is asked for
     bring(Wanted(tmp_path / "file.zip", "http://somewhere.test/file.zip", len(CONTENT), md5(CONTENT)))
     assert server.requests[0].path == "http://somewhere.test/file.zip"
+
+
+def test_an_answer_that_does_not_say_where_it_ends_is_no_file(server: FaultyServer, tmp_path: Path) -> None:
+    def endless(answer: Answer) -> None:
+        answer.headers["Content-Length"] = ""
+
+    server.faults = [endless]
+    with pytest.raises(EnvironmentUnfit, match="does not say how long the file is"):
+        bring(wanted(server, tmp_path, known=False))
+    assert names(tmp_path) == []
+    server.faults = [endless]
+    bring(wanted(server, tmp_path))
+    assert (tmp_path / "file.zip").read_bytes() == CONTENT
+
+
+def test_a_part_that_points_elsewhere_is_not_written_through(server: FaultyServer, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"mine")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file.zip.part").symlink_to(precious)
+    bring(wanted(server, tmp_path / "data"))
+    assert precious.read_bytes() == b"mine"
+    assert (tmp_path / "data" / "file.zip").read_bytes() == CONTENT
+
+
+def test_a_record_of_a_part_that_cannot_be_read(server: FaultyServer, tmp_path: Path) -> None:
+    (tmp_path / "file.zip.part").write_bytes(CONTENT[:1000])
+    (tmp_path / "file.zip.part.json").write_text("[]")
+    bring(wanted(server, tmp_path))
+    assert server.asked_ranges() == ["bytes=1000-"]
+    assert (tmp_path / "file.zip").read_bytes() == CONTENT
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no limits of this kind")
+@pytest.mark.parametrize("known", [True, False])
+def test_a_full_disk_keeps_the_part(server: FaultyServer, tmp_path: Path, known: bool) -> None:
+    """A limit on a file's size, met as a full disk is: first a short write, then an error."""
+    program = (
+        "import resource, signal, sys, threading\n"
+        "from pathlib import Path\n"
+        "from ragcun_cli.data.fetch.opening import Patience\n"
+        "from ragcun_cli.data.fetch.transfer import Wanted, transfer\n"
+        "from ragcun_cli.errors import EnvironmentUnfit\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+        "url, folder, size, digest = sys.argv[1:]\n"
+        "wish = Wanted(Path(folder) / 'file.zip', url, int(size) or None, digest or None)\n"
+        "try:\n"
+        "    transfer(wish, Patience(), threading.Event(), lambda here, whole: None)\n"
+        "except EnvironmentUnfit as error:\n"
+        "    print(error.message)\n"
+    )
+    arguments = [str(len(CONTENT)), md5(CONTENT)] if known else ["0", ""]
+    done = subprocess.run(
+        [sys.executable, "-c", program, f"{server.url}/file.zip", str(tmp_path), *arguments],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "the disk is full" in done.stdout
+    assert names(tmp_path) == ["file.zip.part", "file.zip.part.json"]
+    assert (tmp_path / "file.zip.part").stat().st_size == 200_000
+    bring(wanted(server, tmp_path, known))
+    assert (tmp_path / "file.zip").read_bytes() == CONTENT
