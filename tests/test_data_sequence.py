@@ -38,7 +38,8 @@ def test_scifact_from_a_server_to_a_score(ragcun: RunCommand, tmp_path: Path, mo
     assert report["counts"]["passages"] == 5183
     assert report["counts"]["train judgements"] == 919
 
-    mined = ragcun("data", "mine", "scifact", "--pick", "corpus", "-o", tmp_path / "mined.jsonl", *data, "--json")
+    near = ["-m", ENCODER, "--max-length", "32", "--ranks", "1-30", "--pick", "sample"]
+    mined = ragcun("data", "mine", "scifact", *near, "-o", tmp_path / "mined.jsonl", *data, "--json")
     assert json.loads(mined.stdout)["negatives"] == 919
 
     sets = {

@@ -320,6 +320,20 @@ def test_a_prepared_file_is_not_read_again_until_it_changes(tmp_path: Path, monk
     assert other != sha256
 
 
+@pytest.mark.parametrize("name", ["texts.arrow", "queries.npy", "manifest.json"])
+def test_a_prepared_file_that_was_written_to_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / "cache"))
+    path = write(tmp_path, as_lines([mixed(*row) for row in ROWS]))
+    assert read(path) == ROWS
+    (damaged,) = (tmp_path / "cache" / "triples").glob(f"*/{name}")
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content if name != "manifest.json" else b"{")
+    assert read(path) == ROWS
+
+
 def test_equal_texts_have_one_number_whatever_their_place(tmp_path: Path) -> None:
     path = write(tmp_path, as_lines([mixed("q", "p", ["n"]), mixed("p", "q", []), mixed("r", "p", ["p"])]))
     table, _ = open_triples(path)

@@ -34,7 +34,7 @@ from ragcun_cli.data.triples.reading_parquet import read_parquet
 from ragcun_cli.data.triples.rows import BrokenRows, RowBlock
 from ragcun_cli.data.triples.table import TripleTable
 from ragcun_cli.errors import DataError, UsageError
-from ragcun_cli.manifest import MANIFEST, read_manifest, seal
+from ragcun_cli.manifest import read_manifest, seal
 from ragcun_cli.quantities import shown_bytes
 
 FORMAT = 1
@@ -51,8 +51,9 @@ _Read = Callable[[], contextlib.AbstractContextManager[tuple[Columns, Iterator[R
 
 @dataclass(frozen=True)
 class _Source:
-    """What is to be read. described: its format; sha256: of its content; bytes: its size."""
+    """label: what errors call it; described: its format; sha256: of its content; bytes: its size."""
 
+    path: Path
     label: str
     described: str
     sha256: str
@@ -108,9 +109,9 @@ def _source(path: Path, cache: Path) -> tuple[_Source, _Read]:
         def pairs() -> Iterator[tuple[Columns, Iterator[RowBlock]]]:
             yield read_pairs(collection)
 
-        return _Source(str(path), "collection, qrels/train.tsv", collection.sha256, size), pairs
+        return _Source(path, str(path), "collection, qrels/train.tsv", collection.sha256, size), pairs
     file = recognise(path)
-    return _Source(str(path), file.described, sha256_of(path, cache), path.stat().st_size), lambda: _rows_of(file)
+    return _Source(path, str(path), file.described, sha256_of(path, cache), path.stat().st_size), lambda: _rows_of(file)
 
 
 @contextlib.contextmanager
@@ -123,14 +124,20 @@ def _rows_of(file: TripleFile) -> Iterator[tuple[Columns, Iterator[RowBlock]]]:
 
 
 def _is_whole(folder: Path) -> bool:
-    """By the files' sizes: reading all of them to check their digests would take as long as training's first minute."""
-    if not (folder / MANIFEST).is_file():
-        return False
+    """By the files' sizes and times: reading 350 MB to compare digests takes longer than all the rest of opening."""
     try:
-        listed = read_manifest(folder)["files"]
-        return all((folder / name).stat().st_size == each["bytes"] for name, each in listed.items())
+        manifest = read_manifest(folder)
+        return all(
+            _state(folder / name) == (each["bytes"], manifest["modified"][name])
+            for name, each in manifest["files"].items()
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def _state(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def _opened(folder: Path, manifest: dict[str, Any], first: tuple[str, ...]) -> TripleTable:
@@ -142,7 +149,7 @@ def _opened(folder: Path, manifest: dict[str, Any], first: tuple[str, ...]) -> T
 
 def _prepare(source: _Source, read: _Read, folder: Path, cache: Path, max_bad_rows: int | None) -> None:
     parts = min(MOST_PARTS, max(FEWEST_PARTS, source.bytes // PART_BYTES))
-    broken = BrokenRows()
+    broken, before = BrokenRows(), _state(source.path)
     if source.bytes > WORTH_A_WORD:
         note(f"{source.label}: preparing {shown_bytes(source.bytes)} of {source.described}, once ...")
     with scratch_folder(cache) as scratch, files.new_folder(folder) as temporary:
@@ -154,9 +161,12 @@ def _prepare(source: _Source, read: _Read, folder: Path, cache: Path, max_bad_ro
             raise DataError(f"{source.label}: the file has no triples")
         for name, column in sorter.numbered(temporary / "texts.arrow").items():
             np.save(temporary / f"{name}.npy", column)
+        if source.path.is_file() and _state(source.path) != before:
+            raise DataError(f"{source.label}: changed while it was being read", "Run again.")
         seal(
             temporary,
             format=FORMAT,
+            modified={path.name: path.stat().st_mtime_ns for path in temporary.iterdir()},
             label=source.label,
             columns=columns.described(),
             rows=sorter.rows,
