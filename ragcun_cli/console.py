@@ -75,10 +75,11 @@ def print_error_json(error: RagcunError) -> None:
 
 @dataclass(frozen=True)
 class Column:
-    """A table column: its header, and whether its cells are numbers (right-aligned)."""
+    """A table column: its header, whether its cells are numbers (right-aligned), and whether they may take lines."""
 
     header: str
     numeric: bool = False
+    wraps: bool = False
 
 
 def plain(text: str) -> str:
@@ -94,13 +95,15 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], title:
 
     table = Table(title=title or None, caption=caption or None, title_justify="left", caption_justify="left")
     for column in columns:
-        table.add_column(column.header, justify="right" if column.numeric else "left", no_wrap=True)
+        table.add_column(column.header, justify="right" if column.numeric else "left", no_wrap=not column.wraps)
     for row in rows:
         table.add_row(*row)
     console = result_console()
     # A table of results is never cut: on a narrow terminal its lines run on instead.
     unbounded = console.options.update_width(UNBOUNDED)
-    console.width = max(console.width, console.measure(table, options=unbounded).maximum)
+    measured = console.measure(table, options=unbounded)
+    least = measured.minimum if any(column.wraps for column in columns) else measured.maximum
+    console.width = max(console.width, least)
     console.print(table)
 
 

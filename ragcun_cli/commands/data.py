@@ -38,9 +38,9 @@ def list_sources(data_dir: Path = DATA_DIR, json_output: bool = JSON) -> None:
     if json_output:
         print_json([dataclasses.asdict(each) for each in rows])
         return
-    columns = [Column("name"), Column("for"), Column("texts"), Column("licence"), Column("size", numeric=True)]
+    columns = [Column("name"), Column("for"), Column("texts", wraps=True), Column("licence", wraps=True)]
     print_table(
-        [*columns, Column("here")],
+        [*columns, Column("size", numeric=True), Column("here")],
         [
             [
                 each.name,
@@ -100,14 +100,15 @@ def download(
         files = [each for of_name in plan.files.values() for each in of_name]
         to_prepare = [name for name in plan.files if name in TRAINING]
         patience = Patience(seconds=timeout, attempts=attempts)
-        fetch_all(data_dir, files, jobs, patience, overwrite, more_bytes=sum(map(plan.about, to_prepare)))
+        fetch_all(data_dir, files, jobs, patience, overwrite, more_bytes=plan.to_come(to_prepare))
         prepare_training_sets(to_prepare, data_dir)
     if json_output:
         print_json([dataclasses.asdict(each) for each in entries(data_dir) if each.name in chosen])
     for error in plan.failed.values():
         raise error
     if not dry_run:
-        note(f"All of it is in {data_dir}/. See: ragcun data list")
+        where = "" if data_dir == Path("data") else f" --data-dir {data_dir}"
+        note(f"All of it is in {data_dir}/. See: ragcun data list{where}")
 
 
 @app.command()
@@ -168,12 +169,17 @@ def check(
 def mine(
     collection: str = typer.Argument(..., help="A collection in BEIR's layout: folder, zip or name in --data-dir."),
     output: Path = typer.Option(..., "--output", "-o", help="The file of triples to write, ending in .jsonl."),
-    model: str | None = typer.Option(None, "--model", "-m", help="Any encoder, as `ragcun eval beir` takes them."),
+    model: str | None = typer.Option(
+        None, "--model", "-m", help="Any encoder, as `ragcun eval beir` takes them; needed unless --pick corpus."
+    ),
     split: str = typer.Option("train", "--split", help="The judgements whose queries get negatives."),
     data_dir: Path = DATA_DIR,
     negatives: int = typer.Option(1, "--negatives", "-n", min=1, max=1000, help="Hard negatives for each positive."),
-    ranks: str = typer.Option(
-        "1-100", "--ranks", metavar="FIRST-LAST", help="Ranks to take them from, counted without known positives."
+    ranks: str | None = typer.Option(
+        None,
+        "--ranks",
+        metavar="FIRST-LAST",
+        help="Ranks to take them from, counted without known positives; 1-100 by default.",
     ),
     margin: float | None = typer.Option(
         None,
@@ -223,10 +229,15 @@ def mine(
         print_json({"output": str(output), **dataclasses.asdict(mined)})
         return
     if mined.short:
-        note(f"{mined.short} of them have fewer than {negatives}, {mined.none} have none; see --ranks and --margin.")
+        note(
+            f"{mined.short} of them have fewer than {negatives} negatives, {mined.none} have none and are pairs; "
+            "see --ranks and --margin."
+        )
+    if mined.without_text:
+        note(f"{mined.without_text} relevant passages are empty and make no triple.")
     if mined.nearer_left_out:
         note(f"{mined.nearer_left_out} passages in the ranks are left out by --margin.")
-    note(f"Next: ragcun train --recipe isotropy --set data.train={output}")
+    note(f"Next: ragcun train --recipe isotropy --set data.train={output} --set data.dev=null")
 
 
 @app.command("import")
@@ -258,13 +269,16 @@ def import_licensed(
     )
 
 
-def _mining(negatives: int, ranks: str, margin: float | None, pick: str, seed: int, model: str | None) -> Mining:
+def _mining(negatives: int, ranks: str | None, margin: float | None, pick: str, seed: int, model: str | None) -> Mining:
     from ragcun_cli.errors import UsageError
     from ragcun_cli.recipe.problems import did_you_mean
 
     known = ["hardest", "sample", "corpus"]
     if pick not in known:
         raise UsageError(f"--pick {pick}: there is no such way; {did_you_mean(pick, known)}")
+    if pick == "corpus" and (ranks is not None or margin is not None):
+        raise UsageError("--pick corpus: takes any passage, so that --ranks and --margin mean nothing", "Drop them.")
+    ranks = ranks or "1-100"
     match = re.fullmatch(r"([0-9]{1,9})-([0-9]{1,9})", ranks)
     first, last = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= first <= last:
@@ -311,7 +325,8 @@ def _print_report(report: CheckReport) -> None:
                 for each in report.lengths
             ],
         )
-    columns = [Column("found"), Column("count", numeric=True), Column("of", numeric=True), Column("such as")]
+    count, of = Column("count", numeric=True), Column("of", numeric=True)
+    columns = [Column("found", wraps=True), count, of, Column("such as", wraps=True)]
     rows = [
         [each.what, f"{each.count:,}", f"{each.of:,}", plain(shortened(each.examples[0], EXAMPLE_CHARACTERS))]
         for each in report.findings
@@ -319,7 +334,7 @@ def _print_report(report: CheckReport) -> None:
     if rows:
         print_table(columns, rows)
     clean = len(report.checked) - len(report.findings)
-    note(f"{report.source}: {len(report.checked)} things looked for, {clean} of them not found.")
+    note(f"{report.source}: {len(report.checked)} things looked for, {clean} of them clean.")
     for each in report.not_checked:
         note(f"Not looked for: {each}")
 
@@ -330,10 +345,11 @@ def _show_plan(plan: Plan) -> None:
     from ragcun_cli.data.fetch.catalogue import described
     from ragcun_cli.quantities import megabytes
 
-    for name in plan.files:
+    for name, files in plan.files.items():
         known = described(name)
-        note(f"{name}: {megabytes(plan.about(name))}, licence: {known.licence}; {known.task}")
+        size = megabytes(sum(each.bytes or each.about for each in files))
+        here = ", here already" if all(each.path.exists() for each in files) else ""
+        note(f"{name} ({known.task}): {size}{here}. Licence: {known.licence}.")
     for name, error in plan.failed.items():
         note(f"{name}: cannot come: {error.message}")
-    total = megabytes(sum(map(plan.about, plan.files)))
-    note(f"{len(plan.files)} datasets, {total}. Licences bind you, not ragcun: read them at their owners'.")
+    note(f"{megabytes(plan.to_come())} to come. Licences bind you, not ragcun: read them at the data's owners.")

@@ -163,7 +163,7 @@ def _write_dev(dev: _Dev, folder: Path) -> None:
 def _triplets(path: Path, training_set: TrainingSet) -> Iterator[RowBlock]:
     columns, blocks = read_parquet(path)
     if len(columns.negatives) != 1:
-        raise DataError(f"{path}: columns query, positive and negative are expected (got {columns.described()})")
+        raise DataError(f"{path}: columns query, positive and negative are expected (got {columns.described(False)})")
     return (_with_negative(block, path) for block in blocks)
 
 

@@ -16,7 +16,7 @@ from ragcun_cli.data.checking import (
 )
 from ragcun_cli.data.collection import CORPUS, Collection, read_collection, read_folder, splits_in
 from ragcun_cli.data.registry import BEIR, KNOWN, TRAINING
-from ragcun_cli.data.sources import collection_in, dev_collection, training_file
+from ragcun_cli.data.sources import collection_in, dev_collection, named_collection, training_file
 from ragcun_cli.data.triples.prepared import TRAIN_SPLIT, open_triples
 from ragcun_cli.data.triples.table import TripleTable
 from ragcun_cli.data.unpacked import unpack
@@ -108,7 +108,7 @@ def _tests(root: Path, names: Sequence[str], leave_out: str) -> tuple[dict[str, 
     absent = []
     for name in names or BEIR:
         known = KNOWN.get(name.lower())
-        path = collection_in(root, known.name) if known is not None else dev_collection(name, root)
+        path = collection_in(root, known.name) if known is not None else named_collection(name, root, "--against ")
         if name == leave_out:
             continue
         if path is None:

@@ -50,8 +50,8 @@ def dev_collection(source: str, folder: Path) -> Path:
     )
 
 
-def named_collection(source: str, folder: Path) -> Path:
-    """The collection that a command names.
+def named_collection(source: str, folder: Path, asked: str = "") -> Path:
+    """The collection that a command names; asked: what an error begins with.
 
     Raises:
         UsageError: if it is not there, with what brings it.
@@ -59,7 +59,7 @@ def named_collection(source: str, folder: Path) -> Path:
     embedded = _embedded(source, folder)
     if embedded:
         return embedded.test
-    return _known_or_path(source, folder, "", "Give a folder or zip in BEIR's layout, or its name in --data-dir.")
+    return _known_or_path(source, folder, asked, "Give a folder or zip in BEIR's layout, or its name in --data-dir.")
 
 
 def training_folder(folder: Path, name: str) -> Path:
@@ -111,12 +111,11 @@ def _known_or_path(source: str, folder: Path, asked: str, otherwise: str) -> Pat
     if not path.exists() and path.parent == Path():
         path = collection_in(folder, source) or path
     if not path.exists():
-        guess = (
-            ""
-            if path.parent != Path() or path.suffix
-            else f" {did_you_mean(source, list(dict.fromkeys([*TRAINING, MSMARCO_CORPUS, *KNOWN])))}"
-        )
-        raise UsageError(f"{asked}{source}: there is no such file or folder{';' if guess else ''}{guess}", otherwise)
+        guess = ""
+        if path.parent == Path() and not path.suffix:
+            names = dict.fromkeys([*available_collections(folder), *TRAINING, MSMARCO_CORPUS, *KNOWN])
+            guess = f"; {did_you_mean(source, list(names))}"
+        raise UsageError(f"{asked}{source}: there is no such file or folder{guess}", otherwise)
     return path
 
 

@@ -11,10 +11,11 @@ on with the part it was in.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -84,9 +85,31 @@ def mine(collection: Collection, model: ModelToScore | None, settings: Settings,
         raise UsageError(f"--ranks: the corpus has {len(collection.corpus)} passages", "Ask for nearer ones.")
     known = _known_relevant(collection)
     if mining.pick == "corpus" or model is None:
-        mined = _write(collection, _anywhere(collection, known, mining), output)
+        with StepProgress("picking", len(collection.queries), "queries") as bar:
+            mined = _write(collection, _anywhere(collection, known, mining, bar.advance), output)
         _write_provenance(collection, None, mining, mined, output)
         return mined
+    with _saying_how_to_go_on():
+        return _mine_near(collection, model, settings, mining, known, output)
+
+
+@contextlib.contextmanager
+def _saying_how_to_go_on() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        note("Interrupted. What was embedded and searched is kept: the same command goes on from there.")
+        raise
+
+
+def _mine_near(
+    collection: Collection,
+    model: ModelToScore,
+    settings: Settings,
+    mining: Mining,
+    known: list[set[int]],
+    output: Path,
+) -> Mined:
     copies = len(collection.corpus) - len(np.unique(collection.corpus.keys))
     depth = min(len(collection.corpus), mining.last_rank + max(map(len, known)) + min(copies, MOST_COPIES))
     with open_bench(model, settings) as bench:
@@ -153,7 +176,9 @@ def _relevant(collection: Collection, query_id: str) -> list[int]:
     return [row for row in rows if row is not None]
 
 
-def _anywhere(collection: Collection, known: list[set[int]], mining: Mining) -> Iterator[_Choice]:
+def _anywhere(
+    collection: Collection, known: list[set[int]], mining: Mining, on_query: Callable[[], None]
+) -> Iterator[_Choice]:
     """Random passages of the whole corpus."""
     size = len(collection.corpus)
     for query, query_id in enumerate(collection.query_ids):
@@ -161,13 +186,17 @@ def _anywhere(collection: Collection, known: list[set[int]], mining: Mining) -> 
             random = _generator(mining, query_id, positive)
             wanted = min(mining.negatives, size - len(known[query]))
             chosen: list[int] = []
+            texts: set[bytes] = set()  # by their keys
             for row in _in_random_order(random, size):
                 if len(chosen) == wanted:
                     break
-                if row not in known[query] and not _has_text_of(collection, row, chosen):
-                    chosen.append(int(row))
+                key = collection.corpus.keys[row].tobytes()
+                if row not in known[query] and key not in texts:
+                    chosen.append(row)
+                    texts.add(key)
             rows = np.array(chosen, dtype=np.int64)
             yield _Choice(query, positive, rows, np.empty(0, dtype=np.int64), len(chosen) < mining.negatives, 0)
+        on_query()
 
 
 def _in_random_order(random: np.random.Generator, size: int) -> Iterator[int]:
@@ -177,11 +206,6 @@ def _in_random_order(random: np.random.Generator, size: int) -> Iterator[int]:
         return
     for _ in range(SHUFFLED):
         yield int(random.integers(size))
-
-
-def _has_text_of(collection: Collection, row: int, rows: Sequence[int]) -> bool:
-    keys = collection.corpus.keys
-    return any(keys[row] == keys[other] for other in rows)
 
 
 def _from_rankings(

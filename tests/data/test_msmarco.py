@@ -282,7 +282,7 @@ def test_msmarco_from_a_hub_and_from_its_copy(hub: str, tmp_path: Path) -> None:
     data, home = tmp_path / "data", tmp_path / "home"
     done = ragcun_with(hub, home, "data", "download", "msmarco", "--data-dir", data, HF_TOKEN="hf_secret")
     assert done.returncode == 0, done.stderr
-    assert "msmarco: 0.0 MB, licence: research, not commercial" in done.stderr
+    assert "0.0 MB. Licence: research, not commercial." in done.stderr
     to_hub = [token for path, token in Hub.asked if not path.startswith("/cdn")]
     to_cdn = [token for path, token in Hub.asked if path.startswith("/cdn")]
     assert set(to_hub) == {"Bearer hf_secret"}

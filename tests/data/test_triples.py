@@ -385,6 +385,30 @@ def test_columns_that_are_not_read_are_named(tmp_path: Path, capsys: pytest.Capt
     assert "query, positive (not read: hard_negatives, id); 1 triples" in capsys.readouterr().err
 
 
+def test_broken_rows_come_in_the_files_order(tmp_path: Path) -> None:
+    lines = [
+        '{"query": "q", "positive": "p"}',
+        '{"query": "", "positive": "p"}',
+        "{",
+        '{"query": "q", "positive": " "}',
+        "[",
+    ]
+    with pytest.raises(DataError) as caught:
+        read(write(tmp_path, "\n".join(lines)))
+    assert [line.split(":")[1] for line in caught.value.message.splitlines()] == ["2", "3", "4", "5"]
+
+
+def test_rows_under_other_names_say_what_they_have(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'query' is missing; its keys are q, doc") as caught:
+        read(write(tmp_path, '{"q": "q", "doc": "p"}\n'), 1)
+    assert "All 1 rows are broken. Columns are called query" in caught.value.hint
+
+
+def test_negatives_that_the_first_row_lacks_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    read(write(tmp_path, as_lines([mixed("q", "p", []), mixed("r", "s", ["n"])])))
+    assert "query, positive, negatives in some rows; 2 triples" in capsys.readouterr().err
+
+
 def test_broken_rows_are_named_by_the_file_that_is_read(tmp_path: Path) -> None:
     content = '{"query": "q", "positive": "p"}\n{}\n'
     assert len(read(write(tmp_path, content, "one.jsonl"), 1)) == 1

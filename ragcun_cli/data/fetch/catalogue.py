@@ -97,9 +97,10 @@ class Plan:
     files: dict[str, list[Wanted]]
     failed: dict[str, RagcunError]
 
-    def about(self, name: str) -> int:
-        """Bytes of a dataset's files, as far as they are known before."""
-        return sum(each.bytes or each.about for each in self.files[name])
+    def to_come(self, names: Sequence[str] | None = None) -> int:
+        """Bytes of the files that are not here, of all datasets or these, as far as they are known before."""
+        chosen = self.files if names is None else names
+        return sum(each.bytes or each.about for name in chosen for each in self.files[name] if not each.path.exists())
 
 
 def plan_download(names: Sequence[str], root: Path, mirror: str | None) -> Plan:
@@ -108,8 +109,8 @@ def plan_download(names: Sequence[str], root: Path, mirror: str | None) -> Plan:
     Raises:
         UsageError: if the mirror is no address.
     """
-    if mirror is not None and "://" in mirror and not urlsplit(mirror).netloc:
-        raise UsageError(f"--mirror {mirror}: this is no address", "Give a folder, or an http(s) URL.")
+    if mirror is not None:
+        _check_mirror(mirror)
     plan = Plan({}, {})
     for name in names:
         try:
@@ -117,6 +118,15 @@ def plan_download(names: Sequence[str], root: Path, mirror: str | None) -> Plan:
         except RagcunError as error:
             plan.failed[name] = error
     return plan
+
+
+def _check_mirror(mirror: str) -> None:
+    if "://" in mirror:
+        parts = urlsplit(mirror)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise UsageError(f"--mirror {mirror}: this is no http(s) address", "Give a folder, or an http(s) URL.")
+    elif not Path(mirror).expanduser().is_dir():
+        raise UsageError(f"--mirror {mirror}: there is no such folder", "Give a folder, or an http(s) URL.")
 
 
 def described(name: str) -> KnownDataset | TrainingSet:

@@ -202,4 +202,4 @@ def _reason(error: Exception) -> str:
     inner = re.findall(
         r"(?:\[Errno -?\d+\] [^')]+|Read timed out|timed out|Connection refused|[A-Za-z]+Error\([^()]*\))", text
     )
-    return inner[-1] if inner else text.splitlines()[0][:200]
+    return (inner[-1] if inner else text.splitlines()[0][:200]).strip(" \"'")

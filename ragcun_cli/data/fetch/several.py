@@ -16,7 +16,7 @@ from ragcun_cli.data.fetch.opening import Patience
 from ragcun_cli.data.fetch.receipts import read_receipt, write_receipt
 from ragcun_cli.data.fetch.transfer import Stopped, Wanted, digest_like, transfer
 from ragcun_cli.errors import DataError, EnvironmentUnfit, RagcunError
-from ragcun_cli.quantities import shown_bytes
+from ragcun_cli.quantities import megabytes
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SPARE_BYTES = 64 << 20  # that a disk should have left
@@ -100,7 +100,7 @@ def _require_room(root: Path, missing: Sequence[Wanted], more_bytes: int) -> Non
     free = shutil.disk_usage(root).free
     if needed + SPARE_BYTES > free:
         raise EnvironmentUnfit(
-            f"{root}: {shown_bytes(needed)} are to come, {shown_bytes(free)} are free",
+            f"{root}: {megabytes(needed)} are to come, {megabytes(free)} are free",
             "Free some space, or name a folder on a larger disk with --data-dir.",
         )
 
@@ -185,9 +185,10 @@ def _raise_failures(failed: dict[Path, Exception], missing: Sequence[Wanted]) ->
     known = [error for error in failed.values() if isinstance(error, RagcunError)]
     if len(missing) == 1 or len(known) < len(failed):  # any other error is a defect, whose traceback is wanted
         raise next(error for error in failed.values() if len(known) == len(failed) or error not in known)
+    hints = dict.fromkeys(each.hint for each in known)
     error = SomeNotFetched(
         "\n".join(each.message for each in known),
-        f"{len(missing) - len(failed)} of {len(missing)} files are here. {known[0].hint}",
+        "\n".join([f"{len(missing) - len(failed)} of {len(missing)} files came.", *hints]),
     )
     error.exit_code = known[0].exit_code
     error.title = known[0].title

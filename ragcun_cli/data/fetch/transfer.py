@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ragcun_cli import files
+from ragcun_cli.console import note
 from ragcun_cli.data.fetch.opening import Interrupted, Opener, Patience, Stream, open_address
 from ragcun_cli.errors import DataError, EnvironmentUnfit
 
@@ -81,7 +82,7 @@ def transfer(wanted: Wanted, patience: Patience, stop: threading.Event, on_bytes
         _discard(wanted)
     raise DataError(
         f"{wanted.address}: {problem}, twice",
-        "The server has another version, or what it sends is damaged on the way. Try another one: --mirror URL|DIR.",
+        "It is another version, or damaged on the way. If it is what you want, take it yourself and give its path.",
     )
 
 
@@ -105,10 +106,10 @@ def _arrive(wanted: Wanted, opener: Opener, patience: Patience, stop: threading.
             # A server that never gets further than this is not worth asking for ever.
             failures, most = (1, here) if here > most else (failures + 1, most)
             if failures >= patience.attempts:
+                kept = f"{here} bytes are kept: the same command goes on from there. " if here else ""
                 raise EnvironmentUnfit(
-                    f"{wanted.address}: gave up after {failures} attempts: {interruption}",
-                    f"{here} bytes are kept in {wanted.part}: the same command goes on from there. Or try another "
-                    "server: --mirror URL|DIR.",
+                    f"{wanted.address}: gave up after {failures} attempt{'s' if failures > 1 else ''}: {interruption}",
+                    f"{kept}Try again, or another server: --mirror URL|DIR.",
                 ) from None
             wait = interruption.wait
             if wait is not None and wait > patience.longest_pause:
@@ -129,6 +130,11 @@ def _continue(wanted: Wanted, opener: Opener, stop: threading.Event, on_bytes: O
         return
     with opener(start, validator) as stream:
         _check_total(wanted, stream, total)
+        if start and not stream.start:
+            note(
+                f"{wanted.path.name}: from the start again: the server has another version than the {start} bytes that "
+                "are here, or cannot send a part."
+            )
         if stream.start == 0 or not wanted.part.exists():
             wanted.path.parent.mkdir(parents=True, exist_ok=True)
             wanted.part.write_bytes(b"")
@@ -192,8 +198,8 @@ def _check_total(wanted: Wanted, stream: Stream, of_part: int | None) -> None:
         raise Interrupted("the server sent a part of another version", wait=0, useless=True)
     if wanted.bytes is not None and stream.total is not None and stream.total != wanted.bytes:
         raise DataError(
-            f"{wanted.address}: the server has {stream.total} bytes, the published file {wanted.bytes}",
-            "It is another version, or a page that says something else. Try another server: --mirror URL|DIR.",
+            f"{wanted.address}: has {stream.total} bytes, the published file {wanted.bytes}",
+            "It is another version, or an error page. If it is what you want, take it yourself and give its path.",
         )
 
 

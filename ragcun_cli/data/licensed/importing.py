@@ -31,7 +31,8 @@ def import_set(name: str, delivered: Path, root: Path, overwrite: bool = False) 
     """
     read = READERS.get(name)
     if read is None:
-        raise UsageError(f"{name}: not a licensed set; {did_you_mean(name, list(READERS))}", "`ragcun data list`")
+        public = KNOWN[name].how_to_get(str(root)) if name in KNOWN else "ragcun data list shows what there is."
+        raise UsageError(f"{name}: not a licensed set; {did_you_mean(name, list(READERS))}", f"Not licensed: {public}")
     if not delivered.is_dir():
         raise UsageError(f"--from {delivered}: there is no such folder", "Name the one with the owner's files.")
     folder = root / name

@@ -16,7 +16,10 @@ NUMBERED_NEGATIVE = re.compile(r"^negative_([0-9]+)$")
 NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]*$")
 OF_A_HEADER = re.compile(r"query|question|anchor|qid|pos|neg|passage|doc|text|label|score|sentence|answer|id$", re.I)
 
-NAMES_EXPECTED = "Columns are called query, positive and negative (or anchor; pos, neg; negatives; negative_1, ...)."
+NAMES_EXPECTED = (
+    "Columns are called query (or anchor, question), positive (positives, pos) and negative (negatives, neg, "
+    "negative_1, ...)."
+)
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,10 @@ class Columns:
     negatives: tuple[str, ...]
     unread: tuple[str, ...] = ()
 
-    def described(self) -> str:
-        """For the one line that confirms what was read."""
-        read = ", ".join([self.query, self.positive, *self.negatives])
+    def described(self, negatives_in_some: bool) -> str:
+        """For the one line that confirms what was read; JSON's first row need not have all columns."""
+        negatives = self.negatives or (("negatives in some rows",) if negatives_in_some else ())
+        read = ", ".join([self.query, self.positive, *negatives])
         return f"{read} (not read: {', '.join(self.unread)})" if self.unread else read
 
 

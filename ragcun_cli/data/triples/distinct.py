@@ -38,7 +38,7 @@ class TextSorter:
     """Takes blocks of rows and writes their texts into parts; each text has a place, in the order it came."""
 
     def __init__(self, folder: Path, parts: int) -> None:
-        self.rows = self.texts = 0
+        self.rows = self.texts = self.negatives = 0
         self._parts = parts
         self._paths = [folder / f"part-{number}" for number in range(parts)]
         self._writers = [pa.ipc.new_stream(str(path), SPOOLED) for path in self._paths]
@@ -68,6 +68,7 @@ class TextSorter:
                     writer.write_batch(pa.record_batch([block.by_part[start:stop], there], schema=SPOOLED))
             self.texts += len(block.order)
             self.rows += block.rows
+            self.negatives += sizes[2]
 
     def _split(self, block: RowBlock) -> _SplitBlock:
         texts = pa.concat_arrays([block.queries, block.positives, block.negatives.flatten()])

@@ -23,7 +23,7 @@ from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder, key_of, only_writer, scratch_folder
 from ragcun_cli.data.collection import read_collection
 from ragcun_cli.data.digests import sha256_of
-from ragcun_cli.data.triples.columns import Columns
+from ragcun_cli.data.triples.columns import NAMES_EXPECTED, Columns
 from ragcun_cli.data.triples.distinct import TextSorter
 from ragcun_cli.data.triples.formats import TripleFile, recognise
 from ragcun_cli.data.triples.mapped_texts import MappedTexts
@@ -155,7 +155,9 @@ def _prepare(source: _Source, read: _Read, folder: Path, cache: Path, max_bad_ro
     with scratch_folder(cache) as scratch, files.new_folder(folder) as temporary:
         with TextSorter(scratch, parts) as sorter, read() as (columns, blocks):
             sorter.add_all(broken.seen(blocks))
-        if (max_bad_rows is not None and broken.count > max_bad_rows) or (broken.count and not sorter.rows):
+        if broken.count and not sorter.rows:
+            raise DataError(broken.listed(), f"All {broken.count} rows are broken. {NAMES_EXPECTED}")
+        if max_bad_rows is not None and broken.count > max_bad_rows:
             raise _too_many(broken)
         if not sorter.rows:
             raise DataError(f"{source.label}: the file has no triples")
@@ -168,7 +170,7 @@ def _prepare(source: _Source, read: _Read, folder: Path, cache: Path, max_bad_ro
             format=FORMAT,
             modified={path.name: path.stat().st_mtime_ns for path in temporary.iterdir()},
             label=source.label,
-            columns=columns.described(),
+            columns=columns.described(negatives_in_some=sorter.negatives > 0),
             rows=sorter.rows,
             broken=broken.count,
             first_broken=broken.first,
@@ -178,5 +180,5 @@ def _prepare(source: _Source, read: _Read, folder: Path, cache: Path, max_bad_ro
 def _too_many(broken: BrokenRows) -> DataError:
     return DataError(
         broken.listed(),
-        f"{broken.count} broken rows. Mend or remove them, or leave them out: --max-bad-rows {broken.count}.",
+        f"{broken.count} broken rows. Mend or remove them, or train without them: --max-bad-rows {broken.count}.",
     )

@@ -19,7 +19,7 @@ import pyarrow.json
 
 from ragcun_cli.data.lines import numbered_lines, parse_json_line, text_of
 from ragcun_cli.data.triples.blocks import BLOCK_BYTES, LONGEST_LINE, Lines, blocks_of_lines, in_order
-from ragcun_cli.data.triples.columns import Columns, find_columns, is_negative
+from ragcun_cli.data.triples.columns import QUERY, Columns, find_columns, is_negative
 from ragcun_cli.data.triples.formats import BYTE_ORDER_MARK
 from ragcun_cli.data.triples.rows import RowBlock, block_of_texts, clean, lists_of
 from ragcun_cli.errors import DataError
@@ -174,10 +174,8 @@ def _row(record: Any, place: str) -> tuple[str, list[str], list[str]]:
         raise DataError(f"{place}: a JSON object is expected (got {type(record).__name__})")
     columns = find_columns(list(record))
     if columns is None:
-        # Names what is missing, by the usual name.
-        for usual in ("query", "positive"):
-            text_of(record, usual, place)
-        raise DataError(f"{place}: there is no query or no positive")
+        missing = "query" if not any(name in record for name in QUERY) else "positive"
+        raise DataError(f"{place}: {missing!r} is missing; its keys are {', '.join(record) or 'none'}")
     negatives = [text for key in columns.negatives if record[key] is not None for text in _texts(record, key, place)]
     answers = _texts(record, columns.positive, place)
     if not answers:

@@ -6,6 +6,7 @@ ever being 1,500,000 Python objects.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragcun_cli.data.lines import SHOWN_PROBLEMS
+
+NUMBER = re.compile(r"(?::|row |line:)(\d+): ")
 
 Flags = npt.NDArray[np.bool_]
 
@@ -86,11 +89,12 @@ def clean(block: RowBlock, place_of: Callable[[int], str], broken: Sequence[str]
     no_negative[owners[_lacks_text(negatives.flatten())]] = True
     faults = no_query | no_positive | no_negative
     if not faults.any():
-        return RowBlock(queries, positives, negatives, list(broken))
+        return RowBlock(queries, positives, negatives, sorted(broken, key=_number))
     named = list(broken)
     for row in np.flatnonzero(faults).tolist():
         what = "query" if no_query[row] else "positive" if no_positive[row] else "negative"
         named.append(f"{place_of(row)}: {what!r} is empty")
+    named.sort(key=_number)
     kept = pa.array(np.flatnonzero(~faults))
     return RowBlock(queries.take(kept), positives.take(kept), negatives.take(kept), named)
 
@@ -113,6 +117,12 @@ def trimmed(texts: pa.StringArray) -> pa.StringArray:
     if pc.all(pc.string_is_ascii(texts)).as_py() is not False:
         return pc.ascii_trim_whitespace(texts)
     return pc.utf8_trim_whitespace(texts)
+
+
+def _number(message: str) -> int:
+    """The line or row that a message names: rows left out before and those found here come in one order."""
+    match = NUMBER.search(message)
+    return int(match[1]) if match else 0
 
 
 def _offsets(lists: pa.ListArray) -> npt.NDArray[np.int32]:

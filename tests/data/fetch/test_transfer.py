@@ -144,8 +144,8 @@ def test_a_server_that_cannot_tell_its_versions_apart(server: FaultyServer, tmp_
     ("faults", "error", "message"),
     [
         ([flip_a_byte] * 2, DataError, "what arrived has md5:.*twice"),
-        ([claim_length(1000)], DataError, "the server has 1000 bytes, the published file 300000"),
-        ([claim_length(400_000)], DataError, "the server has 400000 bytes, the published file 300000"),
+        ([claim_length(1000)], DataError, "has 1000 bytes, the published file 300000"),
+        ([claim_length(400_000)], DataError, "has 400000 bytes, the published file 300000"),
         ([status(404)], EnvironmentUnfit, "404"),
         ([status(403)], EnvironmentUnfit, "403"),
         ([status(410)], EnvironmentUnfit, "410"),
