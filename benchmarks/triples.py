@@ -29,6 +29,7 @@ import psutil
 from texts import Writer
 
 BATCH = 16
+SETTLED = 3  # seconds: a file that was written a moment ago is hashed at each opening, as nobody's training data is
 DRAWN_PASSAGES = 20_000
 
 
@@ -71,6 +72,7 @@ def write(file: Path, rows: int) -> None:
         for _ in range(rows):
             query = " ".join(draw.choices(words, k=draw.randint(4, 12)))
             stream.write(json.dumps({"query": query, "positive": passage(), "negative": passage()}) + "\n")
+    time.sleep(SETTLED)
 
 
 def ragcun(file: Path) -> None:

@@ -21,10 +21,16 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Lines:
-    """Whole lines of a file, the first of them being line `first` (from 1)."""
+    """Whole lines of a file, the first of them being line `first` (from 1); ends: how many of them end in it."""
 
     first: int
     content: bytes
+    ends: int
+
+    @classmethod
+    def of(cls, first: int, content: bytes) -> Lines:
+        """Counted once, by whoever cuts the file: counting takes a twentieth of all the reading."""
+        return cls(first, content, content.count(b"\n"))
 
 
 def blocks_of_lines(stream: BinaryIO, name: str) -> Iterator[Lines]:
@@ -39,12 +45,12 @@ def blocks_of_lines(stream: BinaryIO, name: str) -> Iterator[Lines]:
             if len(rest) > LONGEST_LINE:
                 raise DataError(f"{name}:{first}: this line is longer than {LONGEST_LINE >> 20} MiB")
             continue
-        whole = Lines(first, rest + block[:cut])
+        whole = Lines.of(first, rest + block[:cut])
         yield whole
-        first += whole.content.count(b"\n")
+        first += whole.ends
         rest = block[cut:]
     if rest:
-        yield Lines(first, rest)
+        yield Lines.of(first, rest)
 
 
 def in_order(work: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:

@@ -2,7 +2,7 @@
 
     <cache>/triples/<key>/texts.arrow        the distinct texts, memory-mapped
                           queries.npy, positives.npy, negatives.npy, negative_ends.npy   (see `TripleTable`)
-                          manifest.json      digests, what was read, and which rows were broken
+                          manifest.json      sizes and times of these, what was read, and which rows were broken
 
 The key covers the file's content and its format. Equal texts are found in parts, each of texts whose length leaves the
 same remainder, so that only one part's texts are in memory at a time (as many as there are cores).
@@ -34,7 +34,7 @@ from ragcun_cli.data.triples.reading_parquet import read_parquet
 from ragcun_cli.data.triples.rows import BrokenRows, RowBlock
 from ragcun_cli.data.triples.table import TripleTable
 from ragcun_cli.errors import DataError, UsageError
-from ragcun_cli.manifest import read_manifest, seal
+from ragcun_cli.manifest import MANIFEST, read_manifest
 from ragcun_cli.quantities import shown_bytes
 
 FORMAT = 1
@@ -124,12 +124,11 @@ def _rows_of(file: TripleFile) -> Iterator[tuple[Columns, Iterator[RowBlock]]]:
 
 
 def _is_whole(folder: Path) -> bool:
-    """By the files' sizes and times: reading 350 MB to compare digests takes longer than all the rest of opening."""
+    """By the files' sizes and times, as git's index does it: reading 350 MB to compare digests would take 0.2 s."""
     try:
         manifest = read_manifest(folder)
         return all(
-            _state(folder / name) == (each["bytes"], manifest["modified"][name])
-            for name, each in manifest["files"].items()
+            _state(folder / name) == (each["bytes"], each["modified"]) for name, each in manifest["files"].items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -143,8 +142,8 @@ def _state(path: Path) -> tuple[int, int]:
 def _opened(folder: Path, manifest: dict[str, Any], first: tuple[str, ...]) -> TripleTable:
     columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
     texts = MappedTexts(folder / "texts.arrow")
-    digest = manifest["files"]["texts.arrow"]["sha256"]
-    return TripleTable(texts, digest, left_out=manifest["broken"], first_left_out=first, **columns)
+    # The folder's name covers the content that the texts were read from, and how.
+    return TripleTable(texts, folder.name, left_out=manifest["broken"], first_left_out=first, **columns)
 
 
 def _prepare(source: _Source, read: _Read, folder: Path, cache: Path, max_bad_rows: int | None) -> None:
@@ -165,16 +164,17 @@ def _prepare(source: _Source, read: _Read, folder: Path, cache: Path, max_bad_ro
             np.save(temporary / f"{name}.npy", column)
         if source.path.is_file() and _state(source.path) != before:
             raise DataError(f"{source.label}: changed while it was being read", "Run again.")
-        seal(
-            temporary,
-            format=FORMAT,
-            modified={path.name: path.stat().st_mtime_ns for path in temporary.iterdir()},
-            label=source.label,
-            columns=columns.described(negatives_in_some=sorter.negatives > 0),
-            rows=sorter.rows,
-            broken=broken.count,
-            first_broken=broken.first,
-        )
+        states = {path.name: _state(path) for path in temporary.iterdir()}
+        content = {
+            "format": FORMAT,
+            "label": source.label,
+            "columns": columns.described(negatives_in_some=sorter.negatives > 0),
+            "rows": sorter.rows,
+            "broken": broken.count,
+            "first_broken": broken.first,
+            "files": {name: {"bytes": size, "modified": modified} for name, (size, modified) in states.items()},
+        }
+        files.write_json(temporary / MANIFEST, content)
 
 
 def _too_many(broken: BrokenRows) -> DataError:

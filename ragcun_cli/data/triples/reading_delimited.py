@@ -21,7 +21,7 @@ Row = tuple[int, Sequence[str]]  # line number, cells
 def read_tsv(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
     """The columns, by the header or in the order query, positive, negatives; and all rows."""
     blocks = blocks_of_lines(stream, name)
-    first = next(blocks, Lines(1, b""))
+    first = next(blocks, Lines.of(1, b""))
     columns, names, has_header = _layout(next(_tsv_rows(first, name, []), None), name)
 
     def all_blocks() -> Iterator[Lines]:

@@ -36,7 +36,7 @@ class _Odd(Exception):
 def read_json_lines(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
     """The columns that the first line has, and all rows."""
     blocks = blocks_of_lines(stream, name)
-    first = next(blocks, Lines(1, b""))
+    first = next(blocks, Lines.of(1, b""))
     columns, schema = _schema(first.content)
 
     def all_blocks() -> Iterator[Lines]:
@@ -81,12 +81,13 @@ def _schema(content: bytes) -> tuple[Columns, pa.Schema]:
 
 def _parse(lines: Lines, name: str, columns: Columns, schema: pa.Schema) -> RowBlock:
     try:
-        return _columnar(lines.content, columns, schema)
+        return _columnar(lines, columns, schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError, _Odd):
         return _line_by_line(lines, name)
 
 
-def _columnar(content: bytes, columns: Columns, schema: pa.Schema) -> RowBlock:
+def _columnar(lines: Lines, columns: Columns, schema: pa.Schema) -> RowBlock:
+    content = lines.content
     table = pyarrow.json.read_json(
         pa.BufferReader(content),
         read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(content) + 1),
@@ -95,8 +96,7 @@ def _columnar(content: bytes, columns: Columns, schema: pa.Schema) -> RowBlock:
     known = set(schema.names)
     if any(is_negative(each) and each not in known for each in table.column_names):
         raise _Odd  # rows further down have negatives under another name
-    lines = content.count(b"\n") + (not content.endswith(b"\n"))
-    if table.num_rows != lines:
+    if table.num_rows != lines.ends + (not content.endswith(b"\n")):
         raise _Odd  # blank lines, or two objects on one
     queries, positives = (table[each].combine_chunks() for each in (columns.query, columns.positive))
     if queries.null_count or positives.null_count or queries.type != TEXT:

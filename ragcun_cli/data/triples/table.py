@@ -18,8 +18,8 @@ Numbers = npt.NDArray[np.int64]
 class TripleTable:
     """n rows of m hard negatives in all, any number in each row.
 
-    texts: the distinct ones, memory-mapped where they come from a file; digest: hex sha256 that differs where texts or
-    their numbers do. queries, positives: (n,) text numbers; negatives: (m,) text numbers, row after row;
+    texts: the distinct ones, memory-mapped where they come from a file; digest: differs where texts or their numbers
+    do. queries, positives: (n,) text numbers; negatives: (m,) text numbers, row after row;
     negative_ends: (n,), where each row's end. left_out: rows of the file that are broken and not among these;
     first_left_out: the first of them, as `file:line: what is wrong`.
     """
