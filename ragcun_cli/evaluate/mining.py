@@ -61,8 +61,8 @@ class Mining:
 @dataclass(frozen=True)
 class Mined:
     """What came of it. pairs: query and relevant passage; without_text: relevant passages that are empty, and no pair;
-    short: pairs with fewer negatives than asked; none: with none
-    at all; nearer_left_out: passages in the range that the margin left out.
+    short: pairs with fewer negatives than asked; none: with none at all; nearer_left_out: passages in the range that
+    the margin left out.
     """
 
     pairs: int
@@ -222,14 +222,14 @@ def _from_rankings(
         for start in range(0, total, QUERIES_AT_A_TIME):
             queries = np.arange(start, min(start + QUERIES_AT_A_TIME, total))
             rows, distances = _ranking(bench, embedded, queries, parts / f"{start:010}", depth)
+            relevant = [_relevant(collection, collection.query_ids[query]) for query in queries.tolist()]
+            to_positives = _distances(embedded, queries, relevant)
             for place, query in enumerate(queries.tolist()):
                 others = np.flatnonzero([row not in known[query] for row in rows[place].tolist()])
                 _, first = np.unique(collection.corpus.keys[rows[place][others]], return_index=True)
                 others = others[np.sort(first)]  # of passages with one text the nearest stands for all
                 candidates, far = rows[place][others], distances[place][others]
-                relevant = _relevant(collection, collection.query_ids[query])
-                to_positive = _distances(embedded, query, relevant)
-                for positive, distance in zip(relevant, to_positive, strict=True):
+                for positive, distance in zip(relevant[place], to_positives[place], strict=True):
                     draw = functools.partial(_generator, mining, collection.query_ids[query], positive)
                     yield _choose(query, positive, candidates, far, distance, mining, draw)
             bar.advance(len(queries))
@@ -249,12 +249,15 @@ def _ranking(
     return np.load(part / "rows.npy", mmap_mode="r"), np.load(part / "distances.npy", mmap_mode="r")
 
 
-def _distances(embedded: Embedded, query: int, rows: list[int]) -> list[float]:
-    if not rows:
-        return []
-    vectors = embedded.passages.of_passages(np.array(rows, dtype=np.int64)).astype(np.float64)
-    distances: list[float] = np.linalg.norm(vectors - embedded.queries[query], axis=1).tolist()
-    return distances
+def _distances(embedded: Embedded, queries: Numbers, rows: list[list[int]]) -> list[list[float]]:
+    """From each query to its corpus rows; their vectors are read once for all of the queries."""
+    distinct = np.array(sorted({row for of_query in rows for row in of_query}), dtype=np.int64)
+    vectors = embedded.passages.of_passages(distinct).astype(np.float64)
+    found = []
+    for query, of_query in zip(queries.tolist(), rows, strict=True):
+        theirs = vectors[np.searchsorted(distinct, of_query)] if of_query else vectors[:0]
+        found.append(np.linalg.norm(theirs - embedded.queries[query], axis=1).tolist())
+    return found
 
 
 def _choose(
