@@ -5,10 +5,11 @@ rich is imported where it is used, so that importing this module costs nothing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,16 @@ def duration(seconds: float) -> str:
 def note(message: str) -> None:
     """One line on stderr, so that a piped result stays clean."""
     message_console().print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def saying_if_interrupted(sentence: str) -> Iterator[None]:
+    """Say on Ctrl-C what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(sentence)
+        raise
 
 
 def print_error(error: RagcunError) -> None:

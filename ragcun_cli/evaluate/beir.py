@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ragcun_cli.console import note
+from ragcun_cli.console import note, saying_if_interrupted
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.data.registry import complete_averages
@@ -33,6 +33,7 @@ from ragcun_cli.evaluate.vectors import PassageVectors
 from ragcun_cli.evaluate.workers import Workers
 from ragcun_cli.files import sha256_of_file
 
+INTERRUPTED = "Interrupted. What was encoded is kept: the same command goes on from there."
 TRAINING_TEXTS = 100_000  # passages of a training file that a transform is fitted on, at most
 
 
@@ -121,7 +122,7 @@ def _each(
     plan = _plan(models, datasets, results, settings, overwrite)
     done = []
     labels = [_label(row, dataset) for rows in plan for dataset in datasets for row in rows]
-    with _saying_how_to_go_on(), EvaluationTable(labels) as table:
+    with saying_if_interrupted(INTERRUPTED), EvaluationTable(labels) as table:
         for asked, rows in zip(models, plan, strict=True):
             with open_bench(asked, settings) as bench:
                 bench.fit(fits)
@@ -135,15 +136,6 @@ def _each(
                         done.append(work(bench, row, dataset, parts))
                         table.finish(_label(row, dataset), done[-1].get("metrics", {}), done[-1]["isotropy"])
     return done
-
-
-@contextlib.contextmanager
-def _saying_how_to_go_on() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        note("Interrupted. What was encoded is kept: the same command goes on from there.")
-        raise
 
 
 def averages(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ on with the part it was in.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import shutil
@@ -24,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ragcun_cli import __version__, files
-from ragcun_cli.console import StepProgress, note
+from ragcun_cli.console import StepProgress, note, saying_if_interrupted
 from ragcun_cli.data.cache import cache_folder, key_of, only_writer
 from ragcun_cli.data.collection import Collection, qrels_lines
 from ragcun_cli.data.registry import known_dataset
@@ -35,6 +34,7 @@ from ragcun_cli.evaluate.embedding import Embedded
 from ragcun_cli.manifest import problem_with, seal
 
 FORMAT = 1
+INTERRUPTED = "Interrupted. What was embedded and searched is kept: the same command goes on from there."
 SHUFFLED = 1 << 16  # passages: of more, so few are drawn that drawing one twice costs less than shuffling all
 MOST_COPIES = 1000  # of other passages, that may stand among the ranks of a query and are passed over
 QUERIES_AT_A_TIME = 4096  # what an interruption costs at most; one pass over the passages each
@@ -89,17 +89,8 @@ def mine(collection: Collection, model: ModelToScore | None, settings: Settings,
             mined = _write(collection, _anywhere(collection, known, mining, bar.advance), output)
         _write_provenance(collection, None, mining, mined, output)
         return mined
-    with _saying_how_to_go_on():
+    with saying_if_interrupted(INTERRUPTED):
         return _mine_near(collection, model, settings, mining, known, output)
-
-
-@contextlib.contextmanager
-def _saying_how_to_go_on() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        note("Interrupted. What was embedded and searched is kept: the same command goes on from there.")
-        raise
 
 
 def _mine_near(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ragcun_cli.console import ByteProgress, note
+from ragcun_cli.console import ByteProgress, note, saying_if_interrupted
 from ragcun_cli.data.fetch.opening import Patience
 from ragcun_cli.data.fetch.receipts import read_receipt, write_receipt
 from ragcun_cli.data.fetch.transfer import Stopped, Wanted, digest_like, transfer
@@ -19,6 +19,7 @@ from ragcun_cli.errors import DataError, EnvironmentUnfit, RagcunError
 from ragcun_cli.quantities import megabytes
 
 SECONDS_BETWEEN_LOOKS = 0.2
+STOPPED = "Stopped. What came is kept in .part files: the same command goes on from there."
 SPARE_BYTES = 64 << 20  # that a disk should have left
 
 
@@ -53,7 +54,8 @@ def fetch_all(
     before = {each.path: _state(each.path) for each in missing}
     errors: dict[Path, Exception] = {}
     stop = threading.Event()
-    with ByteProgress("downloading", {each.path.name: each.bytes for each in missing}) as bar:
+    sizes = {each.path.name: each.bytes for each in missing}
+    with ByteProgress("downloading", sizes) as bar, saying_if_interrupted(STOPPED):
         threads = [
             # Daemons: a thread that waits for a silent server must not keep Ctrl-C waiting.
             threading.Thread(target=_work, args=(root, waiting, before, errors, patience, stop, bar), daemon=True)
@@ -66,10 +68,8 @@ def fetch_all(
                 while thread.is_alive():
                     thread.join(SECONDS_BETWEEN_LOOKS)
                     bar.refresh()
-        except KeyboardInterrupt:
+        finally:
             stop.set()
-            note("Stopped. What came is kept in .part files: the same command goes on from there.")
-            raise
     _raise_failures(errors, missing)
 
 
