@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import typer
 
@@ -288,9 +288,9 @@ def _mining(negatives: int, ranks: str | None, margin: float | None, pick: str, 
     if model is None and pick != "corpus":
         raise UsageError("--model: which encoder?", "Such as -m embedded:all-MiniLM-L6-v2; --pick corpus needs none.")
 
-    from ragcun_cli.evaluate.mining import Mining
+    from ragcun_cli.evaluate.mining import Mining, Pick
 
-    return Mining(negatives, first, last, margin, pick, seed)  # type: ignore[arg-type]
+    return Mining(negatives, first, last, margin, cast(Pick, pick), seed)
 
 
 def _check_output(output: Path, overwrite: bool) -> None:

@@ -1,8 +1,9 @@
 """Hard negatives: passages that an encoder finds near a query and that nobody judged relevant to it.
 
 1. Embed the collection, by the evaluation's encoder and its store, and search exactly (`evaluate.search`).
-2. Leave out of each query's ranking what is known to answer it: its relevant passages, passages with the same text as
-   one of these or as the query, and on ArguAna and Quora the query itself.
+2. Leave out of each query's ranking what is known to answer it: its relevant passages (those of other splits too),
+   passages with the same text as one of these or as the query, and on ArguAna and Quora the query itself. Empty
+   passages are left out too.
 3. Of the ranks asked for among the rest, leave out what is nearer than the margin allows, and pick.
 
 A part of the queries at a time is searched and kept in the cache until the triples are written: an interrupted run goes
@@ -191,7 +192,7 @@ def _anywhere(
 
 
 def _in_random_order(random: np.random.Generator, size: int) -> Iterator[int]:
-    """Passages of a small corpus each once; of a large one so many draws that none is missed."""
+    """Each passage of a small corpus once; of a large one more draws than there are negatives to ask for."""
     if size <= SHUFFLED:
         yield from random.permutation(size).tolist()
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ def findings(report: CheckReport) -> dict[str, tuple[int, int]]:
     return {each.what: (each.count, each.of) for each in report.findings}
 
 
-def words(texts: object) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return np.array([len(text.split()) for text in texts], dtype=np.int64)  # type: ignore[attr-defined]
+def words(texts: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.array([len(text.split()) for text in texts], dtype=np.int64)
 
 
 def test_triples() -> None:
@@ -146,7 +147,7 @@ def test_examples_are_one_short_line() -> None:
     assert shortened("a\n b\t" + "c" * 99, 70) == "a b " + "c" * 65 + "…"
 
 
-@pytest.mark.skipif(not (COLLECTIONS / "scifact.zip").is_file(), reason="needs BEIR's SciFact")
+@pytest.mark.skipif(not (COLLECTIONS / "scifact.zip").is_file(), reason="needs BEIR's SciFact, which cannot be shipped")
 def test_scifact_repeats_two_train_queries_in_test(ragcun: RunCommand) -> None:
     done = ragcun("data", "check", COLLECTIONS / "scifact.zip", "--no-lengths", "--json")
     found = {each["what"]: each["count"] for each in json.loads(done.stdout)[0]["findings"]}

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -36,7 +36,7 @@ ROWS = [
 ]
 
 
-def triplets(rows: list[tuple[str, str, str]]) -> pa.Table:
+def triplets(rows: Sequence[tuple[str, str, str | None]]) -> pa.Table:
     return pa.table(dict(zip(("query", "positive", "negative"), zip(*rows, strict=True), strict=True)))
 
 
@@ -171,7 +171,7 @@ def test_two_processes_make_a_set_once(tmp_path: Path) -> None:
 
 def test_rows_without_a_negative_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     half = [(q, p, n if place % 2 else None) for place, (q, p, n) in enumerate(ROWS)]
-    source = in_parquet(triplets(half), tmp_path / "source.parquet")  # type: ignore[arg-type]
+    source = in_parquet(triplets(half), tmp_path / "source.parquet")
     prepare_training_set(TRAINING["msmarco"], [source], tmp_path / "data")
     said = capsys.readouterr().err
     assert "750 broken rows left out" in said

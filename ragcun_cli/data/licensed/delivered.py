@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from ragcun_cli.errors import DataError, EnvironmentUnfit, UsageError
 
@@ -62,14 +62,14 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         try:
             if start[:2] == GZIP:
                 with gzip.open(stream) as unpacked:
-                    yield unpacked  # type: ignore[misc]
+                    yield cast(BinaryIO, unpacked)
             elif start == ZIP:
                 with zipfile.ZipFile(stream) as archive:
                     members = [each for each in archive.infolist() if not each.is_dir()]
                     if len(members) != 1:
                         raise DataError(f"{path}: {len(members)} files are in it, one is expected", "Unpack it first.")
                     with archive.open(members[0]) as inner:
-                        yield inner  # type: ignore[misc]
+                        yield cast(BinaryIO, inner)
             elif start[:2] == COMPRESS:
                 yield io.BytesIO(_uncompressed(path))
             else:

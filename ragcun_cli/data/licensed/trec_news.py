@@ -13,7 +13,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from ragcun_cli.data.licensed.delivered import find_one, opened, text_lines, text_of_markup
 from ragcun_cli.data.licensed.writing import Parts, Passage, read_trec_qrels
@@ -68,7 +68,7 @@ def _lines(path: Path) -> Iterator[BinaryIO]:
             for member in archive:
                 inner = archive.extractfile(member) if member.name.endswith(".jl") else None
                 if inner is not None:
-                    yield inner  # type: ignore[misc]
+                    yield cast(BinaryIO, inner)
                     while unpacked.read(BLOCK_BYTES):  # the checksum stands at the end
                         pass
                     return

@@ -82,6 +82,7 @@ def _schema(content: bytes) -> tuple[Columns, pa.Schema]:
 def _parse(lines: Lines, name: str, columns: Columns, schema: pa.Schema) -> RowBlock:
     try:
         return _columnar(lines, columns, schema)
+    # Broken JSON, a value of another type than the first line has, a column that no line has: the lines say which.
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError, _Odd):
         return _line_by_line(lines, name)
 

@@ -123,8 +123,8 @@ def test_a_file_that_changes_between_two_attempts_is_never_mixed(
 def test_a_server_that_cannot_tell_its_versions_apart(server: FaultyServer, tmp_path: Path) -> None:
     """Without ETag and date a part is gone on from only where a checksum will tell in the end."""
 
-    def without_tag(answer: object) -> None:
-        answer.headers.clear()  # type: ignore[attr-defined]
+    def without_tag(answer: Answer) -> None:
+        answer.headers.clear()
 
     server.files["file.zip"] = OTHER
     server.faults = [both(without_tag, drop_after(100_000)), *[status(503)] * 4]
@@ -286,7 +286,7 @@ def test_a_record_of_a_part_that_cannot_be_read(server: FaultyServer, tmp_path: 
     assert (tmp_path / "file.zip").read_bytes() == CONTENT
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no limits of this kind")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on a file's size to meet a full disk with")
 @pytest.mark.parametrize("known", [True, False])
 def test_a_full_disk_keeps_the_part(server: FaultyServer, tmp_path: Path, known: bool) -> None:
     """A limit on a file's size, met as a full disk is: first a short write, then an error."""
