@@ -110,6 +110,13 @@ def sweep_leftovers(parent: Path, name: str = "*") -> None:
         shutil.rmtree(half_filled, ignore_errors=True)
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder as a whole: killed half-way, what is left no longer has its name, and is swept the next time."""
+    doomed = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    os.rename(folder, doomed / folder.name)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
 def replace_folder(source: Path, final: Path) -> None:
     """Rename `source` to `final`, moving an existing `final` aside first (rename cannot replace it)."""
     if not final.exists():

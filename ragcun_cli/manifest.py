@@ -16,12 +16,17 @@ MANIFEST = "manifest.json"
 
 def seal(folder: Path, **content: Any) -> None:
     """Write the manifest: `content`, and size and sha256 of every file in the folder."""
+    files.write_bytes(folder / MANIFEST, manifest_bytes(folder, **content))
+
+
+def manifest_bytes(folder: Path, **content: Any) -> bytes:
+    """What `seal` would write."""
     listed = {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": files.sha256_of_file(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    files.write_json(folder / MANIFEST, {**content, "files": listed})
+    return (json.dumps({**content, "files": listed}, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from ragcun_cli.errors import UsageError
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:i?B)?\s*$", re.IGNORECASE)
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_SECONDS = (86_400, 3600, 60, 1)
 
 
 def shown_bytes(count: float) -> str:
@@ -34,3 +36,16 @@ def parse_bytes(text: str, flag: str) -> int:
     if not 1 <= amount < 2**60:
         raise UsageError(f"{flag} {text}: this is no size", "Give one such as 2GiB or 500MiB.")
     return int(amount)
+
+
+def parse_duration(text: str, flag: str) -> float:
+    """Seconds of `90m`, `1h30m`, `2d` or `45s`.
+
+    Raises:
+        UsageError: naming the flag.
+    """
+    match = _DURATION.fullmatch(text.strip().lower())
+    seconds = sum(int(count or 0) * unit for count, unit in zip(match.groups(), _SECONDS, strict=True)) if match else 0
+    if seconds == 0:
+        raise UsageError(f"{flag} {text}: this is no time", "Give one such as 45s, 90m, 1h30m or 2d.")
+    return float(seconds)

@@ -168,6 +168,19 @@ class IsotropicGaussianEncoder(nn.Module):
         """Whether texts pass without padding."""
         return self._packed is not None
 
+    def set_dropout(self, probability: float) -> None:
+        """Drop with this probability wherever the encoder and its head drop at all.
+
+        Raises:
+            UsageError: where the family has no packed path; its dropout may stand outside of modules.
+        """
+        if self._packed is None:
+            family = type(self.network).__name__
+            raise UsageError(f"dropout: ragcun cannot change that of {family}", "Set dropout: null.")
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = probability
+
     def use_gradient_checkpointing(self) -> None:
         """Recompute each layer in the backward pass instead of keeping what it computed.
 
@@ -188,6 +201,17 @@ class IsotropicGaussianEncoder(nn.Module):
             family = type(self.network).__name__
             raise UsageError(f"compile: ragcun has no path to compile for {family}", "Set compile: false.")
         self._packed = packed_network(self.network, compiled=True)
+
+    def layer_classes(self) -> list[str]:
+        """The names of the classes that FSDP2 takes as units: the transformer layers'."""
+        if self._packed is not None:
+            return sorted({type(layer.whole).__name__ for layer in self._packed.layers})
+        return sorted(getattr(self.network, "_no_split_modules", None) or [])
+
+    def run_through_layer_calls(self) -> None:
+        """Before FSDP2 takes the model over: let each layer be called as a module, which its hooks are tied to."""
+        if self._packed is not None:
+            self._packed = self._packed.through_layer_calls()
 
     @property
     def text_tokenizer(self) -> TextTokenizer:

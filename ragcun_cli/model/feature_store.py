@@ -43,12 +43,19 @@ class FeatureStore:
         Raises:
             EnvironmentUnfit: if the disk has no room for them.
         """
-        encoding = Encoding(
+        self.vectors.fill(texts.keys, self._encoding(texts), on_done)
+
+    def fill_part(self, texts: NumberedTexts, part: int, parts: int) -> None:
+        """Of the blocks of missing texts, encode every `parts`-th from `part` on; others encode the rest meanwhile."""
+        blocks = self.vectors.missing_blocks(texts.keys)[part::parts]
+        self.vectors.write_blocks(blocks, texts.keys, self._encoding(texts))
+
+    def _encoding(self, texts: NumberedTexts) -> Encoding:
+        return Encoding(
             texts.tokens,
             lambda tokens, done: self._encoder.features_of_tokens(tokens, done).cpu().numpy(),
             texts.label,
         )
-        self.vectors.fill(texts.keys, encoding, on_done)
 
     def count_missing(self, texts: NumberedTexts) -> int:
         """How many distinct texts `fill` would encode, if every shard is whole."""

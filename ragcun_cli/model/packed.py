@@ -7,6 +7,7 @@ every text as long as the batch's longest: on queries and passages together two 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,8 +30,9 @@ POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpn
 
 @dataclass(frozen=True)
 class Layer:
-    """The modules of one transformer layer, whatever the family calls them."""
+    """The modules of one transformer layer, whatever the family calls them. whole: the library's own layer."""
 
+    whole: Any
     query: nn.Linear
     key: nn.Linear
     value: nn.Linear
@@ -50,7 +52,8 @@ class PackedNetwork:
     """The library's network seen as the parts that a packed forward needs; it owns no weights.
 
     first_position: index of the first token's position embedding. relative_positions: length -> bias
-    (heads, length, length) added to the attention scores, None for none.
+    (heads, length, length) added to the attention scores, None for none. layer_calls: each layer is run by calling the
+    library's module, on whose call FSDP2 collects its weights and gives them away again.
     """
 
     network: Any
@@ -61,6 +64,13 @@ class PackedNetwork:
     padding_id: int | None
     relative_positions: Callable[[int], Tensor] | None
     finish: Callable[..., Tensor]
+    layer_calls: bool = False
+
+    def through_layer_calls(self) -> PackedNetwork:
+        """The same network, run by calls of the library's layers; their own forward is replaced."""
+        for layer in self.layers:
+            layer.whole.forward = functools.partial(self._layer, layer)
+        return dataclasses.replace(self, layer_calls=True)
 
     def states(self, batch: TokenBatch, gradient_checkpointing: bool = False) -> Tensor:
         """The last layer's states, (total tokens, hidden_size), tokens in the batch's order.
@@ -77,10 +87,8 @@ class PackedNetwork:
         checkpointed = gradient_checkpointing and torch.is_grad_enabled()
         attend = choose_attention(lengths, device, bias, checkpointed)
         for layer in self.layers:
-            if checkpointed:
-                states = checkpoint(self._layer, layer, states, attend, use_reentrant=False)
-            else:
-                states = self._layer(layer, states, attend)
+            run = layer.whole if self.layer_calls else functools.partial(self._layer, layer)
+            states = checkpoint(run, states, attend, use_reentrant=False) if checkpointed else run(states, attend)
         return states
 
     def _embed(self, batch: TokenBatch, device: torch.device) -> Tensor:
@@ -186,6 +194,7 @@ def packed_network(network: nn.Module, compiled: bool = False) -> PackedNetwork 
 def _bert_layer(layer: Any) -> Layer:
     attention = layer.attention.self
     return Layer(
+        whole=layer,
         query=attention.query,
         key=attention.key,
         value=attention.value,
@@ -204,6 +213,7 @@ def _bert_layer(layer: Any) -> Layer:
 def _mpnet_layer(layer: Any) -> Layer:
     attention = layer.attention.attn
     return Layer(
+        whole=layer,
         query=attention.q,
         key=attention.k,
         value=attention.v,

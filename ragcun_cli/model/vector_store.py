@@ -103,6 +103,11 @@ class VectorStore:
         _, first = np.unique(keys[unknown], return_index=True)
         return unknown[np.sort(first)]
 
+    def missing_blocks(self, keys: Keys) -> list[Numbers]:
+        """The missing texts, by number, as the blocks that are encoded together."""
+        missing = self.missing(keys)
+        return [missing[start : start + self.block_texts] for start in range(0, len(missing), self.block_texts)]
+
     def bytes_for(self, texts: int) -> int:
         """What the vectors of so many texts take on disk."""
         shards = -(-texts // self.block_texts)
@@ -147,7 +152,7 @@ class VectorStore:
             missing = self.missing(keys)
             self.require_room(len(missing))
             _call(on_done, len(keys) - len(missing))
-            blocks = [missing[start : start + self.block_texts] for start in range(0, len(missing), self.block_texts)]
+            blocks = self.missing_blocks(keys)
             if write is not None:
                 write(blocks)
             else:
