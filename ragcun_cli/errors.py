@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
+
+MISNAMED = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT)
 
 
 class ExitCode(IntEnum):
@@ -13,6 +16,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     RECIPE = 3
     ENVIRONMENT = 4
+    INTERRUPTED = 75  # sysexits.h's EX_TEMPFAIL: the same command with --resume goes on
     CTRL_C = 130
 
 
@@ -62,3 +66,26 @@ class EnvironmentUnfit(RagcunError):
 
     exit_code = ExitCode.ENVIRONMENT
     title = "environment"
+
+
+class Interrupted(RagcunError):
+    """A run was asked to stop, and what it had done is saved."""
+
+    exit_code = ExitCode.INTERRUPTED
+    title = "interrupted"
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether the disk, or the user's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def as_ragcun_error(error: OSError) -> RagcunError | None:
+    """What the system's error means to the user; None for a defect of ours."""
+    if is_full_disk(error):
+        return EnvironmentUnfit(f"the disk is full: {error.filename or error}", "Free some space and run again.")
+    if error.errno in MISNAMED:
+        return UsageError(f"{error.filename}: {error.strerror}", "Check the path.")
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return EnvironmentUnfit(f"no permission: {error.filename or error}", "Choose a folder you can write to.")
+    return None

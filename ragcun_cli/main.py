@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from pathlib import Path
@@ -12,9 +11,7 @@ import typer
 from ragcun_cli import __version__
 from ragcun_cli.commands import data, demo, evaluate, recipe, report, train
 from ragcun_cli.environment import read_dotenv
-from ragcun_cli.errors import EnvironmentUnfit, ExitCode, RagcunError, UsageError
-
-MISNAMED = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT)
+from ragcun_cli.errors import ExitCode, RagcunError, as_ragcun_error
 
 app = typer.Typer(
     name="ragcun",
@@ -71,17 +68,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.DONE)
     except OSError as error:
-        _leave(_as_ragcun_error(error))
-
-
-def _as_ragcun_error(error: OSError) -> RagcunError:
-    if error.errno == errno.ENOSPC:
-        return EnvironmentUnfit(f"the disk is full: {error.filename or error}", "Free some space and run again.")
-    if error.errno in MISNAMED:
-        return UsageError(f"{error.filename}: {error.strerror}", "Check the path.")
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return EnvironmentUnfit(f"no permission: {error.filename or error}", "Choose a folder you can write to.")
-    raise error
+        known = as_ragcun_error(error)
+        if known is None:
+            raise
+        _leave(known)
 
 
 def _leave(error: RagcunError) -> None:

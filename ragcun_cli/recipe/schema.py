@@ -24,6 +24,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+Parallel = Literal["auto", "ddp", "fsdp"]
 IsotropyKind = Literal["none", "sigreg", "sigreg-exact", "covariance", "vicreg", "uniformity", "gor"]
 Tracker = Literal["tensorboard", "wandb"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -120,6 +121,11 @@ class Recipe(Strict):
     )
     base_learning_rate: Rate = Field(1e-5, description="of the encoder")
     projection_learning_rate: Rate = Field(5e-4, description="of the projection head")
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None,
+        description="null: the base model's own. Its draws differ with the number of processes; with 0 the losses are "
+        "the same on one and on several, but for rounding",
+    )
     weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.01, description="AdamW's, on matrices only")
     warmup_steps: Annotated[int, Field(ge=0)] = Field(
         1000, description="optimiser steps of linear warm-up, before the cosine"
@@ -131,7 +137,14 @@ class Recipe(Strict):
     )
     chunk_tokens: Positive | None = Field(
         None,
-        description="tokens that pass the encoder at a time; the batch and its loss stay whole. null: as many as fit",
+        description="tokens that pass the encoder at a time on each device; the batch and its loss stay whole. null: "
+        "as many as fit",
+    )
+    parallel: Parallel = Field(
+        "auto",
+        description="how several devices share the model. ddp: each has all of it; fsdp: each has a part (FSDP2). It "
+        "pays where weights, gradients and Adam's moments, 16 bytes a parameter, leave no room for a batch: from about "
+        "1 billion parameters on a 40 GB GPU. auto: ddp where these take less than half of a GPU, else fsdp",
     )
     seed: Seed = Field(0, description="of initial weights, order and dropout")
     seeds: Annotated[list[Seed], Field(min_length=1)] | None = Field(
@@ -144,6 +157,18 @@ class Recipe(Strict):
     )
     save_every: Positive | None = Field(
         None, description="optimiser steps between checkpoints; null for the end of each epoch"
+    )
+    save_every_minutes: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="also save when the last checkpoint is so many minutes old; null: by steps alone"
+    )
+    keep_last: Annotated[int, Field(ge=2)] = Field(
+        2, description="checkpoints that stay; at least 2, since the newest may be the one that a failing disk spoils"
+    )
+    backup: str | None = Field(
+        None,
+        description="s3://BUCKET/PREFIX or a folder: where checkpoints and final models are copied while training goes "
+        "on, below the name of the run's folder; --resume fetches from there what the disk lacks",
+        min_length=1,
     )
     early_stopping: Positive | None = Field(
         None, description="stop after so many dev scores in a row without a better one; null: never"
@@ -175,6 +200,8 @@ def misfits(recipe: Recipe) -> Iterator[tuple[str, str]]:
                 "isotropy_options.reference_batch",
                 f"isotropy: {kind} has no such option, only sigreg and sigreg-exact have",
             )
+    if recipe.parallel == "fsdp" and recipe.freeze_base:
+        yield "parallel", "fsdp saves nothing where only the head trains (freeze_base: true); ddp does"
     if recipe.early_stopping is not None and recipe.data.dev is None:
         yield "early_stopping", "needs a dev set (data.dev), whose score it watches"
     for key in ("seeds", "trackers"):
