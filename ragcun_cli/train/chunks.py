@@ -6,65 +6,99 @@
 
 The gradient is that of the whole batch, exactly. The last chunk passes once: its graph is kept from step 1. A batch
 that fits is one chunk, so this is then plain training.
+
+Where several processes train, each passes its own chunks, and step 2 sees the embeddings of all. DDP adds the gradients
+up in the last pass only. FSDP2 does in every pass, which all processes must therefore make equally often: one with
+fewer chunks passes a text more, whose gradient is zero.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ragcun_cli.data.tokens import TokenBatch, chunks_within
+from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.train.hardware import full_float32
 from ragcun_cli.train.random_state import random_state, set_random_state
 
 Result = TypeVar("Result")
+Chunks = Sequence[npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """How the passes of a batch take part in the exchange of gradients between processes.
+
+    quiet(): a context in which a pass keeps its gradient to itself. in_last_pass: whether the batch's last pass
+    exchanges what all have kept. extra_passes: how many more passes another process makes.
+    """
+
+    quiet: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    in_last_pass: bool = True
+    extra_passes: int = 0
+
+    def of_pass(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
+        """The context of one pass with gradient, forward and backward."""
+        return contextlib.nullcontext() if is_last and self.in_last_pass else self.quiet()
 
 
 def backward_in_chunks(
     embed: Callable[[TokenBatch], Tensor],
     batch: TokenBatch,
-    chunk_tokens: int | None,
+    chunks: Chunks,
     backward: Callable[[Tensor], Result],
+    exchange: Exchange = Exchange(),
 ) -> Result:
     """Accumulate the gradient of a loss of the batch's embeddings into the encoder's weights.
 
     Args:
         embed: tokens -> embeddings (n, D), with gradient.
-        chunk_tokens: tokens that pass at a time; None for all.
+        chunks: the texts that pass together, by number; each text is in one chunk.
         backward: takes the embeddings (n, D), in the batch's order, computes the loss and calls its backward.
 
     Returns:
         What `backward` returned.
     """
-    chunks = list(chunks_within(batch.lengths, chunk_tokens))
+    shortest = batch.select(np.array([int(np.argmin(batch.lengths))]))
     earlier = [_WithoutGraph.of(embed, batch.select(chunk)) for chunk in chunks[:-1]]
-    last = embed(batch.select(chunks[-1]))
+    extra = [_WithoutGraph.of(embed, shortest) for _ in range(exchange.extra_passes)]
     order = np.concatenate(chunks)
-    embeddings = torch.cat([*(each.embeddings for each in earlier), last.detach()])
-    leaf = embeddings[torch.from_numpy(np.argsort(order)).to(last.device)].requires_grad_()
-    with full_float32():
-        result = backward(leaf)
-    assert leaf.grad is not None
-    gradients = leaf.grad[torch.from_numpy(order).to(last.device)].split([len(chunk) for chunk in chunks])
-    torch.autograd.backward(last, gradients[-1].to(last.dtype))
+    with exchange.of_pass(is_last=not earlier and not extra):
+        last = embed(batch.select(chunks[-1]))
+        embeddings = torch.cat([*(each.embeddings for each in earlier), last.detach()])
+        leaf = embeddings[torch.from_numpy(np.argsort(order)).to(last.device)].requires_grad_()
+        with full_float32():
+            result = backward(leaf)
+        assert leaf.grad is not None
+        gradients = leaf.grad[torch.from_numpy(order).to(last.device)].split([len(chunk) for chunk in chunks])
+        torch.autograd.backward(last, gradients[-1].to(last.dtype))
+    again = [*earlier, *extra]
+    of_again = [*gradients[:-1], *(torch.zeros_like(each.embeddings) for each in extra)]
     with _random_state_kept():
-        for each, gradient in zip(earlier, gradients[:-1], strict=True):
-            again = each.pass_again(embed)
-            torch.autograd.backward(again, gradient.to(again.dtype))
+        for place, (each, gradient) in enumerate(zip(again, of_again, strict=True)):
+            with exchange.of_pass(is_last=place == len(again) - 1):
+                passed = each.pass_again(embed)
+                torch.autograd.backward(passed, gradient.to(passed.dtype))
     return result
 
 
-def backward_at_once(embeddings: Tensor, backward: Callable[[Tensor], Result]) -> Result:
-    """The same for embeddings whose graph is there: the loss and its gradient in full float32, then the model's."""
-    leaf = embeddings.detach().requires_grad_()
-    with full_float32():
-        result = backward(leaf)
-    torch.autograd.backward(embeddings, leaf.grad)
+def backward_at_once(
+    embed: Callable[[], Tensor], backward: Callable[[Tensor], Result], exchange: Exchange = Exchange()
+) -> Result:
+    """The same in one pass, `embed()`: the loss and its gradient in full float32, then the model's."""
+    with exchange.of_pass(is_last=True):
+        embeddings = embed()
+        leaf = embeddings.detach().requires_grad_()
+        with full_float32():
+            result = backward(leaf)
+        torch.autograd.backward(embeddings, leaf.grad)
     return result
 
 

@@ -14,19 +14,26 @@ from ragcun_cli.model.device import best_device
 
 @dataclass(frozen=True)
 class Hardware:
-    """The device that Accelerate will use. `capability` is CUDA's (8, 0) for an A100, None elsewhere."""
+    """The device that Accelerate will use.
+
+    capability: CUDA's, (8, 0) for an A100, None elsewhere. memory_bytes: a GPU's, None elsewhere.
+    """
 
     device: str
     name: str
     capability: tuple[int, int] | None
+    memory_bytes: int | None = None
 
 
-def find_hardware() -> Hardware:
-    """The first GPU, or the CPU."""
+def find_hardware(number: int = 0) -> Hardware:
+    """GPU `number`, which is this process's from now on, or the CPU."""
     device = best_device()
     if device == "cuda":
-        return Hardware(device, torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0))
-    name = "Apple GPU" if device == "mps" else f"CPU, {torch.get_num_threads()} threads"
+        torch.cuda.set_device(number)
+        own = torch.cuda.get_device_properties(number)
+        return Hardware(device, own.name, (own.major, own.minor), own.total_memory)
+    threads = torch.get_num_threads()
+    name = "Apple GPU" if device == "mps" else f"CPU, {threads} thread{'s' if threads != 1 else ''}"
     return Hardware(device, name, None)
 
 

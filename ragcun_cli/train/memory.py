@@ -42,33 +42,39 @@ class ChunkSize:
 
 
 def find_chunk_size(
-    embed: Callable[[TokenBatch], Tensor], longest: TokenBatch, device: torch.device, reserved_bytes: int
+    embed: Callable[[TokenBatch], Tensor],
+    longest: TokenBatch,
+    device: torch.device,
+    reserved_bytes: int,
+    by_trying: bool = True,
+    sharing: int = 1,
 ) -> ChunkSize:
     """The largest chunk that fits, for the run's longest batch.
 
     Args:
         embed: tokens -> embeddings with gradient; its weights' gradients are cleared by the caller.
         reserved_bytes: what training will need besides, such as the optimiser's moments.
+        by_trying: on a GPU; False where a pass takes part in other processes', which do not fail together.
+        sharing: how many processes share the memory.
 
     Raises:
         EnvironmentUnfit: if not even a small chunk fits.
     """
     state = random_state()
     try:
-        if device.type == "cuda":
+        if device.type == "cuda" and by_trying:
             return _by_trying(embed, longest, device, reserved_bytes)
-        return _by_proportion(embed, longest, reserved_bytes)
+        return _by_proportion(embed, longest, reserved_bytes, sharing)
     finally:
         set_random_state(state)
 
 
-def halved(tokens: int | None, batch: TokenBatch) -> int:
-    """The next smaller chunk after memory ran out.
+def halved(tokens: int | None, total: int) -> int:
+    """The next smaller chunk after memory ran out with batches of `total` tokens.
 
     Raises:
         EnvironmentUnfit: if it is too small to go on.
     """
-    total = int(batch.lengths.sum())
     before = min(tokens or total, total)
     if before // 2 < SMALLEST_CHUNK:
         raise EnvironmentUnfit(f"out of memory with {before} tokens in one pass of the encoder", OUT_OF_MEMORY_HINT)
@@ -97,7 +103,7 @@ def _by_trying(
     reserved = torch.empty(reserved_bytes, dtype=torch.uint8, device=device)
     tokens: int | None = None
     while not _fits(embed, _first_tokens(longest, tokens or total)):
-        tokens = halved(tokens, longest)
+        tokens = halved(tokens, total)
     del reserved
     release_memory()
     found = f"the longest batch ({total} tokens) fits at once" if tokens is None else f"found by trying, of {total}"
@@ -116,11 +122,13 @@ def _fits(embed: Callable[[TokenBatch], Tensor], chunk: TokenBatch) -> bool:
     return fits
 
 
-def _by_proportion(embed: Callable[[TokenBatch], Tensor], longest: TokenBatch, reserved_bytes: int) -> ChunkSize:
+def _by_proportion(
+    embed: Callable[[TokenBatch], Tensor], longest: TokenBatch, reserved_bytes: int, sharing: int
+) -> ChunkSize:
     total = int(longest.lengths.sum())
     probe = _first_tokens(longest, CPU_PROBE_TOKENS)
     per_token = kept_bytes(embed, probe) / int(probe.lengths.sum())
-    free = free_memory()
+    free = free_memory() // sharing
     budget = CPU_SHARE * (free - reserved_bytes)
     affordable = int(budget / per_token)
     if affordable >= total:
@@ -137,7 +145,9 @@ def _by_proportion(embed: Callable[[TokenBatch], Tensor], longest: TokenBatch, r
 
 
 def free_memory() -> int:
-    """Bytes that this process may still take: the machine's, or less where it runs in a container with a limit."""
+    """Bytes that this process may still take: the GPU's, or the machine's, or a container's share of it."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
     free = psutil.virtual_memory().available
     with contextlib.suppress(OSError, ValueError):
         limit = int((CONTROL_GROUP / "memory.max").read_text())  # "max" where there is none

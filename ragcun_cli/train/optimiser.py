@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from ragcun_cli.losses.objective import Objective
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.train.sharded import spread_like
 
 
-def build_optimiser(encoder: IsotropicGaussianEncoder, objective: Objective, recipe: Recipe) -> torch.optim.AdamW:
+def build_optimiser(encoder: IsotropicGaussianEncoder, recipe: Recipe) -> torch.optim.AdamW:
     """Parameter groups carry their full rate as `full_rate` and their name as `part`.
 
     Weight decay is for matrices: on biases and LayerNorm it would pull towards zero what has no reason to be there.
@@ -21,11 +22,19 @@ def build_optimiser(encoder: IsotropicGaussianEncoder, objective: Objective, rec
     groups = [
         *_groups("base", encoder.network.parameters(), recipe.base_learning_rate, recipe.weight_decay),
         *_groups("projection", encoder.head.parameters(), recipe.projection_learning_rate, recipe.weight_decay),
-        # A temperature of its own accord drifts to 1 under weight decay.
-        *_groups("projection", objective.parameters(), recipe.projection_learning_rate, 0.0),
     ]
     # One pass over the memory instead of several, where torch has it.
     return torch.optim.AdamW(groups, fused=encoder.device.type in ("cpu", "cuda"))
+
+
+def add_objective(optimiser: torch.optim.Optimizer, objective: Objective, recipe: Recipe) -> None:
+    """The objective's own parameter, a temperature that is learned, if there is one.
+
+    Apart, because FSDP2 wants to know every parameter of the optimiser that it wraps.
+    """
+    # Under weight decay a temperature drifts to 1 of its own accord.
+    for group in _groups("projection", objective.parameters(), recipe.projection_learning_rate, 0.0):
+        optimiser.add_param_group(group)
 
 
 def set_rates(optimiser: torch.optim.Optimizer, factor: float) -> dict[str, float]:
@@ -38,21 +47,24 @@ def set_rates(optimiser: torch.optim.Optimizer, factor: float) -> dict[str, floa
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state as flat named tensors, `<parameter number>.<moment>`, for a file without pickle."""
+    """The state as flat named tensors, `<parameter number>.<moment>`, for a file without pickle; the live ones."""
     state: dict[int, dict[str, Any]] = optimiser.state_dict()["state"]
     return {
-        f"{number}.{name}": torch.as_tensor(value).detach().cpu().contiguous()
+        f"{number}.{name}": torch.as_tensor(value).detach()
         for number, moments in state.items()
         for name, value in moments.items()
     }
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimiser_tensors` gave. The groups are the recipe's and stay."""
+    """Put back what `optimiser_tensors` gave, whole. The groups are the recipe's and stay."""
+    parameters = [each for group in optimiser.param_groups for each in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         number, name = key.split(".", 1)
-        state.setdefault(int(number), {})[name] = tensor
+        parameter = parameters[int(number)]
+        moment = spread_like(tensor, parameter) if tensor.shape == parameter.shape else tensor
+        state.setdefault(int(number), {})[name] = moment
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 

@@ -6,14 +6,16 @@ Nothing here writes into the run folder: an interruption or a mistake so far cos
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from accelerate import Accelerator
+from torch import nn
 
 from ragcun_cli.console import StepProgress, note
 from ragcun_cli.data.batches import BatchSequence, epoch_order
@@ -33,19 +35,27 @@ from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.backbone import longest_input
 from ragcun_cli.model.feature_store import FeatureStore
 from ragcun_cli.model.head import ResidualHead
+from ragcun_cli.model.sources import locate_model
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.hardware import Hardware
 from ragcun_cli.train.inputs import MakeInput, encode_features, encode_tokens, features_of, tokens_by_text
 from ragcun_cli.train.memory import ChunkSize, find_chunk_size
-from ragcun_cli.train.optimiser import build_optimiser
+from ragcun_cli.train.optimiser import add_objective, build_optimiser
 from ragcun_cli.train.plan import TrainingPlan
 from ragcun_cli.train.progress import Progress
+from ragcun_cli.train.random_state import first_random_state
 from ragcun_cli.train.run_folder import RunFolder
+from ragcun_cli.train.stopping import StopRequests
+from ragcun_cli.train.strategy import Spread, choose_strategy, open_accelerator, wrap
 from ragcun_cli.train.training import Training, first_batches
+from ragcun_cli.train.world import ALONE, World, barrier, first_on_each_machine, largest
+
+EncodeWith = Callable[[IsotropicGaussianEncoder], Encode]
 
 CALIBRATION_TRIPLES = 128  # 256 texts give the standard deviation over all dimensions to about 1 %
 PADDING_BATCHES = 100  # the batches whose padding is counted
 ADAM_BYTES = 8  # per parameter: two float32 moments
+UNLIMITED = 1 << 62  # tokens of a pass
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,8 @@ def build_encoder(recipe: Recipe) -> IsotropicGaussianEncoder:
             f"max_length: {recipe.max_length} is more than {recipe.base_model} reads ({limit} tokens)",
             f"--set max_length={limit}",
         )
+    if recipe.dropout is not None:
+        encoder.set_dropout(recipe.dropout)
     if recipe.gradient_checkpointing:
         encoder.use_gradient_checkpointing()
     if recipe.compile:
@@ -124,29 +136,48 @@ def calibrate(
     encoder.head.calibrate(store.features(texts))
 
 
-def prepare(recipe: Recipe, folder: RunFolder, data: ArmData, plan: TrainingPlan, hardware: Hardware) -> Training:
+def prepare(
+    recipe: Recipe,
+    folder: RunFolder,
+    data: ArmData,
+    plan: TrainingPlan,
+    hardware: Hardware,
+    world: World = ALONE,
+    stop: StopRequests | None = None,
+) -> Training:
     """Everything ready for the first step; `progress` is that of a run that begins.
 
     Raises:
         RagcunError: naming what is wrong and the cure.
     """
-    accelerator = Accelerator(
-        mixed_precision=plan.precision,
-        cpu=hardware.device == "cpu",
+    with first_on_each_machine(world):  # which may download it
+        encoder = build_encoder(recipe)
+        base_folder = locate_model(recipe.base_model, recipe.base_revision).folder
+    trained = sum(each.numel() for each in encoder.parameters() if each.requires_grad)
+    strategy = choose_strategy(recipe.parallel, world, trained, hardware)
+    accelerator = open_accelerator(
+        strategy,
+        world,
+        plan.precision,
+        hardware,
+        encoder,
         log_with=list(recipe.trackers) or None,
         project_dir=str(folder.root / "trackers"),
     )
-    encoder = build_encoder(recipe)
     encoder.to(accelerator.device)
-    tokens = _tokenise(recipe, encoder, data.table.texts, "tokenising", data.table.digest)
     dev_texts = data.dev.texts() if data.dev is not None else []
-    dev_tokens = _tokenise(recipe, encoder, dev_texts, "tokenising the dev set")
-    dev_lookup = tokens_by_text(dev_texts, dev_tokens)
     store = FeatureStore(encoder, cache_folder())
-    calibrate(encoder, data.table, store, tokens.batch)
+    with first_on_each_machine(world):
+        tokens = _tokenise(recipe, encoder, data.table.texts, "tokenising", data.table.digest)
+        dev_tokens = _tokenise(recipe, encoder, dev_texts, "tokenising the dev set")
+        calibrate(encoder, data.table, store, tokens.batch)
+    dev_lookup = tokens_by_text(dev_texts, dev_tokens)
+    model_entry = describe_encoder(encoder)
+    if strategy == "fsdp":
+        encoder.run_through_layer_calls()
     objective = Objective(recipe).to(accelerator.device)
-    optimiser = build_optimiser(encoder, objective, recipe)
-    model, wrapped_optimiser = accelerator.prepare(encoder, optimiser)
+    model, wrapped_optimiser = wrap(accelerator, encoder, build_optimiser(encoder, recipe))
+    add_objective(wrapped_optimiser, objective, recipe)
     batches = BatchSequence(data.table, recipe.batch_size, recipe.seed)
     plan = dataclasses.replace(
         plan,
@@ -157,11 +188,11 @@ def prepare(recipe: Recipe, folder: RunFolder, data: ArmData, plan: TrainingPlan
         train_texts = NumberedTexts.of(data.table.texts, tokens.batch)
         of_dev = NumberedTexts.of(dev_texts, dev_tokens.batch)
         needed = _needed(recipe, plan, batches, tokens.lengths)
-        _encode_once(recipe, store, [train_texts.select(needed), of_dev])
+        _encode_once(recipe, store, [train_texts.select(needed), of_dev], world)
         make_input: MakeInput = features_of(store, train_texts, needed)
-        encode: Encode = encode_features(store, dev_lookup)
+        encode_with: EncodeWith = _always(encode_features(store, dev_lookup))
     else:
-        make_input, encode = tokens.batch, encode_tokens(encoder, dev_lookup)
+        make_input, encode_with = tokens.batch, functools.partial(encode_tokens, lookup=dev_lookup)
         plan = dataclasses.replace(plan, padding_share=_padding_share(recipe, encoder, plan, batches, tokens.lengths))
     training = Training(
         recipe=recipe,
@@ -173,18 +204,52 @@ def prepare(recipe: Recipe, folder: RunFolder, data: ArmData, plan: TrainingPlan
         model=model,
         make_input=make_input,
         text_lengths=tokens.lengths,
-        encode=encode,
+        encode_with=encode_with,
         objective=objective,
         optimiser=wrapped_optimiser,
         accelerator=accelerator,
         dev=data.dev,
         progress=Progress(),
+        world=world,
+        spread=Spread(strategy, world.size, hardware.device),
+        stop=stop or StopRequests(world),
+        model_entry=model_entry,
+        base_folder=base_folder,
     )
     if recipe.compile:
         _require_compiler(training)
     # Dropout's numbers start here, the same in each arm whatever was drawn while setting up.
-    torch.manual_seed(recipe.seed)
+    first_random_state(recipe.seed, world.rank)
     return training
+
+
+def describe_encoder(encoder: IsotropicGaussianEncoder) -> dict[str, Any]:
+    """What the run folder says of the model before its first step."""
+    return {
+        **dataclasses.asdict(encoder.settings),
+        "parameters": _count(encoder.network, trainable=False) + _count(encoder.head, trainable=False),
+        "trainable_parameters": _count(encoder.network, trainable=True) + _count(encoder.head, trainable=True),
+        "head_parameters": _count(encoder.head, trainable=False),
+        # Arms of one seed must show the same digest here.
+        "initial_weights_sha256": _digest(encoder),
+    }
+
+
+def _count(module: nn.Module, trainable: bool) -> int:
+    return sum(each.numel() for each in module.parameters() if each.requires_grad or not trainable)
+
+
+def _digest(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _always(encode: Encode) -> EncodeWith:
+    """Of a frozen encoder: the features are kept, and the store has the head that trains."""
+    return lambda _: encode
 
 
 def choose_chunk(training: Training, table: TripleTable) -> None:
@@ -209,14 +274,26 @@ def _needed(recipe: Recipe, plan: TrainingPlan, batches: BatchSequence, lengths:
     return needed[np.argsort(-lengths[needed], kind="stable")]
 
 
-def _encode_once(recipe: Recipe, store: FeatureStore, sources: Sequence[NumberedTexts]) -> None:
+def _encode_once(recipe: Recipe, store: FeatureStore, sources: Sequence[NumberedTexts], world: World) -> None:
     """Pass the frozen encoder over every text of the run that is not in the cache, before the head trains."""
     total = sum(len(texts.keys) for texts in sources)
     if found := total - sum(store.count_missing(texts) for texts in sources):
         note(f"{recipe.name}: the cache has the features of {found} of {total} texts.")
     with StepProgress(f"{recipe.name}: encoding once", total, "texts") as bar:
         for texts in sources:
-            store.fill(texts, bar.advance)
+            if world.size > 1:
+                _encode_share(store, texts, world)
+            with first_on_each_machine(world):
+                store.fill(texts, bar.advance)  # with several processes: what they left damaged or undone
+
+
+def _encode_share(store: FeatureStore, texts: NumberedTexts, world: World) -> None:
+    """Each process of a machine encodes every so many-th of the missing blocks into the machine's cache."""
+    store.vectors.refresh()
+    barrier(world)  # nobody writes before all have looked
+    store.fill_part(texts, world.local_rank, world.local_size)
+    barrier(world)
+    store.vectors.refresh()
 
 
 def _tokenise(
@@ -250,13 +327,24 @@ def _probe(training: Training, table: TripleTable) -> ChunkSize:
     longest = _longest_batch(training, table)
     parameters = sum(each.numel() for each in training.trainable())
     training.encoder.train()
-    size = find_chunk_size(training.model, longest, training.encoder.device, ADAM_BYTES * parameters)
+    # DDP's own call would exchange gradients, and processes may try differently often; FSDP2 has no other call.
+    spread_out = training.spread.strategy == "fsdp"
+    size = find_chunk_size(
+        training.model if spread_out else training.encoder,
+        longest,
+        training.encoder.device,
+        ADAM_BYTES * parameters // (training.world.size if spread_out else 1),
+        by_trying=not spread_out,
+        sharing=1 if training.hardware.device == "cuda" else training.world.local_size,
+    )
     training.optimiser.zero_grad()
-    return size
+    own = size.tokens or UNLIMITED
+    smallest = -largest(training.world, [-own], training.accelerator.device)[0]
+    return size if smallest == own else ChunkSize(smallest, "found by another process")
 
 
 def _longest_batch(training: Training, table: TripleTable) -> TokenBatch:
-    """The batch with most tokens of the whole run."""
+    """Of the batch with most tokens of the whole run, this process's share."""
     recipe, plan = training.recipe, training.plan
     lengths = _row_lengths(training.text_lengths, table)
     longest, number = -1, 0
@@ -266,7 +354,8 @@ def _longest_batch(training: Training, table: TripleTable) -> TokenBatch:
         of_batches = lengths[order].reshape(per_epoch, recipe.batch_size).sum(axis=1)
         if of_batches.max() > longest:
             longest, number = int(of_batches.max()), epoch * per_epoch + int(of_batches.argmax())
-    inputs = training.make_input(training.batches.batch(number).texts())
+    texts = training.batches.batch(number).texts()
+    inputs = training.make_input(texts[training.shares(texts)[training.world.rank]])
     assert isinstance(inputs, TokenBatch)
     return inputs
 

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
+
+
+def first_random_state(seed: int, rank: int, step: int = 0) -> None:
+    """Where a process's numbers start: each rank draws its own, and the first those of a run in one process.
+
+    step: of a run that goes on without its random states, so that it does not draw its first numbers again.
+    """
+    if rank == 0 and step == 0:
+        torch.manual_seed(seed)
+        return
+    torch.manual_seed(int(np.random.SeedSequence([seed, rank, step]).generate_state(1, np.uint64)[0] >> 1))
 
 
 def random_state() -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -13,16 +14,18 @@ from ragcun_cli import files
 from ragcun_cli.console import note
 from ragcun_cli.data.batches import TripleBatch
 from ragcun_cli.data.tokens import TokenBatch
-from ragcun_cli.errors import RagcunError
+from ragcun_cli.errors import EnvironmentUnfit, RagcunError
 from ragcun_cli.losses.objective import ObjectiveTerms, TripleEmbeddings
-from ragcun_cli.train.chunks import backward_at_once, backward_in_chunks
+from ragcun_cli.train.chunks import Exchange, backward_at_once, backward_in_chunks
 from ragcun_cli.train.hardware import tensor_float32
 from ragcun_cli.train.memory import halved, is_out_of_memory, release_memory
 from ragcun_cli.train.optimiser import set_rates
 from ragcun_cli.train.random_state import random_state, set_random_state
 from ragcun_cli.train.run_folder import DIVERGED
 from ragcun_cli.train.schedule import rate_factor
+from ragcun_cli.train.sharded import total_norm
 from ragcun_cli.train.training import Training
+from ragcun_cli.train.world import Numbers, gather_rows
 
 DIVERGED_HINT = (
     "Lower the learning rates or the lambdas, or set mixed_precision: no, and train into another folder. What was "
@@ -42,10 +45,15 @@ class Losses:
         self.positives = torch.empty(0)
 
 
-def optimiser_step(training: Training) -> tuple[dict[str, Any], Losses]:
+def nothing() -> None:
+    """For runs that save nothing."""
+
+
+def optimiser_step(training: Training, before_update: Callable[[], None] = nothing) -> tuple[dict[str, Any], Losses]:
     """Train one step; returns what metrics.jsonl says of it, but for what only logged steps measure.
 
     Where memory runs out, the step begins again with half the tokens in a pass; the batch stays as it is.
+    `before_update()` is called when only reading of the weights is over.
 
     Raises:
         RagcunError: if loss or gradient are no longer finite.
@@ -57,9 +65,10 @@ def optimiser_step(training: Training) -> tuple[dict[str, Any], Losses]:
         training.encoder.network.eval()
     with tensor_float32(training.hardware):
         losses = _gradients_that_fit(training)
-    norm = float(training.accelerator.clip_grad_norm_(training.trainable(), recipe.max_gradient_norm))
+    norm = _clip_gradients(training)
     temperature = training.objective.temperature.item()  # the one that the losses above used
     _require_finite_gradient(training, norm)
+    before_update()
     training.optimiser.step()
     training.optimiser.zero_grad()
     training.objective.keep_temperature_in_range()
@@ -68,6 +77,7 @@ def optimiser_step(training: Training) -> tuple[dict[str, Any], Losses]:
         "epoch": round((step + 1) / training.plan.steps_per_epoch, 4),
         **_mean_terms(losses.terms),
         "temperature": temperature,
+        "tokens": training.progress.tokens + losses.tokens,
         **{f"learning_rate_{part}": rate for part, rate in rates.items()},
         # fp16's loss scaling overflows now and then and skips the step; JSON has no infinity.
         "gradient_norm": norm if math.isfinite(norm) else None,
@@ -83,50 +93,104 @@ def _gradients_that_fit(training: Training) -> Losses:
         except RuntimeError as error:
             if not is_out_of_memory(error) or training.recipe.freeze_base:
                 raise
+            if training.world.size > 1:
+                raise _out_of_memory_together(training) from error
         # Outside the except block: while the error lives, so do the tensors of the step that failed.
         training.optimiser.zero_grad()
         release_memory()
         set_random_state(before)
-        training.progress.chunk_tokens = halved(training.progress.chunk_tokens, _longest_of_step(training))
+        longest = max(int(lengths.sum()) for lengths in _own_lengths(training, training.progress.step))
+        training.progress.chunk_tokens = halved(training.progress.chunk_tokens, longest)
         note(
             f"{training.recipe.name}: out of memory at step {training.progress.step + 1}; "
             f"{training.progress.chunk_tokens} tokens pass the encoder at a time from here on."
         )
 
 
-def _longest_of_step(training: Training) -> TokenBatch:
+def _out_of_memory_together(training: Training) -> EnvironmentUnfit:
+    """The others wait for this process's gradients: the step cannot begin again."""
     step = training.progress.step
+    longest = max(int(lengths.sum()) for lengths in _own_lengths(training, step))
+    smaller = halved(training.progress.chunk_tokens, longest)
+    return EnvironmentUnfit(
+        f"out of memory at step {step + 1} in process {training.world.rank} of {training.world.size}",
+        f"Go on with half the tokens in a pass: --resume --set chunk_tokens={smaller}",
+    )
+
+
+def _own_lengths(training: Training, step: int) -> list[Numbers]:
+    """Tokens of the texts that this process passes in each loss of a step."""
     numbers = [training.batch_number(step, part) for part in range(training.recipe.gradient_accumulation_steps)]
-    inputs = [training.make_input(training.batches.batch(number).texts()) for number in numbers]
-    return max((each for each in inputs if isinstance(each, TokenBatch)), key=lambda each: int(each.lengths.sum()))
+    batches = [training.batches.batch(number).texts() for number in numbers]
+    return [training.text_lengths[texts[training.shares(texts)[training.world.rank]]] for texts in batches]
 
 
 def _gradients(training: Training) -> Losses:
     """Accumulate the gradients of one optimiser step's losses."""
     losses = Losses()
-    for part in range(training.recipe.gradient_accumulation_steps):
+    parts = training.recipe.gradient_accumulation_steps
+    for part in range(parts):
         number = training.batch_number(training.progress.step, part)
         batch = training.batches.batch(number)
-        inputs = training.make_input(batch.texts())
-        backward = _backward(training, batch, number, losses)
+        texts = batch.texts()
+        shares = training.shares(texts)
+        inputs = training.make_input(texts[shares[training.world.rank]])
+        backward = _backward(training, batch, number, shares, losses)
+        exchange = _exchange(training, [texts[share] for share in shares], is_last=part == parts - 1)
         if isinstance(inputs, TokenBatch):
-            backward_in_chunks(training.model, inputs, training.progress.chunk_tokens, backward)
-            losses.tokens += int(inputs.lengths.sum())
+            chunks = training.chunks(inputs.lengths)
+            backward_in_chunks(training.model, inputs, chunks, backward, exchange)
+            losses.tokens += int(training.text_lengths[texts].sum())
         else:
-            backward_at_once(training.model(inputs), backward)
+            backward_at_once(functools.partial(training.model, inputs), backward, exchange)
     return losses
 
 
-def _backward(training: Training, batch: TripleBatch, number: int, losses: Losses) -> Callable[[Tensor], None]:
-    def backward(embeddings: Tensor) -> None:
+def _exchange(training: Training, texts: list[Numbers], is_last: bool) -> Exchange:
+    """When the gradients of this part of a step are exchanged; `texts` of each process."""
+    if training.spread.strategy == "none":
+        return Exchange()
+    if training.spread.strategy == "ddp":
+        return Exchange(functools.partial(training.accelerator.no_sync, training.model), is_last)
+    if training.recipe.freeze_base:
+        return Exchange()
+    passes = [len(training.chunks(training.text_lengths[of_process])) for of_process in texts]
+    return Exchange(extra_passes=max(passes) - passes[training.world.rank])
+
+
+def _backward(
+    training: Training, batch: TripleBatch, number: int, shares: list[Numbers], losses: Losses
+) -> Callable[[Tensor], None]:
+    world = training.world
+
+    def backward(own: Tensor) -> None:
+        embeddings = own if world.size == 1 else gather_rows(own, shares)
         views = split_views(embeddings, batch)
         terms = training.objective(views, number)
         _require_finite_loss(training, terms.loss, batch)
         training.accelerator.backward(terms.loss / training.recipe.gradient_accumulation_steps)
+        if world.size > 1:
+            assert own.grad is not None
+            own.grad.mul_(world.size)  # of which DDP and FSDP2 take the mean
         losses.terms.append(terms)
         losses.queries, losses.positives = views.queries.detach(), views.positives.detach()
 
     return backward
+
+
+def _clip_gradients(training: Training) -> float:
+    """Scale the gradients down to the recipe's largest norm; returns the norm before."""
+    parameters, most = training.trainable(), training.recipe.max_gradient_norm
+    if training.spread.strategy != "fsdp":
+        return float(training.accelerator.clip_grad_norm_(parameters, most))
+    # torch's own function does not take whole parameters, such as a temperature, beside those that are spread.
+    training.accelerator.unscale_gradients()
+    gradients = [each.grad for each in parameters if each.grad is not None]
+    norm = total_norm(gradients)
+    factor = (most / (norm + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factor.to(gradient.dtype))
+    return float(norm)
 
 
 def split_views(embeddings: Tensor, batch: TripleBatch) -> TripleEmbeddings:
@@ -162,7 +226,8 @@ def _require_finite_gradient(training: Training, norm: float) -> None:
 
 def _stop_diverged(training: Training, what: str, rows: list[int]) -> NoReturn:
     step = training.progress.step + 1
-    files.write_json(training.folder.root / DIVERGED, {"step": step, "what": what, "rows": rows})
+    if training.world.is_main:
+        files.write_json(training.folder.root / DIVERGED, {"step": step, "what": what, "rows": rows})
     shown = ", ".join(map(str, rows[:SHOWN_ROWS]))
     more = f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
     raise RagcunError(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from ragcun_cli.data.batches import BatchSequence, TripleBatch
 from ragcun_cli.data.collection import Collection
-from ragcun_cli.data.tokens import Lengths
+from ragcun_cli.data.tokens import Lengths, chunks_within
 from ragcun_cli.evaluate.scoring import Encode
 from ragcun_cli.losses.objective import Objective
 from ragcun_cli.model import IsotropicGaussianEncoder
@@ -22,6 +24,9 @@ from ragcun_cli.train.inputs import EncoderInput, MakeInput
 from ragcun_cli.train.plan import TrainingPlan
 from ragcun_cli.train.progress import Progress
 from ragcun_cli.train.run_folder import RunFolder
+from ragcun_cli.train.stopping import StopRequests
+from ragcun_cli.train.strategy import Spread
+from ragcun_cli.train.world import Numbers, World
 
 
 @dataclass
@@ -29,8 +34,9 @@ class Training:
     """Prepared by `ragcun_cli.train.prepare`; the loop changes `progress` and the tensors, nothing else.
 
     model: the encoder as Accelerate wrapped it; make_input: text numbers -> what the model takes; text_lengths: tokens
-    by text number; encode: texts -> embeddings for the dev score; dev: None where the recipe
-    names no dev set.
+    by text number; encode_with: an encoder -> texts -> embeddings, for the dev score; dev: None where the recipe
+    names no dev set. world, spread: which processes train together, and how the model is spread over them.
+    model_entry: what the run's folder says of the model before its first step. base_folder: where its files lie here.
     """
 
     recipe: Recipe
@@ -42,16 +48,32 @@ class Training:
     model: Callable[[EncoderInput], Tensor]
     make_input: MakeInput
     text_lengths: Lengths
-    encode: Encode
+    encode_with: Callable[[IsotropicGaussianEncoder], Encode]
     objective: Objective
     optimiser: Any
     accelerator: Accelerator
     dev: Collection | None
     progress: Progress
+    world: World
+    spread: Spread
+    stop: StopRequests
+    model_entry: dict[str, Any]
+    base_folder: Path
 
     def batch_number(self, step: int, part: int) -> int:
         """Batches are numbered over the run; those that do not fill an epoch's last step are passed over."""
         return batch_number(self.recipe, self.plan, step, part)
+
+    def shares(self, texts: Numbers) -> list[Numbers]:
+        """For each process, which of these texts (by place) it passes through the encoder."""
+        if self.world.size == 1:
+            return [np.arange(len(texts))]
+        lengths = self.text_lengths[texts]
+        return [self.world.share(lengths, rank) for rank in range(self.world.size)]
+
+    def chunks(self, lengths: Lengths) -> list[Numbers]:
+        """The chunks in which texts of these lengths pass the encoder."""
+        return list(chunks_within(lengths, self.progress.chunk_tokens))
 
     def trainable(self) -> list[torch.nn.Parameter]:
         """The parameters that the optimiser has."""
