@@ -2,56 +2,65 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import secrets
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.collection import Collection
-from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
-from ragcun_cli.files import sweep_leftovers
+from ragcun_cli.data.triples.table import TripleTable
+from ragcun_cli.errors import EnvironmentUnfit, ExitCode, Interrupted, RagcunError, UsageError, is_full_disk
+from ragcun_cli.files import remove_folder, sweep_leftovers
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.feature_store import FeatureStore
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.train.checkpoint import load_checkpoint, newest_valid
+from ragcun_cli.train.backup.running import drop_backup, look_at_backup, open_backup, place_of
+from ragcun_cli.train.checkpoint import checkpoints_in, load_checkpoint, newest_valid, restore_run_files
+from ragcun_cli.train.disk import disk_is_full, folder_bytes, require_room
 from ragcun_cli.train.hardware import find_hardware
-from ragcun_cli.train.log import keep_lines_until
-from ragcun_cli.train.loop import fit
+from ragcun_cli.train.loop import Stopped, fit
 from ragcun_cli.train.memory import OUT_OF_MEMORY_HINT, is_out_of_memory
 from ragcun_cli.train.plan import TrainingPlan, make_plan
-from ragcun_cli.train.prepare import ArmData, build_encoder, calibrate, choose_chunk, prepare, read_data
+from ragcun_cli.train.prepare import (
+    ArmData,
+    build_encoder,
+    calibrate,
+    choose_chunk,
+    describe_encoder,
+    prepare,
+    read_data,
+)
 from ragcun_cli.train.progress import Progress
 from ragcun_cli.train.run_folder import (
     RunFolder,
     begin_run,
     check_may_train,
     locked,
+    note_resume,
     require_same_origin,
     run_id_of,
 )
+from ragcun_cli.train.saving import Saver
+from ragcun_cli.train.stopping import StopRequests
+from ragcun_cli.train.strategy import join_process_group
+from ragcun_cli.train.summary import ArmSummary
 from ragcun_cli.train.trackers import end_trackers, require_trackers, start_trackers
 from ragcun_cli.train.training import Training
+from ragcun_cli.train.world import World, first_on_each_machine, from_main, world_of_environment
 
-
-@dataclass(frozen=True)
-class ArmSummary:
-    """How an arm ended. `model` is the folder to evaluate: the best on dev, or the final one without dev."""
-
-    name: str
-    folder: str
-    model: str
-    steps: int
-    best_step: int | None
-    best_dev_ndcg: float | None
+BYTES_OF_FLOAT = 4
+TENSORS_PER_PARAMETER = 3  # of a checkpoint: the weight and Adam's two moments
+SECONDS_TO_LEAVE = 60.0  # for what is being copied to the backup when a run is stopped: of EC2's two minutes
+SECONDS_TO_FINISH = 3600.0  # and when it is finished
 
 
 def plan_arm(recipe: Recipe) -> dict[str, Any]:
     """What `train_arm` would do, with everything read that it would read; nothing is written in the run folder."""
     require_trackers(recipe)
+    place_of(recipe, RunFolder.of(recipe))  # whether the backup's address is one
     data, hardware = read_data(recipe), find_hardware()
     plan = make_plan(recipe, data.table, hardware)
     encoder = build_encoder(recipe).to(hardware.device)
@@ -66,7 +75,7 @@ def plan_arm(recipe: Recipe) -> dict[str, Any]:
         "recipe": recipe.model_dump(),
         "plan": asdict(plan),
         "dev": _dev_entry(data.dev),
-        "model": _model_entry(encoder),
+        "model": describe_encoder(encoder),
         "refused": _refusal(recipe),
     }
 
@@ -80,74 +89,210 @@ def _refusal(recipe: Recipe) -> str | None:
     return None
 
 
-def train_arm(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> ArmSummary:
-    """Train one arm, or continue it.
+def train_arm(
+    recipe: Recipe, *, resume: bool = False, overwrite: bool = False, deadline: float | None = None
+) -> ArmSummary:
+    """Train one arm, or continue it; alone, or as one of several processes that torch.distributed.run started.
+
+    deadline: `time.time()` at which the run saves and stops, None for never.
 
     Raises:
+        Interrupted: if it was asked to stop; it is saved.
         RagcunError: naming what is wrong and the cure; the run folder then says `failed` or is untouched.
     """
     require_trackers(recipe)
-    folder = RunFolder.of(recipe)
-    with locked(folder):
-        return _train_locked(recipe, folder, resume, overwrite)
+    world, folder = world_of_environment(), RunFolder.of(recipe)
+    stop = StopRequests(world, deadline)
+    with stop.listening(), locked(folder) if world.is_main else contextlib.nullcontext():
+        return _train_locked(recipe, folder, world, stop, resume, overwrite)
 
 
-def _train_locked(recipe: Recipe, folder: RunFolder, resume: bool, overwrite: bool) -> ArmSummary:
+@dataclass(frozen=True)
+class _Beginning:
+    """What the main process found in the run's folder. checkpoint: to go on from, None to start anew."""
+
+    checkpoint: Path | None
+    finished: ArmSummary | None = None
+
+
+def _train_locked(
+    recipe: Recipe, folder: RunFolder, world: World, stop: StopRequests, resume: bool, overwrite: bool
+) -> ArmSummary:
+    hardware = find_hardware(world.local_rank)
+    # The folder is the main process's: it may lie on a disk that other machines do not see.
+    beginning = _look(recipe, folder, resume, overwrite) if world.is_main else None
+    join_process_group(world, hardware)
+    beginning = from_main(world, beginning)
+    assert beginning is not None
+    if from_main(world, hardware.capability) != hardware.capability:
+        raise EnvironmentUnfit(
+            f"this machine has {hardware.name}, the first one another kind: one precision and strategy must suit all",
+            "Train on machines of one kind.",
+        )
+    if beginning.finished is not None:
+        return beginning.finished
+    with first_on_each_machine(world):
+        data = read_data(recipe)
+    plan = make_plan(recipe, data.table, hardware)
+    if recipe.batch_size < world.size:
+        raise UsageError(
+            f"batch_size: {recipe.batch_size} triples are fewer than the {world.size} processes",
+            f"Start at most {recipe.batch_size} with --processes.",
+        )
+    training = prepare(recipe, folder, data, plan, hardware, world, stop)
+    origin = _origin(data, training.encoder)
+    if beginning.checkpoint is not None:
+        _restore(training, data.table, beginning.checkpoint, origin)
+    else:
+        choose_chunk(training, data.table)
+        if world.is_main:
+            _require_room(training)
+            drop_backup(recipe, folder)  # first: a run that has begun must not find another one's
+            begin_run(folder, recipe, _first_entries(training, origin))
+    return _fit_in_folder(training) if world.is_main else _fit_beside(training)
+
+
+def _fit_in_folder(training: Training) -> ArmSummary:
+    """Train in the main process, and say in the run's folder how it went."""
+    recipe, folder, plan = training.recipe, training.folder, training.plan
+    folder.write_status("running", training.progress, plan.total_steps)
+    backup = open_backup(recipe, folder)
+    saver = Saver(folder.root, folder.checkpoints, recipe.keep_last, backup.checkpoint_is_there)
+    try:
+        start_trackers(training.accelerator, recipe, folder, run_id_of(folder), training.progress.step)
+        note(_first_line(training))
+        _report_cut_texts(training.plan, recipe)
+        reason = fit(training, saver)
+    except BaseException as error:
+        end = _as_ending(error, training)
+        if not isinstance(error, KeyboardInterrupt):
+            with contextlib.suppress(OSError, RagcunError):
+                saver.finish()  # of a run that failed, the checkpoint that was begun is still good
+        folder.write_status(*end.status(training))
+        backup.close(SECONDS_TO_LEAVE)
+        end_trackers(training.accelerator)
+        if end.error is error:
+            raise
+        raise end.error from error
+    folder.write_status("finished", training.progress, plan.total_steps, reason, ExitCode.DONE)
+    summary: ArmSummary = from_main(training.world, _summary(recipe, folder, training.progress))
+    backup.models_are_there(training.progress)
+    backup.close(SECONDS_TO_FINISH)
+    end_trackers(training.accelerator)
+    return summary
+
+
+def _fit_beside(training: Training) -> ArmSummary:
+    """Train in a process that is not the main one: it writes nothing."""
+    try:
+        fit(training, None)
+    except Stopped as stopped:
+        raise Interrupted(stopped.reason.sentence()) from stopped
+    summary: ArmSummary = from_main(training.world, None)  # which has the folder
+    return summary
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """How a run that did not finish ended: status.json's state and reason, and what is raised."""
+
+    state: str
+    reason: str
+    error: BaseException
+
+    def status(self, training: Training) -> tuple[str, Progress, int, str, int]:
+        """The arguments of `write_status`."""
+        code = ExitCode.CTRL_C if isinstance(self.error, KeyboardInterrupt) else ExitCode.FAILED
+        if isinstance(self.error, RagcunError):
+            code = self.error.exit_code
+        return self.state, training.progress, training.plan.total_steps, self.reason, int(code)
+
+
+def _as_ending(error: BaseException, training: Training) -> _Ending:
+    folder, step = training.folder, training.progress.step
+    if isinstance(error, Stopped):
+        sentence = error.reason.sentence()
+        return _Ending(
+            "interrupted",
+            sentence,
+            Interrupted(f"{folder.root}: stopped at step {step}: {sentence}", _to_continue(folder)),
+        )
+    if isinstance(error, KeyboardInterrupt):
+        note(f"{folder.root}: stopped at step {step}. {_to_continue(folder)}")
+        return _Ending("interrupted", "Ctrl-C", error)
+    if isinstance(error, OSError) and is_full_disk(error):
+        full = disk_is_full(folder.root, f"{error.filename or error.strerror}")
+        return _Ending("failed", full.message, full)
+    if isinstance(error, Interrupted):
+        return _Ending("interrupted", error.message, error)
+    if isinstance(error, RagcunError):
+        return _Ending("failed", error.message, error)
+    if is_out_of_memory(error):
+        return _Ending("failed", repr(error), EnvironmentUnfit(f"out of memory at step {step + 1}", OUT_OF_MEMORY_HINT))
+    return _Ending("failed", repr(error), error)
+
+
+def _look(recipe: Recipe, folder: RunFolder, resume: bool, overwrite: bool) -> _Beginning:
+    """Decide by the run's folder, and where it lacks what the backup has, by the backup, how to begin."""
     check_may_train(folder, recipe, resume, overwrite)
     for parent in (folder.root, folder.checkpoints):
         sweep_leftovers(parent)
-    if resume and folder.state() == "finished" and folder.final_model.is_dir():
-        note(f"{folder.root}: this run is finished; there is nothing left to do.")
-        return _summary(recipe, folder, folder.progress())
-    data, hardware = read_data(recipe), find_hardware()
-    plan = make_plan(recipe, data.table, hardware)
-    training = prepare(recipe, folder, data, plan, hardware)
-    origin = _origin(data, training.encoder)
+    look_at_backup(recipe, folder, resume, overwrite)
     if resume:
-        require_same_origin(folder, origin)
-        _restore(training)
-    else:
-        choose_chunk(training, data.table)
-        begin_run(folder, recipe, _first_entries(training, origin))
-    folder.write_status("running", training.progress, plan.total_steps)
-    try:
-        start_trackers(training.accelerator, recipe, folder, run_id_of(folder))
-        note(_first_line(training))
-        _report_cut_texts(training.plan, recipe)
-        reason = fit(training)
-    except KeyboardInterrupt:
-        folder.write_status("interrupted", training.progress, plan.total_steps, "Ctrl-C")
-        note(f"{folder.root}: stopped at step {training.progress.step}. {_how_to_continue(folder)}")
-        raise
-    except RagcunError as error:
-        folder.write_status("failed", training.progress, plan.total_steps, error.message)
-        raise
-    except BaseException as error:
-        folder.write_status("failed", training.progress, plan.total_steps, repr(error))
-        if is_out_of_memory(error):
-            raise EnvironmentUnfit(f"out of memory at step {training.progress.step + 1}", OUT_OF_MEMORY_HINT) from error
-        raise
-    finally:
-        end_trackers(training.accelerator)
-    folder.write_status("finished", training.progress, plan.total_steps, reason)
-    return _summary(recipe, folder, training.progress)
-
-
-def _restore(training: Training) -> None:
-    root = training.folder.checkpoints
-    newest, skipped = newest_valid(root)
+        check_may_train(folder, recipe, resume, overwrite)  # also of what the backup had
+    if not resume:
+        return _Beginning(None)
+    if folder.state() == "finished" and folder.final_model.is_dir():
+        note(f"{folder.root}: this run is finished; there is nothing left to do.")
+        backup = open_backup(recipe, folder)  # which may lack what was cut off
+        backup.models_are_there(folder.progress())
+        backup.close(SECONDS_TO_FINISH)
+        return _Beginning(None, _summary(recipe, folder, folder.progress()))
+    if not checkpoints_in(folder.checkpoints):
+        note(f"{folder.root}: no checkpoint yet; starting at the first step.")
+        return _Beginning(None)
+    newest, skipped = newest_valid(folder.checkpoints)
     for sentence in skipped:
         note(sentence)
     if newest is None:
         raise UsageError(
-            f"{root}: there is nothing to resume: no checkpoint here is whole",
+            f"{folder.checkpoints}: there is nothing to resume: no checkpoint here is whole",
             "Start again with --overwrite.",
         )
-    modules = {"encoder": training.encoder, "objective": training.objective}
-    training.progress = load_checkpoint(newest, modules, training.optimiser, training.accelerator)
-    for log in (training.folder.metrics, training.folder.speed):
-        keep_lines_until(log, training.progress.step)
-    note(f"{newest}: resumed at step {training.progress.step}.")
+    for damaged in checkpoints_in(folder.checkpoints)[: len(skipped)]:
+        remove_folder(damaged)  # else they would count among those that are kept
+    return _Beginning(newest)
+
+
+def _restore(training: Training, table: TripleTable, checkpoint: Path, origin: dict[str, str | None]) -> None:
+    main = training.world.is_main
+    if main:
+        require_same_origin(training.folder, origin)
+    inexact = load_checkpoint(training, checkpoint if main else None)
+    if inexact:
+        choose_chunk(training, table)  # another share of each batch, or another memory
+    elif training.recipe.chunk_tokens is not None:
+        known = training.progress.chunk_tokens or training.recipe.chunk_tokens
+        training.progress.chunk_tokens = min(known, training.recipe.chunk_tokens)
+    if not main:
+        return
+    _require_room(training)
+    restore_run_files(checkpoint, training.folder)
+    note_resume(training.folder, training.progress.step, asdict(training.spread))
+    note(f"{checkpoint}: resumed at step {training.progress.step}.")
+    for sentence in inexact:
+        note(f"{training.recipe.name}: {sentence}")
+
+
+def _require_room(training: Training) -> None:
+    """For the checkpoints that stay and the one that is being written, and for the models that are still to come."""
+    folder, plan, recipe = training.folder, training.plan, training.recipe
+    checkpoint = sum(each.numel() for each in training.trainable()) * BYTES_OF_FLOAT * TENSORS_PER_PARAMETER
+    model = sum(each.numel() for each in training.encoder.parameters()) * BYTES_OF_FLOAT
+    epochs = plan.total_steps // plan.steps_per_epoch - training.progress.step // plan.steps_per_epoch
+    models = model * (epochs + 1 + (training.dev is not None))
+    present = sum(map(folder_bytes, checkpoints_in(folder.checkpoints)))
+    require_room(folder.root, checkpoint, recipe.keep_last + 1, present, models)
 
 
 def _first_entries(training: Training, origin: dict[str, str | None]) -> dict[str, Any]:
@@ -156,7 +301,8 @@ def _first_entries(training: Training, origin: dict[str, str | None]) -> dict[st
         "run_id": secrets.token_hex(8),
         "origin": origin,
         "plan": {**asdict(training.plan), "chunk_tokens": training.progress.chunk_tokens},
-        "model": _model_entry(training.encoder),
+        "model": training.model_entry,
+        "spread": asdict(training.spread),
     }
 
 
@@ -175,6 +321,8 @@ def _first_line(training: Training) -> str:
     if not recipe.freeze_base:
         passes = f"{100 * plan.padding_share:.1f} % of the computed tokens are padding"
         passes += f", {chunk} tokens in one pass" if chunk is not None else ", each batch in one pass"
+    if training.world.size > 1:
+        passes += f", {training.spread.strategy} in {training.world.size} processes"
     return (
         f"{recipe.name}: {plan.total_steps} steps of {recipe.batch_size * recipe.gradient_accumulation_steps} triples, "
         f"{_describe_negatives(plan)}, {passes}, {plan.precision_explained}"
@@ -196,41 +344,17 @@ def _report_cut_texts(plan: TrainingPlan, recipe: Recipe) -> None:
         note(f"{recipe.name}: {plan.texts_cut} texts are longer than {recipe.max_length} tokens and are cut.")
 
 
-def _model_entry(encoder: IsotropicGaussianEncoder) -> dict[str, Any]:
-    """What the run folder says of the model before its first step."""
-    return {
-        **asdict(encoder.settings),
-        "parameters": _count(encoder.network, trainable=False) + _count(encoder.head, trainable=False),
-        "trainable_parameters": _count(encoder.network, trainable=True) + _count(encoder.head, trainable=True),
-        "head_parameters": _count(encoder.head, trainable=False),
-        # Arms of one seed must show the same digest here.
-        "initial_weights_sha256": _digest(encoder),
-    }
-
-
-def _count(module: nn.Module, trainable: bool) -> int:
-    return sum(each.numel() for each in module.parameters() if each.requires_grad or not trainable)
-
-
-def _digest(module: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _dev_entry(dev: Collection | None) -> dict[str, Any] | None:
     if dev is None:
         return None
     return {"name": dev.name, "split": dev.split, "passages": len(dev.corpus), "queries": len(dev.queries)}
 
 
-def _how_to_continue(folder: RunFolder) -> str:
-    newest, _ = newest_valid(folder.checkpoints)
-    if newest is None:
-        return "It has no checkpoint yet: start again."
-    return f"`ragcun train --recipe {folder.recipe} --resume` continues from {newest.name}."
+def _to_continue(folder: RunFolder) -> str:
+    kept = checkpoints_in(folder.checkpoints)
+    if not kept:
+        return "It has no checkpoint yet: the same command with --resume starts again."
+    return f"The same command with --resume continues from {kept[0].name}."
 
 
 def _summary(recipe: Recipe, folder: RunFolder, progress: Progress) -> ArmSummary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -10,60 +11,132 @@ from ragcun_cli.console import StepProgress, note
 from ragcun_cli.evaluate.isotropy import MINIMUM_TEXTS, measure_isotropy
 from ragcun_cli.evaluate.models import RECIPE
 from ragcun_cli.evaluate.scoring import score_in_memory
+from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.folder import save_encoder
-from ragcun_cli.train.checkpoint import save_checkpoint
+from ragcun_cli.train.checkpoint import capture
+from ragcun_cli.train.dev_encoding import ScoringAbandoned, encode_together
 from ragcun_cli.train.log import append_line
+from ragcun_cli.train.prepare import build_encoder
+from ragcun_cli.train.run_folder import MODEL_ORIGIN
+from ragcun_cli.train.saving import Saver
+from ragcun_cli.train.sharded import whole
 from ragcun_cli.train.speed import Speedometer, training_flops_per_token
-from ragcun_cli.train.step import Losses, optimiser_step
+from ragcun_cli.train.step import Losses, nothing, optimiser_step
+from ragcun_cli.train.stopping import Reason
 from ragcun_cli.train.trackers import track
 from ragcun_cli.train.training import Training
+from ragcun_cli.train.world import from_main
 
 DEV_METRIC = "ndcg@10"
 
 
-def fit(training: Training) -> str:
+class Stopped(Exception):
+    """All processes have agreed to stop; the state is being saved."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.sentence())
+        self.reason = reason
+
+
+def fit(training: Training, saver: Saver | None = None) -> str:
     """Train from `progress.step` to the plan's last step, or until the dev score has long not risen.
+
+    saver: the main process's, None in the others.
 
     Returns:
         Why it ended before the last step; empty if it did not.
 
     Raises:
-        RagcunError: if loss or gradient are no longer finite.
+        Stopped: if the run was asked to stop; it is saved.
+        RagcunError: if loss or gradient are no longer finite, or the disk is full.
     """
     recipe, plan, progress = training.recipe, training.plan, training.progress
     speed = Speedometer(training.hardware, training_flops_per_token(training.encoder.network, plan.tokens_per_text))
-    stopped = _reason_to_stop(training)  # a run may have been killed between its last dev score and its end
-    with StepProgress(recipe.name, plan.total_steps, "step", progress.step, recipe.log_every) as bar:
-        while progress.step < plan.total_steps and not stopped:
-            started = time.perf_counter()
-            record, losses = optimiser_step(training)
-            speed.count(
-                recipe.batch_size * recipe.gradient_accumulation_steps, losses.tokens, time.perf_counter() - started
-            )
-            progress.step += 1
-            step = progress.step
-            bar.advance(figures=_figures(record, speed.triples_per_second()))
-            last = step == plan.total_steps
-            if step % recipe.log_every == 0 or step == 1 or last:
-                _log(training, record, losses, speed)
-            epoch_ended = step % plan.steps_per_epoch == 0
-            if _due(step, recipe.eval_every, epoch_ended) or last:
-                _score_dev(training)
-                stopped = "" if last else _reason_to_stop(training)
-            if epoch_ended:
-                _save_model(training, training.folder.epoch_model(step // plan.steps_per_epoch))
-            if _due(step, recipe.save_every, epoch_ended) and not last:
-                _save_checkpoint(training)
+    clock = _Clock(recipe.save_every_minutes)
+    before_update = saver.before_update if saver is not None else nothing
+    with training.stop.at_steps():
+        if progress.behind:
+            _catch_up(training, saver, saved=True)
+        # A run may have been killed between its last dev score and its end.
+        stopped = _reason_to_stop(training) if progress.step < plan.total_steps else ""
+        with StepProgress(recipe.name, plan.total_steps, "step", progress.step, recipe.log_every) as bar:
+            while progress.step < plan.total_steps and not stopped:
+                started = time.perf_counter()
+                record, losses = optimiser_step(training, before_update)
+                speed.count(
+                    recipe.batch_size * recipe.gradient_accumulation_steps, losses.tokens, time.perf_counter() - started
+                )
+                progress.step += 1
+                progress.tokens += losses.tokens
+                step = progress.step
+                bar.advance(figures=_figures(record, speed.triples_per_second()))
+                last, epoch_ended = step == plan.total_steps, step % plan.steps_per_epoch == 0
+                if step % recipe.log_every == 0 or step == 1 or last:
+                    _log(training, record, losses, speed)
+                progress.behind = epoch_ended or _due(step, recipe.eval_every, epoch_ended) or last
+                reason, (late,) = training.stop.agreed(training.accelerator.device, clock.is_late())
+                saves = bool(reason) or late or (_due(step, recipe.save_every, epoch_ended) and not last)
+                if saves:
+                    _save_checkpoint(training, saver)
+                    clock.restart()
+                if reason:
+                    raise _stopped(saver, reason)
+                if progress.behind:
+                    _catch_up(training, saver, saves)
+                    stopped = "" if last else _reason_to_stop(training)
     if stopped:
         note(f"{recipe.name}: {stopped}")
+    if saver is not None:
+        saver.finish()
     _save_model(training, training.folder.final_model)
     return stopped
+
+
+class _Clock:
+    """Whether a checkpoint is due by time; the main process's counts, since one that says so suffices."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self._seconds = None if minutes is None else 60 * minutes
+        self.restart()
+
+    def restart(self) -> None:
+        self._since = time.monotonic()
+
+    def is_late(self) -> bool:
+        return self._seconds is not None and time.monotonic() - self._since >= self._seconds
+
+
+def _catch_up(training: Training, saver: Saver | None, saved: bool) -> None:
+    """Dev score and epoch's model of this step. saved: whether its checkpoint is there, before these.
+
+    A checkpoint says that they are still to be made, and a run that goes on from there makes them first.
+    """
+    recipe, plan, step = training.recipe, training.plan, training.progress.step
+    epoch_ended = step % plan.steps_per_epoch == 0
+    try:
+        if _due(step, recipe.eval_every, epoch_ended) or step == plan.total_steps:
+            _score_dev(training)
+    except ScoringAbandoned as abandoned:
+        if not saved:
+            _save_checkpoint(training, saver)
+        raise _stopped(saver, abandoned.reason) from None
+    if epoch_ended:
+        _save_model(training, training.folder.epoch_model(step // plan.steps_per_epoch))
+    training.progress.behind = False
+
+
+def _stopped(saver: Saver | None, reason: Reason) -> Stopped:
+    if saver is not None:
+        saver.finish()
+    return Stopped(reason)
 
 
 def _log(training: Training, record: dict[str, Any], losses: Losses, speed: Speedometer) -> None:
     """metrics.jsonl gets what a second run must equal, speed.jsonl what the clock says."""
     reading = {"step": record["step"], **speed.read()}
     record |= _geometry(losses)
+    if not training.world.is_main:
+        return
     append_line(training.folder.metrics, record)
     append_line(training.folder.speed, reading)
     track(training.accelerator, {**record, **reading}, record["step"])
@@ -99,14 +172,18 @@ def _score_dev(training: Training) -> None:
     """
     if training.dev is None:
         return
-    scored = score_in_memory(training.encode, training.dev)
+    encoder = _whole_encoder(training, keep=True).to(training.accelerator.device)
+    encode = encode_together(training.encode_with(encoder), training.world, training.stop, training.accelerator.device)
+    # All have all embeddings and could tell; that they agree on which model is best must not hang on a last digit.
+    scored = from_main(training.world, score_in_memory(encode, training.dev))
     progress = training.progress
     figures = {**scored.metrics, "isoscore": scored.isoscore}
-    append_line(training.folder.metrics, {"step": progress.step, "dev": figures})
+    if training.world.is_main:
+        append_line(training.folder.metrics, {"step": progress.step, "dev": figures})
     track(training.accelerator, {f"dev/{name}": figure for name, figure in figures.items()}, progress.step)
     progress.scores_without_gain += 1
     if progress.best_score is None or scored.metrics[DEV_METRIC] > progress.best_score:
-        _save_model(training, training.folder.best_model)  # first: a disk may be full
+        _save_encoder(training, encoder, training.folder.best_model)  # first: a disk may be full
         progress.best_score, progress.best_step = scored.metrics[DEV_METRIC], progress.step
         progress.scores_without_gain = 0
 
@@ -121,10 +198,37 @@ def _reason_to_stop(training: Training) -> str:
     )
 
 
+def _whole_encoder(training: Training, keep: bool) -> IsotropicGaussianEncoder:
+    """The encoder with all weights in one place; with FSDP2 every process takes part in collecting them.
+
+    keep: whether this process wants it; another one's is not to be used.
+    """
+    if training.spread.strategy != "fsdp":
+        return training.encoder
+    collected = {name: whole(each.detach(), keep) for name, each in training.encoder.state_dict().items()}
+    if not keep:
+        return training.encoder
+    # Another one for the time it is needed: as a part of the run it would take the memory that FSDP2 saves.
+    local = training.recipe.model_copy(update={"base_model": str(training.base_folder), "base_revision": None})
+    encoder = build_encoder(local)
+    encoder.settings = training.encoder.settings
+    encoder.load_state_dict(collected)
+    return encoder
+
+
 def _save_model(training: Training, folder: Path) -> None:
-    save_encoder(training.encoder, folder, {RECIPE: training.folder.recipe.read_text(encoding="utf-8")})
+    _save_encoder(training, _whole_encoder(training, training.world.is_main), folder)
 
 
-def _save_checkpoint(training: Training) -> None:
-    modules = {"encoder": training.encoder, "objective": training.objective}
-    save_checkpoint(training.folder.checkpoints, training.progress, modules, training.optimiser, training.accelerator)
+def _save_encoder(training: Training, encoder: IsotropicGaussianEncoder, folder: Path) -> None:
+    if not training.world.is_main:
+        return
+    recipe = training.folder.recipe.read_text(encoding="utf-8")
+    origin = json.dumps({"step": training.progress.step, "tokens": training.progress.tokens})
+    save_encoder(encoder, folder, {RECIPE: recipe, MODEL_ORIGIN: origin + "\n"})
+
+
+def _save_checkpoint(training: Training, saver: Saver | None) -> None:
+    state = capture(training)
+    if saver is not None and state is not None:
+        saver.begin(state)

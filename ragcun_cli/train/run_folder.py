@@ -25,11 +25,18 @@ from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.progress import Progress
 
-# Keys that change where or how often something is written, not what is trained.
-KEYS_THAT_MAY_DIFFER = frozenset({"output_dir", "description", "log_every", "save_every", "trackers"})
+# Keys that change where or how often something is written, or how the work is divided, not what is trained.
+KEYS_THAT_MAY_DIFFER = frozenset(
+    {
+        "output_dir", "description", "log_every", "trackers",
+        "save_every", "save_every_minutes", "keep_last", "backup", "parallel", "chunk_tokens",
+    }
+)  # fmt: skip
 DIVERGED = "diverged.json"
+MODEL_ORIGIN = "training.json"  # in a model folder: the step that it is of
 OWN_FILES = ("environment.json", "status.json", "metrics.jsonl", "speed.jsonl", DIVERGED)
-OWN_FOLDERS = ("checkpoints", "trackers", BEST_MODEL, FINAL_MODEL)
+WORKER_LOGS = "workers"
+OWN_FOLDERS = ("checkpoints", "trackers", WORKER_LOGS, BEST_MODEL, FINAL_MODEL)
 
 
 @dataclass(frozen=True)
@@ -75,9 +82,21 @@ class RunFolder:
     def final_model(self) -> Path:
         return self.root / FINAL_MODEL
 
+    @property
+    def worker_logs(self) -> Path:
+        return self.root / WORKER_LOGS
+
     def epoch_model(self, epoch: int) -> Path:
         """The model at the end of an epoch, counted from 1."""
         return self.root / f"checkpoint_epoch_{epoch}"
+
+    def small_files(self) -> list[Path]:
+        """Those of recipe, environment, status and logs that are there."""
+        return [path for path in self.small_files_in_order() if path.is_file()]
+
+    def small_files_in_order(self) -> list[Path]:
+        """All that there may be, the recipe first and the status, which speaks for the others, last."""
+        return [self.recipe, self.environment, self.metrics, self.speed, self.status]
 
     def state(self) -> str:
         """`running`, `interrupted`, `failed` or `finished`; empty where no run has been."""
@@ -92,10 +111,12 @@ class RunFolder:
         known = {field.name for field in fields(Progress)}
         return Progress(**{name: value for name, value in content.items() if name in known})
 
-    def write_status(self, state: str, progress: Progress, total_steps: int, reason: str = "") -> None:
-        """Replace status.json; `reason` says why a run is not going on."""
-        content = {"state": state, **asdict(progress), "total_steps": total_steps, "exit_reason": reason}
-        files.write_json(self.status, content)
+    def write_status(
+        self, state: str, progress: Progress, total_steps: int, reason: str = "", exit_code: int | None = None
+    ) -> None:
+        """Replace status.json; `reason` says why a run is not going on, `exit_code` how its command ends."""
+        ended = {"exit_reason": reason, "exit_code": exit_code}
+        files.write_json(self.status, {"state": state, **asdict(progress), "total_steps": total_steps, **ended})
 
 
 def check_may_train(folder: RunFolder, recipe: Recipe, resume: bool, overwrite: bool) -> None:
@@ -108,32 +129,33 @@ def check_may_train(folder: RunFolder, recipe: Recipe, resume: bool, overwrite: 
         raise UsageError("--resume and --overwrite exclude each other", "One continues the run, the other drops it.")
     _require_writable(folder.root)
     if not folder.recipe.is_file():
-        if resume:
-            raise UsageError(f"{folder.root}: there is nothing to resume here", "Start the run without --resume.")
-        if (folder.root.is_dir() and any(folder.root.iterdir())) or folder.root.is_file():
+        if _is_foreign(folder.root):
             raise UsageError(
                 f"{folder.root}: exists and is not a run of ragcun",
                 "Choose another folder: --set output_dir=FOLDER",
             )
-        return
+        return None
     if overwrite:
-        return
+        return None
     if resume:
-        require_same_recipe(folder, recipe)
-        if not folder.checkpoints.is_dir() and folder.state() != "finished":
-            raise UsageError(
-                f"{folder.root}: there is nothing to resume: the run stopped before its first checkpoint",
-                "Start again with --overwrite; save_every sets how often a checkpoint is written.",
-            )
-        return
+        return require_same_recipe(folder, recipe)
     differing = _differing_keys(folder, recipe)
-    whose = f"another recipe ({_shown(differing)})" if differing else f"this recipe ({folder.state()})"
+    # Nobody holds the folder's lock but us: a run that says it is running was killed.
+    state = folder.state().replace("running", "killed")
+    whose = f"another recipe ({_shown(differing)})" if differing else f"this recipe ({state})"
     raise UsageError(
         f"{folder.root}: holds a run of {whose}",
         "--resume continues it, --overwrite drops it and starts again, --set output_dir=FOLDER keeps it."
         if not differing
         else "--overwrite drops it, --set output_dir=FOLDER keeps both.",
     )
+
+
+def _is_foreign(root: Path) -> bool:
+    """Whether somebody else's files are there; what a killed ragcun left has a name of its own kind."""
+    if not root.is_dir():
+        return root.is_file()
+    return any(not path.name.startswith(f".{RECIPE}.") for path in root.iterdir())
 
 
 def _require_writable(root: Path) -> None:
@@ -193,6 +215,13 @@ def begin_run(folder: RunFolder, recipe: Recipe, extra: dict[str, Any]) -> None:
     # The recipe makes the folder a run's: it is replaced when nothing of the old run is left, and never absent.
     files.write_text(folder.recipe, render_recipe(recipe))
     files.write_json(folder.environment, {**environment(), **extra})
+
+
+def note_resume(folder: RunFolder, step: int, spread: dict[str, Any]) -> None:
+    """Let environment.json tell that, where and how the run went on."""
+    content = json.loads(folder.environment.read_text(encoding="utf-8"))
+    entry = {"step": step, **environment(), "spread": spread}
+    files.write_json(folder.environment, {**content, "resumed": [*content.get("resumed", []), entry]})
 
 
 def run_id_of(folder: RunFolder) -> str:

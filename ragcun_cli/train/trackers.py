@@ -59,8 +59,8 @@ def _require_wandb_login() -> None:
     )
 
 
-def start_trackers(accelerator: Accelerator, recipe: Recipe, folder: RunFolder, run_id: str) -> None:
-    """Open the recipe's trackers; `run_id` lets a resumed run go on in the same one.
+def start_trackers(accelerator: Accelerator, recipe: Recipe, folder: RunFolder, run_id: str, step: int = 0) -> None:
+    """Open the recipe's trackers; `run_id` lets a run that is resumed at `step` go on in the same one.
 
     Raises:
         EnvironmentUnfit: if one cannot be opened.
@@ -70,8 +70,11 @@ def start_trackers(accelerator: Accelerator, recipe: Recipe, folder: RunFolder, 
     place = folder.root / TRACKERS_FOLDER
     place.mkdir(exist_ok=True)
     wandb = {"name": folder.root.name, "group": recipe.name, "dir": str(place), "id": run_id, "resume": "allow"}
+    # TensorBoard then hides what was logged after the checkpoint, before the run was stopped.
+    tensorboard = {"purge_step": step + 1} if step else {}
+    kwargs = {"wandb": wandb, "tensorboard": tensorboard}
     try:
-        accelerator.init_trackers(PROJECT, config=dict(_flat(recipe.model_dump())), init_kwargs={"wandb": wandb})
+        accelerator.init_trackers(PROJECT, config=dict(_flat(recipe.model_dump())), init_kwargs=kwargs)
     except Exception as error:  # whatever a tracker's own package raises
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise EnvironmentUnfit(
@@ -89,7 +92,10 @@ def track(accelerator: Accelerator, figures: Mapping[str, Any], step: int) -> No
 def end_trackers(accelerator: Accelerator) -> None:
     """Close what was opened; what a tracker says then must not hide how the run ended."""
     try:
-        accelerator.end_training()
+        # Not accelerator.end_training, which also destroys the process group: gloo then waits, now and then for ever,
+        # for peers that have left already.
+        for tracker in accelerator.trackers:
+            tracker.finish()
     except Exception as error:
         note(f"a tracker did not close: {error!r}")
 

@@ -1,0 +1,123 @@
+"""Checkpoints written while training goes on.
+
+1. The training thread says which tensors make up the state, and goes on at once.
+2. A thread copies them. Forward and backward passes only read them; the next optimiser step, which would change
+   them, waits until they are copied.
+3. The thread writes the copy, hashes it, makes it durable, and removes the oldest checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ragcun_cli import files
+from ragcun_cli.train.checkpoint import TrainingState, checkpoints_in, write_checkpoint
+from ragcun_cli.train.disk import folder_bytes, require_room
+
+LOWEST_PRIORITY = 19
+CHECKPOINTS_AT_ONCE = 2  # the last good one stays until the next is whole
+
+
+class Saver:
+    """Writes one checkpoint at a time. on_saved(folder): called in the thread when one is whole."""
+
+    def __init__(self, run: Path, checkpoints: Path, keep_last: int, on_saved: Callable[[Path], None]) -> None:
+        self._run = run
+        self._root = checkpoints
+        self._keep_last = keep_last
+        self._on_saved = on_saved
+        self._thread: threading.Thread | None = None
+        self._copied = threading.Event()
+        self._error: BaseException | None = None
+        # The copy's memory is kept: getting 1.3 GB anew from the system takes seconds.
+        self._buffers: dict[str, Tensor] = {}
+
+    def begin(self, state: TrainingState) -> None:
+        """Save `state`, after the checkpoint before it.
+
+        Raises:
+            EnvironmentUnfit: if two checkpoints do not fit on the disk.
+            OSError: of the checkpoint before.
+        """
+        self.finish()
+        require_room(self._run, state.size(), CHECKPOINTS_AT_ONCE, sum(map(folder_bytes, checkpoints_in(self._root))))
+        ready = _point_in_stream()
+        self._copied.clear()
+        self._thread = threading.Thread(target=self._write, args=(state, ready), name="checkpoint-writer", daemon=True)
+        self._thread.start()
+
+    def before_update(self) -> None:
+        """Wait until the state is copied: to be called before the optimiser changes it.
+
+        Raises:
+            OSError: if the checkpoint could not be written.
+        """
+        if self._thread is None:
+            return
+        self._copied.wait()
+        self._raise()
+
+    def finish(self) -> None:
+        """Wait until the checkpoint that was begun is whole.
+
+        Raises:
+            OSError: if it could not be written.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._raise()
+
+    def _raise(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _write(self, state: TrainingState, ready: torch.cuda.Event | None) -> None:
+        try:
+            copy = _copied_beside(state, ready, self._buffers)
+            del state
+            self._copied.set()
+            _give_way()
+            folder = write_checkpoint(self._root, copy)
+            for old in checkpoints_in(self._root)[self._keep_last :]:
+                files.remove_folder(old)
+            self._on_saved(folder)
+        except BaseException as error:  # raised again in the training thread
+            self._error = error
+        finally:
+            self._copied.set()
+
+
+def _give_way() -> None:
+    """Let this thread have what training leaves of the cores: hashing takes one of them for seconds. Linux only."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
+
+
+def _point_in_stream() -> torch.cuda.Event | None:
+    """On a GPU: when everything that was launched so far, such as the step before, is done."""
+    if not torch.cuda.is_available():
+        return None
+    event = torch.cuda.Event()
+    event.record()
+    return event
+
+
+def _copied_beside(state: TrainingState, ready: torch.cuda.Event | None, buffers: dict[str, Tensor]) -> TrainingState:
+    """The copy, on a GPU in a stream of its own: neither waits for the passes launched meanwhile, nor they for it."""
+    if ready is None:
+        return state.copied(buffers)
+    stream = torch.cuda.Stream()
+    stream.wait_event(ready)
+    with torch.cuda.stream(stream):
+        copy = state.copied(buffers)
+    stream.synchronize()
+    return copy

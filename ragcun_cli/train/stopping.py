@@ -1,0 +1,153 @@
+"""What may ask a run to stop, and how all its processes stop at the same step.
+
+SIGTERM, SIGINT, a spot notice and the end of `--max-time` set one flag. After each step the processes agree on it; all
+then save, and the run ends with exit code 75. A second Ctrl-C stops at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from enum import Enum, IntEnum
+from types import FrameType
+from typing import Any
+
+import torch
+
+from ragcun_cli.errors import Interrupted
+from ragcun_cli.train.spot import SpotWatcher, metadata_address
+from ragcun_cli.train.world import World, largest
+
+SAVING = b"\nragcun: Ctrl-C: saving after this step; Ctrl-C again stops at once.\n"
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+class Reason(IntEnum):
+    """Why a run stops; where several ask, the larger one is said."""
+
+    NONE = 0
+    CTRL_C = 1
+    TERMINATED = 2
+    HUNG_UP = 3
+    TIME_IS_UP = 4
+    SPOT_NOTICE = 5
+
+    def sentence(self) -> str:
+        """For status.json and the user."""
+        return {
+            Reason.NONE: "",
+            Reason.CTRL_C: "Ctrl-C",
+            Reason.TERMINATED: "SIGTERM",
+            Reason.HUNG_UP: "SIGHUP: the terminal, or the process that started it, is gone",
+            Reason.TIME_IS_UP: "the time of --max-time is up",
+            Reason.SPOT_NOTICE: "EC2 is taking this spot machine away",
+        }[self]
+
+
+class Phase(Enum):
+    """What a run is doing: before its steps there is nothing to save, after them it is saved."""
+
+    PREPARING = 0
+    STEPPING = 1
+    ENDING = 2
+
+
+class StopRequests:
+    """The flag of this process. deadline: `time.time()` at which the time is up, or None."""
+
+    def __init__(self, world: World, deadline: float | None = None) -> None:
+        self._world = world
+        self._deadline = deadline
+        self._reason = Reason.NONE
+        self._phase = Phase.PREPARING
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take signals and notices for the time of a `with` block; not in a thread, where Python gives no signals."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        # While several prepare, they wait for each other where no handler of Python's would be called; and there is
+        # nothing to save. The system's own action ends them at once, and the launcher says so.
+        outside = self._on_signal if self._world.size == 1 else signal.SIG_DFL
+        before = handled_by(outside)
+        # On each machine: EC2 tells a machine of its own end only.
+        address = metadata_address() if self._world.local_rank == 0 else None
+        watcher = SpotWatcher(address, lambda _: self.request(Reason.SPOT_NOTICE)) if address else None
+        if watcher is not None:
+            watcher.start()
+        try:
+            yield
+        finally:
+            if watcher is not None:
+                watcher.stop()
+            restore(before)
+
+    @contextlib.contextmanager
+    def at_steps(self) -> Iterator[None]:
+        """While this block runs, requests wait for the end of a step; after it what is left to do is done first."""
+        self._phase = Phase.STEPPING
+        if threading.current_thread() is threading.main_thread():
+            handled_by(self._on_signal)
+        try:
+            yield
+        finally:
+            self._phase = Phase.ENDING
+
+    def request(self, reason: Reason) -> None:
+        """Stop at the next step."""
+        self._reason = max(self._reason, reason)
+
+    def agreed(self, device: torch.device, *others: bool) -> tuple[Reason, list[bool]]:
+        """Why all stop now, if any process has been asked to; and whether any process says so, for each of `others`."""
+        if self._deadline is not None and time.time() >= self._deadline:
+            self.request(Reason.TIME_IS_UP)
+        reason, *rest = largest(self._world, [self._reason, *map(int, others)], device)
+        return Reason(reason), [bool(each) for each in rest]
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            if self._phase != Phase.STEPPING or self._reason == Reason.CTRL_C:
+                raise KeyboardInterrupt
+            self.request(Reason.CTRL_C)
+            if self._world.size == 1:  # the launcher says it where there are several
+                os.write(2, SAVING)  # not print: the signal may have come in the middle of one
+            return
+        if self._phase == Phase.PREPARING:
+            raise Interrupted(
+                f"{signal.Signals(number).name} before a step was trained", "The same command with --resume goes on."
+            )
+        self.request(Reason.HUNG_UP if number == signal.SIGHUP else Reason.TERMINATED)
+
+
+Handler = Callable[[int, FrameType | None], None] | int
+
+
+def handled_by(handler: Handler) -> dict[int, Any]:
+    """Let this handle what asks to stop; the handlers before. A hang-up that is ignored, by nohup, stays so."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return {number: signal.signal(number, handler) for number in numbers}
+
+
+def restore(handlers: dict[int, Any]) -> None:
+    """Put back what `handled_by` returned."""
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def terminate_with(parent: int) -> None:
+    """SIGHUP to this process when the one that started it is gone, however it went: none goes on unwatched."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # by nohup
+        os.kill(os.getpid(), signal.SIGTERM if ignored else signal.SIGHUP)
+
+    threading.Thread(target=watch, name="parent-watcher", daemon=True).start()
