@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ragcun_cli.errors import ExitCode, Interrupted, UsageError
+from ragcun_cli.quantities import parse_duration
+
 if TYPE_CHECKING:
     from ragcun_cli.recipe.schema import Recipe
+    from ragcun_cli.train.launch import Placement
     from ragcun_cli.train.several import Run
 
 EXAMPLES = (
@@ -34,7 +39,31 @@ def train(
     resume: bool = typer.Option(
         False,
         "--resume",
-        help="Continue the run in the output folder; of several runs, also start those not begun.",
+        help="Continue the run in the output folder, or in the recipe's backup; start it where there is none.",
+    ),
+    processes: int | None = typer.Option(
+        None, "--processes", min=1, help="Processes that share one training; one for each GPU by default, 1 without."
+    ),
+    nodes: str = typer.Option(
+        "1", "--nodes", metavar="N|MIN:MAX", help="Machines that share one training; the same command on each."
+    ),
+    node_rank: int | None = typer.Option(
+        None, "--node-rank", metavar="R", help="This machine's number, 0 for the one that --master names."
+    ),
+    master: str | None = typer.Option(
+        None, "--master", metavar="HOST:PORT", help="Machine 0 and a free port there; for a fixed group of machines."
+    ),
+    rendezvous: str | None = typer.Option(
+        None,
+        "--rendezvous",
+        metavar="HOST:PORT",
+        help="Where machines meet that have no numbers, and meet again when one is lost.",
+    ),
+    max_time: str | None = typer.Option(
+        None,
+        "--max-time",
+        metavar="TIME",
+        help="Save and stop this long after the command began, such as 11h30m; exit code 75.",
     ),
     max_bad_rows: int | None = typer.Option(
         None,
@@ -51,6 +80,9 @@ def train(
     Writes best_model/ (by nDCG@10 on the dev set), final_model/, checkpoints and metrics.jsonl into the
     recipe's output_dir. Several runs go one after another, or one on each GPU, and each writes what it
     says into <output_dir>.log; one that fails stops no other.
+
+    Ctrl-C, SIGTERM, a spot notice and --max-time save at the next step and end with exit code 75; the same
+    command with --resume goes on.
     """
     from ragcun_cli.recipe.loading import load_recipe
 
@@ -58,6 +90,7 @@ def train(
         overrides = [*overrides, f"max_steps={max_steps}"]
     if max_bad_rows is not None:
         overrides = [*overrides, f"data.max_bad_rows={max_bad_rows}"]
+    deadline = None if max_time is None else time.time() + parse_duration(max_time, "--max-time")
     loaded = [load_recipe(name, overrides) for name in recipes]
 
     from ragcun_cli.train.several import one_per_seed
@@ -67,14 +100,20 @@ def train(
     if dry_run:
         _show_plans(expanded, json_output)
     elif len(expanded) == 1:
-        _train_one(expanded[0], resume, overwrite, json_output)
+        from ragcun_cli.train.hardware import count_gpus
+        from ragcun_cli.train.launch import plan_placement
+
+        placement = plan_placement(processes, nodes, node_rank, master, rendezvous, count_gpus(), overwrite)
+        _train_one(expanded[0], placement, resume, overwrite, deadline, json_output)
+    elif nodes != "1":
+        raise UsageError(
+            f"--nodes: machines share one training; these are {len(expanded)}", "Name one recipe and one seed."
+        )
     else:
-        _train_several(expanded, resume, overwrite, json_output)
+        _train_several(expanded, processes, resume, overwrite, deadline, json_output)
 
 
 def _numbers(seeds: str) -> list[int]:
-    from ragcun_cli.errors import UsageError
-
     try:
         numbers = [int(part) for part in seeds.split(",")]
     except ValueError:
@@ -84,39 +123,57 @@ def _numbers(seeds: str) -> list[int]:
     return numbers
 
 
-def _train_one(recipe: Recipe, resume: bool, overwrite: bool, json_output: bool) -> None:
+def _train_one(
+    recipe: Recipe, placement: Placement, resume: bool, overwrite: bool, deadline: float | None, json_output: bool
+) -> None:
     from ragcun_cli.console import note, print_json
     from ragcun_cli.train.arm import train_arm
+    from ragcun_cli.train.launch import launch
     from ragcun_cli.train.several import end_with_parent
 
     end_with_parent()
-    summary = train_arm(recipe, resume=resume, overwrite=overwrite)
+    if placement.is_single:
+        summary = train_arm(recipe, resume=resume, overwrite=overwrite, deadline=deadline)
+    else:
+        summary = launch(recipe, placement, resume=resume, overwrite=overwrite, deadline=deadline)
     if json_output:
         print_json(dataclasses.asdict(summary))
         return
     if summary.best_dev_ndcg is not None:
         note(f"Best on dev: nDCG@10 {100 * summary.best_dev_ndcg:.2f} at step {summary.best_step}.")
+    if placement.node_rank:
+        note(f"The run's folder, {summary.folder}, is on the machine of --node-rank 0.")
+        return
     note(f"Model: {summary.model}\nNext:  ragcun eval beir --model {summary.folder} --datasets NAME")
 
 
-def _train_several(recipes: Sequence[Recipe], resume: bool, overwrite: bool, json_output: bool) -> None:
+def _train_several(
+    recipes: Sequence[Recipe],
+    processes: int | None,
+    resume: bool,
+    overwrite: bool,
+    deadline: float | None,
+    json_output: bool,
+) -> None:
     from ragcun_cli.console import LiveTable, note, print_json
     from ragcun_cli.train.hardware import count_gpus
     from ragcun_cli.train.several import RunsFailed, exit_code_of, plan_runs, train_all
 
-    runs, gpus = plan_runs(recipes, resume, overwrite), count_gpus()
+    runs = plan_runs(recipes, resume, overwrite)
+    gpus = count_gpus() if processes is None else 0
+    options = [] if processes is None else ["--processes", str(processes)]
     side_by_side = f"up to {gpus} at a time, one on each GPU" if gpus > 1 else "one after another"
     note(f"{len(runs)} runs, {side_by_side}; each writes its log to <output_dir>.log.")
     with LiveTable(RUN_COLUMNS) as table:
         try:
-            train_all(runs, gpus, lambda: table.show([_row(run) for run in runs]))
-        except KeyboardInterrupt:
+            train_all(runs, gpus, lambda: table.show([_row(run) for run in runs]), options, deadline)
+        finally:
             table.show([_row(run) for run in runs])
-            note("Stopped. The same command with --resume goes on.")
-            raise
     if json_output:
         print_json([_run_entry(run) for run in runs])
         raise typer.Exit(exit_code_of(runs))
+    if exit_code_of(runs) == ExitCode.INTERRUPTED:
+        raise Interrupted("stopped before all runs were done", "The same command with --resume goes on.")
     if exit_code_of(runs):
         raise RunsFailed(runs)
     note("Next:  ragcun eval beir " + " ".join(f"--model {run.recipe.output_dir}" for run in runs) + " --datasets NAME")

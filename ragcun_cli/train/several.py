@@ -13,29 +13,30 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from ragcun_cli.console import note
 from ragcun_cli.environment import TYPED_COMMAND, command_line
-from ragcun_cli.errors import ExitCode, RagcunError, UsageError
+from ragcun_cli.errors import ExitCode, Interrupted, RagcunError, UsageError
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.train.checkpoint import newest_valid
-from ragcun_cli.train.run_folder import RunFolder, check_may_train, require_same_recipe
+from ragcun_cli.train.launch import kill_tree
+from ragcun_cli.train.run_folder import RunFolder, check_may_train
+from ragcun_cli.train.stopping import handled_by, restore, terminate_with
 
 PARENT = "RAGCUN_PARENT"  # in a run's environment: the process that started it
 SECONDS_BETWEEN_LOOKS = 1.0
-SECONDS_TO_STOP = 60.0  # a run that was asked to stop saves nothing more; then it is killed
+SECONDS_TO_STOP = 240.0  # a run that was asked to stop saves first; then it is killed
 
 
 @dataclass
 class Run:
     """One run and how it stands. flag: how its process is told to begin, `--resume`, `--overwrite` or nothing; gpu: the
-    one it has, None on a machine without; exit_code: None while it has none.
+    one it has, None where it chooses itself; exit_code: None while it has none.
     """
 
     recipe: Recipe
@@ -55,7 +56,8 @@ class Run:
         """`waiting`, `training`, `done`, `stopped` or `failed`."""
         if self.exit_code is None:
             return "waiting" if self.process is None else "training"
-        return {ExitCode.DONE: "done", ExitCode.CTRL_C: "stopped"}.get(ExitCode(self.exit_code), "failed")
+        known = {ExitCode.DONE: "done", ExitCode.INTERRUPTED: "stopped", ExitCode.CTRL_C: "stopped"}
+        return known.get(ExitCode(self.exit_code), "failed")
 
 
 def one_per_seed(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
@@ -72,7 +74,7 @@ def one_per_seed(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
 def plan_runs(recipes: Sequence[Recipe], resume: bool, overwrite: bool) -> list[Run]:
     """The runs, all checked before the first starts.
 
-    With `resume`, those that have a checkpoint go on, and the others start, also where a run stopped before its first.
+    With `resume`, those that were begun go on, and the others start.
 
     Raises:
         UsageError: if two would train into one folder, or a folder may not be had.
@@ -83,12 +85,8 @@ def plan_runs(recipes: Sequence[Recipe], resume: bool, overwrite: bool) -> list[
     runs = []
     for recipe in recipes:
         folder = RunFolder.of(recipe)
-        goes_on = resume and (folder.state() == "finished" or newest_valid(folder.checkpoints)[0] is not None)
-        begun_in_vain = resume and not goes_on and folder.recipe.is_file()
-        if begun_in_vain:
-            require_same_recipe(folder, recipe)
-        flag = "--resume" if goes_on else "--overwrite" if overwrite or begun_in_vain else ""
-        check_may_train(folder, recipe, resume=flag == "--resume", overwrite=flag == "--overwrite")
+        flag = "--resume" if resume else "--overwrite" if overwrite else ""
+        check_may_train(folder, recipe, resume, overwrite)
         runs.append(Run(recipe, flag, folder.root.with_name(f"{folder.root.name}.log")))
     return runs
 
@@ -111,21 +109,34 @@ def require_distinct_folders(recipes: Sequence[Recipe]) -> None:
             )
 
 
-def train_all(runs: Sequence[Run], gpus: int, on_change: Callable[[], None]) -> None:
+def train_all(
+    runs: Sequence[Run],
+    gpus: int,
+    on_change: Callable[[], None],
+    options: Sequence[str] = (),
+    deadline: float | None = None,
+) -> None:
     """Train all, at most one at a time on each GPU (or one at all), and fill in their exit codes.
 
-    `on_change()` is called about every second.
+    gpus: 0 where each run takes all there are. `on_change()` is called about every second. options: further arguments
+    of each run's command. deadline: `time.time()` at which runs save and stop, and no other starts.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C, when all processes have ended.
+        Interrupted: after Ctrl-C or SIGTERM, when all processes have saved and ended.
+        KeyboardInterrupt: after a second Ctrl-C, when they are killed.
     """
     free: list[int | None] = list(range(gpus)) if gpus else [None]
     with tempfile.TemporaryDirectory(prefix="ragcun-") as recipes, _stopped_with_us(runs):
         while any(run.exit_code is None for run in runs):
             for number, run in enumerate(runs):
                 if run.process is None and run.exit_code is None and free:
+                    left = None if deadline is None else int(deadline - time.time())
+                    if left is not None and left <= 0:
+                        run.exit_code = int(ExitCode.INTERRUPTED)
+                        continue
                     run.gpu = free.pop(0)
-                    _start(run, Path(recipes) / f"{number}.yaml")
+                    more = [*options, *([] if left is None else ["--max-time", f"{left}s"])]
+                    _start(run, Path(recipes) / f"{number}.yaml", more)
                 elif run.process is not None and run.exit_code is None and run.process.poll() is not None:
                     run.exit_code = _as_exit_code(run.process.returncode)
                     free.append(run.gpu)
@@ -135,8 +146,10 @@ def train_all(runs: Sequence[Run], gpus: int, on_change: Callable[[], None]) -> 
 
 
 def exit_code_of(runs: Sequence[Run]) -> ExitCode:
-    """0 if all are done, else the code of the first that is not."""
-    return next((ExitCode(run.exit_code) for run in runs if run.exit_code), ExitCode.DONE)
+    """0 if all are done, else the code of the first that failed, or if none did, of the first that was stopped."""
+    codes = [ExitCode(run.exit_code) for run in runs if run.exit_code]
+    stops = (ExitCode.INTERRUPTED, ExitCode.CTRL_C)
+    return next((code for code in codes if code not in stops), codes[0] if codes else ExitCode.DONE)
 
 
 def last_figures(run: Run) -> dict[str, float]:
@@ -179,10 +192,11 @@ def _end_of_log(log: Path) -> str:
     return ""
 
 
-def _start(run: Run, place: Path) -> None:
+def _start(run: Run, place: Path, options: Sequence[str]) -> None:
     # The name and the folder are in the resolved recipe, so the file's own name does not matter.
     place.write_text(render_recipe(run.recipe), encoding="utf-8")
-    command = [sys.executable, "-m", "ragcun_cli", "train", "--recipe", str(place), *([run.flag] if run.flag else [])]
+    flags = [*([run.flag] if run.flag else []), *options]
+    command = [sys.executable, "-m", "ragcun_cli", "train", "--recipe", str(place), *flags]
     environment = {**os.environ, TYPED_COMMAND: command_line(), PARENT: str(os.getpid())}
     if run.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = _visible(run.gpu)
@@ -193,17 +207,10 @@ def _start(run: Run, place: Path) -> None:
 
 
 def end_with_parent() -> None:
-    """In a run's process: stop, as by Ctrl-C, when the process that started it is gone, however it went."""
-    parent = os.environ.get(PARENT)
-    if parent is None:
-        return
-
-    def watch() -> None:
-        while str(os.getppid()) == parent:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=watch, daemon=True).start()
+    """In a run's process: stop when the process that started it is gone, however it went."""
+    parent = os.environ.pop(PARENT, None)  # not for the processes that this one starts
+    if parent is not None:
+        terminate_with(int(parent))
 
 
 def _process(command: list[str], log: IO[bytes], environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -226,29 +233,38 @@ def _stopped_with_us(runs: Sequence[Run]) -> Iterator[None]:
     def as_interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, as_interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = handled_by(as_interrupt)
     try:
         yield
+    except KeyboardInterrupt:
+        note("Stopping: the runs save first. Ctrl-C again stops at once.")
+        _stop(runs)
+        raise Interrupted("stopped before all runs were done", "The same command with --resume goes on.") from None
+    except BaseException:
+        _stop(runs)
+        raise
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        running = [run for run in runs if run.process is not None and run.process.poll() is None]
-        for run in running:
-            _signal(run, signal.SIGINT)
-        for run in running:
-            assert run.process is not None
-            try:
-                run.process.wait(SECONDS_TO_STOP)
-            except subprocess.TimeoutExpired:
-                _signal(run, signal.SIGKILL)
-                run.process.wait()
-            run.exit_code = _as_exit_code(run.process.returncode)
+        restore(before)
 
 
-def _signal(run: Run, number: int) -> None:
-    assert run.process is not None
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(run.process.pid, number)
+def _stop(runs: Sequence[Run]) -> None:
+    """Let the runs save and end; kill those that do not."""
+    processes = [run.process for run in runs if run.process is not None and run.process.poll() is None]
+    try:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGINT)
+        for process in processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(SECONDS_TO_STOP)
+    finally:
+        for run in runs:
+            if run.process is not None and run.exit_code is None:
+                if run.process.poll() is None:
+                    kill_tree(run.process.pid)
+                returned = run.process.wait()
+                # Asked to stop before it could listen.
+                run.exit_code = int(ExitCode.CTRL_C) if returned == -signal.SIGINT else _as_exit_code(returned)
 
 
 def _as_exit_code(returned: int) -> int:

@@ -1,0 +1,377 @@
+"""One command, several processes: a worker for each device, on this machine or as one of several machines.
+
+The command's own process stays out of the training. It starts torch.distributed.run, forwards signals to it, and makes
+of what the workers leave behind the errors and exit codes of a run in one process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from ragcun_cli import files
+from ragcun_cli.console import note
+from ragcun_cli.environment import TYPED_COMMAND, command_line
+from ragcun_cli.errors import EnvironmentUnfit, ExitCode, Interrupted, RagcunError, UsageError
+from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.train.outcome import FAILURES, LAUNCH_FOLDER, read_outcomes, summary_of
+from ragcun_cli.train.run_folder import RunFolder
+from ragcun_cli.train.stopping import SAVING, handled_by, restore
+from ragcun_cli.train.summary import ArmSummary
+
+WORKER = "ragcun_cli.train.worker"
+LAUNCH_PREFIX = "ragcun-launch-"
+ENDING = b"\nragcun: asked to stop: saving after this step.\n"
+# What torch.distributed.run waits between SIGTERM and SIGKILL, 30 s by itself: a step, a checkpoint of some 10 GB at
+# 0.2 GB/s, and the backup's last minute.
+SHUTDOWN_SECONDS = 180
+SECONDS_BETWEEN_LOOKS = 1.0
+RESTARTS = 3  # of an elastic group: each loss of a machine costs one, and so does an error that will come again
+SHOWN_LINES = 15  # of the traceback of a worker that failed
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where workers run.
+
+    processes: on this machine. nodes: how many machines, or `MIN:MAX`. node_rank, master: of a fixed group, this
+    machine's number and the address of number 0, HOST:PORT. rendezvous: of an elastic group, where its machines meet.
+    """
+
+    processes: int = 1
+    nodes: str = "1"
+    node_rank: int | None = None
+    master: str | None = None
+    rendezvous: str | None = None
+
+    @property
+    def is_single(self) -> bool:
+        """Whether one process does it all."""
+        return self.processes == 1 and self.nodes == "1"
+
+
+def plan_placement(
+    processes: int | None,
+    nodes: str,
+    node_rank: int | None,
+    master: str | None,
+    rendezvous: str | None,
+    gpus: int,
+    overwrite: bool = False,
+) -> Placement:
+    """What the command line asks for, on a machine with so many GPUs.
+
+    Raises:
+        UsageError: if the flags contradict each other.
+        EnvironmentUnfit: if there are fewer GPUs than processes.
+    """
+    if processes is not None and gpus and processes > gpus:
+        raise EnvironmentUnfit(f"--processes {processes}: this machine has {gpus} GPUs", f"--processes {gpus}")
+    placement = Placement(processes or max(gpus, 1), nodes, node_rank, master, rendezvous)
+    lowest, highest = _node_range(nodes)
+    if lowest == highest == 1:
+        if any(each is not None for each in (node_rank, master, rendezvous)):
+            raise UsageError("--node-rank, --master and --rendezvous are for several machines", "Add --nodes N.")
+        return placement
+    if rendezvous is not None:
+        if overwrite:
+            raise UsageError(
+                "--overwrite and --rendezvous exclude each other: a machine that joins later would drop the run",
+                "Remove the run's folder first, or take another one: --set output_dir=FOLDER",
+            )
+        if master is not None or node_rank is not None:
+            raise UsageError("--rendezvous and --master exclude each other", "--rendezvous gives the machines numbers.")
+        _host_and_port("--rendezvous", rendezvous)
+        return placement
+    if lowest != highest:
+        raise UsageError(f"--nodes {nodes}: machines that come and go need --rendezvous HOST:PORT")
+    if node_rank is None or master is None:
+        raise UsageError(
+            f"--nodes {nodes}: give --node-rank R and --master HOST:PORT on each machine, or --rendezvous HOST:PORT",
+            "R is 0 on the machine HOST, 1 on the next, and so on.",
+        )
+    if not 0 <= node_rank < highest:
+        raise UsageError(f"--node-rank {node_rank}: of {nodes} machines the numbers are 0 to {highest - 1}")
+    _host_and_port("--master", master)
+    return placement
+
+
+def agent_command(placement: Placement, run: str, job: Path, worker: str = WORKER) -> list[str]:
+    """The command of torch.distributed.run. run: a name that is the same on all machines."""
+    command = [sys.executable, "-m", "ragcun_cli.train.agent", f"--nproc-per-node={placement.processes}"]
+    if placement.rendezvous is not None:
+        command += _elastic(placement, run)
+    elif placement.master is not None:
+        host, port = _host_and_port("--master", placement.master)
+        command += [
+            f"--nnodes={placement.nodes}",
+            f"--node-rank={placement.node_rank}",
+            f"--master-addr={host}",
+            f"--master-port={port}",
+        ]
+    else:
+        command += ["--standalone"]
+    return [*command, "-m", worker, str(job)]
+
+
+def launch(
+    recipe: Recipe,
+    placement: Placement,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    deadline: float | None = None,
+    worker: str = WORKER,
+) -> ArmSummary:
+    """`train_arm` in several processes.
+
+    Raises:
+        KeyboardInterrupt: after a second Ctrl-C; the processes are killed.
+        RagcunError: as `train_arm`; or if a worker was killed.
+    """
+    _sweep_launches()
+    if placement.nodes != "1":
+        address = placement.master or placement.rendezvous
+        note(f"{placement.nodes} machines meet at {address}; waiting for them. Ctrl-C ends the wait.")
+    with tempfile.TemporaryDirectory(prefix=f"{LAUNCH_PREFIX}{os.getpid()}-") as name:
+        folder = Path(name)
+        # A machine that joins an elastic group may become its first, and meets the run that the others began.
+        goes_on = resume or placement.rendezvous is not None
+        job = {"recipe": recipe.model_dump(), "resume": goes_on, "overwrite": overwrite, "deadline": deadline}
+        files.write_json(folder / "job.json", job)
+        command = agent_command(placement, RunFolder.of(recipe).root.name, folder / "job.json", worker)
+        status = _Status(RunFolder.of(recipe), time.time())
+        environment = _environment(placement, folder)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
+        try:
+            with _Forwarding(process) as forwarding:
+                forwarding.wait()
+        except KeyboardInterrupt:
+            status.correct("interrupted", "a second Ctrl-C", ExitCode.CTRL_C)
+            raise
+        try:
+            return _ending(folder, forwarding.stopped)
+        except Interrupted:
+            raise
+        except RagcunError as error:
+            status.correct("failed", error.message, error.exit_code)
+            _keep_logs(folder, RunFolder.of(recipe))
+            raise
+
+
+def _sweep_launches() -> None:
+    """Remove the folders of launches that were killed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{LAUNCH_PREFIX}*-*"):
+        process = left.name.removeprefix(LAUNCH_PREFIX).split("-")[0]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _keep_logs(folder: Path, run: RunFolder) -> None:
+    """What the workers that have no terminal wrote, such as NCCL's warnings: in the run's folder, if there is one."""
+    logs = [path for path in folder.glob("rank-*.log") if path.stat().st_size]
+    if logs and run.recipe.is_file():
+        run.worker_logs.mkdir(exist_ok=True)
+        for path in logs:
+            shutil.copyfile(path, run.worker_logs / path.name)
+
+
+@dataclass(frozen=True)
+class _Status:
+    """status.json as this launch's workers left it, where their first could not say itself how it ended."""
+
+    folder: RunFolder
+    started: float
+
+    def correct(self, state: str, reason: str, exit_code: ExitCode) -> None:
+        """Unless it is of an earlier launch, or says how the run was saved."""
+        with contextlib.suppress(OSError, ValueError):
+            status = json.loads(self.folder.status.read_text(encoding="utf-8"))
+            if self.folder.status.stat().st_mtime >= self.started and status["state"] in ("running", "failed"):
+                ended = {"state": state, "exit_reason": reason, "exit_code": int(exit_code)}
+                files.write_json(self.folder.status, {**status, **ended})
+
+
+def _ending(folder: Path, was_stopped: bool) -> ArmSummary:
+    outcomes = read_outcomes(folder)
+    summary = summary_of(outcomes)
+    if summary is not None:
+        return summary
+    known = [error for error in (outcome.error() for outcome in outcomes) if error is not None]
+    # One that failed takes the others with it, which then only miss it: its own error is the cause.
+    causes = [error for error in known if not isinstance(error, Interrupted)]
+    if causes or known:
+        raise (causes or known)[0]
+    cause = _cause_outside(folder)
+    if was_stopped and "SIGKILL" not in cause and not any(outcome.trace for outcome in outcomes):
+        raise Interrupted("stopped before a step was trained", "The same command with --resume goes on.")
+    if not cause and outcomes:
+        note("\n".join(outcomes[0].trace.splitlines()[-SHOWN_LINES:]))
+    said = f"worker {outcomes[0].rank}: {outcomes[0].message}" if outcomes else "the workers ended without a word"
+    raise RagcunError(cause or said, "The same command with --resume goes on from the last checkpoint.")
+
+
+def _cause_outside(folder: Path) -> str:
+    """Which worker the system or somebody killed, or why there was none; empty where the workers' errors say it."""
+    with contextlib.suppress(OSError, ValueError):
+        failures = json.loads((folder / FAILURES).read_text(encoding="utf-8"))
+        if failures["error"]:
+            return f"the processes did not meet: {failures['error']}"
+        killed = [each for each in failures["workers"] if each["exit_code"] < 0]
+        if killed:
+            name = signal.Signals(-killed[0]["exit_code"]).name
+            memory = ", which the system sends when memory runs out" if name == "SIGKILL" else ""
+            return f"worker {killed[0]['rank']} was ended by {name}{memory}"
+    return ""
+
+
+class _Forwarding:
+    """A `with` block in which signals go to the workers; a second Ctrl-C kills all at once.
+
+    To the workers themselves, not to torch's agent: that gives them 30 seconds, before torch 2.12 whatever is asked.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._agent = process
+        self._below: list[psutil.Process] = []
+        self._sent: list[int] = []
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal has come."""
+        return bool(self._sent)
+
+    def __enter__(self) -> _Forwarding:
+        self._before = handled_by(self._forward)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        restore(self._before)
+        self._look()
+        for process in self._below:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._agent.kill()
+        self._agent.wait()
+
+    def wait(self) -> None:
+        """Until the agent and, should it be killed, its workers have ended: they save then."""
+        while self._agent.poll() is None:
+            self._look()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._agent.wait(SECONDS_BETWEEN_LOOKS)
+        psutil.wait_procs(self._below, timeout=SHUTDOWN_SECONDS)
+
+    def _look(self) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._below = psutil.Process(self._agent.pid).children(recursive=True) or self._below
+
+    def _forward(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGINT and signal.SIGINT in self._sent:
+            raise KeyboardInterrupt
+        self._sent.append(number)
+        self._look()
+        workers = [each for each in self._below if _is_worker(each)]
+        if not workers:
+            # Waiting for other machines, torch's agent hears no signal; and there is nothing to save.
+            return self._agent.kill()
+        os.write(2, SAVING if number == signal.SIGINT else ENDING)
+        for process in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        return None
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    """Whether it is a worker itself, and not what one has started."""
+    with contextlib.suppress(ProcessLookupError):  # the agent gives each worker a session of its own
+        return os.getsid(process.pid) == process.pid
+    return False
+
+
+def kill_tree(pid: int) -> None:
+    """SIGKILL a process and all below it: workers have sessions of their own."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        top = psutil.Process(pid)
+        for process in [*top.children(recursive=True), top]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def _environment(placement: Placement, folder: Path) -> dict[str, str]:
+    threads = max(1, (os.cpu_count() or 1) // placement.processes)
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        **os.environ,
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_SECONDS),
+        TYPED_COMMAND: command_line(),
+        LAUNCH_FOLDER: str(folder),
+    }
+
+
+def _node_range(nodes: str) -> tuple[int, int]:
+    lowest, _, highest = nodes.partition(":")
+    if not (lowest.isdigit() and (highest or lowest).isdigit() and 1 <= int(lowest) <= int(highest or lowest)):
+        raise UsageError(f"--nodes {nodes}: a number of machines is expected, or MIN:MAX with MIN <= MAX, as 1:4")
+    return int(lowest), int(highest or lowest)
+
+
+def _host_and_port(flag: str, address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+        raise UsageError(f"{flag} {address}: HOST:PORT is expected, such as 10.0.0.1:29500")
+    return host.strip("[]"), int(port)
+
+
+def _elastic(placement: Placement, run: str) -> Sequence[str]:
+    assert placement.rendezvous is not None
+    host, _ = _host_and_port("--rendezvous", placement.rendezvous)
+    flags = [
+        f"--nnodes={placement.nodes}",
+        "--rdzv-backend=c10d",
+        f"--rdzv-endpoint={placement.rendezvous}",
+        f"--rdzv-id={run}",
+        f"--max-restarts={RESTARTS}",
+    ]
+    # Left to itself, a machine does not know its own IP address as the meeting point, and tells the others a host
+    # name that may be their own loopback's: both wait for a minute and give up.
+    own, meeting = _own_address_towards(host), _resolved(host)
+    if not ipaddress.ip_address(meeting).is_loopback:
+        flags += [f"--local-addr={own}", f"--rdzv-conf=is_host={str(own == meeting).lower()}"]
+    return flags
+
+
+def _resolved(host: str) -> str:
+    try:
+        return str(socket.getaddrinfo(host, None)[0][4][0])
+    except OSError as error:
+        raise UsageError(f"--rendezvous {host}: {error.strerror or error}", "Is the host's name right?") from None
+
+
+def _own_address_towards(host: str) -> str:
+    """The address of the interface that reaches `host`; nothing is sent."""
+    resolved = _resolved(host)
+    family = socket.AF_INET6 if ":" in resolved else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((resolved, 9))
+        except OSError as error:
+            raise UsageError(
+                f"--rendezvous {host}: {error.strerror or error}", "Is there a way to that host?"
+            ) from None
+        return str(probe.getsockname()[0])
