@@ -93,8 +93,7 @@ def test_demo_takes_no_folder_that_is_not_a_demos(ragcun: RunCommand, tmp_path: 
 
 def test_resume_and_overwrite(ragcun: RunCommand, small_recipe: Path) -> None:
     run = ["train", "--recipe", small_recipe, "--max-steps", "2"]
-    panel(ragcun(*run, "--resume"), 2, "there is nothing to resume here")
-    assert ragcun(*run).exit_code == 0
+    assert "starting at the first step" in ragcun(*run, "--resume").stderr
     panel(ragcun(*run), 2, "holds a run of this recipe", "--resume continues it")
     panel(ragcun(*run, "--set", "seed=3"), 2, "holds a run of another recipe", "seed 0 there, 3 here")
     assert ragcun(*run, "--set", "seed=3", "--overwrite").exit_code == 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +34,28 @@ def prepared(recipe: Recipe) -> Training:
     return prepare.prepare(recipe, RunFolder.of(recipe), data, plan, find_hardware())
 
 
+def wait_for_writers() -> None:
+    """Ctrl-C waits for nobody, and ends the process; here the process goes on, and its threads with it."""
+    for thread in threading.enumerate():
+        if thread.name == "checkpoint-writer":
+            thread.join()
+
+
 @contextlib.contextmanager
 def stopped_at(step: int) -> Iterator[None]:
     """Ctrl-C when so many steps are done."""
     real = loop.optimiser_step
 
-    def stopping(training: Training) -> Any:
+    def stopping(training: Training, before_update: Callable[[], None]) -> Any:
         if training.progress.step == step:
             raise KeyboardInterrupt
-        return real(training)
+        return real(training, before_update)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "optimiser_step", stopping)
         try:
             yield
         except KeyboardInterrupt:
+            wait_for_writers()
             return
     pytest.fail(f"the run was not stopped at step {step}")

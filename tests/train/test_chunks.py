@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ragcun_cli.data.tokens import TokenBatch
+from ragcun_cli.data.tokens import TokenBatch, chunks_within
 from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.train import memory, step
@@ -45,7 +45,8 @@ def gradients(encoder: IsotropicGaussianEncoder, chunk_tokens: int | None, seed:
         loss.backward()
         return loss.item()
 
-    loss = backward_in_chunks(encoder, tokens(), chunk_tokens, backward)
+    chunks = list(chunks_within(tokens().lengths, chunk_tokens))
+    loss = backward_in_chunks(encoder, tokens(), chunks, backward)
     found = {name: each.grad.clone() for name, each in encoder.named_parameters() if each.grad is not None}
     return {**found, "loss": torch.tensor(loss)}
 
@@ -93,8 +94,6 @@ def test_random_numbers_go_on_after_the_step_as_after_one_pass_of_each_chunk(tin
     gradients(encoder, 150)
     after_chunks = torch.rand(1)
     torch.manual_seed(0)
-    from ragcun_cli.data.tokens import chunks_within
-
     with torch.no_grad():
         for chunk in chunks_within(tokens().lengths, 150):
             encoder(tokens().select(chunk))
@@ -196,10 +195,10 @@ def test_the_probe_leaves_random_numbers_and_weights_as_they_were(tiny_bert: Pat
 
 
 def test_a_chunk_is_not_halved_for_ever() -> None:
-    assert halved(None, tokens()) == int(tokens().lengths.sum()) // 2
-    assert halved(1000, TokenBatch.of([[1] * 400])) == 200  # it was already the whole batch
+    assert halved(None, 500) == 250
+    assert halved(1000, 400) == 200  # it was already the whole batch
     with pytest.raises(EnvironmentUnfit, match="out of memory with 100 tokens in one pass"):
-        halved(100, tokens())
+        halved(100, 500)
 
 
 def test_losses_are_computed_in_full_float32_whatever_the_encoder_uses() -> None:

@@ -154,7 +154,8 @@ def test_stopping_stops_the_run_that_trains_and_resume_goes_on(
 ) -> None:
     def command(*flags: str) -> subprocess.Popen[str]:
         recipes = [part for path in arms for part in ("-r", str(path))]
-        more = ["--set", "max_steps=null", "--set", "epochs=20", "--set", "save_every=5", *flags]
+        changes = ("max_steps=null", "epochs=30", "eval_every=150", "save_every=5")
+        more = [*(part for change in changes for part in ("--set", change)), *flags]
         return subprocess.Popen(
             [sys.executable, "-m", "ragcun_cli", "train", *recipes, *more], stderr=subprocess.PIPE, text=True
         )
@@ -168,7 +169,7 @@ def test_stopping_stops_the_run_that_trains_and_resume_goes_on(
         time.sleep(0.02)
     first.send_signal(stop)
     _, said = first.communicate(timeout=60)
-    assert first.returncode == 130, said
+    assert first.returncode == 75, said
     assert "The same command with --resume goes on" in said
     assert state(tmp_path / "runs" / "plain") == "interrupted"
     assert not (tmp_path / "runs" / "even").exists()
@@ -216,10 +217,10 @@ def test_resume_starts_again_what_stopped_before_its_first_checkpoint(
     plain, even = (load_recipe(str(path)) for path in arms)
     train_arm(plain)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "optimiser_step", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(loop, "optimiser_step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train_arm(even)
-    assert [run.flag for run in plan_runs([plain, even], resume=True, overwrite=False)] == ["--resume", "--overwrite"]
+    assert [run.flag for run in plan_runs([plain, even], resume=True, overwrite=False)] == ["--resume", "--resume"]
     changed = even.model_copy(update={"lambda_reg": 0.7})
     with pytest.raises(UsageError, match="the recipe has changed: lambda_reg"):
         plan_runs([plain, changed], resume=True, overwrite=False)
