@@ -1,7 +1,7 @@
 """One command, several processes: a worker for each device, on this machine or as one of several machines.
 
-The command's own process stays out of the training. It starts torch.distributed.run, forwards signals to it, and makes
-of what the workers leave behind the errors and exit codes of a run in one process.
+The command's own process stays out of the training. It starts torch.distributed.run, forwards signals to the workers,
+and makes of what they leave behind the errors and exit codes of a run in one process.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from ragcun_cli.train.summary import ArmSummary
 WORKER = "ragcun_cli.train.worker"
 LAUNCH_PREFIX = "ragcun-launch-"
 ENDING = b"\nragcun: asked to stop: saving after this step.\n"
-# What torch.distributed.run waits between SIGTERM and SIGKILL, 30 s by itself: a step, a checkpoint of some 10 GB at
-# 0.2 GB/s, and the backup's last minute.
+# What torch.distributed.run waits between SIGTERM and SIGKILL, 30 s by itself, when it ends the workers on its own; and
+# we for workers whose agent was killed: a step, a checkpoint of some 10 GB at 0.2 GB/s, and the backup's last minute.
 SHUTDOWN_SECONDS = 180
 SECONDS_BETWEEN_LOOKS = 1.0
 RESTARTS = 3  # of an elastic group: each loss of a machine costs one, and so does an error that will come again

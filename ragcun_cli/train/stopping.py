@@ -1,7 +1,7 @@
 """What may ask a run to stop, and how all its processes stop at the same step.
 
-SIGTERM, SIGINT, a spot notice and the end of `--max-time` set one flag. After each step the processes agree on it; all
-then save, and the run ends with exit code 75. A second Ctrl-C stops at once.
+SIGTERM, SIGINT, SIGHUP, a spot notice and the end of `--max-time` set one flag. After each step the processes agree on
+it; all then save, and the run ends with exit code 75. A second Ctrl-C stops at once.
 """
 
 from __future__ import annotations
