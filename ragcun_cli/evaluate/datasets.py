@@ -23,11 +23,12 @@ RESERVED_NAMES = frozenset({"model", "isotropy"})  # files of a results folder
 class Dataset:
     """A column of the table: one collection, or the forums of CQADupStack.
 
-    parts: part name -> collection; the only one's name is the dataset's. counts: how they differ from the published
-    ones, empty where they do not or where none are published.
+    path: where it was found. parts: part name -> collection; the only one's name is the dataset's. counts: how they
+    differ from the published ones, empty where they do not or where none are published.
     """
 
     name: str
+    path: Path
     parts: dict[str, Collection]
     known: KnownDataset | None
     counts: tuple[str, ...]
@@ -170,7 +171,7 @@ def _read(path: Path, split: str | None, md5: str | None) -> Dataset:
     counts = _differences(parts, known) if known is not None else ()
     for difference in counts:
         note(f"{path}: {difference}.")
-    return Dataset(name, parts, known, counts)
+    return Dataset(name, path, parts, known, counts)
 
 
 def _report(part: Collection, path: Path) -> None:

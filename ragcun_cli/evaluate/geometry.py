@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ragcun_cli.evaluate.histograms import Histograms
 from ragcun_cli.evaluate.isotropy import MINIMUM_TEXTS, Isotropy, measure_isotropy
 from ragcun_cli.losses.sigreg import random_directions, sigreg
 
@@ -81,6 +82,7 @@ class Geometry:
     queries: Cloud | None
     alignment: float | None
     hubness: float | None
+    histograms: Histograms
 
     def entry(self) -> dict[str, Any]:
         """For a result."""
@@ -154,7 +156,7 @@ def mean_cloud(clouds: Sequence[Cloud]) -> Cloud:
         texts=sum(cloud.texts for cloud in clouds),
         dimensions=clouds[0].dimensions,
         isoscore=mean("isoscore"),
-        interval=None,  # the parts' intervals are in their own entries
+        interval=_mean_interval(clouds),
         mean_cosine=mean("mean_cosine"),
         standard_deviation=mean("standard_deviation"),
         effective_rank=mean("effective_rank"),
@@ -164,6 +166,17 @@ def mean_cloud(clouds: Sequence[Cloud]) -> Cloud:
         eigenvalues=np.mean([cloud.eigenvalues for cloud in clouds], axis=0),
         deviations=np.mean([cloud.deviations for cloud in clouds], axis=0),
     )
+
+
+def _mean_interval(clouds: Sequence[Cloud]) -> tuple[float, float] | None:
+    """Of the mean over parts, whose texts are not the same: their errors add up as independent ones do."""
+    known = [(cloud.isoscore, cloud.interval) for cloud in clouds]
+    sides = [(score - ends[0], ends[1] - score) for score, ends in known if score is not None and ends is not None]
+    if len(sides) < len(clouds):
+        return None
+    below, above = (float(np.sqrt(np.square(side).sum())) / len(clouds) for side in zip(*sides, strict=True))
+    centre = float(np.mean([score for score, _ in known if score is not None]))
+    return centre - below, centre + above
 
 
 def _interval(centred: torch.Tensor, shuffled: npt.NDArray[np.int64]) -> tuple[float, float] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.recipe.comparing import digest_but_seed, digest_but_terms
 
 if TYPE_CHECKING:
     from ragcun_cli.model import IsotropicGaussianEncoder
@@ -121,6 +122,7 @@ def _trained_name(folder: Path) -> str:
 def _arm(folder: Path) -> dict[str, Any] | None:
     try:
         recipe = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
-        return {key: recipe[key] for key in ARM_KEYS}
+        digests = {"recipe": digest_but_seed(recipe), "recipe_but_terms": digest_but_terms(recipe)}
+        return {**{key: recipe[key] for key in ARM_KEYS}, **digests}
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return None

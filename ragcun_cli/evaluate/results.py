@@ -20,13 +20,13 @@ from ragcun_cli.data.collection import Collection
 from ragcun_cli.environment import command_line, versions
 from ragcun_cli.errors import UsageError
 from ragcun_cli.evaluate.datasets import Dataset
+from ragcun_cli.evaluate.fingerprint import FORMAT, IDENTIFYING, fingerprint
 from ragcun_cli.evaluate.geometry import Cloud, Geometry, mean_cloud
-from ragcun_cli.evaluate.scoring import RANKING_DEPTH, Evaluation, drops_identical_ids
+from ragcun_cli.evaluate.histograms import added_histograms
+from ragcun_cli.evaluate.judged import drops_identical_ids
+from ragcun_cli.evaluate.layout import ISOTROPY, MEAN_OF_PARTS, MODEL, PLAIN_MEAN, shown_query_ids
+from ragcun_cli.evaluate.scoring import RANKING_DEPTH, Evaluation
 
-FORMAT = 2
-MODEL = "model.json"
-ISOTROPY = "isotropy.json"
-IDENTIFYING = ("identity", "max_length", "output_dim", "precision", "similarity", "transform", "fit_sha256")
 RUN_COMPRESSION = 3  # a run of MS MARCO's dev set has seven million lines
 
 
@@ -95,7 +95,7 @@ def write_results(
     metrics = _mean_of([evaluation.metrics for evaluation in evaluations.values()])
     result = {
         "format": FORMAT,
-        "fingerprint": _fingerprint(model, dataset),
+        "fingerprint": fingerprint(model, dataset.sha256, dataset.split),
         "dataset": _dataset_entry(dataset),
         "model": model,
         "rules": {
@@ -106,7 +106,7 @@ def write_results(
             "identical_ids_dropped": drops_identical_ids(dataset.name),
             "ndcg_gain": "linear",
             "queries_without_results": "score 0",
-            "average": "unweighted mean of parts" if several else "mean of queries",
+            "average": MEAN_OF_PARTS if several else PLAIN_MEAN,
         },
         "precision": model["precision"],
         "metrics": metrics,
@@ -123,8 +123,9 @@ def write_results(
 
 
 def write_geometry(folder: Path, dataset: Dataset, shapes: Mapping[str, Geometry | None]) -> dict[str, Any] | None:
-    """Put one dataset's geometry into `isotropy.json`, and its eigenvalues, falling, and each dimension's standard
-    deviation into `<dataset>.spectrum.tsv`. Of several parts, the mean.
+    """Put one dataset's geometry into `isotropy.json`; its eigenvalues, falling, and each dimension's standard
+    deviation into `<dataset>.spectrum.tsv`; counts of cosines and lengths into `<dataset>.histograms`, which is JSON
+    (only results end in .json). Of several parts, the mean.
     """
     present = [shape for shape in shapes.values() if shape is not None]
     if not present:
@@ -144,6 +145,7 @@ def write_geometry(folder: Path, dataset: Dataset, shapes: Mapping[str, Geometry
     lines = ["\t".join(["number", *columns])]
     lines += ["\t".join([str(number), *(f"{value:.9g}" for value in row)]) for number, row in enumerate(rows, start=1)]
     files.write_text(folder / f"{dataset.name}.spectrum.tsv", "\n".join(lines) + "\n")
+    files.write_text(folder / f"{dataset.name}.histograms", json.dumps(shape.histograms.entry()) + "\n")
     return entry
 
 
@@ -151,6 +153,7 @@ def _dataset_entry(dataset: Dataset) -> dict[str, Any]:
     parts = list(dataset.parts.values())
     entry: dict[str, Any] = {
         "name": dataset.name,
+        "path": str(dataset.path),
         "split": dataset.split,
         "sha256": dataset.sha256,
         "passages": sum(len(part.corpus) for part in parts),
@@ -177,17 +180,6 @@ def _part_entry(evaluation: Evaluation) -> dict[str, Any]:
     return {"metrics": evaluation.metrics, "isotropy": None if shape is None else shape.entry()}
 
 
-def _fingerprint(model: dict[str, Any], dataset: Dataset) -> str:
-    """What decides the figures: two results with the same one must be equal."""
-    return key_of(
-        format=FORMAT,
-        dataset=dataset.sha256,
-        split=dataset.split,
-        tokenizer=model["tokenizer_sha256"],
-        **{key: model[key] for key in IDENTIFYING},
-    )
-
-
 def _mean_of(parts: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
     """Of each figure the mean over parts; None where a part has none."""
     return {name: _mean([part[name] for part in parts]) for name in parts[0]}
@@ -205,13 +197,14 @@ def _mean_geometry(shapes: Sequence[Geometry]) -> Geometry:
         queries=mean_cloud(queries) if len(queries) == len(shapes) else None,
         alignment=_mean([shape.alignment for shape in shapes]),
         hubness=_mean([shape.hubness for shape in shapes]),
+        histograms=added_histograms([shape.histograms for shape in shapes]),
     )
 
 
 def _write_per_query(path: Path, dataset: Dataset, evaluations: Mapping[str, Evaluation], several: bool) -> None:
     columns: dict[str, Any] = {"query_id": []}
     for name in evaluations:
-        columns["query_id"] += _shown_ids(dataset.parts[name], name, several)
+        columns["query_id"] += shown_query_ids(name, dataset.parts[name].query_ids, several)
     for metric in next(iter(evaluations.values())).per_query:
         columns[metric] = np.concatenate([each.per_query[metric] for each in evaluations.values()])
     with files.replacing(path) as temporary:
@@ -229,7 +222,9 @@ def _write_run(path: Path, dataset: Dataset, evaluations: Mapping[str, Evaluatio
     ):
         for name, evaluation in evaluations.items():
             part = dataset.parts[name]
-            for query_id, lines in zip(_shown_ids(part, name, several), _run_lines(part, evaluation), strict=True):
+            for query_id, lines in zip(
+                shown_query_ids(name, part.query_ids, several), _run_lines(part, evaluation), strict=True
+            ):
                 stream.write("".join(f"{query_id} {line} {tag}\n" for line in lines).encode())
 
 
@@ -237,11 +232,6 @@ def _run_lines(part: Collection, evaluation: Evaluation) -> Iterable[list[str]]:
     for row in evaluation.ranked:
         ids = part.corpus.ids(row[row >= 0])
         yield [f"Q0 {identity} {rank} {len(ids) - rank + 1}" for rank, identity in enumerate(ids, start=1)]
-
-
-def _shown_ids(part: Collection, name: str, several: bool) -> list[str]:
-    """Of queries. Forums number theirs apart, so that a part's name goes before them."""
-    return [f"{name}/{query_id}" for query_id in part.query_ids] if several else part.query_ids
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

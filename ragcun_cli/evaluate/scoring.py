@@ -14,12 +14,13 @@ import torch
 
 from ragcun_cli.data.cache import scratch_folder
 from ragcun_cli.data.collection import Collection
-from ragcun_cli.data.registry import known_dataset
 from ragcun_cli.errors import ModelError
 from ragcun_cli.evaluate import geometry
 from ragcun_cli.evaluate.embedding import Embedded
 from ragcun_cli.evaluate.geometry import Geometry
+from ragcun_cli.evaluate.histograms import measure_histograms
 from ragcun_cli.evaluate.isotropy import MINIMUM_TEXTS, measure_isotropy
+from ragcun_cli.evaluate.judged import judgements_of, own_passages
 from ragcun_cli.evaluate.metrics import NO_PASSAGE, Figures, Judgements, means, score
 from ragcun_cli.evaluate.search import Ranking, search
 from ragcun_cli.evaluate.transforms import (
@@ -140,12 +141,14 @@ def measure(
 ) -> Geometry:
     """The geometry of what is searched. ranked: (n, >= 10) passages."""
     relevant = (judgements.grade > 0) & (judgements.passage != NO_PASSAGE)
-    pairs = passages.of_passages(judgements.passage[relevant])
+    asked, pairs = judgements.query[relevant], passages.of_passages(judgements.passage[relevant])
+    sample = passages.of_passages(geometry.sampled_rows(len(passages)))
     return Geometry(
-        passages=geometry.measure_cloud(passages.of_passages(geometry.sampled_rows(len(passages)))),
+        passages=geometry.measure_cloud(sample),
         queries=geometry.measure_cloud(queries) if len(queries) >= MINIMUM_TEXTS else None,
-        alignment=geometry.alignment(queries[judgements.query[relevant]], pairs),
+        alignment=geometry.alignment(queries[asked], pairs),
         hubness=geometry.hubness(ranked[:, : geometry.NEIGHBOURS], len(passages)),
+        histograms=measure_histograms(queries, sample, asked, pairs),
     )
 
 
@@ -190,32 +193,6 @@ def score_in_memory(encode: Encode, collection: Collection) -> DevScores:
     figures = means(score(judgements_of(collection), _without_own(found, own, RANKING_DEPTH)))
     isoscore = measure_isotropy(passages).isoscore if len(passages) >= MINIMUM_TEXTS else None
     return DevScores({name: figures[name] for name in HEADLINE}, isoscore)
-
-
-def judgements_of(collection: Collection) -> Judgements:
-    """The collection's judgements by numbers."""
-    grades: list[dict[int, int]] = []
-    lost: list[list[int]] = []
-    for query_id in collection.query_ids:
-        found = {passage_id: collection.corpus.row_of(passage_id) for passage_id in collection.qrels[query_id]}
-        judged = collection.qrels[query_id]
-        grades.append({row: judged[passage_id] for passage_id, row in found.items() if row is not None})
-        lost.append([judged[passage_id] for passage_id, row in found.items() if row is None])
-    return Judgements.of(grades, lost)
-
-
-def own_passages(collection: Collection) -> npt.NDArray[np.int64] | None:
-    """(n,) Of each query the passage with its id, -1 for none; None where equal ids mean nothing."""
-    if not drops_identical_ids(collection.name):
-        return None
-    rows = [collection.corpus.row_of(query_id) for query_id in collection.query_ids]
-    return np.array([NO_PASSAGE if row is None else row for row in rows], dtype=np.int64)
-
-
-def drops_identical_ids(name: str) -> bool:
-    """Whether a passage with the query's own id is not a result."""
-    known = known_dataset(name)
-    return known is not None and known.queries_in_corpus
 
 
 def write_transformed(passages: PassageVectors, transform: Map, dimensions: int, path: Path) -> PassageVectors:

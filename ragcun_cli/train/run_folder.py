@@ -21,17 +21,11 @@ from ragcun_cli import files
 from ragcun_cli.environment import environment
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
 from ragcun_cli.evaluate.models import BEST_MODEL, FINAL_MODEL, RECIPE
+from ragcun_cli.recipe.comparing import KEYS_THAT_MAY_DIFFER
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.progress import Progress
 
-# Keys that change where or how often something is written, or how the work is divided, not what is trained.
-KEYS_THAT_MAY_DIFFER = frozenset(
-    {
-        "output_dir", "description", "log_every", "trackers",
-        "save_every", "save_every_minutes", "keep_last", "backup", "parallel", "chunk_tokens",
-    }
-)  # fmt: skip
 DIVERGED = "diverged.json"
 MODEL_ORIGIN = "training.json"  # in a model folder: the step that it is of
 OWN_FILES = ("environment.json", "status.json", "metrics.jsonl", "speed.jsonl", DIVERGED)

@@ -139,6 +139,7 @@ def test_geometry_alone(datasets: list[Dataset], tiny_bert: Path, tmp_path: Path
     folder = tmp_path / "geometry" / "tiny-bert"
     assert {path.name for path in folder.iterdir()} == {
         "model.json", "isotropy.json", "task0.spectrum.tsv", "task1.spectrum.tsv",
+        "task0.histograms", "task1.histograms",
     }  # fmt: skip
 
 

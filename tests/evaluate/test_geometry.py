@@ -89,5 +89,11 @@ def test_of_several_parts_the_mean() -> None:
     both = mean_cloud([one, other])
     assert both.texts == 130
     assert both.isoscore == pytest.approx((one.isoscore + other.isoscore) / 2)
-    assert both.interval is None
+    assert one.interval is not None
+    assert other.interval is not None
+    assert both.interval is not None
+    widths = [each[1] - each[0] for each in (one.interval, other.interval, both.interval)]
+    assert both.interval[0] < both.isoscore < both.interval[1]
+    # Errors of texts that are not the same partly cancel.
+    assert max(widths[:2]) / 2 < widths[2] < sum(widths[:2]) / 2
     assert mean_cloud([one]) is one

@@ -110,7 +110,7 @@ def test_forums_are_averaged_with_the_same_weight(tmp_path: Path) -> None:
 def test_the_same_results_are_the_same_bytes(tmp_path: Path) -> None:
     data = dataset(tmp_path)
     folders = [written(tmp_path / name, data) for name in ("one", "other")]
-    for name in ("toy.run.gz", "toy.queries.parquet", "toy.spectrum.tsv", "toy.json"):
+    for name in ("toy.run.gz", "toy.queries.parquet", "toy.spectrum.tsv", "toy.histograms", "toy.json"):
         assert len({(folder / name).read_bytes() for folder in folders}) == 1
 
 

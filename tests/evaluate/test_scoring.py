@@ -13,10 +13,10 @@ import torch
 from ragcun_cli.data.cache import scratch_folder
 from ragcun_cli.data.collection import Collection, read_collection
 from ragcun_cli.errors import ModelError
+from ragcun_cli.evaluate.judged import drops_identical_ids
 from ragcun_cli.evaluate.scoring import (
     Evaluation,
     Scheme,
-    drops_identical_ids,
     evaluate,
     measure_only,
     score_in_memory,

@@ -1,0 +1,98 @@
+"""Counts for plots: how near queries are to what is relevant to them and to the rest; how long embeddings are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Vectors = npt.NDArray[np.float32]
+Counts = npt.NDArray[np.int64]
+
+PAIRS = 50_000  # of each kind at most
+SEED = 0
+COSINES = np.linspace(-1, 1, 101)
+# Lengths are divided by the root mean square over passages: their spread is what differs between models, and parts of
+# a dataset add up. Longer ones count in the last bin.
+LENGTHS = np.linspace(0, 2, 101)
+
+
+@dataclass(frozen=True)
+class Histograms:
+    """Counts in the bins of COSINES and LENGTHS, each (100,).
+
+    positives: cosines of a query and a passage relevant to it. random: of the same queries and passages drawn at
+    random. passages, queries: lengths. mean_square_length: of passages, before the division.
+    """
+
+    positives: Counts
+    random: Counts
+    passages: Counts
+    queries: Counts
+    mean_square_length: float
+
+    def entry(self) -> dict[str, Any]:
+        """For a result."""
+        return {
+            "cosine": {
+                "edges": [round(float(edge), 4) for edge in COSINES],
+                "positives": self.positives.tolist(),
+                "random": self.random.tolist(),
+            },
+            "length": {
+                "edges": [round(float(edge), 4) for edge in LENGTHS],
+                "passages": self.passages.tolist(),
+                "queries": self.queries.tolist(),
+                "mean_square": self.mean_square_length,
+            },
+        }
+
+
+def measure_histograms(
+    queries: Vectors, passages: Vectors, pair_queries: npt.NDArray[np.int64], pair_passages: Vectors
+) -> Histograms:
+    """
+    Args:
+        queries, passages: (n, D) and (m, D), as they are searched but for the cosine's division by length.
+        pair_queries: (pairs,) numbers of queries; pair_passages: (pairs, D), each relevant to the query beside it.
+    """
+    generator = np.random.default_rng(SEED)
+    if len(pair_queries) > PAIRS:
+        some = np.sort(generator.choice(len(pair_queries), PAIRS, replace=False))
+        pair_queries, pair_passages = pair_queries[some], pair_passages[some]
+    others = passages[generator.integers(len(passages), size=len(pair_queries))]
+    asked = queries[pair_queries]
+    lengths, query_lengths = (np.linalg.norm(each.astype(np.float64), axis=1) for each in (passages, queries))
+    mean_square = float((lengths**2).mean())
+    scale = np.sqrt(mean_square) or 1.0
+    return Histograms(
+        positives=_counted(_cosines(asked, pair_passages), COSINES),
+        random=_counted(_cosines(asked, others), COSINES),
+        passages=_counted(lengths / scale, LENGTHS),
+        queries=_counted(query_lengths / scale, LENGTHS),
+        mean_square_length=mean_square,
+    )
+
+
+def added_histograms(parts: Sequence[Histograms]) -> Histograms:
+    """Of the parts of one dataset."""
+    return Histograms(
+        positives=np.sum([part.positives for part in parts], axis=0),
+        random=np.sum([part.random for part in parts], axis=0),
+        passages=np.sum([part.passages for part in parts], axis=0),
+        queries=np.sum([part.queries for part in parts], axis=0),
+        mean_square_length=float(np.mean([part.mean_square_length for part in parts])),
+    )
+
+
+def _cosines(one: Vectors, other: Vectors) -> npt.NDArray[np.float64]:
+    above = np.einsum("ij,ij->i", one, other, dtype=np.float64)
+    below = np.linalg.norm(one.astype(np.float64), axis=1) * np.linalg.norm(other.astype(np.float64), axis=1)
+    return np.divide(above, below, out=np.zeros(len(above)), where=below > 0)
+
+
+def _counted(values: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> Counts:
+    return np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)[0].astype(np.int64)

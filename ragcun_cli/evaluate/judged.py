@@ -1,0 +1,36 @@
+"""A collection's judgements as the metrics take them. No torch here: a report scores runs again."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ragcun_cli.data.collection import Collection
+from ragcun_cli.data.registry import known_dataset
+from ragcun_cli.evaluate.metrics import NO_PASSAGE, Judgements
+
+
+def judgements_of(collection: Collection) -> Judgements:
+    """The collection's judgements by numbers."""
+    grades: list[dict[int, int]] = []
+    lost: list[list[int]] = []
+    for query_id in collection.query_ids:
+        found = {passage_id: collection.corpus.row_of(passage_id) for passage_id in collection.qrels[query_id]}
+        judged = collection.qrels[query_id]
+        grades.append({row: judged[passage_id] for passage_id, row in found.items() if row is not None})
+        lost.append([judged[passage_id] for passage_id, row in found.items() if row is None])
+    return Judgements.of(grades, lost)
+
+
+def own_passages(collection: Collection) -> npt.NDArray[np.int64] | None:
+    """(n,) Of each query the passage with its id, -1 for none; None where equal ids mean nothing."""
+    if not drops_identical_ids(collection.name):
+        return None
+    rows = [collection.corpus.row_of(query_id) for query_id in collection.query_ids]
+    return np.array([NO_PASSAGE if row is None else row for row in rows], dtype=np.int64)
+
+
+def drops_identical_ids(name: str) -> bool:
+    """Whether a passage with the query's own id is not a result."""
+    known = known_dataset(name)
+    return known is not None and known.queries_in_corpus
