@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,14 @@ def message_console() -> Console:
 def print_text(text: str) -> None:
     """A result that must arrive as it is: YAML, LaTeX, CSV, JSON."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def print_paragraphs(paragraphs: Sequence[str]) -> None:
+    """Sentences, each a paragraph; on a terminal in lines of its width."""
+    console = result_console()
+    if console.is_terminal:
+        paragraphs = [textwrap.fill(each, console.width) for each in paragraphs]
+    print_text("\n\n".join(paragraphs))
 
 
 def print_json(content: Any) -> None:

@@ -49,3 +49,8 @@ def parse_duration(text: str, flag: str) -> float:
     if seconds == 0:
         raise UsageError(f"{flag} {text}: this is no time", "Give one such as 45s, 90m, 1h30m or 2d.")
     return float(seconds)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 query`, `2 datasets`: nouns that take an s."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

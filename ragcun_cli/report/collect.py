@@ -3,36 +3,94 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ragcun_cli.errors import DataError, UsageError
+from ragcun_cli.evaluate.fingerprint import IDENTIFYING
+from ragcun_cli.evaluate.layout import ISOTROPY, MODEL
 
-METRICS = ("ndcg@10", "recall@100", "map", "mrr")
+# Of a result's rules, those that a row may have of its own; the others must be one for a whole column.
+RULES_OF_A_ROW = ("similarity",)
+MODEL_KEYS = ("name", "kind", "arm", "tokenizer_sha256", *IDENTIFYING)
 
 
 @dataclass(frozen=True)
 class DatasetResult:
-    """One model on one dataset. `sha256` and `split` say which texts and judgements these were."""
+    """One model on one dataset.
 
+    metrics: means over queries, from 0 to 1. isotropy: what was measured along the way. format: of how figures are
+    computed. robustness: transform -> nDCG@10 after it. sha256 and split: which texts
+    and judgements these were. fingerprint: of everything that decides the figures. found_at: where the dataset was.
+    path: the JSON; beside it lie per-query scores and run.
+    """
+
+    name: str
     metrics: dict[str, float]
-    isoscore: float | None
+    robustness: dict[str, float | None]
     queries: int
     split: str
     sha256: str
+    format: int
+    isotropy: dict[str, Any] | None
+    rules: dict[str, Any]
+    remarks: tuple[str, ...]
+    fingerprint: str
+    command: str
+    versions: dict[str, str]
+    found_at: str
+    path: Path
+
+    @property
+    def per_query(self) -> Path:
+        """Every metric of every query, Parquet."""
+        return self.path.with_name(f"{self.name}.queries.parquet")
+
+    @property
+    def run(self) -> Path:
+        """The ranking, TREC's format, gzipped."""
+        return self.path.with_name(f"{self.name}.run.gz")
 
 
 @dataclass(frozen=True)
 class ModelResults:
-    """One model on all its datasets. `arm` is what its recipe said, None for an untouched encoder."""
+    """One model on all its datasets.
+
+    entry: model.json. geometry: dataset -> what isotropy.json says of it.
+    """
 
     name: str
-    untouched: bool
-    arm: dict[str, Any] | None
-    dimensions: int
-    similarity: str
+    folder: Path
+    entry: dict[str, Any]
     datasets: dict[str, DatasetResult]
+    geometry: dict[str, dict[str, Any]]
+
+    @property
+    def untouched(self) -> bool:
+        """An encoder as its authors made it, compared as it is."""
+        return self.entry["kind"] == "untouched" and self.entry["transform"] == "none"
+
+    @property
+    def arm(self) -> dict[str, Any]:
+        """What the recipe said, as far as the result has it; empty for an encoder that ragcun did not train."""
+        return self.entry["arm"] or {}
+
+    @property
+    def seed(self) -> int | None:
+        """Of the training; None for an encoder that ragcun did not train."""
+        seed: int | None = self.arm.get("seed")
+        return seed
+
+    def isoscore(self, dataset: str) -> float | None:
+        """Of the passages; None where it was not measured."""
+        score: float | None = self.cloud(dataset, "passages").get("isoscore")
+        return score
+
+    def cloud(self, dataset: str, side: str) -> dict[str, Any]:
+        """Of passages or queries; empty where it was not measured."""
+        return self.geometry.get(dataset, {}).get(side) or {}
 
 
 def collect(results: Path) -> list[ModelResults]:
@@ -40,84 +98,168 @@ def collect(results: Path) -> list[ModelResults]:
 
     Raises:
         UsageError: if there are no results.
-        DataError: if a result cannot be read, or two models were scored on different texts of one dataset.
+        DataError: if a result cannot be read or is not finite, two folders claim one name, or a dataset's results are
+            of different texts, judgements or rules.
     """
+    _require_folder(results)
     models = [found for folder in _folders(results) if (found := _read_model(folder)) is not None]
     if not models:
         raise UsageError(
             f"{results}: there are no results here",
             "Score a model first: ragcun eval beir --model MODEL --datasets NAME (or name the folder: --results)",
         )
+    _require_names(models)
     _require_same_texts(models)
     return sorted(models, key=_order)
+
+
+def _require_folder(results: Path) -> None:
+    if results.is_file():
+        raise UsageError(f"--results {results}: is a file", "Name the folder that `ragcun eval beir` wrote into.")
+    if not _folders(results) and _folders(results / "results"):
+        raise UsageError(f"{results}: there are no results here", f"They are in {results / 'results'}: --results.")
+    for folder in results.iterdir() if results.is_dir() else ():
+        if not (folder / MODEL).is_file() and any(folder.glob("*.queries.parquet")):
+            raise DataError(f"{folder}: has results, but no {MODEL} that says whose", "Evaluate again, or remove it.")
+
+
+def has_results(results: Path) -> bool:
+    """Whether any model was scored there."""
+    return bool(_folders(results))
 
 
 def _folders(results: Path) -> list[Path]:
     if not results.is_dir():
         return []
-    return sorted(path for path in results.iterdir() if (path / "model.json").is_file())
+    return sorted(path for path in results.iterdir() if (path / MODEL).is_file())
 
 
 def _read_model(folder: Path) -> ModelResults | None:
-    model = _read_json(folder / "model.json")
-    datasets = {}
-    for path in sorted(folder.glob("*.json")):
-        if path.name in ("model.json", "isotropy.json"):
-            continue
-        content = _read_json(path)
-        try:
-            isotropy = (content["isotropy"] or {}).get("passages", {})
-            datasets[content["dataset"]["name"]] = DatasetResult(
-                metrics={name: float(content["metrics"][name]) for name in METRICS},
-                isoscore=isotropy.get("isoscore"),
-                queries=content["dataset"]["queries"],
-                split=content["dataset"]["split"],
-                sha256=content["dataset"]["sha256"],
-            )
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path}: not a result of ragcun ({error!r})", "Remove it, or evaluate again.") from None
-    if not datasets:
+    entry = _read_json(folder / MODEL)
+    for key in MODEL_KEYS:
+        if key not in entry:
+            raise DataError(f"{folder / MODEL}: the key {key!r} is missing", "Evaluate again.")
+    paths = [path for path in sorted(folder.glob("*.json")) if path.name not in (MODEL, ISOTROPY)]
+    found = [_read_result(path, entry) for path in paths]
+    geometry = _read_geometry(folder / ISOTROPY) if (folder / ISOTROPY).is_file() else {}
+    if not found and not geometry:
         return None
+    return ModelResults(str(entry["name"]), folder, entry, {result.name: result for result in found}, geometry)
+
+
+def _read_geometry(path: Path) -> dict[str, dict[str, Any]]:
+    geometry = _read_json(path)
+    for dataset, entry in geometry.items():
+        whole = isinstance(entry, dict) and {"sha256", "split", "passages", "queries"} <= set(entry)
+        if not whole or not all(isinstance(entry[side], dict | None) for side in ("passages", "queries")):
+            raise DataError(f"{path}: {dataset}: not a measurement of ragcun's", "Measure again: ragcun eval isotropy.")
+    return geometry
+
+
+def _read_result(path: Path, entry: dict[str, Any]) -> DatasetResult:
+    content = _read_json(path)
     try:
-        return ModelResults(
-            name=model["name"],
-            untouched=model["kind"] == "untouched" and model["transform"] == "none",
-            arm=model["arm"],
-            dimensions=model["output_dim"],
-            similarity=model["similarity"],
-            datasets=datasets,
+        dataset = content["dataset"]
+        result = DatasetResult(
+            name=dataset["name"],
+            metrics={name: float(value) for name, value in content["metrics"].items()},
+            robustness=dict(content["robustness"]),
+            queries=int(dataset["queries"]),
+            split=dataset["split"],
+            sha256=dataset["sha256"],
+            format=int(content["format"]),
+            isotropy=content["isotropy"],
+            rules={key: value for key, value in content["rules"].items() if key not in RULES_OF_A_ROW},
+            remarks=tuple(dataset["differs_from_published"] or ()),
+            fingerprint=content["fingerprint"],
+            command=content["command"],
+            versions=dict(content["versions"]),
+            found_at=str(dataset.get("path", dataset["name"])),
+            path=path,
         )
-    except KeyError as error:
-        raise DataError(f"{folder / 'model.json'}: the key {error} is missing", "Evaluate again.") from None
+        identity = content["model"]["identity"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: not a result of ragcun ({error!r})", "Remove it, or evaluate again.") from None
+    if result.name != path.stem:
+        raise DataError(f"{path}: is a result on {result.name}", "A result's file has its dataset's name: rename it.")
+    if identity != entry["identity"]:
+        raise DataError(f"{path}: is a result of other weights than {path.with_name(MODEL)} names", "Evaluate again.")
+    return result
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise DataError(f"{path}: not valid JSON ({error})", "Evaluate again.") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: not a file of ragcun's results", "Remove it, or evaluate again.")
+    broken = _not_finite(content)
+    if broken:
+        raise DataError(f"{path}: {broken}, which is no figure", "Evaluate again.")
     return content
 
 
+def _not_finite(content: Any, place: str = "") -> str:
+    """Where a number is NaN or infinite; empty if none is."""
+    if isinstance(content, dict):
+        return next((found for key, each in content.items() if (found := _not_finite(each, f"{place}.{key}"))), "")
+    if isinstance(content, list):
+        return next((found for each in content if (found := _not_finite(each, place))), "")
+    if isinstance(content, float) and not math.isfinite(content):
+        return f"{place.lstrip('.')} is {content}"
+    return ""
+
+
+def _require_names(models: list[ModelResults]) -> None:
+    first: dict[str, ModelResults] = {}
+    for model in models:
+        other = first.setdefault(model.name, model)
+        if other is not model:
+            raise DataError(
+                f"{other.folder} and {model.folder} both call their model {model.name!r}",
+                "Rows of a table need names of their own: remove one, or evaluate it again with --name.",
+            )
+
+
 def _require_same_texts(models: list[ModelResults]) -> None:
-    first: dict[str, tuple[str, DatasetResult]] = {}
+    """Of scores and of isotropy, which may have been measured apart."""
+    first: dict[str, tuple[str, str, str]] = {}
+    for model in models:
+        stated = [(name, result.split, result.sha256) for name, result in model.datasets.items()]
+        stated += [(name, entry["split"], entry["sha256"]) for name, entry in model.geometry.items()]
+        for dataset, split, sha256 in stated:
+            other, other_split, other_sha256 = first.setdefault(dataset, (model.name, split, sha256))
+            if (other_split, other_sha256) != (split, sha256):
+                raise DataError(
+                    f"{dataset}: {other} ({other_split}, {other_sha256[:12]}…) and {model.name} ({split}, "
+                    f"{sha256[:12]}…) were scored or measured on different texts or judgements",
+                    "Evaluate both again on the same files; their figures must not stand in one column.",
+                )
+    _require_same_rules(models)
+
+
+def _require_same_rules(models: list[ModelResults]) -> None:
+    first: dict[str, tuple[str, dict[str, Any]]] = {}
     for model in models:
         for dataset, result in model.datasets.items():
-            other_name, other = first.setdefault(dataset, (model.name, result))
-            if (other.sha256, other.split) != (result.sha256, result.split):
+            rules = {**result.rules, "format": result.format}
+            other, other_rules = first.setdefault(dataset, (model.name, rules))
+            differing = [key for key in {*other_rules, *rules} if other_rules.get(key) != rules.get(key)]
+            if differing:
+                key = min(differing)
                 raise DataError(
-                    f"{dataset}: {other_name} ({other.split}, {other.sha256[:12]}…) and {model.name} "
-                    f"({result.split}, {result.sha256[:12]}…) were scored on different texts or judgements",
-                    "Evaluate both again on the same files; their figures must not stand in one column.",
+                    f"{dataset}: {other} and {model.name} were scored by different rules: {key} is "
+                    f"{other_rules.get(key)!r} and {rules.get(key)!r}",
+                    "Evaluate both again with one version of ragcun; their figures must not stand in one column.",
                 )
 
 
 def _order(model: ModelResults) -> tuple[Any, ...]:
-    arm = model.arm or {}
+    arm = model.arm
     return (
         not model.untouched,
+        bool(arm),
         bool(arm.get("freeze_base", False)),
         float(arm.get("lambda_isotropy", 0)),
         float(arm.get("lambda_reg", 0)),

@@ -1,0 +1,151 @@
+"""Each comparison in one sentence with its figures, and never more than the data say.
+
+Nothing here chooses what to say by how it came out: every comparison that was made has its sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ragcun_cli.quantities import counted
+from ragcun_cli.report.comparison import SIGNIFICANCE, Comparison
+from ragcun_cli.report.isotropy_comparison import IsotropyComparison
+from ragcun_cli.report.statistics.corrections import CORRECTIONS
+from ragcun_cli.report.statistics.paired import DRAWS, FLIPS
+from ragcun_cli.report.table import metric_label
+
+MOST_NAMED = 5  # datasets in a sentence
+
+
+def isotropy_sentence(comparison: IsotropyComparison) -> str:
+    """One sentence, and what it does not say."""
+    over = _listed(comparison.datasets)
+    figures = (
+        f"{_with_deviation(comparison.score, comparison.score_deviation, 3)} against "
+        f"{_with_deviation(comparison.baseline_score, comparison.baseline_deviation, 3)}"
+    )
+    start = f"{comparison.row} against {comparison.baseline}, IsoScore of the passages, {over}: {figures}: "
+    if comparison.between is None:
+        return f"{start}{comparison.difference:+.3f}; how far chance goes is not known, so no difference is shown."
+    low, high = comparison.between.interval
+    what = {"more isotropic": "more isotropic by", "less isotropic": "less isotropic by"}.get(comparison.verdict)
+    found = f"{what} {abs(comparison.difference):.3f}" if what else f"no difference shown, {comparison.difference:+.3f}"
+    once = ": one seed says nothing of another" if comparison.trained else ""
+    by = "seeds and texts" if comparison.with_seeds else f"texts alone{once}"
+    p = _p_values(comparison.between.p, comparison.p_corrected, comparison.correction, comparison.family)
+    return f"{start}{found} (95 % interval {low:+.3f} to {high:+.3f}, by {by}; {p})."
+
+
+def _listed(datasets: Sequence[str]) -> str:
+    if len(datasets) == 1:
+        return datasets[0]
+    named = f" ({', '.join(datasets)})" if len(datasets) <= MOST_NAMED else ""
+    return f"the mean of {len(datasets)} sets{named}"
+
+
+def sentence(comparison: Comparison) -> str:
+    """One sentence with all figures, and what it does not say."""
+    metric, where = metric_label(comparison.metric), _where(comparison)
+    figures = (
+        f"{_with_deviation(100 * comparison.score, comparison.score_deviation, 2, 100)} against "
+        f"{_with_deviation(100 * comparison.baseline_score, comparison.baseline_deviation, 2, 100)}"
+    )
+    start = f"{comparison.row} against {comparison.baseline} {where}, {metric} x 100: {figures}: "
+    if comparison.p_corrected is None:
+        single = "one of its datasets or forums has a single query" if comparison.queries > 1 else "it is of one query"
+        return f"{start}{100 * comparison.difference:+.2f}; not tested: {single}."
+    points = 100 * comparison.difference
+    if comparison.verdict == "no difference shown":
+        found = f"no difference shown, {points:+.2f}"
+    else:
+        found = f"{comparison.verdict} by {abs(points):.2f}"
+    return f"{start}{found} ({_evidence(comparison)}).{_reservation(comparison)}"
+
+
+def _where(comparison: Comparison) -> str:
+    return f"on average over {comparison.where}" if comparison.is_average else f"on {comparison.where}"
+
+
+def _evidence(comparison: Comparison) -> str:
+    """Figures behind the verdict: for an average of seeds and queries together, where there are seeds."""
+    by_seeds = comparison.is_average and comparison.over_seeds is not None
+    interval = comparison.over_seeds.interval if by_seeds and comparison.over_seeds else comparison.interval
+    parts = []
+    if interval is not None:
+        over = "seeds and queries" if by_seeds else "queries"
+        parts.append(f"95 % interval over {over} {100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}")
+    assert comparison.p_judged is not None
+    parts.append(_p_values(comparison.p_judged, comparison.p_corrected, comparison.correction, comparison.family))
+    if comparison.effect_size is not None:
+        parts.append(f"d = {comparison.effect_size:.2f}")
+    ties = comparison.queries - comparison.wins - comparison.losses
+    parts.append(f"{comparison.wins} queries up, {comparison.losses} down, {ties} even")
+    return "; ".join(parts)
+
+
+def _reservation(comparison: Comparison) -> str:
+    words = []
+    judged, adjusted = comparison.p_judged, comparison.p_corrected
+    if judged is not None and adjusted is not None and judged < SIGNIFICANCE <= adjusted:
+        words.append(
+            f"Alone it would count as one; the correction for {comparison.family} comparisons does not let it."
+        )
+    if comparison.verdict == "no difference shown" and comparison.detectable is not None:
+        words.append(
+            f"A true difference of {100 * comparison.detectable:.2f} would have been found 8 times in 10; "
+            "a smaller one more seldom."
+        )
+    if comparison.over_seeds is None and comparison.trained:
+        words.append("One seed: this is of the models at hand, and another seed may give another answer.")
+    elif comparison.over_seeds is not None and not comparison.is_average:
+        low, high = comparison.over_seeds.interval
+        span = f"With the spread of seeds the interval is {100 * low:+.2f} to {100 * high:+.2f}"
+        passed = adjusted is not None and adjusted < SIGNIFICANCE
+        only = ": these models differ, but another seed may not" if passed and low <= 0 <= high else ""
+        words.append(f"{span}{only}.")
+    return "".join(f" {each}" for each in words)
+
+
+def _with_deviation(value: float, deviation: float | None, digits: int, scale: float = 1) -> str:
+    return f"{value:.{digits}f}" + (f" ± {scale * deviation:.{digits}f}" if deviation is not None else "")
+
+
+def _p_values(p: float, adjusted: float | None, correction: str, family: int) -> str:
+    if correction == "none" or family < 2 or adjusted is None:
+        return _p(p)
+    return f"{_p(p)}, {_p(adjusted)} by {CORRECTIONS[correction]} over {counted(family, 'comparison')}"
+
+
+def _p(value: float) -> str:
+    return "p < 0.0001" if value < 0.0001 else f"p = {value:.4f}" if value < 0.01 else f"p = {value:.3f}"
+
+
+def preamble(comparisons: Sequence[Comparison], isotropy: Sequence[IsotropyComparison], correction: str) -> str:
+    """How all of them were made."""
+    families = [
+        f"{next(each.family for each in some)} {what}"
+        for what, some in (
+            ("on datasets", [each for each in comparisons if not each.is_average]),
+            ("on averages", [each for each in comparisons if each.is_average]),
+            ("of isotropy", isotropy),
+        )
+        if some
+    ]
+    by = ""
+    if correction != "none":
+        by = (
+            f" p-values are corrected by {CORRECTIONS[correction]} over all rows and datasets of the results, whatever "
+            f"is shown, in families of their own: {', '.join(families)}."
+        )
+    pooled = ""
+    if any(each.is_average for each in comparisons):
+        pooled = (
+            " Averages, where there are seeds: variances over seeds and over queries (of each dataset apart) add up, "
+            "Student's t with Satterthwaite's degrees of freedom; the datasets themselves are taken as given."
+        )
+    return (
+        f"Per-query differences of means over seeds. p: paired sign-flip test, two-sided, {FLIPS:,} flips.{by} A "
+        f"difference is called one below {SIGNIFICANCE} and, where there are seeds, if their spread leaves it its sign."
+        f"{pooled} Intervals over queries: percentiles of {DRAWS:,} bootstrap draws. Intervals are of each comparison "
+        "by itself, not corrected. d: mean difference in standard deviations of the differences."
+    )

@@ -1,0 +1,270 @@
+"""Each row against the baseline: on each dataset, and on the average over datasets that both have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ragcun_cli.report.averages import Average
+from ragcun_cli.report.per_query import pair_scores
+from ragcun_cli.report.rows import Row, mean_and_deviation
+from ragcun_cli.report.statistics.corrections import corrected
+from ragcun_cli.report.statistics.differences import Strata, Values, standard_error
+from ragcun_cli.report.statistics.paired import (
+    bootstrap_interval,
+    detectable_difference,
+    effect_size,
+    sign_flip_test,
+    t_test,
+)
+from ragcun_cli.report.statistics.seeds import SeedAware, seed_aware
+
+SIGNIFICANCE = 0.05
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Settings:
+    """metric: of all comparisons. correction: of the p-values of each family: cells, averages."""
+
+    metric: str = "ndcg@10"
+    correction: str = "holm"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is wanted of all comparisons that there could be: names of rows, datasets, averages."""
+
+    rows: tuple[str, ...]
+    datasets: tuple[str, ...]
+    averages: tuple[Average, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row against the baseline, per query and averaged over seeds first; scores from 0 to 1.
+
+    where: a dataset, or the average's label. trained: whether either side was: else there are no seeds to speak of. p:
+    sign-flip; p_t: paired t; interval: 95 %, bootstrap over queries.
+    over_seeds: with the spread of seeds, None where a side was trained once only. p_corrected: over `family`
+    comparisons, of p; for an average of `over_seeds.p`, if there is one. detectable: what would have been found 8 times
+    in 10 at the correction's strictest step. All are None where a dataset (or one of its parts) has a single query.
+    """
+
+    row: str
+    baseline: str
+    where: str
+    is_average: bool
+    metric: str
+    score: float
+    score_deviation: float | None
+    score_seeds: int
+    baseline_score: float
+    baseline_deviation: float | None
+    baseline_seeds: int
+    paired_seeds: bool
+    trained: bool
+    queries: int
+    wins: int
+    losses: int
+    difference: float
+    p: float | None
+    p_t: float | None
+    p_corrected: float | None
+    correction: str
+    family: int
+    interval: tuple[float, float] | None
+    effect_size: float | None
+    detectable: float | None
+    over_seeds: SeedAware | None
+
+    @property
+    def p_judged(self) -> float | None:
+        """The one that the verdict is by, before its correction."""
+        return self.over_seeds.p if self.is_average and self.over_seeds is not None else self.p
+
+    @property
+    def verdict(self) -> str:
+        """`better`, `worse` or `no difference shown`: by the corrected p-value and, where there are seeds, only if
+        their spread leaves the difference its sign too.
+        """
+        if self.p_corrected is None or not self.p_corrected < SIGNIFICANCE or self.difference == 0:
+            return "no difference shown"
+        if self.over_seeds is not None and self.over_seeds.interval[0] <= 0 <= self.over_seeds.interval[1]:
+            return "no difference shown"
+        return "better" if self.difference > 0 else "worse"
+
+    def entry(self) -> dict[str, Any]:
+        """For a program."""
+        content = {key: value for key, value in self.__dict__.items() if key != "over_seeds"}
+        return {
+            **content,
+            "verdict": self.verdict,
+            "over_seeds": None if self.over_seeds is None else self.over_seeds.entry(),
+        }
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Scores of a row and of the baseline, (seeds, queries) each."""
+
+    row: Row
+    baseline: Row
+    where: str
+    is_average: bool
+    first: Values
+    second: Values
+    strata: Strata
+
+    @property
+    def differences(self) -> Values:
+        """(queries,) between the means over seeds."""
+        return _without_rounding(self.first.mean(axis=0) - self.second.mean(axis=0))
+
+    @property
+    def testable(self) -> bool:
+        return self.strata.smallest > 1
+
+    @property
+    def paired(self) -> bool:
+        """Whether both were trained with the same seeds."""
+        return bool(self.row.seeds) and self.row.seeds == self.baseline.seeds
+
+    def over_seeds(self) -> SeedAware | None:
+        """None where a side was trained once, or neither was trained here."""
+        once = any(side.trained and len(side.members) < 2 for side in (self.row, self.baseline))
+        return None if once or not self.testable else seed_aware(self.first, self.second, self.strata, self.paired)
+
+
+def compare(
+    every: Sequence[Row],
+    baseline: Row,
+    datasets: Sequence[str],
+    shown: Shown,
+    settings: Settings,
+    intervals: bool = True,
+) -> list[Comparison]:
+    """What is shown of all other rows against the baseline, on each dataset and average that both have all of.
+
+    p-values are corrected over every row and dataset there is, so that choosing what to show changes no verdict.
+
+    Args:
+        every, datasets: all rows, and all datasets, of the results.
+        intervals: False leaves out bootstrap intervals, for a table's marks.
+
+    Raises:
+        DataError: as `pair_scores` says.
+    """
+    cells: list[_Pair] = []
+    pooled: list[_Pair] = []
+    for row in (each for each in every if each is not baseline):
+        shared = [name for name in datasets if _scored(row, name, settings) and _scored(baseline, name, settings)]
+        pairs = {name: _pair(row, baseline, name, settings.metric) for name in shared}
+        cells += pairs.values()
+        pooled += [
+            _average(average, [pairs[name] for name in average.datasets])
+            for average in shown.averages
+            if set(average.datasets) <= set(shared)
+        ]
+    return [
+        *_family(cells, shown.rows, shown.datasets, settings, intervals),
+        *_family(pooled, shown.rows, [average.label for average in shown.averages], settings, intervals),
+    ]
+
+
+def differences_per_query(row: Row, baseline: Row, dataset: str, metric: str) -> tuple[tuple[str, ...], Values]:
+    """Query ids, and (queries,) differences of the seeds' means."""
+    one, other = pair_scores(row, baseline, dataset, metric)
+    return one.query_ids, _without_rounding(one.scores.mean(axis=0) - other.scores.mean(axis=0))
+
+
+def _without_rounding(values: Values) -> Values:
+    """Equal scores whose means over seeds differ in the last digit are equal."""
+    return np.where(np.abs(values) < ROUNDING, 0.0, values)
+
+
+def _scored(row: Row, dataset: str, settings: Settings) -> bool:
+    return bool(row.scores(dataset, settings.metric))
+
+
+def _pair(row: Row, baseline: Row, dataset: str, metric: str) -> _Pair:
+    one, other = pair_scores(row, baseline, dataset, metric)
+    return _Pair(row, baseline, dataset, False, one.scores, other.scores, one.strata)
+
+
+def _average(average: Average, parts: Sequence[_Pair]) -> _Pair:
+    return replace(
+        parts[0],
+        where=average.label,
+        is_average=True,
+        first=np.concatenate([part.first for part in parts], axis=1),
+        second=np.concatenate([part.second for part in parts], axis=1),
+        strata=Strata.equal([part.strata for part in parts]),
+    )
+
+
+def _family(
+    pairs: Sequence[_Pair], rows: Sequence[str], places: Sequence[str], settings: Settings, intervals: bool
+) -> list[Comparison]:
+    """Tested and corrected together; of those that are shown, everything."""
+    tested = [pair for pair in pairs if pair.testable]
+    p_values = {(pair.row.name, pair.where): _judge(pair) for pair in tested}
+    adjusted = dict(zip(p_values, corrected(list(p_values.values()), settings.correction), strict=True))
+    return [
+        _compared(pair, settings, len(tested), adjusted.get((pair.row.name, pair.where)), intervals)
+        for pair in pairs
+        if pair.row.name in rows and pair.where in places
+    ]
+
+
+def _judge(pair: _Pair) -> float:
+    """An average by seeds and queries together, where there are seeds; all else by queries."""
+    over_seeds = pair.over_seeds() if pair.is_average else None
+    return sign_flip_test(pair.differences, pair.strata) if over_seeds is None else over_seeds.p
+
+
+def _compared(pair: _Pair, settings: Settings, family: int, p_corrected: float | None, intervals: bool) -> Comparison:
+    row, baseline, strata, values, testable = pair.row, pair.baseline, pair.strata, pair.differences, pair.testable
+    score, deviation = mean_and_deviation([strata.mean(each) for each in pair.first])
+    baseline_score, baseline_deviation = mean_and_deviation([strata.mean(each) for each in pair.second])
+    over_seeds = pair.over_seeds()
+    by_seeds = pair.is_average and over_seeds is not None  # which then has the interval that is stated
+    level = SIGNIFICANCE if settings.correction == "none" else SIGNIFICANCE / max(family, 1)
+    return Comparison(
+        row=row.name,
+        baseline=baseline.name,
+        where=pair.where,
+        is_average=pair.is_average,
+        metric=settings.metric,
+        score=score,
+        score_deviation=deviation,
+        score_seeds=len(pair.first),
+        baseline_score=baseline_score,
+        baseline_deviation=baseline_deviation,
+        baseline_seeds=len(pair.second),
+        paired_seeds=pair.paired,
+        trained=row.trained or baseline.trained,
+        queries=len(values),
+        wins=int((values > 0).sum()),
+        losses=int((values < 0).sum()),
+        difference=strata.mean(values),
+        p=sign_flip_test(values, strata) if testable else None,
+        p_t=t_test(values, strata) if testable else None,
+        p_corrected=p_corrected,
+        correction=settings.correction,
+        family=family,
+        interval=bootstrap_interval(values, strata) if testable and intervals and not by_seeds else None,
+        effect_size=effect_size(values, strata) if testable else None,
+        detectable=_detectable(values, strata, over_seeds if pair.is_average else None, level) if testable else None,
+        over_seeds=over_seeds,
+    )
+
+
+def _detectable(values: Values, strata: Strata, over_seeds: SeedAware | None, level: float) -> float | None:
+    """By the same spread as the verdict; None where there is no spread."""
+    error = standard_error(values, strata)
+    spread, degrees = (error.value, error.degrees) if over_seeds is None else (over_seeds.error, over_seeds.degrees)
+    return detectable_difference(spread, degrees, level) if spread > 0 else None

@@ -1,0 +1,107 @@
+"""Per-query scores of a row on a dataset, checked and in one order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import pyarrow as arrow
+import pyarrow.parquet as parquet
+
+from ragcun_cli.errors import DataError
+from ragcun_cli.evaluate.layout import PLAIN_MEAN
+from ragcun_cli.report.collect import DatasetResult
+from ragcun_cli.report.rows import Row
+from ragcun_cli.report.statistics.differences import Strata, Values
+
+ROUNDING = 1e-9  # between a mean taken then and now
+
+
+@dataclass(frozen=True)
+class Scores:
+    """scores: (seeds, queries), in the order of query_ids. strata: how their mean is taken."""
+
+    query_ids: tuple[str, ...]
+    strata: Strata
+    scores: Values
+
+
+def read_scores(row: Row, dataset: str, metric: str) -> Scores:
+    """All seeds of a row.
+
+    Raises:
+        DataError: if a file cannot be read, has a score that is not finite or none of the metric, does not give the
+            mean that the result states, or the seeds were asked different queries.
+    """
+    members = [_read(member.datasets[dataset], metric) for member in row.members]
+    for other, member in zip(members, row.members, strict=True):
+        require_same_queries(members[0], row.first.name, other, member.name, dataset)
+    return Scores(
+        members[0].query_ids,
+        members[0].strata,
+        np.concatenate([_in_order(each, members[0].query_ids) for each in members]),
+    )
+
+
+def pair_scores(row: Row, baseline: Row, dataset: str, metric: str) -> tuple[Scores, Scores]:
+    """Of both rows, in one order of queries.
+
+    Raises:
+        DataError: as `read_scores` says, or if the two were asked different queries.
+    """
+    one, other = read_scores(row, dataset, metric), read_scores(baseline, dataset, metric)
+    require_same_queries(one, row.name, other, baseline.name, dataset)
+    return one, Scores(one.query_ids, one.strata, _in_order(other, one.query_ids))
+
+
+def require_same_queries(one: Scores, one_name: str, other: Scores, other_name: str, dataset: str) -> None:
+    """
+    Raises:
+        DataError: naming what differs: a difference between the scores of different queries means nothing.
+    """
+    if set(one.query_ids) == set(other.query_ids):
+        return
+    lonely = sorted(set(one.query_ids) ^ set(other.query_ids))
+    raise DataError(
+        f"{dataset}: {one_name} was asked {len(one.query_ids)} queries and {other_name} {len(other.query_ids)}; "
+        f"{len(lonely)} are only in one of them, first {lonely[0]!r}",
+        "Evaluate both again on the same files.",
+    )
+
+
+def _read(result: DatasetResult, metric: str) -> Scores:
+    path = result.per_query
+    try:
+        table = parquet.read_table(path, columns=["query_id", metric])
+        ids, scores = table["query_id"].to_pylist(), table[metric].to_numpy().astype(np.float64)
+    except (OSError, arrow.ArrowException, KeyError) as error:
+        raise DataError(f"{path}: has no readable per-query scores of {metric} ({error})", "Evaluate again.") from None
+    if not np.isfinite(scores).all():
+        broken = ids[int(np.flatnonzero(~np.isfinite(scores))[0])]
+        raise DataError(f"{path}: query {broken!r} has no finite {metric}", "Evaluate again.")
+    if len(set(ids)) != len(ids):
+        raise DataError(f"{path}: a query stands there twice", "Evaluate again.")
+    strata = _strata(ids, result)
+    mean = strata.mean(scores)
+    if abs(mean - result.metrics[metric]) > ROUNDING:
+        raise DataError(
+            f"{path}: its {metric} is {mean:.6f} in the mean, and {result.path.name} says {result.metrics[metric]:.6f}",
+            "One of the two was changed: evaluate again.",
+        )
+    return Scores(tuple(ids), strata, scores[None])
+
+
+def _strata(ids: list[str], result: DatasetResult) -> Strata:
+    """Forums, by what stands before the slash, where the score is the mean of parts."""
+    if result.rules["average"] == PLAIN_MEAN:
+        return Strata.single(len(ids))
+    sizes = [len(list(group)) for _, group in groupby(ids, key=lambda query_id: query_id.split("/", 1)[0])]
+    return Strata.equal([Strata.single(size) for size in sizes])
+
+
+def _in_order(scores: Scores, query_ids: tuple[str, ...]) -> Values:
+    if scores.query_ids == query_ids:
+        return scores.scores
+    place = {query_id: number for number, query_id in enumerate(scores.query_ids)}
+    return scores.scores[:, [place[query_id] for query_id in query_ids]]

@@ -1,0 +1,190 @@
+"""From models to rows of a table: seeds fold into one row, rows are chosen, and one of them is the baseline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ragcun_cli.errors import DataError, UsageError
+from ragcun_cli.evaluate.fingerprint import IDENTIFYING
+from ragcun_cli.recipe.problems import did_you_mean
+from ragcun_cli.report.collect import ModelResults
+
+# What of a model's entry may differ between rows, and must then be said.
+DIFFERENCES = (
+    ("output_dim", "Dimensions"),
+    ("max_length", "Tokens of a text at most"),
+    ("precision", "Precision of the encoder"),
+)
+NO_CONTRAST = frozenset({"name", "seed", "recipe", "recipe_but_terms"})
+SEED_IN_NAME = re.compile(r"-seed\d+(?=$|[-+])")  # as `ragcun train --seeds` names runs
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a model, or the seeds of one arm. members: by seed."""
+
+    name: str
+    members: tuple[ModelResults, ...]
+
+    @property
+    def first(self) -> ModelResults:
+        """Any of them, where all are alike."""
+        return self.members[0]
+
+    @property
+    def label(self) -> str:
+        """As a table shows it."""
+        return f"{self.name} (untouched)" if self.first.untouched else self.name
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Those it was trained with; empty for an encoder that ragcun did not train."""
+        return tuple(member.seed for member in self.members if member.seed is not None)
+
+    @property
+    def trained(self) -> bool:
+        """Whether ragcun trained it, even if the results do not say with which recipe and seed."""
+        return self.first.entry["kind"] == "trained"
+
+    def scores(self, dataset: str, metric: str) -> list[float]:
+        """One a seed; empty where one of them is missing: a mean over fewer seeds would be read as one over all."""
+        found = [member.datasets[dataset].metrics[metric] for member in self.members if dataset in member.datasets]
+        return found if len(found) == len(self.members) else []
+
+    def isoscores(self, dataset: str) -> list[float]:
+        """Of the passages, one a seed; empty where one is missing."""
+        found = [score for member in self.members if (score := member.isoscore(dataset)) is not None]
+        return found if len(found) == len(self.members) else []
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean, and standard deviation over seeds (n - 1); None of a single one."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def fold(models: Sequence[ModelResults]) -> list[Row]:
+    """Seeds of one arm into one row, in the order of the models.
+
+    Raises:
+        DataError: if models that are named as seeds of one arm were not trained alike, or are one and the same.
+    """
+    groups: dict[str, list[ModelResults]] = {}
+    for model in models:
+        groups.setdefault(_name_without_seed(model), []).append(model)
+    rows = []
+    for name, members in groups.items():
+        if len(members) > 1:
+            _require_alike(name, members)
+        rows.append(Row(name, tuple(sorted(members, key=lambda member: member.seed or 0))))
+    return rows
+
+
+def choose_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
+    """Those named, in that order; all without names.
+
+    Raises:
+        UsageError: if there is no such row.
+    """
+    known = {row.name: row for row in rows}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--rows {name}: there is no such row; {did_you_mean(name, list(known))}")
+    return [known[name] for name in dict.fromkeys(names)] if names else list(rows)
+
+
+def find_baseline(rows: Sequence[Row], name: str | None) -> Row | None:
+    """The row named, or the only arm that trains the encoder without an isotropy term; None if there is no such one.
+
+    Raises:
+        UsageError: if the row named is not among the rows.
+    """
+    if name is not None:
+        for row in rows:
+            if row.name == name:
+                return row
+        raise UsageError(f"--baseline {name}: there is no such row; {did_you_mean(name, [row.name for row in rows])}")
+    plain = [row for row in rows if row.first.arm and _is_plain(row.first)]
+    return plain[0] if len(plain) == 1 else None
+
+
+def _is_plain(model: ModelResults) -> bool:
+    arm, entry = model.arm, model.entry
+    without_term = arm["isotropy"] == "none" or not arm["lambda_isotropy"]
+    return (
+        without_term and not arm["freeze_base"] and (entry["transform"], entry["similarity"]) == ("none", "euclidean")
+    )
+
+
+def _name_without_seed(model: ModelResults) -> str:
+    return SEED_IN_NAME.sub("", model.name) if model.seed is not None else model.name
+
+
+def _require_alike(name: str, members: Sequence[ModelResults]) -> None:
+    one, *others = members
+    remedy = "Remove one of them, or evaluate it again with another --name."
+    for other in others:
+        if "recipe" not in one.arm or "recipe" not in other.arm:
+            raise DataError(
+                f"{one.name} and {other.name} are named as seeds of {name}, but their results do not have the digest "
+                "of a recipe",
+                "An older ragcun wrote them: evaluate again.",
+            )
+        if one.arm["recipe"] != other.arm["recipe"]:
+            raise DataError(
+                f"{one.name} and {other.name} are named as seeds of {name}, but their recipes differ in more than "
+                "the seed",
+                remedy,
+            )
+        differing = [key for key in IDENTIFYING if key != "identity" and one.entry.get(key) != other.entry.get(key)]
+        if differing:
+            raise DataError(
+                f"{one.name} and {other.name} are named as seeds of {name}, but were scored differently: "
+                f"{differing[0]} is {one.entry.get(differing[0])} and {other.entry.get(differing[0])}",
+                remedy,
+            )
+    for key in ("seed", "identity"):
+        first: dict[object, str] = {}
+        for member in members:
+            value = member.seed if key == "seed" else member.entry["identity"]
+            if value in first:
+                what = f"seed {value}" if key == "seed" else "the very same weights"
+                raise DataError(
+                    f"{first[value]} and {member.name} both have {what}: they would count as two trainings",
+                    remedy,
+                )
+            first[value] = member.name
+
+
+def differing(rows: Sequence[Row], key: str, what: str) -> str:
+    """A sentence on what of model.json differs between rows; empty if nothing does."""
+    values: dict[object, list[str]] = {}
+    for row in rows:
+        values.setdefault(row.first.entry.get(key), []).append(row.name)
+    if len(values) == 1:
+        return ""
+    common = max(values, key=lambda value: len(values[value]))
+    others = [f"{', '.join(names)} {value}" for value, names in values.items() if value != common]
+    return f"{what}: {common}, but {'; '.join(others)}."
+
+
+def contrast_with(row: Row, baseline: Row) -> str:
+    """What of recipe and scoring differs from the baseline, as far as results have it; empty for an encoder that ragcun
+    did not train. A difference in scores is of all of it together.
+    """
+    ours, theirs = row.first, baseline.first
+    if not ours.arm or not theirs.arm:
+        return ""
+    keys = [key for key in ours.arm if key not in NO_CONTRAST and ours.arm[key] != theirs.arm.get(key)]
+    parts = [f"{key} ({ours.arm[key]}, not {theirs.arm.get(key)})" for key in keys]
+    if not keys and ours.arm.get("recipe") != theirs.arm.get("recipe"):
+        parts.append("keys of the recipe that results do not have")
+    parts += [
+        f"{key} ({ours.entry[key]}, not {theirs.entry[key]})"
+        for key in ("transform", "similarity")
+        if ours.entry[key] != theirs.entry[key]
+    ]
+    return ", ".join(parts)
