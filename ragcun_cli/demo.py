@@ -14,8 +14,8 @@ from ragcun_cli.evaluate.beir import ModelToScore, evaluate_models
 from ragcun_cli.evaluate.datasets import find_datasets
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.report.collect import collect
-from ragcun_cli.report.table import ResultTable, build_table
+from ragcun_cli.report.building import TableOptions, build_table
+from ragcun_cli.report.table import ResultTable
 from ragcun_cli.train.arm import train_arm
 
 MARKER = "demo.json"  # what is in a folder with it may be replaced by the next demo
@@ -58,7 +58,7 @@ def run_demo(folder: Path, quick: bool) -> DemoOutcome:
     models = [ModelToScore(recipes[0].base_model, max_length=recipes[0].max_length)]
     models += [ModelToScore(recipe.output_dir) for recipe in recipes]
     evaluate_models(models, datasets, results, overwrite=True)
-    table = build_table(collect(results), "ndcg@10", [each.name for each in datasets])
+    table = build_table(results, TableOptions(datasets=tuple(each.name for each in datasets)))
     return DemoOutcome(collection, recipes, results, table)
 
 

@@ -1,136 +1,131 @@
-"""The results table: models by datasets, with the average and the isotropy, before any format."""
+"""A table before any format: cells with their figure, its spread and where it comes from."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from ragcun_cli.errors import UsageError
-from ragcun_cli.recipe.problems import did_you_mean
-from ragcun_cli.report.collect import ModelResults
+from ragcun_cli.report.rows import Row, mean_and_deviation
 
-METRIC_LABELS = {"ndcg@10": "nDCG@10", "recall@100": "Recall@100", "map": "MAP", "mrr": "MRR"}
-MARKS = "Best bold, second underlined."
 SCORE_DIGITS = 2
 ISOSCORE_DIGITS = 3
+BETTER, WORSE = "†", "‡"
+LABELS = {"ndcg": "nDCG", "recall": "Recall", "map": "MAP", "mrr": "MRR", "precision": "P", "judged": "Judged",
+          "capped_recall": "Capped recall"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Column:
+    """digits: after the point."""
+
+    label: str
+    digits: int = SCORE_DIGITS
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure, as it is and as printed (None for a missing one), and whether it is its column's best or second."""
+    """A figure as it is, None for a missing one; its standard deviation over seeds, None for a single one.
+
+    mark: BETTER, WORSE or nothing. sources: the fingerprints of the results it is made from.
+    """
 
     value: float | None
-    text: str | None
+    deviation: float | None = None
+    seeds: int = 0
     best: bool = False
     second: bool = False
+    mark: str = ""
+    sources: tuple[str, ...] = ()
+
+    def printed(self, digits: int) -> str | None:
+        """The figure alone; None for a missing one."""
+        return None if self.value is None else f"{self.value:.{digits}f}"
+
+    def printed_deviation(self, digits: int) -> str | None:
+        """What stands after the ±."""
+        return None if self.value is None or self.deviation is None else f"{self.deviation:.{digits}f}"
+
+
+MISSING = Cell(None)
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """stubs: what names the row, one for each of the table's stub columns."""
+
+    stubs: tuple[str, ...]
+    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
 class ResultTable:
-    """`rows[i]` belongs to `models[i]`, `rows[i][j]` to `columns[j]`. The caption says what the figures are.
-
-    MARKS says what the marks are, where a format has them.
+    """The caption says what the figures are, the notes what else a reader must know; `marks` what the marks are, where
+    a format has them. options: what made it, so that it can be made again. compared_with: the fingerprints of the
+    results that marks are against.
     """
 
     caption: str
-    columns: list[str]
-    models: list[str]
-    rows: list[list[Cell]]
+    notes: tuple[str, ...]
+    marks: str
+    stubs: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rows: tuple[TableRow, ...]
+    options: dict[str, Any]
+    compared_with: tuple[str, ...] = ()
+
+    @property
+    def provenance(self) -> str:
+        """Changes with any figure, mark or result that the table is made from: printed, so that it can be traced."""
+        cells = [[row.stubs, [_traced(cell) for cell in row.cells]] for row in self.rows]
+        content = [[column.label for column in self.columns], cells, self.compared_with]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def build_table(models: Sequence[ModelResults], metric: str, datasets: Sequence[str] = ()) -> ResultTable:
-    """The table of one metric x 100.
-
-    A missing figure stays missing. A model lacking one of the datasets has no average: a mean over fewer would be
-    read as one over all.
-
-    Raises:
-        UsageError: if the metric or a dataset is not among the results.
-    """
-    if metric not in METRIC_LABELS:
-        raise UsageError(f"--metric {metric}: there is no such metric; {did_you_mean(metric, list(METRIC_LABELS))}")
-    known = sorted({dataset for model in models for dataset in model.datasets})
-    for dataset in datasets:
-        if dataset not in known:
-            raise UsageError(f"--datasets {dataset}: there is no result for it; {did_you_mean(dataset, known)}")
-    shown = list(dict.fromkeys(datasets)) or known
-    scores = [[_score(model, dataset, metric) for dataset in shown] for model in models]
-    columns = [_ranked([row[place] for row in scores]) for place in range(len(shown))]
-    labels = list(shown)
-    if len(shown) > 1:
-        columns.append(_ranked([_mean(row) for row in scores]))
-        labels.append(f"Avg of {len(shown)}")
-    isoscores = [_mean([_isoscore(model, dataset) for dataset in shown]) for model in models]
-    columns.append([_unmarked(value, ISOSCORE_DIGITS) for value in isoscores])
-    labels.append("IsoScore" if len(shown) == 1 else f"IsoScore, avg of {len(shown)}")
-    return ResultTable(
-        caption=_caption(models, metric, shown),
-        columns=labels,
-        models=[_label(model) for model in models],
-        rows=[list(row) for row in zip(*columns, strict=True)],
-    )
+def _traced(cell: Cell) -> list[object]:
+    """Nine digits: another machine may sum in another order."""
+    figures = [None if figure is None else f"{figure:.9g}" for figure in (cell.value, cell.deviation)]
+    return [*figures, cell.mark, cell.sources]
 
 
-def _score(model: ModelResults, dataset: str, metric: str) -> float | None:
-    result = model.datasets.get(dataset)
-    return None if result is None else 100 * result.metrics[metric]
+def metric_label(metric: str) -> str:
+    """As papers write it."""
+    family, _, cut = metric.partition("@")
+    return LABELS.get(family, family) + (f"@{cut}" if cut else "")
 
 
-def _isoscore(model: ModelResults, dataset: str) -> float | None:
-    result = model.datasets.get(dataset)
-    return None if result is None else result.isoscore
+def mean_cell(values: Sequence[float], sources: Sequence[str]) -> Cell:
+    """Of seeds; missing without values."""
+    if not values:
+        return MISSING
+    mean, deviation = mean_and_deviation(values)
+    return Cell(mean, deviation, len(values), sources=tuple(sources))
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return sum(present) / len(present) if present and len(present) == len(values) else None
-
-
-def _unmarked(value: float | None, digits: int) -> Cell:
-    return Cell(value, None if value is None else f"{value:.{digits}f}")
-
-
-def _ranked(values: Sequence[float | None]) -> list[Cell]:
+def ranked(cells: Sequence[Cell], digits: int) -> list[Cell]:
     """Best and second best are decided on what is printed, so that equal figures share the mark."""
-    cells = [_unmarked(value, SCORE_DIGITS) for value in values]
-    printed = [float(cell.text) for cell in cells if cell.text is not None]
+    printed = [float(text) for cell in cells if (text := cell.printed(digits)) is not None]
     if len(printed) < 2:
-        return cells
+        return list(cells)
     best, *others = sorted(set(printed), reverse=True)
     second = others[0] if others else None
     return [
         cell
-        if cell.text is None
-        else Cell(cell.value, cell.text, best=float(cell.text) == best, second=float(cell.text) == second)
+        if (text := cell.printed(digits)) is None
+        else replace(cell, best=float(text) == best, second=float(text) == second)
         for cell in cells
     ]
 
 
-def _label(model: ModelResults) -> str:
-    return f"{model.name} (untouched)" if model.untouched else model.name
-
-
-def _caption(models: Sequence[ModelResults], metric: str, datasets: Sequence[str]) -> str:
-    queries = []
-    for dataset in datasets:
-        result = next(model.datasets[dataset] for model in models if dataset in model.datasets)
-        queries.append(f"{dataset}: {result.queries} queries ({result.split})")
-    return (
-        f"{METRIC_LABELS[metric]} x 100, {_similarity(models)}, exact search. IsoScore: unbiased, of the passages; "
-        f"1 is isotropic. {_dimensions(models)} {'; '.join(queries)}."
-    )
-
-
-def _similarity(models: Sequence[ModelResults]) -> str:
-    named = {"euclidean": "Euclidean distance", "cosine": "cosine"}
-    used = {model.similarity for model in models}
-    if len(used) == 1:
-        return named[used.pop()]
-    return "Euclidean distance, in rows with +cosine the cosine"
-
-
-def _dimensions(models: Sequence[ModelResults]) -> str:
-    """IsoScore counts used dimensions against all there are, so a reader must know how many these are."""
-    if len({model.dimensions for model in models}) == 1:
-        return f"Embeddings of {models[0].dimensions} dimensions."
-    return "Dimensions: " + ", ".join(f"{model.name} {model.dimensions}" for model in models) + "."
+def seeds_sentence(rows: Sequence[Row]) -> str:
+    """What the ± is, and whose; empty if nobody has two seeds."""
+    counts = {row.label: len(row.members) for row in rows if row.trained}
+    several = {count for count in counts.values() if count > 1}
+    if not several:
+        return "One seed each: the figures say nothing of what another seed would give." if counts else ""
+    if len(set(counts.values())) == 1:
+        return f"Mean ± standard deviation over {several.pop()} seeds."
+    listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return f"Mean ± standard deviation over seeds ({listed})."

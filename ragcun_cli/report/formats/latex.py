@@ -1,0 +1,140 @@
+r"""LaTeX with booktabs and siunitx, compiled as it is printed.
+
+Figures stand in siunitx's S columns, aligned at the point. An S column takes a number in bold but not one underlined;
+that one is put as text of the column's full width, so that it stands where a number would. Marks have no width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ragcun_cli.report.formats.origin import origin_line
+from ragcun_cli.report.table import BETTER, WORSE, Cell, Column, ResultTable
+
+PACKAGES = ("booktabs", "graphicx", "siunitx")
+LONGEST_PAGE = 40  # rows: more of them go into several tables of one number
+MARKS = {BETTER: r"\dag", WORSE: r"\ddag"}
+NUMBERS = r"\sisetup{detect-weight=true, mode=text, separate-uncertainty=true, retain-zero-uncertainty=true}"
+# No wider than the page: what fits keeps its size.
+FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+
+
+def to_latex(table: ResultTable) -> str:
+    """Needs the packages that its first lines name."""
+    heads = [escape_latex(stub).capitalize() for stub in table.stubs]
+    heads += [f"{{{escape_latex(column.label)}}}" for column in table.columns]
+    layout = "l" * len(table.stubs) + " " + " ".join(column.layout for column in _columns(table))
+    caption = escape_latex(" ".join(part for part in (table.caption, table.marks) if part))
+    note = escape_latex(" ".join(table.notes))
+    lines = [f"% \\usepackage{{{', '.join(PACKAGES)}}}", f"% {origin_line(table)}"]
+    rows = latex_rows(table)
+    for start in range(0, max(1, len(rows)), LONGEST_PAGE):
+        stop = min(start + LONGEST_PAGE, len(rows))
+        body = []
+        for number in range(start, stop):
+            if number > start and table.rows[number].stubs[1:] != table.rows[number - 1].stubs[1:]:
+                body.append(r"\addlinespace")
+            body.append(rows[number])
+        lines += _float(
+            caption if start == 0 else "(continued)", layout, " & ".join(heads) + r" \\", body,
+            note if stop == len(rows) else "", continued=start > 0,
+        )  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def latex_rows(table: ResultTable) -> list[str]:
+    """A line for each row."""
+    columns = _columns(table)
+    return [
+        " & ".join([*map(escape_latex, row.stubs), *(column.cells[number] for column in columns)]) + r" \\"
+        for number, row in enumerate(table.rows)
+    ]
+
+
+def _columns(table: ResultTable) -> list[_LatexColumn]:
+    return [
+        _latex_column([row.cells[place] for row in table.rows], column) for place, column in enumerate(table.columns)
+    ]
+
+
+def _float(caption: str, layout: str, head: str, body: Sequence[str], note: str, continued: bool) -> list[str]:
+    """One table; the next part of a long one keeps its number."""
+    return [
+        *([r"\addtocounter{table}{-1}"] if continued else []),
+        r"\begin{table}",
+        r"  \centering",
+        rf"  {NUMBERS}",
+        rf"  \caption{{{caption}}}\smallskip",
+        rf"  {FIT}",
+        rf"  \begin{{tabular}}{{{layout}}}",
+        r"    \toprule",
+        f"    {head}",
+        r"    \midrule",
+        *(f"    {line}" for line in body),
+        r"    \bottomrule",
+        r"  \end{tabular}}",
+        *([rf"  \par\smallskip\parbox{{\linewidth}}{{\footnotesize {note}}}"] if note else []),
+        r"\end{table}",
+    ]
+
+
+class _LatexColumn:
+    """A column as LaTeX: its layout, and its cells."""
+
+    def __init__(self, layout: str, cells: list[str]) -> None:
+        self.layout = layout
+        self.cells = cells
+
+
+def _latex_column(cells: Sequence[Cell], column: Column) -> _LatexColumn:
+    printed = [text for cell in cells if (text := cell.printed(column.digits)) is not None]
+    deviations = [text for cell in cells if (text := cell.printed_deviation(column.digits)) is not None]
+    whole = max((len(text.lstrip("-").partition(".")[0]) for text in printed), default=1)
+    sign = "-" if any(text.startswith("-") for text in printed) else ""
+    # In digits of the last place: ± 1.22 is (122).
+    spread = f"({max(len(text.replace('.', '').lstrip('0')) or 1 for text in deviations)})" if deviations else ""
+    layout = f"S[table-format={sign}{whole}.{column.digits}{spread}]"
+    widest = max(deviations, key=len, default="")
+    return _LatexColumn(layout, [_cell(cell, column.digits, whole, widest) for cell in cells])
+
+
+def _cell(cell: Cell, digits: int, whole: int, widest_deviation: str) -> str:
+    text = cell.printed(digits)
+    if text is None:
+        return "{---}"
+    deviation = cell.printed_deviation(digits)
+    number = text if deviation is None else f"{text} +- {deviation}"
+    mark = rf"\rlap{{\textsuperscript{{{MARKS[cell.mark]}}}}}" if cell.mark else ""
+    if cell.second:
+        lacking = "0" * (whole - len(text.lstrip("-").partition(".")[0]))
+        padding = rf"\phantom{{{lacking}}}" if lacking else ""
+        # Text is centred: as wide as the column's numbers, it stands where they do.
+        rest = rf"\phantom{{${{}}\pm{{}}${widest_deviation}}}" if widest_deviation and deviation is None else ""
+        return rf"{{{padding}\underline{{\num{{{number}}}}}{mark}{rest}}}"
+    # Braces keep the mark out of the number.
+    return (r"\bfseries " if cell.best else "") + number + (f"{{{mark}}}" if mark else "")
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", "[": "{[}",  # which after a row's end would begin an option
+     '"': "''", "`": r"\textasciigrave{}", "'": r"\textquotesingle{}",
+    "±": r"$\pm$", "×": r"$\times$", "†": r"\dag{}", "‡": r"\ddag{}", "–": "--", "—": "---", "…": r"\dots{}",
+}  # fmt: skip
+# Latin letters that LaTeX reads as they are, whatever the font's encoding: of Latin-1 all but eth and thorn.
+ACCENTED = frozenset(map(chr, range(0xC0, 0x100))) - frozenset("ÐÞðþ×÷")
+
+
+def escape_latex(text: str) -> str:
+    """As LaTeX prints it letter for letter; letters of other scripts, which need fonts of their own, by number."""
+    text = text.replace("\n", " ")
+    # Two hyphens would become a dash; a dash itself is written as two.
+    text = text.replace("--", "-\0-").replace("--", "-\0-")
+    return "".join(_LATEX.get(character, _plain(character)) for character in text)
+
+
+def _plain(character: str) -> str:
+    if (character.isascii() and character.isprintable()) or character in ACCENTED:
+        return character
+    return "{}" if character == "\0" else f"{{[}}U+{ord(character):04X}]"

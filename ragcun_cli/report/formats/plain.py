@@ -1,0 +1,60 @@
+"""Figures as they are, for spreadsheets and programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+from ragcun_cli.report.table import BETTER, WORSE, ResultTable
+
+MARKS = {BETTER: "better", WORSE: "worse"}
+
+
+def to_csv(table: ResultTable) -> str:
+    """Unrounded; a missing figure is an empty field. Where there are several seeds, a column for their deviation."""
+    spread = [any(row.cells[place].deviation is not None for row in table.rows) for place in range(len(table.columns))]
+    head = list(table.stubs)
+    for column, has_spread in zip(table.columns, spread, strict=True):
+        head += [column.label, f"{column.label} std"] if has_spread else [column.label]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(head)
+    for row in table.rows:
+        fields = list(row.stubs)
+        for cell, has_spread in zip(row.cells, spread, strict=True):
+            figures = [cell.value, cell.deviation] if has_spread else [cell.value]
+            fields += ["" if figure is None else repr(figure) for figure in figures]
+        writer.writerow(fields)
+    return stream.getvalue()
+
+
+def to_json(table: ResultTable) -> str:
+    """Unrounded; null for a missing figure. `rows` has the figures alone, `cells` all that is known of each."""
+    labels = [column.label for column in table.columns]
+    rows, cells = [], []
+    for row in table.rows:
+        stubs: dict[str, Any] = dict(zip(table.stubs, row.stubs, strict=True))
+        rows.append({**stubs, **{label: cell.value for label, cell in zip(labels, row.cells, strict=True)}})
+        cells.append(
+            {
+                label: {
+                    "value": cell.value,
+                    "deviation": cell.deviation,
+                    "seeds": cell.seeds,
+                    "against_baseline": MARKS.get(cell.mark),
+                    "sources": list(cell.sources),
+                }
+                for label, cell in zip(labels, row.cells, strict=True)
+            }
+        )
+    content = {
+        "caption": table.caption,
+        "notes": list(table.notes),
+        "options": table.options,
+        "provenance": table.provenance,
+        "rows": rows,
+        "cells": cells,
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,118 @@
+"""The run folders that models come from: training curves, and what training cost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ragcun_cli.errors import DataError
+from ragcun_cli.evaluate.models import BEST_MODEL, FINAL_MODEL, RECIPE
+from ragcun_cli.recipe.comparing import digest_but_seed
+from ragcun_cli.report.collect import ModelResults
+
+SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder. metrics: of each logged step; scores: of each dev score; speed: of each reading."""
+
+    folder: Path
+    recipe: dict[str, Any]
+    environment: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    scores: list[dict[str, Any]]
+    speed: list[dict[str, Any]]
+
+    @property
+    def run_id(self) -> str:
+        """Made at random when the run began."""
+        return str(self.environment["run_id"])
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Of encoder and head."""
+        return int(self.environment["model"]["trainable_parameters"])
+
+    @property
+    def device(self) -> str:
+        """As its plan named it, such as `NVIDIA A100-SXM4-40GB` or `CPU, 2 threads`."""
+        return str(self.environment["plan"]["precision_explained"]).rsplit(" on ", 1)[-1]
+
+    @property
+    def devices(self) -> int:
+        """One for each process."""
+        return int(self.environment.get("spread", {}).get("processes", 1))
+
+    def triples_per_second(self) -> float | None:
+        """Over all steps, without dev scores and saving."""
+        seconds = self._seconds()
+        return self._triples() / seconds if seconds else None
+
+    def device_hours(self) -> float | None:
+        """Of the steps, over all devices; None where nothing was logged."""
+        seconds = self._seconds()
+        return seconds * self.devices / SECONDS_PER_HOUR if seconds else None
+
+    def _triples(self) -> float:
+        last = self.speed[-1]["step"] if self.speed else 0
+        return float(last * self.recipe["batch_size"] * self.recipe["gradient_accumulation_steps"])
+
+    def _seconds(self) -> float:
+        """Each reading's rate is that of the steps since the one before."""
+        per_step = self.recipe["batch_size"] * self.recipe["gradient_accumulation_steps"]
+        before, seconds = 0, 0.0
+        for reading in self.speed:
+            if reading["step"] > before and reading["triples_per_second"] > 0:
+                seconds += (reading["step"] - before) * per_step / reading["triples_per_second"]
+                before = reading["step"]
+        return seconds
+
+
+def find_run(model: ModelResults, runs: Path) -> Run | None:
+    """The run that a model is of: by its name in `runs`, else where it lay when it was evaluated; None if it is gone,
+    or if what lies there was trained by another recipe or seed.
+
+    Raises:
+        DataError: if a file of the run cannot be read.
+    """
+    if not model.arm or model.entry["transform"] != "none":
+        return None
+    trained = (model.arm.get("recipe"), model.seed)
+    path = Path(str(model.entry.get("path", "")))
+    folder = path.parent if path.name in (BEST_MODEL, FINAL_MODEL) else path
+    for candidate in (runs / folder.name, folder):
+        if (candidate / "environment.json").is_file() and (candidate / RECIPE).is_file():
+            run = _read(candidate)
+            if (digest_but_seed(run.recipe), run.recipe.get("seed")) == trained:
+                return run
+    return None
+
+
+def _read(folder: Path) -> Run:
+    try:
+        recipe = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
+        environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        lines = _lines(folder / "metrics.jsonl")
+        run = Run(
+            folder=folder,
+            recipe=recipe,
+            environment=environment,
+            metrics=[line for line in lines if "dev" not in line],
+            scores=[line for line in lines if "dev" in line],
+            speed=_lines(folder / "speed.jsonl"),
+        )
+        _ = run.run_id, run.trainable_parameters, run.device, run.device_hours()
+    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise DataError(f"{folder}: its files cannot be read as a run's ({error!r})", "Move it away.") from None
+    return run
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -1,0 +1,123 @@
+"""What stands around the main table: what its figures are, how marks were made, and what a reader must know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ragcun_cli.data.registry import IN_DOMAIN
+from ragcun_cli.report.averages import Average, missing_of_beir
+from ragcun_cli.report.comparison import SIGNIFICANCE, Comparison, Settings
+from ragcun_cli.report.rows import DIFFERENCES, Row, differing
+from ragcun_cli.report.statistics.corrections import CORRECTIONS
+from ragcun_cli.report.statistics.paired import FLIPS
+from ragcun_cli.report.table import BETTER, WORSE, metric_label, seeds_sentence
+
+FOR_ALL = {"output_dim": "Embeddings of {} dimensions.", "max_length": "Texts are cut at {} tokens."}
+
+
+def score_caption(
+    rows: Sequence[Row], averages: Sequence[Average], isotropy_over: Sequence[str], isotropy_label: str, metric: str
+) -> str:
+    """What the figures are."""
+    parts = [f"{metric_label(metric)} x 100, {_similarity(rows)}, exact search.", seeds_sentence(rows)]
+    parts += [f"{average.short}: {average.label}." for average in averages]
+    mean = f", mean of {len(isotropy_over)} sets" if len(isotropy_over) > 1 else ""
+    parts.append(f"{isotropy_label.split(',')[0]}: unbiased IsoScore of the passages{mean}; 1 is isotropic.")
+    return " ".join(part for part in parts if part)
+
+
+def score_notes(
+    rows: Sequence[Row],
+    datasets: Sequence[str],
+    averages: Sequence[Average],
+    settings: Settings,
+    baseline: Row | None,
+    comparisons: Sequence[Comparison],
+) -> list[str]:
+    """What else a reader must know, a sentence or two each."""
+    scored = {name for row in rows for member in row.members for name in member.datasets}
+    notes = [_test_sentence(settings, baseline, comparisons)]
+    if not any(set(average.datasets) <= scored for average in averages):
+        notes.append(missing_of_beir(scored))
+    notes.append(_queries(rows, datasets))
+    if IN_DOMAIN in datasets and IN_DOMAIN in scored:
+        notes.append("MS MARCO is in domain for arms that were trained on it; the other sets are not.")
+    for key, what in DIFFERENCES:
+        value = rows[0].first.entry.get(key)
+        same = FOR_ALL[key].format(value) if key in FOR_ALL and value is not None else ""
+        notes.append(differing(rows, key, what) or same)
+    notes += [*_missing(rows, datasets), *_remarks(rows, datasets)]
+    return [note for note in notes if note]
+
+
+def _test_sentence(settings: Settings, baseline: Row | None, comparisons: Sequence[Comparison]) -> str:
+    if baseline is None:
+        return "No marks of significance: no baseline is named (--baseline)."
+    if not comparisons:
+        return f"No marks of significance: nothing is scored where {baseline.label} is."
+    sentence = (
+        f"{BETTER} better, {WORSE} worse than {baseline.label}, p < {SIGNIFICANCE}: paired sign-flip test "
+        f"({FLIPS:,} flips) of per-query differences"
+    )
+    if any(each.score_seeds > 1 or each.baseline_seeds > 1 for each in comparisons):
+        sentence += " of means over seeds, and an interval with their spread that leaves out 0"
+    averages = [each for each in comparisons if each.is_average]
+    by_queries = [each.row for each in averages if each.over_seeds is None]
+    if averages and len(by_queries) < len(averages):
+        sentence += "; averages by seeds and queries together"
+        if by_queries:
+            sentence += f" (of {', '.join(dict.fromkeys(by_queries))} by queries alone)"
+    return f"{sentence}. {_correction_sentence(settings, comparisons)} No mark: no difference shown, or not tested."
+
+
+def _correction_sentence(settings: Settings, comparisons: Sequence[Comparison]) -> str:
+    if settings.correction == "none":
+        return "Not corrected for the number of comparisons."
+    families = {
+        "on datasets": next((each.family for each in comparisons if not each.is_average), 0),
+        "on averages": next((each.family for each in comparisons if each.is_average), 0),
+    }
+    listed = " and, apart from them, ".join(f"{count} {what}" for what, count in families.items() if count)
+    return f"{CORRECTIONS[settings.correction]} over all comparisons of these results: {listed}."
+
+
+def _queries(rows: Sequence[Row], datasets: Sequence[str]) -> str:
+    found = {name: member.datasets[name] for row in rows for member in row.members for name in datasets
+             if name in member.datasets}  # fmt: skip
+    listed = [f"{name} {found[name].queries} ({found[name].split})" for name in datasets if name in found]
+    return f"Queries: {', '.join(listed)}." if listed else ""
+
+
+def _missing(rows: Sequence[Row], datasets: Sequence[str]) -> list[str]:
+    """Rows some of whose seeds lack what others have: their cells are empty, and it must be said why."""
+    notes = []
+    for row in rows:
+        for dataset in datasets:
+            lacking = [member.name for member in row.members if dataset not in member.datasets]
+            if lacking and len(lacking) < len(row.members):
+                notes.append(f"{row.name} has no figure on {dataset}: {', '.join(lacking)} was not scored on it.")
+            unmeasured = [member.name for member in row.members if member.isoscore(dataset) is None]
+            if unmeasured and len(unmeasured) < len(row.members):
+                notes.append(f"{row.name} has no IsoScore: {', '.join(unmeasured)} has none on {dataset}.")
+        if datasets and all(member.isoscore(name) is None for member in row.members for name in datasets):
+            why = ", which has no meaning of passages that a whitening was fitted on"
+            whitened = str(row.first.entry["transform"]).startswith("whiten")
+            notes.append(f"{row.name} has no IsoScore of passages{why if whitened else ''}.")
+    return notes
+
+
+def _remarks(rows: Sequence[Row], datasets: Sequence[str]) -> list[str]:
+    notes = []
+    for dataset in datasets:
+        results = [member.datasets[dataset] for row in rows for member in row.members if dataset in member.datasets]
+        remarks = sorted({remark for result in results for remark in result.remarks})
+        if remarks:
+            notes.append(f"{dataset} is not as published: {'; '.join(remarks)}.")
+    return notes
+
+
+def _similarity(rows: Sequence[Row]) -> str:
+    cosine = [row.name for row in rows if row.first.entry["similarity"] == "cosine"]
+    if not cosine:
+        return "Euclidean distance"
+    return "cosine" if len(cosine) == len(rows) else f"Euclidean distance (cosine: {', '.join(cosine)})"
