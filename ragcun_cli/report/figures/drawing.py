@@ -1,0 +1,272 @@
+"""All figures of a set of results, and of those that cannot be drawn, why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ragcun_cli.errors import DataError
+from ragcun_cli.evaluate.layout import PLAIN_MEAN
+from ragcun_cli.report.averages import averages_over
+from ragcun_cli.report.comparison import differences_per_query
+from ragcun_cli.report.figures.clouds import Counts, Spectrum, draw_densities, draw_spectra
+from ragcun_cli.report.figures.effects import Place, draw_forest, draw_queries, draw_tradeoff
+from ragcun_cli.report.figures.style import MOST_PANELS, looks_of, styled
+from ragcun_cli.report.figures.training import draw_training
+from ragcun_cli.report.material import Material
+from ragcun_cli.report.rows import Row
+from ragcun_cli.report.runs import Run, find_run
+from ragcun_cli.report.table import metric_label
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with its file's name and caption."""
+
+    name: str
+    caption: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Left:
+    """A figure that was left out."""
+
+    name: str
+    why: str
+
+
+def draw_all(material: Material) -> tuple[list[Drawn], list[Left]]:
+    """In the order of a paper: what came of it, then why, then how it went.
+
+    Raises:
+        DataError: if a file of results cannot be read.
+    """
+    drawn: list[Drawn] = []
+    left: list[Left] = []
+    for name, draw in _FIGURES.items():
+        with styled():
+            made = draw(material)
+        if isinstance(made, str):
+            left.append(Left(name, made))
+        else:
+            drawn.append(Drawn(name, made[1] + _which_panels(name, material), made[0]))
+    return drawn, left
+
+
+def _which_panels(name: str, material: Material) -> str:
+    shown = len([label for label, _ in _wheres(material) if label in material.datasets])
+    others = len(material.datasets) - (shown if name == TRADEOFF else MOST_PANELS)
+    return f" {others} more datasets are not shown; --datasets chooses." if others > 0 and name not in WHOLE else ""
+
+
+Made = tuple[Figure, str] | str  # a figure and its caption, or why there is none
+
+
+def _forest(material: Material) -> Made:
+    if material.baseline is None:
+        return "no baseline is named (--baseline)"
+    if not material.comparisons:
+        return "nothing is scored where the baseline is"
+    label = metric_label(material.metric)
+    figure = draw_forest(material.comparisons, material.baseline.name, label, looks_of(_names(material)))
+    return figure, (
+        f"Difference in {label} x 100 to {material.baseline.name}, with 95 % intervals: on datasets over queries, on "
+        "averages over seeds and queries. The intervals are not corrected for their number; filled marks show a "
+        "difference."
+    )
+
+
+def _tradeoff(material: Material) -> Made:
+    places: dict[str, dict[str, Place]] = {}
+    for label, datasets in _wheres(material):
+        found = {row.name: place for row in material.rows if (place := _place(row, datasets, material.metric))}
+        if found:
+            places[label] = found
+    if not places:
+        return "no row has both scores and an IsoScore"
+    label = metric_label(material.metric)
+    figure = draw_tradeoff(places, _paths(material.rows), label, looks_of(_names(material)))
+    return figure, (
+        f"IsoScore of the passages against {label} x 100. Large marks: means; small ones: seeds. Lines join arms "
+        "that differ in the isotropy and variance terms alone, by lambda_isotropy, and a model's whitenings by "
+        "exponent."
+    )
+
+
+def _queries(material: Material) -> Made:
+    baseline = material.baseline
+    if baseline is None:
+        return "no baseline is named (--baseline)"
+    differences = {
+        dataset: {
+            row.name: differences_per_query(row, baseline, dataset, material.metric)[1]
+            for row in material.rows
+            if row is not baseline and row.scores(dataset, material.metric)
+        }
+        for dataset in _panels(material)
+        if baseline.scores(dataset, material.metric)
+    }
+    differences = {dataset: rows for dataset, rows in differences.items() if rows}
+    if not differences:
+        return "nothing is scored where the baseline is"
+    label = metric_label(material.metric)
+    figure = draw_queries(differences, baseline.name, label, looks_of(_names(material)))
+    return figure, (
+        f"Difference in {label} to {baseline.name}, query by query, from the greatest loss to the greatest win; means "
+        "over seeds."
+    )
+
+
+def _spectra(material: Material) -> Made:
+    spectra: dict[str, dict[str, Spectrum]] = {}
+    for dataset in _panels(material):
+        found = {row.name: spectrum for row in material.rows if (spectrum := _spectrum(row, dataset))}
+        if found:
+            spectra[dataset] = found
+    if not spectra:
+        return "no eigenvalues were measured"
+    return draw_spectra(spectra, looks_of(_names(material))), (
+        "Eigenvalues of the passages' covariance, divided by their mean. Band: where those of as many draws of N(0, I) "
+        "lie (Marchenko-Pastur); none where the eigenvalues are means over forums."
+    )
+
+
+def _cosines(material: Material) -> Made:
+    counts = _counts(material, "cosine", ("positives", "random"))
+    if not counts:
+        return "no histograms were measured: evaluate again with this version of ragcun"
+    label = "cosine of query and passage\n(solid: relevant, dotted: random)"
+    return draw_densities(counts, label, looks_of(_names(material))), (
+        "Cosine of a query with a passage relevant to it (solid) and with one drawn at random (dotted)."
+    )
+
+
+def _lengths(material: Material) -> Made:
+    counts = _counts(material, "length", ("passages", "queries"))
+    if not counts:
+        return "no histograms were measured: evaluate again with this version of ragcun"
+    label = "length / root mean square of passages\n(solid: passages, dotted: queries)"
+    return draw_densities(counts, label, looks_of(_names(material))), (
+        "Lengths of the embeddings of passages (solid) and queries (dotted), divided by the root mean square over "
+        "passages."
+    )
+
+
+def _training(material: Material) -> Made:
+    runs: dict[str, Sequence[Run]] = {}
+    for row in material.rows:
+        found = [run for member in row.members if (run := find_run(member, material.runs)) is not None]
+        if len(found) == len(row.members) and all(run.metrics for run in found):
+            runs[row.name] = found
+    if not runs:
+        return f"no run folder with a metrics.jsonl is where its model was, or in {material.runs}"
+    return draw_training(runs, looks_of(_names(material))), (
+        "Training: each term of the loss by itself, and nDCG@10 on dev. Thin lines: seeds. Dotted: the isotropy term's "
+        "value on N(0, I)."
+    )
+
+
+TRADEOFF = "isotropy-and-score"
+WHOLE = ("effects", "training")  # figures without a panel for each dataset
+_FIGURES: dict[str, Callable[[Material], Made]] = {
+    "effects": _forest,
+    TRADEOFF: _tradeoff,
+    "queries": _queries,
+    "spectra": _spectra,
+    "cosines": _cosines,
+    "lengths": _lengths,
+    "training": _training,
+}
+
+
+def _panels(material: Material) -> list[str]:
+    """The datasets that have a panel of their own."""
+    return list(material.datasets[:MOST_PANELS])
+
+
+def _names(material: Material) -> list[str]:
+    return [row.name for row in material.rows]
+
+
+def _wheres(material: Material) -> list[tuple[str, Sequence[str]]]:
+    averages = averages_over(material.datasets, named=False)
+    wheres: list[tuple[str, Sequence[str]]] = [(average.label, average.datasets) for average in averages]
+    return (wheres + [(name, (name,)) for name in material.datasets])[:MOST_PANELS]
+
+
+def _place(row: Row, datasets: Sequence[str], metric: str) -> Place | None:
+    scores, isoscores = [row.scores(name, metric) for name in datasets], [row.isoscores(name) for name in datasets]
+    if not all(scores) or not all(isoscores):
+        return None
+    return Place(
+        [float(np.mean(of_seed)) for of_seed in zip(*isoscores, strict=True)],
+        [100 * float(np.mean(of_seed)) for of_seed in zip(*scores, strict=True)],
+    )
+
+
+def _paths(rows: Sequence[Row]) -> list[list[str]]:
+    """Rows that differ in one thing, in its order."""
+    by_weight: dict[object, list[tuple[float, str]]] = {}
+    by_exponent: dict[object, list[tuple[float, str]]] = {}
+    for row in rows:
+        arm, entry = row.first.arm, row.first.entry
+        plain = entry["transform"] == "none"
+        if arm.get("recipe_but_terms") and plain:
+            weight = 0.0 if arm["isotropy"] == "none" else float(arm["lambda_isotropy"])
+            by_weight.setdefault((arm["recipe_but_terms"], entry["similarity"]), []).append((weight, row.name))
+        exponent = 0.0 if plain else _exponent(str(entry["transform"]))
+        if exponent is not None:
+            weights = tuple(member.entry["identity"] for member in row.members)
+            by_exponent.setdefault((weights, entry["similarity"]), []).append((exponent, row.name))
+    return [[name for _, name in sorted(path)] for path in (*by_weight.values(), *by_exponent.values())]
+
+
+def _exponent(transform: str) -> float | None:
+    kind, _, amount = transform.partition(":")
+    return float(amount) if kind == "whiten" else None
+
+
+def _spectrum(row: Row, dataset: str) -> Spectrum | None:
+    found = []
+    for member in row.members:
+        path = member.folder / f"{dataset}.spectrum.tsv"
+        if not path.is_file() or not member.cloud(dataset, "passages"):
+            return None
+        try:
+            head, *lines = path.read_text(encoding="utf-8").splitlines()
+            column = head.split("\t").index("eigenvalue_passages")
+            found.append([float(line.split("\t")[column]) for line in lines])
+        except ValueError as error:
+            raise DataError(f"{path}: no eigenvalues of passages can be read ({error})", "Evaluate again.") from None
+    result = row.first.datasets.get(dataset)
+    of_parts = result is not None and result.rules["average"] != PLAIN_MEAN
+    return Spectrum(np.mean(found, axis=0), None if of_parts else int(row.first.cloud(dataset, "passages")["texts"]))
+
+
+def _counts(material: Material, kind: str, names: tuple[str, str]) -> dict[str, dict[str, Counts]]:
+    counts: dict[str, dict[str, Counts]] = {}
+    for dataset in _panels(material):
+        found = {row.name: each for row in material.rows if (each := _counts_of(row, dataset, kind, names))}
+        if found:
+            counts[dataset] = found
+    return counts
+
+
+def _counts_of(row: Row, dataset: str, kind: str, names: tuple[str, str]) -> Counts | None:
+    entries = []
+    for member in row.members:
+        path = member.folder / f"{dataset}.histograms"
+        if not path.is_file():
+            return None
+        try:
+            entry = json.loads(path.read_text(encoding="utf-8"))[kind]
+            entries.append([np.array(entry[key], dtype=np.float64) for key in ("edges", *names)])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: no histograms can be read ({error!r})", "Evaluate again.") from None
+    edges, first, second = (np.mean([entry[place] for entry in entries], axis=0) for place in range(3))
+    return Counts(edges, first, second)

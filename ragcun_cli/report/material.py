@@ -1,0 +1,75 @@
+"""What figures and the page are made from: rows, baseline and claims, read once."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ragcun_cli.errors import EnvironmentUnfit
+from ragcun_cli.report.collect import collect
+from ragcun_cli.report.comparison import Comparison
+from ragcun_cli.report.rows import Row, choose_rows, find_baseline, fold
+from ragcun_cli.report.scores import choose_datasets, require_metric
+from ragcun_cli.report.stating import Claims, state_rows
+from ragcun_cli.report.statistics.corrections import require_correction
+
+KINDS = ("pdf", "svg", "png")
+
+
+@dataclass(frozen=True)
+class Material:
+    """every: all rows of the results; rows: those chosen. named: whether the user named the datasets. claims: None
+    without a baseline, or without anything to compare with it.
+    """
+
+    every: Sequence[Row]
+    rows: Sequence[Row]
+    baseline: Row | None
+    datasets: Sequence[str]
+    named: bool
+    metric: str
+    correction: str
+    claims: Claims | None
+    runs: Path
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """All with the baseline: datasets, then averages."""
+        return [] if self.claims is None else [*self.claims.datasets, *self.claims.averages]
+
+
+def require_matplotlib() -> None:
+    """
+    Raises:
+        EnvironmentUnfit: if it is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise EnvironmentUnfit("figures need matplotlib, which is not installed", "pip install 'ragcun[figures]'")
+
+
+def gather(
+    results: Path,
+    metric: str,
+    datasets: Sequence[str],
+    rows: Sequence[str],
+    baseline: str | None,
+    correction: str,
+    runs: Path,
+) -> Material:
+    """
+    Raises:
+        UsageError: if a flag asks for what is not there.
+        DataError: if results cannot be read or compared.
+    """
+    require_correction(correction)
+    every = fold(collect(results))
+    chosen = choose_rows(every, rows)
+    against = find_baseline(every, baseline)
+    require_metric(every, metric)
+    names = choose_datasets(chosen, datasets)
+    claims = None
+    if against is not None and any(row is not against for row in chosen):
+        claims = state_rows(every, chosen, against, metric, datasets, correction)
+    return Material(every, chosen, against, names, bool(datasets), metric, correction, claims, runs)
