@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -52,6 +53,11 @@ def main() -> None:
     # torch's threads wait for each other by spinning, 300,000 rounds by default. On two cores shared with a second
     # training that halves the speed (2.2 triples/s each; 4.5 with this); alone this costs 7 % (9.0; 8.4).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a terminal that knows ASCII alone: better a code than no table
     try:
         read_dotenv(Path())
         try:

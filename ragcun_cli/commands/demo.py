@@ -25,7 +25,7 @@ def demo(
     """
     from ragcun_cli.console import print_text
     from ragcun_cli.demo import run_demo
-    from ragcun_cli.report.formats import to_json
+    from ragcun_cli.report.formats.plain import to_json
 
     outcome = run_demo(folder, quick)
     if json_output:
@@ -52,6 +52,8 @@ results      {outcome.results}/   (scores, per-query scores and TREC runs)
 
 Next
   ragcun report table --results {outcome.results} --format latex
+  ragcun report claims --results {outcome.results}
+  ragcun report page --results {outcome.results}      (needs matplotlib: pip install 'ragcun[figures]')
   ragcun recipe show demo-isotropy
   ragcun recipe copy demo-isotropy my-arm.yaml
   ragcun train --recipe my-arm.yaml --set lambda_isotropy=0.1"""

@@ -1,64 +1,336 @@
-"""`ragcun report`: tables from results."""
+"""`ragcun report`: tables, claims, figures and a page from the results on disk."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
-    from ragcun_cli.report.table import Cell, ResultTable
+    from ragcun_cli.report.expectations import Outcome
+    from ragcun_cli.report.table import Cell, Column, ResultTable
+    from ragcun_cli.report.verify_results import Check
+    from ragcun_cli.report.verify_table import TableCheck
 
-app = typer.Typer(no_args_is_help=True, help="Tables from the results on disk.")
+app = typer.Typer(
+    no_args_is_help=True, help="Tables, claims, figures and a page from the results on disk, and whether they hold."
+)
 
-
-@app.callback()
-def _group() -> None:
-    """Keep `report` a group while it has one command."""
+RESULTS = typer.Option(Path("results"), "--results", help="Where the results lie.")
+METRIC = typer.Option("ndcg@10", "--metric", help="Any that the results have, such as ndcg@10, recall@100, map, mrr.")
+DATASETS = typer.Option("", "--datasets", "-d", help="Which datasets, comma-separated; all by default.")
+ROWS = typer.Option("", "--rows", help="Which rows, comma-separated, in this order; all by default.")
+BASELINE = typer.Option(
+    None,
+    "--baseline",
+    help="The row that the others are compared with; by default the only arm that trains the encoder without an "
+    "isotropy term.",
+)
+CORRECTION = typer.Option(
+    "holm", "--correction", help="Of p-values, over rows x datasets: holm, bh (Benjamini-Hochberg) or none."
+)
+RUNS = typer.Option(Path("checkpoints"), "--runs", help="Where run folders lie that are no longer where they were.")
+JSON = typer.Option(False, "--json", help="Print JSON.")
 
 
 @app.command()
 def table(
-    output_format: str = typer.Option("text", "--format", "-f", help="text, markdown, latex, json or csv."),
-    metric: str = typer.Option("ndcg@10", "--metric", help="ndcg@10, recall@100, map or mrr."),
-    datasets: str = typer.Option("", "--datasets", help="Which datasets, comma-separated; all by default."),
-    results: Path = typer.Option(Path("results"), "--results", help="Where the results lie."),
+    output_format: str = typer.Option("text", "--format", "-f", help="text, latex, markdown, html, csv or json."),
+    preset: str = typer.Option(
+        "scores",
+        "--preset",
+        help="scores: every dataset and the averages. paper: average, MS MARCO, SciFact, FiQA, isotropy. geometry: the "
+        "shape of the embeddings. cost: what training took. robustness: nDCG@10 of smaller embeddings.",
+    ),
+    metric: str = METRIC,
+    datasets: str = DATASETS,
+    rows: str = ROWS,
+    baseline: str | None = BASELINE,
+    correction: str = CORRECTION,
+    runs: Path = RUNS,
+    dollars_per_hour: float | None = typer.Option(
+        None, "--dollars-per-hour", help="What a device costs an hour, for the preset `cost`."
+    ),
+    results: Path = RESULTS,
     json_output: bool = typer.Option(False, "--json", help="The same as --format json."),
 ) -> None:
-    """Print the table: models by datasets, their average, and the passages' IsoScore.
+    """Print a table of the results; seeds of one arm are one row, mean and standard deviation.
+
+    Marks of significance are of paired tests against the baseline. An average is shown over complete sets only: BEIR's
+    18, its 14 public ones, these and MS MARCO, or the sets that --datasets names.
 
     Example: ragcun report table --format latex > table.tex
     """
     from ragcun_cli.console import print_text
     from ragcun_cli.errors import UsageError
     from ragcun_cli.recipe.problems import did_you_mean
-    from ragcun_cli.report.collect import collect
+    from ragcun_cli.report.building import TableOptions, build_table
     from ragcun_cli.report.formats import FORMATS
-    from ragcun_cli.report.table import build_table
 
     output_format = "json" if json_output else output_format
     known = ["text", *FORMATS]
     if output_format not in known:
         raise UsageError(f"--format {output_format}: there is no such format; {did_you_mean(output_format, known)}")
-    names = [name.strip() for name in datasets.split(",") if name.strip()]
-    built = build_table(collect(results), metric, names)
+    options = TableOptions(
+        preset, metric, _listed(datasets), _listed(rows), baseline, correction, str(runs), dollars_per_hour
+    )
+    built = build_table(results, options)
     if output_format == "text":
         print_result_table(built)
     else:
         print_text(FORMATS[output_format](built))
 
 
+@app.command()
+def claims(
+    metric: str = METRIC,
+    datasets: str = DATASETS,
+    rows: str = ROWS,
+    baseline: str | None = BASELINE,
+    correction: str = CORRECTION,
+    results: Path = RESULTS,
+    json_output: bool = JSON,
+) -> None:
+    """State what the results show of each row against the baseline: better, worse, or no difference shown.
+
+    Every comparison has its sentence, with interval, p-value, effect size and what could have been found.
+
+    Example: ragcun report claims --baseline baseline
+    """
+    from ragcun_cli.console import print_json, print_paragraphs
+    from ragcun_cli.report.stating import state
+
+    stated = state(results, metric, _listed(datasets), _listed(rows), baseline, correction)
+    if json_output:
+        print_json(stated.entry())
+        return
+    print_paragraphs([*stated.sentences(), stated.preamble])
+
+
+@app.command()
+def expectations(
+    expected: Path | None = typer.Option(
+        None, "--expected", help="A file of expectations; by default the figures of the earlier guide, never verified."
+    ),
+    results: Path = RESULTS,
+    json_output: bool = JSON,
+) -> None:
+    """Compare what people expect with what was measured: met, not met, or not measured.
+
+    These figures stand in no other table.
+
+    Example: ragcun report expectations
+    """
+    from ragcun_cli.console import note, print_json
+    from ragcun_cli.report.building import read_rows
+    from ragcun_cli.report.collect import has_results
+    from ragcun_cli.report.expectations import ISOTROPY_NOTE, SHIPPED, compare_expectations, read_expectations
+
+    file = read_expectations(expected or SHIPPED)
+    outcomes = compare_expectations(file, read_rows(results, ()) if has_results(results) else [])
+    if json_output:
+        print_json(
+            {"source": file.source, "verified": file.verified, "expectations": [each.entry() for each in outcomes]}
+        )
+        return
+    _print_expectations(outcomes, file.source, file.verified)
+    if any(each.expectation.figure == "isotropy" for each in outcomes):
+        note(ISOTROPY_NOTE)
+
+
+@app.command()
+def figures(
+    out: Path = typer.Option(Path("figures"), "--out", "-o", help="The folder that the files are written into."),
+    formats: str = typer.Option("pdf,svg,png", "--formats", help="Which of pdf, svg and png, comma-separated."),
+    metric: str = METRIC,
+    datasets: str = DATASETS,
+    rows: str = ROWS,
+    baseline: str | None = BASELINE,
+    correction: str = CORRECTION,
+    runs: Path = RUNS,
+    results: Path = RESULTS,
+    json_output: bool = JSON,
+) -> None:
+    """Draw effects, isotropy against score, queries won and lost, spectra, cosines, lengths and training curves.
+
+    Needs matplotlib, which the extra `figures` brings.
+
+    Example: ragcun report figures --formats pdf
+    """
+    from ragcun_cli.console import note, print_json, print_text
+    from ragcun_cli.errors import UsageError
+    from ragcun_cli.files import write_bytes, write_text
+    from ragcun_cli.recipe.problems import did_you_mean
+    from ragcun_cli.report.material import KINDS, require_matplotlib
+
+    kinds = _listed(formats)
+    for kind in kinds or ("",):
+        if kind not in KINDS:
+            raise UsageError(f"--formats {kind}: there is no such format; {did_you_mean(kind, list(KINDS))}")
+    if out.is_file():
+        raise UsageError(f"--out {out}: is a file", "Name the folder that the figures are to be written into.")
+    require_matplotlib()
+
+    from ragcun_cli.report.figures.drawing import draw_all
+    from ragcun_cli.report.figures.style import saved
+    from ragcun_cli.report.material import gather
+
+    material = gather(results, metric, _listed(datasets), _listed(rows), baseline, correction, runs)
+    drawn, left = draw_all(material)
+    written = []
+    for each in drawn:
+        for kind in kinds:
+            path = out / f"{each.name}.{kind}"
+            write_bytes(path, saved(each.figure, kind))
+            written.append({"figure": each.name, "path": str(path), "caption": each.caption})
+    if drawn:
+        write_text(out / "captions.txt", "".join(f"{each.name}: {each.caption}\n" for each in drawn))
+    if json_output:
+        print_json({"written": written, "left_out": [each.__dict__ for each in left]})
+        return
+    print_text("\n".join(entry["path"] for entry in written) if written else "Nothing could be drawn.")
+    for missing in left:
+        note(f"{missing.name} is left out: {missing.why}.")
+
+
+@app.command()
+def page(
+    out: Path = typer.Option(Path("report.html"), "--out", "-o", help="The file that is written."),
+    metric: str = METRIC,
+    datasets: str = DATASETS,
+    rows: str = ROWS,
+    baseline: str | None = BASELINE,
+    correction: str = CORRECTION,
+    runs: Path = RUNS,
+    data_dir: Path = typer.Option(
+        Path("data"), "--data-dir", help="Where datasets lie, for the texts of the greatest wins and losses."
+    ),
+    expected: Path | None = typer.Option(None, "--expected", help="A file of expectations other than the shipped one."),
+    results: Path = RESULTS,
+    json_output: bool = JSON,
+) -> None:
+    """Write everything into one HTML file that needs no network: claims, tables, figures, examples, provenance.
+
+    Needs matplotlib, which the extra `figures` brings.
+
+    Example: ragcun report page --out report.html
+    """
+    from ragcun_cli.console import note, print_json, print_text
+    from ragcun_cli.errors import UsageError
+    from ragcun_cli.files import write_text
+    from ragcun_cli.report.expectations import SHIPPED, read_expectations
+    from ragcun_cli.report.material import require_matplotlib
+
+    require_matplotlib()
+    if out.is_dir():
+        raise UsageError(f"--out {out}: is a folder", "Name the file that is to be written.")
+    file = read_expectations(expected or SHIPPED)
+
+    from ragcun_cli.report.material import gather
+    from ragcun_cli.report.page.building import build_page
+
+    material = gather(results, metric, _listed(datasets), _listed(rows), baseline, correction, runs)
+    built = build_page(material, results, data_dir, file)
+    write_text(out, built.html)
+    if json_output:
+        print_json({"path": str(out), "left_out": built.left_out})
+        return
+    print_text(str(out))
+    for silence in built.left_out:
+        note(silence)
+
+
+@app.command()
+def verify(
+    tables: list[Path] = typer.Argument(
+        None, help="Tables that `report table` wrote (.json, .tex, .md, .html); none: the results alone."
+    ),
+    data_dir: Path = typer.Option(Path("data"), "--data-dir", help="Where datasets lie, for scoring runs again."),
+    results: Path = RESULTS,
+    json_output: bool = JSON,
+) -> None:
+    """Compute every figure again from runs and per-query scores, and name the cells that no longer match.
+
+    Exit code 1 if something does not. IsoScore needs the embeddings: what was written of it in several places is
+    compared instead.
+
+    Example: ragcun report verify table.tex
+    """
+    from ragcun_cli.console import print_json
+    from ragcun_cli.report.verify_results import verify_results
+    from ragcun_cli.report.verify_table import verify_table
+
+    checks = verify_results(results, data_dir)
+    table_checks = [verify_table(path, results) for path in tables or ()]
+    if json_output:
+        print_json({"results": [each.__dict__ for each in checks], "tables": [each.__dict__ for each in table_checks]})
+    else:
+        _print_checks(checks, table_checks)
+    if any(each.problems for each in checks) or any(each.problems for each in table_checks):
+        raise typer.Exit(1)
+
+
 def print_result_table(built: ResultTable) -> None:
     """The table on a terminal."""
+    from ragcun_cli.console import Column, plain, print_table, result_console
+
+    columns = [Column(plain(stub)) for stub in built.stubs]
+    columns += [Column(plain(column.label), numeric=True) for column in built.columns]
+    rows = [[*map(plain, row.stubs), *map(_markup, row.cells, built.columns)] for row in built.rows]
+    marks = built.marks if result_console().is_terminal else ""  # elsewhere there is neither bold nor underline
+    caption = " ".join(part for part in (built.caption, marks) if part)
+    print_table(columns, rows, caption=plain("\n".join([caption, *built.notes])))
+
+
+def _print_expectations(outcomes: Sequence[Outcome], source: str, verified: bool) -> None:
     from ragcun_cli.console import Column, plain, print_table
-    from ragcun_cli.report.table import MARKS
 
-    columns = [Column("model"), *(Column(plain(name), numeric=True) for name in built.columns)]
-    rows = [[plain(model), *map(_markup, row)] for model, row in zip(built.models, built.rows, strict=True)]
-    print_table(columns, rows, caption=f"{plain(built.caption)} {MARKS}")
+    columns = [Column("row"), Column("figure"), Column("expected", numeric=True), Column("measured", numeric=True)]
+    columns += [Column("")]
+    rows = []
+    for each in outcomes:
+        digits = 3 if each.expectation.figure == "isotropy" else 2
+        measured = "–" if each.measured is None else f"{each.measured:.{digits}f}"
+        measured += f" ± {each.deviation:.{digits}f}" if each.deviation is not None else ""
+        figure = "isotropy" if each.expectation.figure == "isotropy" else "nDCG@10 x 100"
+        why = each.why or each.over
+        rows.append([each.expectation.row, figure, f"{each.expectation.expected:g} ± {each.expectation.within:g}",
+                     measured, plain(f"{each.verdict}: {why}")])  # fmt: skip
+    state = "Verified." if verified else "Expected, never verified."
+    print_table(columns, rows, caption=plain(f"{state} Source: {source}"))
 
 
-def _markup(cell: Cell) -> str:
-    text = cell.text or "–"
-    return f"[bold]{text}[/bold]" if cell.best else f"[underline]{text}[/underline]" if cell.second else text
+def _print_checks(checks: Sequence[Check], tables: Sequence[TableCheck]) -> None:
+    from ragcun_cli.console import note, print_text
+    from ragcun_cli.quantities import counted
+
+    problems = [f"{each.model} on {each.dataset}: {problem}" for each in checks for problem in each.problems]
+    problems += [f"{each.path}: {problem}" for each in tables for problem in each.problems]
+    for dataset, why in dict.fromkeys((each.dataset, why) for each in checks for why in each.unchecked):
+        note(f"{dataset}: its runs are not scored again: {why}.")
+    scored = sum(not each.unchecked for each in checks)
+    looked = f"{counted(len(checks), 'result')}: means and isotropy; the runs of {scored} of them, scored again"
+    if tables:
+        looked += f". {sum(each.cells for each in tables)} cells of {counted(len(tables), 'file')}"
+    found = f"{counted(len(problems), 'figure')} or files do not match" if problems else "no difference"
+    print_text("\n".join([*problems, f"{looked}. {found}."]))
+    for remark in [f"{each.path}: {remark}" for each in tables for remark in each.remarks]:
+        note(remark)
+    if any(each.path.endswith(".html") for each in tables):
+        note("Of a page, pictures, examples and provenance are not checked.")
+    note("Not checked, for they need the embeddings: IsoScore itself, and scores after int8, binary and truncation.")
+
+
+def _markup(cell: Cell, column: Column) -> str:
+    text = cell.printed(column.digits)
+    if text is None:
+        return "–"
+    text = f"[bold]{text}[/bold]" if cell.best else f"[underline]{text}[/underline]" if cell.second else text
+    deviation = cell.printed_deviation(column.digits)
+    return text + (f" ± {deviation}" if deviation is not None else "") + cell.mark
+
+
+def _listed(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(",") if name.strip())
