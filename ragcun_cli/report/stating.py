@@ -48,6 +48,9 @@ class Claims:
         if verdicts:
             shown = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
             parts.append(f"{metric_label(self.metric)} on {counted(sum(verdicts.values()), 'dataset')}: {shown}")
+        of_row = [each for each in (*self.datasets, *self.averages) if each.row == row]
+        if any(each.trained and each.over_seeds is None for each in of_row):
+            parts.append("One seed: of the models at hand alone")
         return f"{row} against {self.baseline.name}. {'. '.join(parts)}."
 
     def sentences(self) -> list[str]:

@@ -118,6 +118,7 @@ def test_what_was_trained_once_is_named(tmp_path: Path) -> None:
     score_model(tmp_path / "results", "baseline", data, 0.9, arm())
     score_model(tmp_path / "results", "isotropy", data, 0.5, arm(1.0))
     assert told(tmp_path).remarks[0].startswith("Trained with one seed: isotropy, baseline.")
+    assert told(tmp_path).headlines()[0].endswith("1 better. One seed: of the models at hand alone.")
 
 
 def test_what_is_not_compared_is_named(copied: Path) -> None:
