@@ -101,6 +101,7 @@ def test_on_a_phone(ragcun: RunCommand, scored: Path, tmp_path: Path, browser: B
     page, said, _ = opened(browser, write_page(ragcun, scored, tmp_path / "report.html"), width=360)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate("parseFloat(getComputedStyle(document.body).fontSize)") >= 14
+    assert page.evaluate("document.querySelector('tbody th').offsetWidth") >= 100  # names are read, not spelt
     assert said == []
 
 
