@@ -29,7 +29,9 @@ BASELINE = typer.Option(
     "isotropy term.",
 )
 CORRECTION = typer.Option(
-    "holm", "--correction", help="Of p-values, over rows x datasets: holm, bh (Benjamini-Hochberg) or none."
+    "holm",
+    "--correction",
+    help="Of p-values, over all rows and datasets there are: holm, bh or none.",
 )
 RUNS = typer.Option(Path("checkpoints"), "--runs", help="Where run folders lie that are no longer where they were.")
 JSON = typer.Option(False, "--json", help="Print JSON.")

@@ -48,10 +48,10 @@ class Comparison:
     """A row against the baseline, per query and averaged over seeds first; scores from 0 to 1.
 
     where: a dataset, or the average's label. trained: whether either side was: else there are no seeds to speak of. p:
-    sign-flip; p_t: paired t; interval: 95 %, bootstrap over queries.
-    over_seeds: with the spread of seeds, None where a side was trained once only. p_corrected: over `family`
-    comparisons, of p; for an average of `over_seeds.p`, if there is one. detectable: what would have been found 8 times
-    in 10 at the correction's strictest step. All are None where a dataset (or one of its parts) has a single query.
+    sign-flip; p_t: paired t. interval: 95 %, bootstrap over queries. over_seeds: with the spread of seeds, None where a
+    side was trained once only. p_corrected: over `family` comparisons, of p; for an average of `over_seeds.p`, if there
+    is one. detectable: what would have been found 8 times in 10 at the correction's strictest step. All are None where
+    a dataset (or one of its parts) has a single query.
     """
 
     row: str

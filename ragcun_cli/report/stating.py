@@ -54,7 +54,7 @@ class Claims:
         return f"{row} against {self.baseline.name}. {'. '.join(parts)}."
 
     def sentences(self) -> list[str]:
-        """All of them, averages first."""
+        """Headlines, then each comparison: averages, isotropy, datasets; then the remarks."""
         return [
             *self.headlines(),
             *map(sentence, self.averages),

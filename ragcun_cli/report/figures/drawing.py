@@ -137,24 +137,28 @@ def _spectra(material: Material) -> Made:
 
 
 def _cosines(material: Material) -> Made:
-    counts = _counts(material, "cosine", ("positives", "random"))
-    if not counts:
-        return "no histograms were measured: evaluate again with this version of ragcun"
-    label = "cosine of query and passage\n(solid: relevant, dotted: random)"
-    return draw_densities(counts, label, looks_of(_names(material))), (
-        "Cosine of a query with a passage relevant to it (solid) and with one drawn at random (dotted)."
+    return _densities(
+        _counts(material, "cosine", ("positives", "random")),
+        material,
+        "cosine of query and passage\n(solid: relevant, dotted: random)",
+        "Cosine of a query with a passage relevant to it (solid) and with one drawn at random (dotted).",
     )
 
 
 def _lengths(material: Material) -> Made:
-    counts = _counts(material, "length", ("passages", "queries"))
+    return _densities(
+        _counts(material, "length", ("passages", "queries")),
+        material,
+        "length / root mean square of passages\n(solid: passages, dotted: queries)",
+        "Lengths of the embeddings of passages (solid) and queries (dotted), divided by the root mean square over "
+        "passages.",
+    )
+
+
+def _densities(counts: dict[str, dict[str, Counts]], material: Material, label: str, caption: str) -> Made:
     if not counts:
         return "no histograms were measured: evaluate again with this version of ragcun"
-    label = "length / root mean square of passages\n(solid: passages, dotted: queries)"
-    return draw_densities(counts, label, looks_of(_names(material))), (
-        "Lengths of the embeddings of passages (solid) and queries (dotted), divided by the root mean square over "
-        "passages."
-    )
+    return draw_densities(counts, label, looks_of(_names(material))), caption
 
 
 def _training(material: Material) -> Made:
