@@ -17,7 +17,7 @@ from ragcun_cli.files import remove_folder, sweep_leftovers
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.feature_store import FeatureStore
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.train.backup.running import drop_backup, look_at_backup, open_backup, place_of
+from ragcun_cli.train.backup import drop_backup, look_at_backup, open_backup, place_of
 from ragcun_cli.train.checkpoint import checkpoints_in, load_checkpoint, newest_valid, restore_run_files
 from ragcun_cli.train.disk import disk_is_full, folder_bytes, require_room
 from ragcun_cli.train.hardware import find_hardware

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from ragcun_cli.errors import Interrupted
-from ragcun_cli.train.spot import SpotWatcher, metadata_address
+from ragcun_cli.spot import SpotWatcher, metadata_address
 from ragcun_cli.train.world import World, largest
 
 SAVING = b"\nragcun: Ctrl-C: saving after this step; Ctrl-C again stops at once.\n"

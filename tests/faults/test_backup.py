@@ -14,10 +14,11 @@ from botocore.awsrequest import AWSResponse
 
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.storage import places, sealed
+from ragcun_cli.storage.places import AlreadyThereError, Place, open_place
 from ragcun_cli.train import arm
+from ragcun_cli.train import backup as running
 from ragcun_cli.train.arm import train_arm
-from ragcun_cli.train.backup import places, running, sealed
-from ragcun_cli.train.backup.places import AlreadyThereError, Place, open_place
 from tests.damage import damage
 from tests.faults.command import assert_same_run, status
 from tests.training import load, stopped_at

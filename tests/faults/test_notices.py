@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from ragcun_cli import spot
 from ragcun_cli.errors import Interrupted
-from ragcun_cli.train import loop, spot
+from ragcun_cli.spot import MetadataService, SpotWatcher, metadata_address
+from ragcun_cli.train import loop
 from ragcun_cli.train.arm import train_arm
-from ragcun_cli.train.spot import MetadataService, SpotWatcher, metadata_address
 from tests.conftest import RunCommand
 from tests.faults.command import assert_same_run, status
 from tests.faults.metadata_service import MetadataServer

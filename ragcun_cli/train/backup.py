@@ -1,11 +1,6 @@
 """A run's backup: checkpoints and final models are copied in a thread, and fetched where the disk has lost them.
 
-    <backup>/<run folder's name>/checkpoints/step-00000030/…   the newest `keep_last`
-                                 models/best-00000025/…        the best model that the newest checkpoint knows of
-                                 models/final/…                when the run is finished
-                                 run/status.json …             the run's small files, after each checkpoint
-
-What goes wrong is said and tried again; it never stops training.
+Where its parts lie says `storage/layout.py`. What goes wrong is said and tried again; it never stops training.
 """
 
 from __future__ import annotations
@@ -21,13 +16,13 @@ from ragcun_cli import files
 from ragcun_cli.console import note
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.train.backup.places import FolderPlace, Place, open_place
-from ragcun_cli.train.backup.sealed import copy_folder, copy_held, fetch_folder, folders_in, held, remove_folder
+from ragcun_cli.storage.layout import CHECKPOINTS, FINAL, MODELS, RUN, STATUS, best_key
+from ragcun_cli.storage.places import FolderPlace, Place, open_place
+from ragcun_cli.storage.sealed import copy_folder, copy_held, fetch_folder, folders_in, held, remove_folder
 from ragcun_cli.train.checkpoint import RUN_FILES, newest_valid, restore_run_files
 from ragcun_cli.train.progress import Progress
 from ragcun_cli.train.run_folder import MODEL_ORIGIN, RunFolder
 
-CHECKPOINTS, MODELS, RUN = "checkpoints", "models", "run"
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between attempts; doubled each time
 NAMED_FILES = 5
 
@@ -106,7 +101,7 @@ def drop_backup(recipe: Recipe, folder: RunFolder) -> None:
     if place is None:
         return
     # First what says that there is something: cut off here, the rest means nothing.
-    place.delete([f"{RUN}/status.json"])
+    place.delete([STATUS])
     for key in folders_in(place, ""):
         remove_folder(place, key)
     place.delete(place.keys(""))
@@ -115,7 +110,7 @@ def drop_backup(recipe: Recipe, folder: RunFolder) -> None:
 def _fetch(place: Place, folder: RunFolder) -> None:
     try:
         status = _remote_status(place)
-        if status.get("state") == "finished" and f"{MODELS}/final" in folders_in(place, MODELS):
+        if status.get("state") == "finished" and FINAL in folders_in(place, MODELS):
             return _fetch_finished(place, folder, status)
         _fetch_newest(place, folder)
     except OSError as error:
@@ -135,16 +130,18 @@ def _fetch_newest(place: Place, folder: RunFolder) -> None:
         restore_run_files(checkpoint, folder)
         state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
         best = state["progress"]["best_step"]
-        if best is not None and (problem := fetch_folder(place, _best(best), folder.best_model, keeps_manifest=False)):
+        if best is not None and (
+            problem := fetch_folder(place, best_key(best), folder.best_model, keeps_manifest=False)
+        ):
             note(f"backup: the best model of step {best} is not there ({problem}); a better one will be kept.")
         return
 
 
 def _fetch_finished(place: Place, folder: RunFolder, status: dict[str, Any]) -> None:
     _fetch_file(place, f"{RUN}/{folder.recipe.name}", folder.recipe)
-    wanted = {f"{MODELS}/final": folder.final_model}
+    wanted = {FINAL: folder.final_model}
     if status.get("best_step") is not None:
-        wanted[_best(status["best_step"])] = folder.best_model
+        wanted[best_key(status["best_step"])] = folder.best_model
     for key, final in wanted.items():
         if problem := fetch_folder(place, key, final, keeps_manifest=False):
             raise OSError(f"{key} is not whole: {problem}")
@@ -160,14 +157,10 @@ def _fetch_file(place: Place, key: str, path: Path) -> None:
 
 def _remote_status(place: Place) -> dict[str, Any]:
     try:
-        status: dict[str, Any] = json.loads(place.read(f"{RUN}/status.json") or b"{}")
+        status: dict[str, Any] = json.loads(place.read(STATUS) or b"{}")
     except ValueError:
         return {}
     return status
-
-
-def _best(step: int) -> str:
-    return f"{MODELS}/best-{step:08}"
 
 
 class BackupThread:
@@ -266,7 +259,7 @@ class BackupThread:
     def _copy_models(self, best_step: int | None) -> None:
         if best_step is not None:
             self._copy_best(best_step)
-        copy_folder(self._place, self._folder.final_model, f"{MODELS}/final")
+        copy_folder(self._place, self._folder.final_model, FINAL)
         self._copy_run_files()
         self._keep_one_best(best_step)
 
@@ -277,11 +270,11 @@ class BackupThread:
         with held(self._folder.best_model) as model:
             origin = json.loads((model / MODEL_ORIGIN).read_text(encoding="utf-8"))
             if origin["step"] == step:
-                copy_held(self._place, model, _best(step))
+                copy_held(self._place, model, best_key(step))
 
     def _keep_one_best(self, step: int | None) -> None:
         for key in folders_in(self._place, f"{MODELS}/best-"):
-            if step is not None and key != _best(step):
+            if step is not None and key != best_key(step):
                 remove_folder(self._place, key)
 
     def _copy_run_files(self) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ragcun_cli import files
 from ragcun_cli.manifest import MANIFEST, manifest_bytes, problem_with
-from ragcun_cli.train.backup.places import Place
+from ragcun_cli.storage.places import Place
 
 
 def copy_folder(place: Place, folder: Path, key: str) -> None:
