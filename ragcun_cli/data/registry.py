@@ -273,6 +273,14 @@ DOWNLOADS = {
     "all": (*(KNOWN[name].download_name for name in ALL if KNOWN[name].md5 is not None), "msmarco"),
 }
 
+# Mean words of a passage, Table 1 of BEIR (arXiv 2104.08663): what an evaluation takes is estimated from them.
+WORDS_PER_PASSAGE = {
+    "msmarco": 56.0, "trec-covid": 160.8, "nfcorpus": 232.3, "bioasq": 202.6, "nq": 78.9, "hotpotqa": 46.3,
+    "fiqa": 132.3, "signal1m": 13.9, "trec-news": 634.8, "robust04": 466.4, "arguana": 166.8,
+    "webis-touche2020": 292.4, "cqadupstack": 129.1, "quora": 11.4, "dbpedia-entity": 49.7, "scidocs": 176.2,
+    "fever": 84.8, "climate-fever": 84.8, "scifact": 213.6,
+}  # fmt: skip
+
 # What an average over datasets is called. Papers mean different sets by "BEIR", so a label always says which.
 AVERAGES = {
     "BEIR, 18 sets": BEIR,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import resource
 import sys
 from dataclasses import dataclass
@@ -11,23 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ragcun_cli.recipe.devices import device_speed
 from ragcun_cli.train.hardware import Hardware
-
-# Dense half-precision FLOP/s of the makers' data sheets; the first entry whose words a device's name has counts.
-PEAK_FLOPS = {
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "A10G": 70e12,
-    "A10": 125e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "V100": 125e12,
-    "T4": 65e12,
-    "RTX 4090": 165e12,
-    "RTX 3090": 71e12,
-}
 
 
 @dataclass
@@ -71,8 +55,8 @@ def peak_flops(hardware: Hardware) -> float | None:
     """Half-precision FLOP/s of a GPU that is known here, else None."""
     if hardware.capability is None:
         return None
-    words = set(re.split(r"[\s-]+", hardware.name))
-    return next((flops for name, flops in PEAK_FLOPS.items() if words.issuperset(name.split())), None)
+    speed = device_speed(hardware.name)
+    return None if speed is None else speed.half
 
 
 def training_flops_per_token(network: nn.Module, tokens_per_text: float) -> float:
