@@ -156,6 +156,11 @@ class S3Place:
                 return body
         except FileNotFoundError:
             return None
+        except PermissionError:
+            # Who may list a prefix only is not told by S3 that an object below it is not there.
+            if key in self.keys(key):
+                raise
+            return None
 
     def fetch(self, key: str, path: Path) -> None:
         with _as_os_errors(self._name):
@@ -178,7 +183,7 @@ class S3Place:
         return f"{S3_SCHEME}{self.bucket}/{self.prefix}"
 
 
-NOT_FOUND, PRECONDITION_FAILED, SERVER_ERROR = 404, 412, 500
+FORBIDDEN, NOT_FOUND, PRECONDITION_FAILED, SERVER_ERROR = 403, 404, 412, 500
 
 
 @contextlib.contextmanager
@@ -192,6 +197,8 @@ def _as_os_errors(name: str) -> Any:
     except ClientError as error:
         if _status(error) == NOT_FOUND and error.response["Error"]["Code"] in ("NoSuchKey", "404"):
             raise FileNotFoundError(f"{name}: {_said(error)}") from error
+        if _status(error) == FORBIDDEN:
+            raise PermissionError(f"{name}: {_said(error)}") from error
         if _status(error) == PRECONDITION_FAILED:
             raise AlreadyThereError(f"{name}: {_said(error)}") from error
         raise OSError(f"{name}: {_said(error)}") from error
