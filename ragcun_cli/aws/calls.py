@@ -1,0 +1,209 @@
+"""The one place that sends requests to AWS, and turns what comes back into answers or into errors of ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.recipe.problems import did_you_mean
+
+ATTEMPTS = 5  # boto3's own, with growing pauses, for throttling and answers that do not come
+SECONDS_TO_CONNECT, SECONDS_TO_READ = 10, 60
+GLOBAL = "us-east-1"  # where services live that know no region: IAM, budgets, prices
+
+# What AWS's error codes mean to the user. The wording of codes differs between services.
+EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
+SKEWED = {"RequestTimeTooSkewed", "RequestInTheFuture"}
+UNKNOWN_KEY = {"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "AuthFailure"}
+FORBIDDEN = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "Forbidden", "403"}
+BUSY = {"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException", "SlowDown"}
+NOT_SUBSCRIBED = {"OptInRequired", "PendingVerification", "SubscriptionRequiredException"}
+
+UNSETTLED = {
+    "", "InternalError", "InternalFailure", "InternalServerException", "ServiceUnavailable", "Unavailable",
+    "RequestTimeout", "RequestTimeoutException",
+}  # fmt: skip
+
+LOG_IN = "Log in again: aws sso login --profile PROFILE. AWS_SETUP.md says how to set credentials up."
+SET_THE_CLOCK = "Set this machine's clock (on Linux: sudo timedatectl set-ntp true) and try again."
+
+
+class AwsError(EnvironmentUnfit):
+    """AWS refused a request, or did not answer. `code` is AWS's name of the reason, empty where there is none."""
+
+    title = "aws"
+
+    def __init__(self, message: str, hint: str = "", code: str = "") -> None:
+        super().__init__(message, hint)
+        self.code = code
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether AWS may have done what was asked all the same: no answer came, or one of a server that failed."""
+        return self.code in UNSETTLED
+
+
+def open_session(profile: str | None) -> Any:
+    """boto3's session, from the profile or the environment.
+
+    Raises:
+        EnvironmentUnfit: if boto3 is not installed.
+        UsageError: if there is no such profile.
+    """
+    try:
+        import boto3
+        from botocore.exceptions import ConfigParseError, ProfileNotFound
+    except ImportError:
+        raise EnvironmentUnfit("ragcun aws needs boto3", "pip install 'ragcun[aws]'") from None
+    try:
+        return boto3.Session(profile_name=profile)
+    except ProfileNotFound as error:
+        where = f"--profile {profile}" if profile else f"AWS_PROFILE={os.environ.get('AWS_PROFILE', '')}"
+        raise UsageError(f"{where}: {error}", "`aws configure list-profiles` shows what there is.") from None
+    except ConfigParseError as error:
+        raise UsageError(f"AWS's configuration cannot be read: {error}", "Mend the file, or move it away.") from None
+
+
+class Aws:
+    """An account as one session sees it. `call` sends a request; nothing else in ragcun talks to AWS's services."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self._clients: dict[tuple[str, str], Any] = {}
+
+    def client(self, service: str, region: str) -> Any:
+        """boto3's client, made once."""
+        key = (service, region)
+        if key not in self._clients:
+            from botocore.config import Config
+            from botocore.exceptions import BotoCoreError
+
+            retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
+            config = Config(retries=retries, connect_timeout=SECONDS_TO_CONNECT, read_timeout=SECONDS_TO_READ)
+            try:
+                self._clients[key] = self.session.client(service, region_name=region, config=config)
+            except BotoCoreError as error:
+                raise _as_ours(error, f"{service}: client", region) from None
+        return self._clients[key]
+
+    def call(
+        self, service: str, operation: str, request: Mapping[str, Any] | None = None, *, region: str
+    ) -> dict[str, Any]:
+        """Send one request, such as ("ec2", "create_fleet", build_fleet(...)).
+
+        Raises:
+            AwsError: if AWS refuses it or does not answer.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
+
+        name = f"{service}:{_camel(operation)}"
+        try:
+            answer: dict[str, Any] = getattr(self.client(service, region), operation)(**(request or {}))
+            return answer
+        except (ClientError, BotoCoreError, ResponseParserError) as error:
+            raise _as_ours(error, name, region) from None
+
+    def ask(
+        self,
+        service: str,
+        operation: str,
+        request: Mapping[str, Any] | None = None,
+        *,
+        region: str,
+        absent: Collection[str],
+    ) -> dict[str, Any] | None:
+        """`call`, but None where AWS answers with one of the codes in `absent`."""
+        try:
+            return self.call(service, operation, request, region=region)
+        except AwsError as error:
+            if error.code in absent:
+                return None
+            raise
+
+    def pages(
+        self, service: str, operation: str, request: Mapping[str, Any] | None = None, *, region: str, key: str
+    ) -> Iterator[Any]:
+        """The entries under `key` of all pages of an answer.
+
+        Raises:
+            AwsError: as `call`.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
+
+        try:
+            for page in self.client(service, region).get_paginator(operation).paginate(**(request or {})):
+                yield from page.get(key, [])
+        except (ClientError, BotoCoreError, ResponseParserError) as error:
+            raise _as_ours(error, f"{service}:{_camel(operation)}", region) from None
+
+    def account(self) -> tuple[str, str]:
+        """Number of the account, and who we are in it.
+
+        Raises:
+            AwsError: if the credentials are of no use.
+        """
+        identity = self.call("sts", "get_caller_identity", region=self.session.region_name or GLOBAL)
+        return identity["Account"], identity["Arn"]
+
+    def require_region(self, region: str) -> None:
+        """Refuse the name of no region.
+
+        Raises:
+            UsageError: if boto3 knows none of this name.
+        """
+        known = [
+            each
+            for partition in self.session.get_available_partitions()
+            for each in self.session.get_available_regions("ec2", partition_name=partition)
+        ]
+        if region not in known:
+            raise UsageError(f"--region {region}: AWS has no such region; {did_you_mean(region, known)}")
+
+
+def _as_ours(error: Exception, operation: str, region: str) -> AwsError:
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.ClientError):
+        return _refused(error, operation, region)
+    said = " ".join(str(error).split())
+    if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
+        return AwsError("there are no AWS credentials", "Log in (aws sso login), set AWS_PROFILE, or see AWS_SETUP.md.")
+    if isinstance(error, exceptions.CredentialRetrievalError | exceptions.SSOError | exceptions.TokenRetrievalError):
+        return AwsError(f"the AWS credentials cannot be used: {said}", LOG_IN)
+    if isinstance(error, exceptions.ParamValidationError):
+        return AwsError(f"{operation} ({region}): {said}", "This is a defect of ragcun.", "ParamValidationError")
+    return AwsError(f"{operation} ({region}): no answer from AWS: {said}", "Is the network there? Is the region right?")
+
+
+def _refused(error: Any, operation: str, region: str) -> AwsError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    said = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
+    if code in SKEWED or (code == "SignatureDoesNotMatch" and ("expired" in said.lower() or "not yet" in said)):
+        return AwsError(f"{operation}: this machine's clock is not AWS's: {said}", SET_THE_CLOCK, code)
+    if code in EXPIRED:
+        return AwsError(f"{operation}: the AWS credentials have expired: {said}", LOG_IN, code)
+    if code in UNKNOWN_KEY or code == "SignatureDoesNotMatch":
+        return AwsError(
+            f"{operation} ({region}): AWS does not know these credentials: {said}",
+            f"{LOG_IN} A region that must be enabled first answers like this too.",
+            code,
+        )
+    if code in FORBIDDEN:
+        return AwsError(
+            f"{operation} ({region}): not allowed: {said}",
+            "`ragcun aws policy` prints what ragcun's user must be allowed.",
+            code,
+        )
+    if code in NOT_SUBSCRIBED:
+        return AwsError(f"{operation} ({region}): this account may not use it yet: {said}", "See AWS_SETUP.md.", code)
+    if code in BUSY:
+        return AwsError(f"{operation} ({region}): AWS asks to slow down: {said}", "Try again in a minute.", code)
+    return AwsError(f"{operation} ({region}): {code}: {said}", "", code)
+
+
+def _camel(operation: str) -> str:
+    return "".join(part.capitalize() for part in operation.split("_"))

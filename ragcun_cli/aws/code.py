@@ -1,0 +1,117 @@
+"""The code a machine runs: the checkout's files as one archive, the same bytes for the same files."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from ragcun_cli.errors import EnvironmentUnfit, UsageError
+
+NEEDED = ("pyproject.toml", "constraints.txt", "ragcun_cli/main.py", "README.md", "LICENSE")
+RUN_FOLDERS = ("ragcun_cli", "recipes")  # a new file elsewhere changes no run
+LARGEST_ARCHIVE = 100 << 20  # bytes: more is data that was not meant
+SHOWN_FILES = 8
+
+
+@dataclass(frozen=True)
+class CodeArchive:
+    """content: a .tar.gz. commit: of the checkout; changed: files that differ from it, which are in the archive."""
+
+    content: bytes
+    sha256: str
+    commit: str
+    changed: tuple[str, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """For launch.json."""
+        return {"sha256": self.sha256, "commit": self.commit, "changed": list(self.changed)}
+
+    @property
+    def key(self) -> str:
+        """Below the run's prefix."""
+        return f"code/{self.sha256}.tar.gz"
+
+
+def default_checkout() -> Path:
+    """Where this ragcun's own code lies."""
+    return Path(__file__).resolve().parent.parent.parent
+
+
+def archive_checkout(folder: Path, allow_changes: bool) -> CodeArchive:
+    """The files that git has, and new ones where code and recipes lie; what else lies about, a .env too, stays here.
+
+    Raises:
+        EnvironmentUnfit: if there is no checkout, or no git.
+        UsageError: if files differ from the commit and this is not allowed, or the archive is too large.
+    """
+    _require_checkout(folder)
+    commit = _git(folder, "rev-parse", "HEAD").strip()
+    tracked = _git(folder, "status", "--porcelain", "-z", "--untracked-files=no")
+    new = _git(folder, "ls-files", "-z", "--others", "--exclude-standard", "--", *RUN_FOLDERS).split("\0")
+    changed = (*(line[3:] for line in tracked.split("\0") if line), *(name for name in new if name))
+    if changed and not allow_changes:
+        listed = "\n".join(f"  {name}" for name in changed[:SHOWN_FILES])
+        more = f"\n  and {len(changed) - SHOWN_FILES} more" if len(changed) > SHOWN_FILES else ""
+        raise UsageError(
+            f"{folder}: these files differ from the commit:\n{listed}{more}",
+            "Commit them, so that the results name the code they are of; or take them as they are: --allow-changes.",
+        )
+    listed_files = [*_git(folder, "ls-files", "-z", "--cached").split("\0"), *new]
+    names = sorted({name for name in listed_files if name and (folder / name).is_file()})
+    content = _packed(folder, names)
+    if len(content) > LARGEST_ARCHIVE:
+        raise UsageError(
+            f"{folder}: its files make an archive of {len(content) >> 20} MiB",
+            "Is there something that git should ignore? Data and models travel apart from the code.",
+        )
+    return CodeArchive(content, hashlib.sha256(content).hexdigest(), commit, changed)
+
+
+def _require_checkout(folder: Path) -> None:
+    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    if missing:
+        raise EnvironmentUnfit(
+            f"{folder}: is no checkout of ragcun: it has no {missing[0]}",
+            "A machine runs the code of a checkout: git clone it, and name it with --code FOLDER.",
+        )
+    if not _is_git(folder):
+        raise EnvironmentUnfit(
+            f"{folder}: is not under git, so that no commit says which code it is",
+            "Name a git clone of ragcun with --code FOLDER.",
+        )
+
+
+def _is_git(folder: Path) -> bool:
+    try:
+        return Path(_git(folder, "rev-parse", "--show-toplevel").strip()).resolve() == folder.resolve()
+    except UsageError:
+        return False
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)
+    except FileNotFoundError:
+        raise EnvironmentUnfit("git is not installed", "Install git; the machine gets what it lists.") from None
+    if done.returncode:
+        raise UsageError(f"{folder}: git {arguments[0]}: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout.decode(errors="surrogateescape")
+
+
+def _packed(folder: Path, names: list[str]) -> bytes:
+    """Without times, owners and other accidents, so that the digest is one of content."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as archive:
+        for name in names:
+            path = folder / name
+            entry = tarfile.TarInfo(name)
+            entry.size = path.stat().st_size
+            entry.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+            with path.open("rb") as stream:
+                archive.addfile(entry, stream)
+    return buffer.getvalue()

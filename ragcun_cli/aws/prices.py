@@ -1,0 +1,103 @@
+"""What a machine costs an hour, in dollars: asked of AWS, else from a table that says its date."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ragcun_cli.aws.calls import GLOBAL, Aws, AwsError
+
+# The price list answers in three regions only; this is one of them.
+PRICE_LIST_REGION = GLOBAL
+GP3_DOLLARS_PER_GIB_MONTH = 0.08  # us-east-1; up to 0.15 elsewhere
+HOURS_OF_A_MONTH = 730.0
+TABLE_DATE = "spring 2026"
+TABLE_SOURCE = f"ragcun's table, us-east-1, {TABLE_DATE}"
+
+# On demand and lowest spot price seen, Linux, us-east-1, in a public snapshot of AWS's price list of before May 2026
+# (skypilot-catalog v8). g5.xlarge: published in June 2026. c7i, g4dn, g5.12xlarge: many pages, not AWS's list itself.
+_TABLE: dict[str, tuple[float, float | None]] = {
+    "c7i.xlarge": (0.1785, None),
+    "g4dn.xlarge": (0.526, None),
+    "g4dn.12xlarge": (3.912, None),
+    "g5.xlarge": (1.006, None),
+    "g5.12xlarge": (5.672, None),
+    "g6.xlarge": (0.8048, 0.26),
+    "g6e.12xlarge": (10.49, 2.9),
+    "p4d.24xlarge": (21.957642, 2.47),
+    "p4de.24xlarge": (27.447, 8.7),
+    "p5.4xlarge": (6.88, None),
+    "p5.48xlarge": (55.04, 17.6),
+}
+
+
+@dataclass(frozen=True)
+class Price:
+    """Dollars an hour, and where the figure is from. None: nobody said."""
+
+    dollars: float | None
+    source: str
+
+
+UNKNOWN = Price(None, "not known")
+
+
+def table_price(instance: str, on_demand: bool) -> Price:
+    """Of the table."""
+    entry = _TABLE.get(instance)
+    dollars = None if entry is None else entry[0] if on_demand else entry[1]
+    return UNKNOWN if dollars is None else Price(dollars, TABLE_SOURCE)
+
+
+def build_price_query(instance: str, region: str) -> dict[str, Any]:
+    """Of pricing:GetProducts: Linux, on demand, on shared hardware, without software of others."""
+    wanted = {
+        "instanceType": instance,
+        "regionCode": region,
+        "operatingSystem": "Linux",
+        "tenancy": "Shared",
+        "capacitystatus": "Used",
+        "preInstalledSw": "NA",
+        "marketoption": "OnDemand",
+    }
+    filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in wanted.items()]
+    return {"ServiceCode": "AmazonEC2", "Filters": filters, "MaxResults": 10}
+
+
+def on_demand_price(aws: Aws, instance: str, region: str) -> Price:
+    """Asked of AWS's price list; from the table where that is not allowed or does not answer."""
+    try:
+        answer = aws.call("pricing", "get_products", build_price_query(instance, region), region=PRICE_LIST_REGION)
+        dollars = min(_hourly(json.loads(entry)) for entry in answer["PriceList"])
+        return Price(dollars, "AWS's price list, now")
+    except (AwsError, ValueError, KeyError, TypeError):
+        return table_price(instance, on_demand=True)
+
+
+def _hourly(entry: dict[str, Any]) -> float:
+    for term in entry["terms"]["OnDemand"].values():
+        for dimension in term["priceDimensions"].values():
+            dollars = float(dimension["pricePerUnit"]["USD"])
+            if dimension["unit"] == "Hrs" and dollars > 0:
+                return dollars
+    raise ValueError("no hourly price")
+
+
+def build_spot_query(instance: str, now: datetime.datetime) -> dict[str, Any]:
+    """Of ec2:DescribeSpotPriceHistory; from now on means the price that holds now."""
+    return {"InstanceTypes": [instance], "ProductDescriptions": ["Linux/UNIX"], "StartTime": now}
+
+
+def spot_prices(aws: Aws, instance: str, region: str) -> dict[str, Price]:
+    """By zone; empty where AWS has no spot machines of this type, or does not say."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    try:
+        answer = aws.call("ec2", "describe_spot_price_history", build_spot_query(instance, now), region=region)
+    except AwsError as error:
+        if error.code in ("UnauthorizedOperation", "AccessDenied"):
+            return {}
+        raise
+    newest = sorted(answer["SpotPriceHistory"], key=lambda each: each.get("Timestamp", now))
+    return {each["AvailabilityZone"]: Price(float(each["SpotPrice"]), "AWS, now") for each in newest}

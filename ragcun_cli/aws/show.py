@@ -1,0 +1,70 @@
+"""A plan in words."""
+
+from __future__ import annotations
+
+from ragcun_cli.aws.plan import LaunchPlan, RegionPlan
+from ragcun_cli.aws.prices import Price
+
+
+def plan_lines(plan: LaunchPlan) -> list[str]:
+    """What `aws plan` prints: what, where, at which price, with which quota; what it costs; what stops it."""
+    wishes, job = plan.wishes, plan.job
+    market = "on demand" if wishes.on_demand else "spot"
+    lines = [
+        f"run          {plan.run}",
+        f"machine      {wishes.nodes} x {plan.instance.name} ({plan.instance.described()}), {market}, "
+        f"disk {plan.disk} GiB",
+        f"trains       {job.runs} x: {', '.join(recipe.name for recipe in job.recipes)}"
+        + (f", seeds {','.join(map(str, job.seeds))}" if job.seeds else ""),
+        f"scores       {job.datasets} ({job.precision}), and {', '.join(job.base_models)} untouched",
+        f"downloads    {', '.join(job.downloads) or 'nothing'}",
+    ]
+    if job.inputs:
+        lines.append(f"uploads      {', '.join(str(each.path) for each in job.inputs)}")
+    if plan.account:
+        lines.append(f"account      {plan.account}, as {plan.user}")
+    for region in plan.regions:
+        lines += ["", *_region_lines(region, wishes.on_demand)]
+    hours = plan.hours()
+    lines += [
+        "",
+        f"expected     {'not known' if hours is None else f'{hours:.1f} hours'}, {_dollars(plan.expected_cost())}"
+        + ("" if wishes.on_demand else " (at the cheapest zone's price)"),
+        *(f"  {name:<10} {_hours(seconds)}" for name, seconds in plan.estimate.parts.items()),
+        *(f"  basis      {each}" for each in plan.estimate.basis),
+        "  basis      a calculation: the figure may be wrong by a factor of two"
+        if wishes.triples_per_second is None
+        else "  basis      the rest is calculated",
+        f"at most      {wishes.max_hours:g} hours, {_dollars(plan.maximum_cost())} (on-demand price for all of them)",
+        "",
+        *(f"makes        {each}" for each in plan.creates()),
+    ]
+    if warnings := plan.warnings():
+        lines += ["", *(f"note         {each}" for each in warnings)]
+    if obstacles := plan.obstacles():
+        lines += ["", *(f"STOPS IT     {each}" for each in obstacles)]
+    return lines
+
+
+def _region_lines(region: RegionPlan, on_demand: bool) -> list[str]:
+    lines = [f"region       {region.name}", f"  on demand  {_price(region.on_demand)}"]
+    if not on_demand:
+        lines += [f"  spot       {zone.name}: {_price(zone.spot)}" for zone in region.zones]
+    quota = region.quota
+    held = "not known" if quota.held is None else f"{quota.held:g} held, {quota.used} in use"
+    lines.append(f"  quota      {quota.code or 'code not known'} {quota.name}: {quota.needed} vCPU needed, {held}")
+    if region.image is not None:
+        lines.append(f"  image      {region.image.id} {region.image.name} ({region.image.found})")
+    return lines + [f"  not there  {obstacle}" for obstacle in region.obstacles]
+
+
+def _price(price: Price) -> str:
+    return "not known" if price.dollars is None else f"${price.dollars:.4g}/h ({price.source})"
+
+
+def _hours(seconds: float | None) -> str:
+    return "not known" if seconds is None else f"{seconds / 3600:.1f} hours"
+
+
+def _dollars(amount: float | None) -> str:
+    return "cost not known" if amount is None else f"${amount:,.2f}"
