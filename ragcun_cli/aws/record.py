@@ -1,0 +1,189 @@
+"""What a run's prefix in the bucket holds, and how its parts are read and written.
+
+launch.json             what was asked for, and every attempt: region, machines, price, start
+status.json             how it stands, by the machine: state, stage, step and loss of each training
+code/<sha256>.tar.gz    the checkout
+recipes/<name>.yaml     resolved
+inputs/…                files of the user's
+checkpoints/<run>/…     the trainings' backup (storage/layout.py)
+results/…  report/…  logs/…   as on the machine
+files.json              bytes and sha256 of these three folders' files
+nodes/<attempt>/…       where several nodes find each other
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ragcun_cli.aws import names
+from ragcun_cli.aws.build.storage import LAUNCH_FILE, build_object
+from ragcun_cli.aws.calls import FORBIDDEN, Aws, AwsError
+from ragcun_cli.errors import UsageError
+from ragcun_cli.storage.places import S3Place
+
+STATUS_FILE = "status.json"
+FILES = "files.json"
+CHECKPOINTS = "checkpoints"
+MIRRORED = ("results", "report", "logs")
+FORMAT = 1
+CONFLICT = ("PreconditionFailed", "412", "ConditionalRequestConflict")
+# Of status.json. The last three are what a run is not gone on with by itself.
+GOING, INTERRUPTED, FINISHED, FAILED, IDLE, OUT_OF_TIME = (
+    "going", "interrupted", "finished", "failed", "idle", "out-of-time",
+)  # fmt: skip
+TERMINATED = "terminated"  # said by `aws terminate` in launch.json, so that nobody starts another machine meanwhile
+ENDED = (FINISHED, FAILED, IDLE, OUT_OF_TIME)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Machines of a run that were asked for. region, zone, instances and price are empty until they came."""
+
+    number: int
+    region: str
+    zone: str
+    instances: tuple[str, ...]
+    dollars_per_hour: float | None
+    started: str
+    end: str
+
+    def as_json(self) -> dict[str, Any]:
+        """For launch.json."""
+        return {**vars(self), "instances": list(self.instances)}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run's objects. region: the bucket's."""
+
+    aws: Aws
+    account: str
+    bucket: str
+    region: str
+    run: str
+
+    @property
+    def prefix(self) -> str:
+        return names.prefix_of(self.run)
+
+    @property
+    def address(self) -> str:
+        """As people write it."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    def place(self) -> S3Place:
+        """The run's objects by their keys below the prefix."""
+        return S3Place(self.aws.client("s3", self.region), self.bucket, self.prefix)
+
+    def caches(self) -> S3Place:
+        """What can be computed again."""
+        return S3Place(self.aws.client("s3", self.region), self.bucket, names.cache_prefix_of(self.run))
+
+    def read_json(self, key: str) -> dict[str, Any] | None:
+        """An object below the prefix, None where it is not there or no JSON."""
+        try:
+            answer = self._get(key)
+            content: dict[str, Any] | None = None if answer is None else json.loads(answer["Body"].read())
+        except ValueError:
+            return None
+        return content
+
+    def _get(self, key: str) -> dict[str, Any] | None:
+        request = {"Bucket": self.bucket, "Key": self.prefix + key, "ExpectedBucketOwner": self.account}
+        try:
+            return self.aws.ask("s3", "get_object", request, region=self.region, absent=("NoSuchKey", "404"))
+        except AwsError as error:
+            # A machine may list its prefix only: S3 does not tell it that an object is not there, but refuses.
+            if error.code not in FORBIDDEN or self._is_listed(key):
+                raise
+            return None
+
+    def _is_listed(self, key: str) -> bool:
+        request = {"Bucket": self.bucket, "Prefix": self.prefix + key, "MaxKeys": 1}
+        return bool(self.aws.call("s3", "list_objects_v2", request, region=self.region).get("Contents"))
+
+    def write_json(self, key: str, content: dict[str, Any]) -> None:
+        """Replace an object below the prefix."""
+        self.write(key, as_json(content))
+
+    def write(self, key: str, content: bytes) -> None:
+        """Replace an object below the prefix."""
+        request = build_object(self.bucket, self.account, self.prefix + key, content)
+        self.aws.call("s3", "put_object", request, region=self.region)
+
+    def launch(self) -> dict[str, Any] | None:
+        """launch.json, None where there is no such run."""
+        return self.read_json(LAUNCH_FILE)
+
+    def replace_launch(self, before: dict[str, Any], after: dict[str, Any]) -> None:
+        """Write launch.json, if it still is what was read: of two that change it at once one must lose.
+
+        Raises:
+            UsageError: if it is not.
+        """
+        answer = self._get(LAUNCH_FILE)
+        if answer is None or json.loads(answer["Body"].read()) != before:
+            raise _changed_just_now(self.run)
+        key = self.prefix + LAUNCH_FILE
+        request = build_object(self.bucket, self.account, key, as_json(after)) | {"IfMatch": answer["ETag"]}
+        try:
+            self.aws.call("s3", "put_object", request, region=self.region)
+        except AwsError as error:
+            if error.code in CONFLICT and self.launch() != after:  # a first answer may have been lost
+                raise _changed_just_now(self.run) from None
+            if error.code not in CONFLICT:
+                raise
+
+    def status(self) -> dict[str, Any]:
+        """status.json; empty where no machine has written one yet."""
+        return self.read_json(STATUS_FILE) or {}
+
+
+def _changed_just_now(run: str) -> UsageError:
+    return UsageError(
+        f"run {run}: another command has changed it just now", f"Look at it: ragcun aws status {run}; then try again."
+    )
+
+
+def as_json(content: dict[str, Any]) -> bytes:
+    """Indented, keys in the order given."""
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def now() -> datetime.datetime:
+    """The time, in UTC and whole seconds."""
+    return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+
+
+def as_time(text: str) -> datetime.datetime:
+    """What `isoformat` wrote."""
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def hours_used(attempts: Sequence[dict[str, Any]], status: dict[str, Any], is_alive: bool) -> float:
+    """Of all attempts, so far. One that ended without a word counts until now, or until it would have been ended."""
+    total = 0.0
+    for attempt in attempts:
+        started = as_time(attempt["started"])
+        if "ended" in attempt:
+            ended = as_time(attempt["ended"])
+        elif status.get("attempt") == attempt["number"] and not is_alive and "updated" in status:
+            ended = as_time(status["updated"])
+        else:
+            ended = min(now(), as_time(attempt["end"]))
+        total += max(0.0, (ended - started).total_seconds() / 3600)
+    return total
+
+
+def keys_of_folder(folder: Path, below: str) -> dict[str, Path]:
+    """Keys of a folder's files; those that are being written have names that begin with a dot."""
+    return {
+        f"{below}/{path.relative_to(folder).as_posix()}": path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    }
