@@ -1,0 +1,70 @@
+"""A run's machines as EC2 sees them: found by their tag, and ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ragcun_cli.aws.build.machine import build_machines_query
+from ragcun_cli.aws.calls import Aws, AwsError
+from ragcun_cli.aws.names import RUN_TAG
+
+ALIVE = ("pending", "running", "stopping", "stopped")
+ENDING = (*ALIVE, "shutting-down")
+SECONDS_BETWEEN_LOOKS = 5.0
+SECONDS_TO_END = 600.0  # GPU machines take minutes
+
+
+@dataclass(frozen=True)
+class MachineState:
+    """One machine."""
+
+    id: str
+    region: str
+    zone: str
+    type: str
+    state: str
+    run: str
+    is_spot: bool
+    started: str
+
+
+def find_machines(aws: Aws, run: str, region: str, states: Sequence[str] = ALIVE) -> list[MachineState]:
+    """Those of a run in a region; run may be `*`."""
+    query = build_machines_query(run, states)
+    reservations = aws.pages("ec2", "describe_instances", query, region=region, key="Reservations")
+    return [_as_state(each, region) for reservation in reservations for each in reservation["Instances"]]
+
+
+def end_machines(aws: Aws, run: str, region: str, wait: bool = True) -> list[str]:
+    """Terminate the run's machines in a region, those alone that bear its tag; their ids.
+
+    Raises:
+        AwsError: if it is refused, or they are still there after ten minutes.
+    """
+    found = [machine.id for machine in find_machines(aws, run, region)]
+    if found:
+        aws.call("ec2", "terminate_instances", {"InstanceIds": found}, region=region)
+    deadline = time.monotonic() + SECONDS_TO_END
+    while wait and (left := find_machines(aws, run, region, ENDING)):
+        if time.monotonic() > deadline:
+            ids = ", ".join(machine.id for machine in left)
+            raise AwsError(f"{region}: still ending after {SECONDS_TO_END / 60:.0f} minutes: {ids}")
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return found
+
+
+def _as_state(entry: dict[str, Any], region: str) -> MachineState:
+    tags = {tag["Key"]: tag["Value"] for tag in entry.get("Tags", [])}
+    return MachineState(
+        id=entry["InstanceId"],
+        region=region,
+        zone=entry["Placement"]["AvailabilityZone"],
+        type=entry["InstanceType"],
+        state=entry["State"]["Name"],
+        run=tags.get(RUN_TAG, ""),
+        is_spot=entry.get("InstanceLifecycle") == "spot",
+        started=entry["LaunchTime"].isoformat(),
+    )

@@ -1,0 +1,254 @@
+"""The parts of a launch, made one by one, each with the removal that takes it back noted before it is asked for."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ragcun_cli.aws import names
+from ragcun_cli.aws.build import brakes, identity, machine
+from ragcun_cli.aws.build.user_data import build_user_data
+from ragcun_cli.aws.calls import GLOBAL, Aws, AwsError
+from ragcun_cli.aws.machines import end_machines, find_machines
+from ragcun_cli.aws.plan import LaunchPlan, RegionPlan
+from ragcun_cli.aws.record import Attempt
+from ragcun_cli.aws.removal import (
+    find_security_group,
+    remove_budget,
+    remove_launch_template,
+    remove_log_group,
+    remove_placement_group,
+    remove_profile,
+    remove_role,
+    remove_schedule,
+    remove_security_group,
+)
+from ragcun_cli.aws.undo import Undo
+from ragcun_cli.errors import EnvironmentUnfit, UsageError
+
+# No machine of this kind is free there now: another zone or region may have one.
+NO_CAPACITY = {
+    "InsufficientInstanceCapacity", "InsufficientCapacity", "UnfulfillableCapacity", "InsufficientHostCapacity",
+    "SpotMaxPriceTooLow", "InsufficientFreeAddressesInSubnet", "Unsupported", "UnsupportedOperation",
+    "InvalidFleetConfiguration",
+}  # fmt: skip
+# The account may not have more there.
+NO_QUOTA = {"VcpuLimitExceeded", "MaxSpotInstanceCountExceeded", "InstanceLimitExceeded", "MaxSpotFleetRequestCount"}
+SECONDS_FOR_A_ROLE = 90.0  # until a new role is known everywhere
+SECONDS_BETWEEN_TRIES = 5.0
+SECONDS_TO_APPEAR = 60.0  # of a machine whose request was not answered
+
+
+class NoMachine(EnvironmentUnfit):
+    """A region, or all of them, had none."""
+
+    title = "aws"
+
+
+def require_no_parts(aws: Aws, plan: LaunchPlan) -> None:
+    """Refuse a new run whose parts exist: what they belong to must not be used, ended or removed with it.
+
+    Raises:
+        UsageError: if its instance profile is there.
+    """
+    profile = {"InstanceProfileName": names.resource_name(plan.run)}
+    if aws.ask("iam", "get_instance_profile", profile, region=GLOBAL, absent=("NoSuchEntity",)) is not None:
+        raise UsageError(
+            f"--run {plan.run}: the account has parts of a run of this name, with its objects elsewhere or gone",
+            "Take another name (--run NAME). `ragcun aws gc` shows them; with --delete it removes what is unused.",
+        )
+
+
+def make_log(aws: Aws, plan: LaunchPlan, undo: Undo) -> None:
+    """The run's log group."""
+    group = names.log_group_name(plan.run)
+    undo.add(
+        f"log group {group}",
+        f"aws logs delete-log-group --log-group-name {group} --region {plan.home}",
+        partial(remove_log_group, aws, plan.run, plan.home),
+    )
+    existing = ("ResourceAlreadyExistsException",)
+    aws.ask("logs", "create_log_group", brakes.build_log_group(plan), region=plan.home, absent=existing)
+    aws.call("logs", "put_retention_policy", brakes.build_log_retention(plan), region=plan.home)
+
+
+def make_roles(aws: Aws, plan: LaunchPlan, undo: Undo) -> None:
+    """The machines' role and profile, and the schedules' role."""
+    name, deadline = names.resource_name(plan.run), names.deadline_role_name(plan.run)
+    existing = ("EntityAlreadyExists",)
+    for role, request, policy in (
+        (name, identity.build_role(plan), identity.build_role_policy(plan)),
+        (deadline, identity.build_deadline_role(plan), identity.build_deadline_policy(plan)),
+    ):
+        undo.add(f"role {role}", f"ragcun aws terminate {plan.run}", partial(remove_role, aws, role))
+        aws.ask("iam", "create_role", request, region=GLOBAL, absent=existing)
+        aws.call("iam", "put_role_policy", policy, region=GLOBAL)
+    undo.add(f"instance profile {name}", f"ragcun aws terminate {plan.run}", partial(remove_profile, aws, plan.run))
+    aws.ask("iam", "create_instance_profile", identity.build_instance_profile(plan), region=GLOBAL, absent=existing)
+    # A profile has one role at most: if it has one, it is ours.
+    request = identity.build_profile_role(plan)
+    aws.ask("iam", "add_role_to_instance_profile", request, region=GLOBAL, absent=("LimitExceeded",))
+
+
+def make_budget(aws: Aws, plan: LaunchPlan, undo: Undo) -> None:
+    """The budget, where somebody is to be told."""
+    limit = plan.wishes.max_cost or plan.maximum_cost()
+    if plan.wishes.email is None or limit is None:
+        return
+    name = names.resource_name(plan.run)
+    undo.add(
+        f"budget {name}",
+        f"aws budgets delete-budget --account-id {plan.account} --budget-name {name}",
+        partial(remove_budget, aws, plan.account, plan.run),
+    )
+    request = brakes.build_budget(plan, limit)
+    aws.ask("budgets", "create_budget", request, region=GLOBAL, absent=("DuplicateRecordException",))
+
+
+def start_in(
+    aws: Aws, plan: LaunchPlan, region: RegionPlan, attempt: Attempt, code: str, hours: float, undo: Undo
+) -> Attempt:
+    """Group, template, machines and schedules in one region; the attempt with what is known of its machines now.
+
+    Raises:
+        NoMachine: if there are none to be had.
+        AwsError: if something else is refused.
+    """
+    group = _make_group(aws, plan, region, undo)
+    if plan.wishes.nodes > 1:
+        _make_placement(aws, plan, region, undo)
+    end = datetime.datetime.fromisoformat(attempt.end)
+    user_data = build_user_data(plan, code, attempt.number, end.timestamp(), hours)
+    template = _make_template(aws, plan, region, group, user_data, undo)
+    cure = f"ragcun aws terminate {plan.run}; or look for tag {names.RUN_TAG}={plan.run} in the EC2 console"
+    what = f"machines of run {plan.run} in {region.name}"
+    undo.add(what, cure, partial(end_machines, aws, plan.run, region.name))
+    try:
+        instances = _make_machines(aws, plan, region, template, attempt.number)
+    except (AwsError, KeyboardInterrupt) as error:
+        if not isinstance(error, AwsError) or error.is_unsettled:
+            undo.add(what, cure, partial(_end_late_machines, aws, plan.run, region.name))
+        raise
+    for node, instance in enumerate(instances):
+        _make_schedule(aws, plan, region, attempt.number, node, instance, end, undo)
+    zone = next((each.zone for each in find_machines(aws, plan.run, region.name) if each.id in instances), "")
+    prices = {each.name: each.spot.dollars for each in region.zones}
+    dollars = region.on_demand.dollars if plan.wishes.on_demand else prices.get(zone)
+    return Attempt(attempt.number, region.name, zone, tuple(instances), dollars, attempt.started, attempt.end)
+
+
+def _make_group(aws: Aws, plan: LaunchPlan, region: RegionPlan, undo: Undo) -> str:
+    group = find_security_group(aws, plan.run, region.name)
+    if group is None:
+        name = names.resource_name(plan.run)
+        undo.add(
+            f"security group {name} in {region.name}",
+            f"ragcun aws terminate {plan.run}",
+            partial(remove_security_group, aws, plan.run, region.name),
+        )
+        request = machine.build_security_group(plan, region)
+        group = str(aws.call("ec2", "create_security_group", request, region=region.name)["GroupId"])
+    if plan.wishes.nodes > 1:
+        request = machine.build_node_traffic(group)
+        existing = ("InvalidPermission.Duplicate",)
+        aws.ask("ec2", "authorize_security_group_ingress", request, region=region.name, absent=existing)
+    return group
+
+
+def _make_placement(aws: Aws, plan: LaunchPlan, region: RegionPlan, undo: Undo) -> None:
+    undo.add(
+        f"placement group {names.resource_name(plan.run)} in {region.name}",
+        f"ragcun aws terminate {plan.run}",
+        partial(remove_placement_group, aws, plan.run, region.name),
+    )
+    existing = ("InvalidPlacementGroup.Duplicate",)
+    request = machine.build_placement_group(plan)
+    aws.ask("ec2", "create_placement_group", request, region=region.name, absent=existing)
+
+
+def _make_template(aws: Aws, plan: LaunchPlan, region: RegionPlan, group: str, user_data: str, undo: Undo) -> str:
+    """A new one for each attempt: its user data name the attempt."""
+    undo.add(
+        f"launch template {names.resource_name(plan.run)} in {region.name}",
+        f"ragcun aws terminate {plan.run}",
+        partial(remove_launch_template, aws, plan.run, region.name),
+    )
+    remove_launch_template(aws, plan.run, region.name)
+    request = machine.build_launch_template(plan, region, group, user_data)
+    answer = aws.call("ec2", "create_launch_template", request, region=region.name)
+    return str(answer["LaunchTemplate"]["LaunchTemplateId"])
+
+
+def _make_machines(aws: Aws, plan: LaunchPlan, region: RegionPlan, template: str, number: int) -> list[str]:
+    def ask(tries: int) -> dict[str, Any]:
+        request = machine.build_fleet(plan, region, template, number, tries)
+        return aws.call("ec2", "create_fleet", request, region=region.name)
+
+    answer = _once_roles_are_known(ask)
+    ids = [each for part in answer.get("Instances", []) for each in part["InstanceIds"]]
+    if len(ids) == plan.wishes.nodes:
+        return ids
+    errors = {each["ErrorCode"]: each.get("ErrorMessage", "") for each in answer.get("Errors", [])}
+    said = "; ".join(f"{code}: {message}" for code, message in errors.items()) or "AWS gives no reason"
+    if errors and not set(errors) <= NO_CAPACITY | NO_QUOTA:
+        raise AwsError(f"{region.name}: {said}", "", next(iter(errors)))
+    raise NoMachine(_no_machine(plan, region, said, bool(set(errors) & NO_QUOTA)))
+
+
+def _no_machine(plan: LaunchPlan, region: RegionPlan, said: str, quota: bool) -> str:
+    if quota:
+        page = region.quota.increase_page(region.name)
+        return f"{region.name}: the quota {region.quota.name!r} ({region.quota.code}) is used up: {said}. More: {page}"
+    return f"{region.name}: no capacity: {said}"
+
+
+def _once_roles_are_known(request: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
+    """EC2 and the scheduler learn of a new role some seconds after IAM. request: gets the times it was refused."""
+    deadline, tries = time.monotonic() + SECONDS_FOR_A_ROLE, 0
+    while True:
+        try:
+            answer = request(tries)
+            said = " ".join(each.get("ErrorMessage", "") for each in answer.get("Errors", []))
+            if not _is_about_a_role(said) or time.monotonic() > deadline:
+                return answer
+        except AwsError as error:
+            if error.code in NO_CAPACITY | NO_QUOTA:
+                return {"Errors": [{"ErrorCode": error.code, "ErrorMessage": error.message}]}
+            if not _is_about_a_role(error.message) or time.monotonic() > deadline:
+                raise
+        tries += 1
+        time.sleep(SECONDS_BETWEEN_TRIES)
+
+
+def _is_about_a_role(said: str) -> bool:
+    return "Invalid IAM Instance Profile" in said or "iamInstanceProfile" in said or "assume the role" in said
+
+
+def _make_schedule(
+    aws: Aws,
+    plan: LaunchPlan,
+    region: RegionPlan,
+    number: int,
+    node: int,
+    instance: str,
+    end: datetime.datetime,
+    undo: Undo,
+) -> None:
+    name = names.schedule_name(plan.run, number, node)
+    undo.add(
+        f"schedule {name} in {region.name}",
+        f"aws scheduler delete-schedule --name {name} --region {region.name}",
+        partial(remove_schedule, aws, name, region.name),
+    )
+    request = brakes.build_schedule(plan, number, node, instance, end)
+    _once_roles_are_known(lambda tries: aws.call("scheduler", "create_schedule", request, region=region.name))
+
+
+def _end_late_machines(aws: Aws, run: str, region: str) -> None:
+    """Also those that come up late: AWS may have begun before its answer was lost."""
+    deadline = time.monotonic() + SECONDS_TO_APPEAR
+    while not end_machines(aws, run, region) and time.monotonic() < deadline:
+        time.sleep(SECONDS_BETWEEN_TRIES)

@@ -1,0 +1,188 @@
+"""The bucket of an account and region, and a run's objects in it before its machines begin."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ragcun_cli.aws.build import storage as build
+from ragcun_cli.aws.calls import Aws, AwsError
+from ragcun_cli.aws.code import CodeArchive
+from ragcun_cli.aws.job import Job, files_below
+from ragcun_cli.aws.plan import LaunchPlan
+from ragcun_cli.aws.record import CONFLICT, FORMAT, RunRecord, as_json, now
+from ragcun_cli.aws.removal import remove_bucket_if_empty, remove_objects
+from ragcun_cli.aws.undo import Undo
+from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.files import sha256_of_file
+from ragcun_cli.recipe.schema import Recipe
+
+NOT_OURS = ("403", "AccessDenied", "Forbidden")
+
+
+def ensure_bucket(aws: Aws, plan: LaunchPlan, undo: Undo) -> None:
+    """Make ragcun's bucket if it is not there, and see to it that it is private and encrypted.
+
+    A bucket that the user names and has made is left as it is, and must be private.
+
+    Raises:
+        EnvironmentUnfit: if it is another account's, or not private.
+    """
+    is_there = _is_ours(aws, plan)
+    if plan.wishes.bucket is not None:
+        if not is_there:
+            raise UsageError(
+                f"--bucket {plan.bucket}: there is no such bucket",
+                "Make it, or leave --bucket out: ragcun makes its own.",
+            )
+        return _require_private(aws, plan)
+    if not is_there:
+        remove = f"aws s3 rb s3://{plan.bucket}"
+        undo.add(f"bucket {plan.bucket}", remove, lambda: _remove_bucket(aws, plan))
+        try:
+            aws.call("s3", "create_bucket", build.build_bucket(plan.bucket, plan.home), region=plan.home)
+        except AwsError as error:
+            if error.code == "BucketAlreadyExists":
+                raise bucket_is_taken(plan.bucket) from None
+            if error.code != "BucketAlreadyOwnedByYou":
+                raise
+    bucket, account = plan.bucket, plan.account
+    for operation, request in (
+        ("put_public_access_block", build.build_public_access_block(bucket, account)),
+        ("put_bucket_encryption", build.build_encryption(bucket, account)),
+        ("put_bucket_lifecycle_configuration", build.build_lifecycle(bucket, account)),
+        ("put_bucket_tagging", build.build_bucket_tags(bucket, account)),
+    ):
+        aws.call("s3", operation, request, region=plan.home)
+    return None
+
+
+def _is_ours(aws: Aws, plan: LaunchPlan) -> bool:
+    request = {"Bucket": plan.bucket, "ExpectedBucketOwner": plan.account}
+    try:
+        return aws.ask("s3", "head_bucket", request, region=plan.home, absent=("404", "NoSuchBucket")) is not None
+    except AwsError as error:
+        if error.code in NOT_OURS:
+            raise bucket_is_taken(plan.bucket) from None
+        raise
+
+
+def bucket_is_taken(bucket: str) -> EnvironmentUnfit:
+    """The error for a bucket of another account."""
+    return EnvironmentUnfit(
+        f"bucket {bucket}: somebody else has it, or you may not use it", "Name another one: --bucket NAME"
+    )
+
+
+def _require_private(aws: Aws, plan: LaunchPlan) -> None:
+    request = {"Bucket": plan.bucket, "ExpectedBucketOwner": plan.account}
+    absent = ("NoSuchPublicAccessBlockConfiguration",)
+    answer = aws.ask("s3", "get_public_access_block", request, region=plan.home, absent=absent)
+    blocked = (answer or {}).get("PublicAccessBlockConfiguration", {})
+    wanted = build.build_public_access_block(plan.bucket, plan.account)["PublicAccessBlockConfiguration"]
+    if any(not blocked.get(key) for key in wanted):
+        raise EnvironmentUnfit(
+            f"bucket {plan.bucket}: its public access is not blocked",
+            "Block it (S3 console, Permissions, Block all public access), or leave --bucket out.",
+        )
+
+
+def _remove_bucket(aws: Aws, plan: LaunchPlan) -> None:
+    request = {"Bucket": plan.bucket, "ExpectedBucketOwner": plan.account}
+    if aws.ask("s3", "head_bucket", request, region=plan.home, absent=("404", "NoSuchBucket")) is not None:
+        remove_bucket_if_empty(aws, plan.bucket, plan.home)
+
+
+def describe_launch(plan: LaunchPlan, archive: CodeArchive) -> dict[str, Any]:
+    """launch.json before the first attempt."""
+    job = plan.job
+    recipes = {f"recipes/{name}.yaml": _sha256(text.encode()) for name, text in job.rendered().items()}
+    return {
+        "format": FORMAT,
+        "run": plan.run,
+        "id": uuid.uuid4().hex,
+        "account": plan.account,
+        "created": now().isoformat(),
+        "wishes": dataclasses.asdict(plan.wishes) | {"regions": list(plan.wishes.regions)},
+        "code": archive.as_json(),
+        "recipes": recipes,
+        "work": {recipe.name: _digest_of_work(recipe) for recipe in job.recipes},
+        "inputs": {key: sha256_of_file(path) for key, path in _files_of(job)},
+        "base_models": list(job.base_models),
+        "seeds": list(job.seeds),
+        "datasets": job.datasets,
+        "downloads": list(job.downloads),
+        "precision": job.precision,
+        "triples": job.triples,
+        "attempts": [],
+    }
+
+
+def claim_run(record: RunRecord, launch: dict[str, Any], undo: Undo) -> None:
+    """Write launch.json, unless there is one.
+
+    Raises:
+        UsageError: if there is: another launch of this name came first.
+    """
+    remove = f"aws s3 rm --recursive {record.address}"
+    undo.add(f"objects at {record.address}", remove, lambda: _forget(record, launch["id"]))
+    request = build.build_launch_lock(record.bucket, record.account, record.run, as_json(launch))
+    try:
+        record.aws.call("s3", "put_object", request, region=record.region)
+    except AwsError as error:
+        if error.code in CONFLICT:
+            if (record.launch() or {}).get("id") == launch["id"]:
+                return  # ours: the first answer was lost, and boto3 asked again
+            raise UsageError(
+                f"--run {record.run}: another launch of this name began just now",
+                f"Look at it: ragcun aws status {record.run}; or take another name.",
+            ) from None
+        raise
+
+
+def _forget(record: RunRecord, launch_id: str) -> None:
+    there = record.launch()
+    if there is None or there["id"] != launch_id:
+        return  # nothing was written, or another launch came first
+    try:
+        remove_objects(record)
+    except OSError as error:
+        raise AwsError(str(error)) from None
+
+
+def upload_run(record: RunRecord, plan: LaunchPlan, archive: CodeArchive) -> None:
+    """Code, recipes and inputs.
+
+    Raises:
+        AwsError: if it did not work.
+    """
+    record.write(archive.key, archive.content)
+    for name, text in plan.job.rendered().items():
+        record.write(f"recipes/{name}.yaml", text.encode())
+    place = record.place()
+    try:
+        for key, path in _files_of(plan.job):
+            place.put(key, path)
+    except OSError as error:
+        raise AwsError(str(error)) from None
+
+
+def _files_of(job: Job) -> Iterator[tuple[str, Path]]:
+    """Key and path of every file of the user's that goes with the run."""
+    for each in job.inputs:
+        for path in files_below(each.path):
+            yield each.key if path == each.path else f"{each.key}/{path.relative_to(each.path).as_posix()}", path
+
+
+def _digest_of_work(recipe: Recipe) -> str:
+    """Of a recipe wherever its run's bucket lies."""
+    return _sha256(json.dumps(recipe.model_dump(exclude={"backup"}), sort_keys=True).encode())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
