@@ -1,0 +1,24 @@
+"""What ragcun's user must be allowed in AWS: the smallest policy with which every `ragcun aws` command works."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+POLICY_FILE = Path(__file__).resolve().parent / "caller-policy.json"
+ACCOUNT_MARK = "ACCOUNT"
+BUCKETS = "arn:aws:s3:::ragcun-ACCOUNT-*"
+
+
+def caller_policy(account: str | None, bucket: str | None = None) -> str:
+    """The policy as JSON, for one account; with the word ACCOUNT in place of its number where none is given.
+
+    bucket: one that ragcun did not make, and may use.
+    """
+    policy = json.loads(POLICY_FILE.read_text(encoding="utf-8"))
+    for statement in policy["Statement"]:
+        resource = statement["Resource"]
+        if bucket is not None and isinstance(resource, str) and resource.startswith(BUCKETS):
+            statement["Resource"] = [resource, resource.replace(BUCKETS, f"arn:aws:s3:::{bucket}")]
+    text = json.dumps(policy, indent=2)
+    return text if account is None else text.replace(ACCOUNT_MARK, account)
