@@ -9,6 +9,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL_ARGS ?=
+# Tests side by side; each takes about a gigabyte.
+JOBS ?= 2
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_INSTALL_ARGS)
 INPUTS := pyproject.toml constraints.txt
 
@@ -21,7 +23,9 @@ test: python $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	@# First what minds nobody, one thread each; then what stops, kills, drives or times whole processes.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not alone" --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -m alone
 
 # What editors and the tests compare recipes with.
 schema: $(VENV)/.installed-dev

@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from ragcun_cli import __version__
-from ragcun_cli.commands import data, demo, evaluate, recipe, report, train
+from ragcun_cli.commands import aws, data, demo, evaluate, preflight, recipe, report, train
 from ragcun_cli.environment import read_dotenv
 from ragcun_cli.errors import ExitCode, RagcunError, as_ragcun_error
 
@@ -31,6 +31,8 @@ app.add_typer(data.app, name="data")
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(report.app, name="report")
+app.command("preflight")(preflight.preflight)
+app.add_typer(aws.app, name="aws")
 
 
 def _print_version(wanted: bool) -> None:

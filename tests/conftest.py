@@ -18,6 +18,27 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 COLLECTIONS = Path(os.environ.get("RAGCUN_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
 
 
+# Files and folders whose tests run whole processes, and must have the machine to themselves.
+ALONE = (
+    "tests/aws/test_machine.py",
+    "tests/data/fetch/test_several.py",
+    "tests/dist",
+    "tests/evaluate/test_embedding.py",
+    "tests/faults",
+    "tests/report/test_page.py",
+    "tests/test_data_sequence.py",
+    "tests/test_demo.py",
+    "tests/train/test_resume.py",
+    "tests/train/test_several.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(REPOSITORY).as_posix().startswith(ALONE):
+            item.add_marker(pytest.mark.alone)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests neither read nor fill the user's cache."""

@@ -95,7 +95,7 @@ def train(
 
     from ragcun_cli.train.several import one_per_seed
 
-    chosen = _numbers(seeds) if seeds is not None else None
+    chosen = parse_seeds(seeds) if seeds is not None else None
     expanded = [each for recipe in loaded for each in one_per_seed(recipe, chosen)]
     if dry_run:
         _show_plans(expanded, json_output)
@@ -113,7 +113,12 @@ def train(
         _train_several(expanded, processes, resume, overwrite, deadline, json_output)
 
 
-def _numbers(seeds: str) -> list[int]:
+def parse_seeds(seeds: str) -> list[int]:
+    """The numbers of `--seeds`.
+
+    Raises:
+        UsageError: if they are none, or one comes twice.
+    """
     try:
         numbers = [int(part) for part in seeds.split(",")]
     except ValueError:

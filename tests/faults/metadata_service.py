@@ -10,11 +10,14 @@ NOTICE = b'{"action":"terminate","time":"2026-11-22T08:22:00Z"}'
 
 
 class MetadataServer(ThreadingHTTPServer):
-    """IMDSv2: tokens by PUT, everything else with a token. notice: whether the machine is to be taken away."""
+    """IMDSv2: tokens by PUT, everything else with a token. notice: whether the machine is to be taken away. about: what
+    it says of itself, by the path below meta-data.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.notice = False
+        self.about: dict[str, str] = {}
         self.tokens = 0
         self.expired = False
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -44,6 +47,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(401, b"")
         if self.path == "/latest/meta-data/spot/instance-action" and self.server.notice:
             return self._answer(200, NOTICE)
+        if (said := self.server.about.get(self.path.removeprefix("/latest/meta-data/"))) is not None:
+            return self._answer(200, said.encode())
         return self._answer(404, b"")
 
     def _answer(self, status: int, body: bytes) -> None:

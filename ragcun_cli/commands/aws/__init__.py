@@ -1,0 +1,17 @@
+"""`ragcun aws`: a run on EC2, from its plan to its removal."""
+
+from __future__ import annotations
+
+import typer
+
+from ragcun_cli.commands.aws.account import gc, policy
+from ragcun_cli.commands.aws.launching import launch, plan
+from ragcun_cli.commands.aws.running import fetch, logs, shell, status, terminate, watch
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Run an experiment on EC2: what it would cost, start it, watch it, bring its results, leave nothing behind. "
+    "AWS_SETUP.md leads from no account to a running job.",
+)
+for command in (plan, launch, status, logs, watch, shell, fetch, terminate, gc, policy):
+    app.command()(command)

@@ -1,0 +1,57 @@
+"""The account and the run that a command is about."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from ragcun_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from ragcun_cli.aws.calls import Aws
+    from ragcun_cli.aws.runs import FoundRun
+
+
+def open_account(profile: str | None) -> Aws:
+    """With the credentials of the profile or the environment."""
+    from ragcun_cli.aws.calls import Aws, open_session
+
+    return Aws(open_session(profile))
+
+
+def region_of(aws: Aws, given: str | None) -> str:
+    """The region to ask first."""
+    if given is not None:
+        aws.require_region(given)
+    return given or aws.session.region_name or "us-east-1"
+
+
+def the_run(aws: Aws, run: str, region: str | None, bucket: str | None) -> FoundRun:
+    """By its name.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    from ragcun_cli.aws.names import require_run_name
+    from ragcun_cli.aws.runs import require_run
+
+    return require_run(aws, aws.account()[0], require_run_name(run), region_of(aws, region), bucket)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask once, unless --yes was given.
+
+    Raises:
+        UsageError: if the answer is no, or there is none.
+    """
+    if yes:
+        return
+    typer.echo(f"{question} [y/N] ", err=True, nl=False)
+    answer = sys.stdin.readline()  # typer.confirm makes one thing of Ctrl-C, of no input and of no
+    if not answer:
+        typer.echo(err=True)
+        raise UsageError("nobody is there to answer: nothing was done", "--yes answers for you.")
+    if answer.strip().lower() not in ("y", "yes"):
+        raise UsageError("not confirmed: nothing was done")

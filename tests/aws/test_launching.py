@@ -1,0 +1,225 @@
+"""`ragcun aws launch`: what it starts, what it attaches to, what it refuses, and where no machine is to be had."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+
+import boto3
+import pytest
+
+from ragcun_cli.aws import making
+from ragcun_cli.aws.record import RunRecord
+from tests.aws.cloud import ACCOUNT, HOME, Cloud, refused
+from tests.aws.commands import no_capacity, refuses, said
+from tests.aws.conftest import commit
+from tests.aws.everything import BUCKET
+from tests.aws.leftover import leftovers
+from tests.conftest import RunCommand
+
+
+def test_no_capacity_anywhere(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:
+    account.answers["CreateFleet"] = lambda asked: no_capacity("InsufficientInstanceCapacity")
+    done = ragcun(*launch, "--region", "us-east-1,us-west-2")
+    assert done.exit_code == 4
+    for expected in ("us-east-1: no capacity", "us-west-2: no capacity", "--on-demand", "is removed again"):
+        assert expected in said(done)
+    assert leftovers(account) == set()
+
+
+def test_the_next_region_has_one(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:
+    answers = iter([no_capacity("UnfulfillableCapacity"), None])
+    account.answers["CreateFleet"] = lambda asked: next(answers)
+    done = ragcun(*launch, "--region", "us-east-1", "--region", "us-west-2", "--json")
+    assert json.loads(done.stdout)["region"] == "us-west-2"
+    left = leftovers(account)
+    assert {"machine us-west-2", "schedule us-west-2"} <= left
+    assert not {each for each in left if "us-east-1" in each}
+
+
+def test_a_quota_that_ec2_refuses_by(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:
+    account.answers["CreateFleet"] = lambda asked: no_capacity("MaxSpotInstanceCountExceeded")
+    done = ragcun(*launch)
+    assert done.exit_code == 4
+    assert "(L-3819A6DF) is used up" in said(done)
+
+
+def test_fewer_nodes_than_asked_for_are_ended(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:
+    """moto starts one machine for each override: the answer is made to name one of two."""
+    account.answers["CreateFleet"] = lambda asked: {
+        "FleetId": "fleet-1", "Instances": [{"InstanceIds": ["i-1"]}], "Errors": []
+    }  # fmt: skip
+    done = ragcun(*launch, "--nodes", "2")
+    assert done.exit_code == 4
+    assert leftovers(account) == set()
+
+
+def test_a_bucket_that_somebody_else_has(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:
+    account.before = lambda service, operation: refused("403", operation) if operation == "HeadBucket" else None
+    done = ragcun(*launch, "--bucket", "taken")
+    assert done.exit_code == 4
+    assert "bucket taken: somebody else has it" in said(done)
+    account.before = lambda service, operation: None
+    refuses(ragcun(*launch, "--bucket", "not-there"), 2, "--bucket not-there: there is no such bucket")
+    account.before = lambda service, operation: (
+        refused("BucketAlreadyExists", operation, 409) if operation == "CreateBucket" else None
+    )
+    assert "somebody else has it" in said(ragcun(*launch))
+    assert leftovers(account) == set()
+
+
+def test_launch_asks_once_and_no_is_no(
+    account: Cloud, launch: list[str | Path], ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for answer, expected in (("n\n", "not confirmed: nothing was done"), ("", "nobody is there to answer")):
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        done = ragcun(*launch[:-1])
+        assert done.stderr.count("Launch isotropy? [y/N]") == 1
+        refuses(done, 2, expected)
+    assert leftovers(account) == set()
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert ragcun(*launch[:-1]).exit_code == 0
+
+
+def test_a_second_launch_attaches(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:
+    first = json.loads(ragcun(*launch, "--json").stdout)
+    again = ragcun(*launch, "--json")
+    assert "is there already: nothing was started" in again.stderr
+    assert [machine["id"] for machine in json.loads(again.stdout)["machines"]] == first["instances"]
+    assert len(account.requests("CreateFleet")) == 1
+
+
+def test_a_name_in_use_by_another_run(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:
+    ragcun(*launch, "--run", "mine")
+    done = ragcun(*launch, "--run", "mine", "--set", "seed=5")
+    refuses(done, 2, "--run mine: this name is in use by a run with other recipes", "ragcun aws terminate mine")
+
+
+def test_two_launches_of_one_name_at_once(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:
+    """The second finds nothing when it looks, and the first one's launch.json when it writes its own."""
+    assert ragcun(*launch).exit_code == 0
+    hidden = True
+
+    def not_yet(service: str, operation: str) -> Exception | None:
+        codes = {"GetObject": "NoSuchKey", "GetInstanceProfile": "NoSuchEntity"}
+        return refused(codes[operation], operation, 404) if operation in codes and hidden else None
+
+    def seen(service: str, operation: str) -> None:
+        nonlocal hidden
+        hidden = hidden and operation != "PutObject"
+
+    account.before, account.after = not_yet, seen
+    done = ragcun(*launch)
+    assert "another launch of this name began just now" in said(done)
+    account.before = account.after = lambda service, operation: None
+    assert "objects" in leftovers(account)  # the first one's
+    assert json.loads(ragcun("aws", "status", "isotropy", "--json").stdout)["state"] == "starting"
+
+
+def test_a_dirty_checkout(account: Cloud, launch: list[str | Path], ragcun: RunCommand, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    subprocess.run(["cp", "-r", str(launch[7]), str(folder)], check=True)
+    (folder / "README.md").write_text("changed\n")
+    (folder / "ragcun_cli/new.py").write_text("new\n")
+    for elsewhere in ("report.html", ".env"):  # what the project's own commands leave, and secrets
+        (folder / elsewhere).write_text("a secret\n")
+    launch[7] = folder
+    done = ragcun(*launch)
+    refuses(done, 2, "README.md", "ragcun_cli/new.py", "--allow-changes")
+    assert "report.html" not in done.stderr
+    assert leftovers(account) == set()
+    done = ragcun(*launch, "--allow-changes")
+    assert done.exit_code == 0
+    assert "2 changed files go with it" in done.stderr
+    launched = RunRecord(account.aws(), ACCOUNT, BUCKET, HOME, "isotropy").launch()
+    assert launched is not None
+    assert launched["code"]["changed"] == ["README.md", "ragcun_cli/new.py"]
+    archive = (RunRecord(account.aws(), ACCOUNT, BUCKET, HOME, "isotropy")).place()
+    content = archive.read(f"code/{launched['code']['sha256']}.tar.gz") or b""
+    with tarfile.open(fileobj=io.BytesIO(content)) as files:
+        assert {"README.md", "ragcun_cli/new.py"} < set(files.getnames())
+        assert not {"report.html", ".env"} & set(files.getnames())
+
+
+def test_no_checkout(account: Cloud, launch: list[str | Path], ragcun: RunCommand, tmp_path: Path) -> None:
+    launch[7] = tmp_path
+    refuses(ragcun(*launch), 4, "is no checkout of ragcun", "--code FOLDER")
+    for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "ragcun_cli/main.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    refuses(ragcun(*launch), 4, "is not under git")
+    commit(tmp_path)
+    assert ragcun(*launch).exit_code == 0
+
+
+def test_names_are_of_the_account_whatever_the_bucket(
+    account: Cloud, launch: list[str | Path], ragcun: RunCommand
+) -> None:
+    """A second run of a name, in another bucket, must not touch the first one's machine."""
+    first = json.loads(ragcun(*launch, "--json").stdout)
+    s3 = boto3.client("s3", region_name=HOME)
+    s3.create_bucket(Bucket="mine")
+    blocked = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
+    s3.put_public_access_block(Bucket="mine", PublicAccessBlockConfiguration=blocked)
+    refuses(ragcun(*launch, "--bucket", "mine"), 2, "the account has parts of a run of this name")
+    status = json.loads(ragcun("aws", "status", "isotropy", "--json").stdout)
+    assert [machine["id"] for machine in status["machines"]] == first["instances"]
+    assert "role ragcun-isotropy" in leftovers(account)
+    done = ragcun(*launch, "--bucket", "mine", "--run", "other", "--json")
+    assert done.exit_code == 0
+    assert json.loads(ragcun("aws", "status", "other", "--bucket", "mine", "--json").stdout)["state"] == "starting"
+
+
+def test_the_same_launch_with_another_region_first_is_the_same_run(
+    account: Cloud, launch: list[str | Path], ragcun: RunCommand
+) -> None:
+    ragcun(*launch)
+    again = ragcun(*launch, "--region", "us-west-2", "--max-hours", "2")
+    assert again.exit_code == 0, again.stderr
+    assert "is there already" in again.stderr
+    assert "It keeps what it was launched with: --max-hours 24.0" in again.stderr
+
+
+def test_a_role_that_ec2_does_not_know_yet_is_waited_for(
+    account: Cloud, launch: list[str | Path], ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another token each time: the same one would bring the same refusal again."""
+    monkeypatch.setattr(making, "SECONDS_FOR_A_ROLE", 10.0)
+    unknown = {
+        "ErrorCode": "InvalidParameterValue",
+        "ErrorMessage": "Invalid IAM Instance Profile name ragcun-isotropy",
+    }
+    answers = iter([{"FleetId": "fleet-1", "Errors": [unknown], "Instances": []}] * 2)
+    account.answers["CreateFleet"] = lambda asked: next(answers, None)
+    refusals = iter([refused("ValidationException", "CreateSchedule", 400, "must allow AWS to assume the role")])
+    account.before = lambda service, operation: next(refusals, None) if operation == "CreateSchedule" else None
+    done = ragcun(*launch)
+    assert done.exit_code == 0, done.stderr
+    tokens = [request["ClientToken"] for request in account.requests("CreateFleet")]
+    assert len(set(tokens)) == len(tokens) == 3
+    assert len(account.requests("CreateSchedule")) == 2
+
+
+def test_a_refusal_that_is_no_lack_of_machines_ends_the_launch(
+    account: Cloud, launch: list[str | Path], ragcun: RunCommand
+) -> None:
+    account.answers["CreateFleet"] = lambda asked: no_capacity("InvalidParameterCombination")
+    done = ragcun(*launch, "--region", "us-east-1,us-west-2")
+    assert done.exit_code == 4
+    assert "InvalidParameterCombination" in said(done)
+    assert len(account.requests("CreateFleet")) == 1
+    assert leftovers(account) == set()
+
+
+def test_what_cannot_be_launched_is_not_asked_about(
+    account: Cloud, launch: list[str | Path], ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.quota = 0
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    done = ragcun(*launch[:-1])
+    refuses(done, 4, "holds 0 vCPUs; 4 are needed")
+    assert "[y/N]" not in done.stderr
+    assert leftovers(account) == set()

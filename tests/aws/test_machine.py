@@ -1,0 +1,131 @@
+"""The machine's own script, from user data to the report: interrupted by a spot notice, gone on with by a second
+machine, fetched. Real weights, real texts, real pip and AWS's own command line; the bucket is moto's.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from ragcun_cli.aws.code import archive_checkout
+from ragcun_cli.aws.fetch import USUAL_PARTS, fetch_run
+from ragcun_cli.aws.job import make_job
+from ragcun_cli.aws.launch import launch_run
+from ragcun_cli.aws.names import bucket_name, prefix_of
+from ragcun_cli.aws.plan import Wishes, make_plan
+from ragcun_cli.aws.runs import FoundRun, require_run
+from ragcun_cli.aws.watch import log_lines, relaunch
+from ragcun_cli.recipe.loading import load_recipe
+from tests.aws.cloud import ACCOUNT, HOME, Cloud
+from tests.aws.computer import Computer
+from tests.aws.launching import launch_for, plan_for
+from tests.conftest import REPOSITORY, RunCommand
+
+RUN = "demo"
+STEPS = 12
+PATIENCE = 240.0
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """AWS as a server of this machine, for other processes too."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a failure's reason drowns in requests
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    requests.post(f"http://{host}:{port}/moto-api/reset", timeout=10)  # its accounts outlive the server
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def test_a_run_from_user_data_to_report(
+    endpoint: str, tmp_path: Path, ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = Cloud()
+    wishes = Wishes(run=RUN, instance="c5.xlarge", regions=(HOME,), max_hours=2)
+    data = ["data.train=embedded:docstrings-quick", "data.dev=embedded:docstrings-quick", "max_length=32"]
+    steps = [f"max_steps={STEPS}", "epochs=10", "save_every=4", "log_every=1", "eval_every=100"]
+    recipe = load_recipe("demo-isotropy", [*data, *steps])
+    backup = f"s3://{bucket_name(ACCOUNT, HOME)}/{prefix_of(RUN)}checkpoints"
+    plan = make_plan(cloud.aws(), wishes, make_job([recipe], [], None, "float32", backup))
+    archive = archive_checkout(REPOSITORY, allow_changes=True)
+
+    first = Computer(tmp_path, launch_run(cloud.aws(), plan, archive, print), endpoint)
+    checkpoints = first.work / "checkpoints" / "demo-isotropy" / "checkpoints"
+    first.wait_for(lambda: list(checkpoints.glob("step-*/manifest.json")), PATIENCE)
+    first.metadata.notice = True
+    first.finish(PATIENCE)
+    found = _found(cloud)
+    assert (found.state(), found.machines) == ("interrupted", ()), first.said()
+    assert found.status["trainings"][0]["step"] < STEPS
+    assert first.shutdowns.read_text().splitlines() == ["-h +120 ragcun: --max-hours is over", "-h now"]
+
+    second = Computer(tmp_path, relaunch(cloud.aws(), found, print, {}), endpoint)
+    second.finish(PATIENCE)
+    found = _found(cloud)
+    assert (found.state(), found.machines) == ("finished", ()), second.said()
+    assert found.status["attempt"] == 2
+
+    fetched = fetch_run(found.record, USUAL_PARTS, tmp_path / "here")
+    assert (fetched.models, fetched.problems) == (2, [])
+    _is_one_training(tmp_path / "here" / "checkpoints" / "demo-isotropy")
+    monkeypatch.chdir(tmp_path / "here")
+    done = ragcun("report", "table", "--format", "json")
+    assert [row["model"] for row in json.loads(done.stdout)["rows"]] == [
+        "all-MiniLM-L6-v2 (untouched)",
+        "demo-isotropy",
+    ]
+    assert "nDCG@10" in (tmp_path / "here" / "report" / "table.md").read_text()
+    assert (tmp_path / "here" / "report" / "page.html").is_file()
+    log = "\n".join(log_lines(cloud.aws(), found, 0, set())[0])
+    assert "== training" in log
+    assert "== reporting" in log
+
+
+def test_code_that_was_changed_on_the_way_is_not_run(endpoint: str, tmp_path: Path, checkout: Path) -> None:
+    cloud = Cloud()
+    plan, attempt = launch_for(cloud, checkout, instance="c5.xlarge", run=RUN)
+    (code,) = (key for key in _found(cloud).record.place().keys("code/"))
+    _found(cloud).record.write(code, b"something else")
+    machine = Computer(tmp_path, attempt, endpoint)
+    machine.finish(PATIENCE)
+    status = _found(cloud).status
+    assert (status["state"], status["reason"]) == ("failed", "the code is not what was uploaded"), machine.said()
+    assert machine.shutdowns.read_text().splitlines()[-1] == "-h now"
+    assert "logs/boot-1.log" in _found(cloud).record.place().keys("logs/")
+    assert plan.run == RUN
+
+
+def test_a_machine_that_is_not_fit_says_so_and_ends(endpoint: str, tmp_path: Path) -> None:
+    """This one has no GPU, and its type should have one: preflight finds it before any data are fetched."""
+    cloud = Cloud()
+    plan = plan_for(cloud, ("demo-isotropy",), instance="g5.xlarge", run=RUN)
+    archive = archive_checkout(REPOSITORY, allow_changes=True)
+    machine = Computer(tmp_path, launch_run(cloud.aws(), plan, archive, print), endpoint)
+    machine.finish(PATIENCE)
+    found = _found(cloud)
+    assert (found.state(), found.machines) == ("failed", ()), machine.said()
+    assert (found.status["stage"], found.status["exit_code"]) == ("preflight", 4)
+    assert "GPUs: 0 of 1" in " ".join("".join(log_lines(cloud.aws(), found, 0, set())[0]).split())
+
+
+def _found(cloud: Cloud) -> FoundRun:
+    return require_run(cloud.aws(), ACCOUNT, RUN, HOME, None)
+
+
+def _is_one_training(folder: Path) -> None:
+    """Every step once, over both machines, and a model at the end."""
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert list(dict.fromkeys(steps)) == list(range(1, STEPS + 1))
+    (resumed,) = json.loads((folder / "environment.json").read_text())["resumed"]
+    assert 0 < resumed["step"] < STEPS
+    assert (folder / "final_model" / "model.safetensors").is_file()
+    assert (folder / "best_model" / "model.safetensors").is_file()
