@@ -267,3 +267,26 @@ def test_what_cannot_be_uploaded_holds_up_nothing_else(
     else:
         with pytest.raises(OSError, match="the last upload did not arrive"):  # run.sh then copies by AWS's own command
             uploads.run(here(), work / "logs/log", work, work / "cache")
+
+
+def test_a_run_is_not_over_before_its_results_are_there(
+    record: RunRecord, work: Path, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Here, "record", lambda self: record)
+    monkeypatch.setattr(uploads.time, "sleep", lambda seconds: None)
+    (work / "logs/log").write_text("line\n")
+    (work / "results/isotropy/scifact.json").write_text("{}")
+    (work / "state/over").write_text('{"state": "finished", "exit_code": 0, "reason": ""}')
+    left = 2
+
+    def no_results(service: str, operation: str) -> Exception | None:
+        nonlocal left
+        if operation != "PutObject" or "/results/" not in cloud.sent[-1][2]["Key"] or not left:
+            return None
+        left -= 1
+        assert record.status() == {}
+        return refused("SlowDown", operation, 503)
+
+    cloud.before = no_results
+    uploads.run(here(), work / "logs/log", work, work / "cache")
+    assert (left, record.status()["state"]) == (0, "finished")
