@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,22 +38,28 @@ def find_machines(aws: Aws, run: str, region: str, states: Sequence[str] = ALIVE
     return [_as_state(each, region) for reservation in reservations for each in reservation["Instances"]]
 
 
-def end_machines(aws: Aws, run: str, region: str, wait: bool = True) -> list[str]:
-    """Terminate the run's machines in a region, those alone that bear its tag; their ids.
+def end_machines(aws: Aws, run: str, region: str, only: Collection[str] | None = None) -> list[str]:
+    """Terminate the run's machines in a region, those alone that bear its tag, and wait until they are gone; their ids.
+
+    only: of these machines those that are the run's.
 
     Raises:
         AwsError: if it is refused, or they are still there after ten minutes.
     """
-    found = [machine.id for machine in find_machines(aws, run, region)]
+    found = [machine.id for machine in _chosen(aws, run, region, ALIVE, only)]
     if found:
         aws.call("ec2", "terminate_instances", {"InstanceIds": found}, region=region)
     deadline = time.monotonic() + SECONDS_TO_END
-    while wait and (left := find_machines(aws, run, region, ENDING)):
+    while left := _chosen(aws, run, region, ENDING, only):
         if time.monotonic() > deadline:
             ids = ", ".join(machine.id for machine in left)
             raise AwsError(f"{region}: still ending after {SECONDS_TO_END / 60:.0f} minutes: {ids}")
         time.sleep(SECONDS_BETWEEN_LOOKS)
     return found
+
+
+def _chosen(aws: Aws, run: str, region: str, states: Sequence[str], only: Collection[str] | None) -> list[MachineState]:
+    return [each for each in find_machines(aws, run, region, states) if only is None or each.id in only]
 
 
 def _as_state(entry: dict[str, Any], region: str) -> MachineState:

@@ -85,9 +85,11 @@ def relaunch(
         LaunchFailed: as `continue_run`.
     """
     plan, left = plan_relaunch(aws, found, changes)
-    # What is still ending, or has not noticed that the others have, must not write beside the next.
+    # What is still ending, or has not noticed that the others have, must not write beside the next. By id: should
+    # another command have started a machine meanwhile, it must not be that one.
+    earlier = {instance for attempt in found.launch["attempts"] for instance in attempt["instances"]}
     for region in found.regions:
-        end_machines(aws, found.run, region)
+        end_machines(aws, found.run, region, only=earlier | {machine.id for machine in found.machines})
     launch = _with_the_end_of_its_attempts(found) | {"wishes": {**found.launch["wishes"], **changes}}
     launch.pop(TERMINATED, None)
     if archive is not None:

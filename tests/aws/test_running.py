@@ -199,10 +199,20 @@ def test_two_commands_cannot_start_the_same_attempt(
             account.after = lambda service, operation: None
             record.write_json("launch.json", changed)
 
-    account.after = meanwhile
+    images = boto3.client("ec2", region_name=HOME).describe_images(Owners=["898082745236"])["Images"]
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "ragcun:run", "Value": "isotropy"}]}]
+    ec2 = boto3.client("ec2", region_name=HOME)
+
+    def started_by_another(service: str, operation: str) -> None:
+        if operation == "GetProducts":
+            ec2.run_instances(ImageId=images[0]["ImageId"], MinCount=1, MaxCount=1, TagSpecifications=tags)
+            meanwhile(service, operation)
+
+    account.after = started_by_another
     done = ragcun("aws", "launch", "--resume", "--run", "isotropy", "--yes")
     refuses(done, 2, "another command has changed it just now")
     assert len(account.requests("CreateFleet")) == 1
+    assert "machine us-east-1" in leftovers(account)  # the other command's
 
 
 def test_a_run_that_goes_on_keeps_its_work(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:
