@@ -65,7 +65,7 @@ def test_a_run_that_was_changed(copied: Path) -> None:
 CUT_OFF = gzip.compress(b"q3 Q0 p3 1 60 encoder\n")[:-9]
 
 
-@pytest.mark.parametrize("content", [b"nonsense", CUT_OFF])
+@pytest.mark.parametrize("content", [b"nonsense", CUT_OFF], ids=["nonsense", "cut off"])
 def test_a_run_that_cannot_be_read(copied: Path, content: bytes) -> None:
     (copied / "results/encoder/one.run.gz").write_bytes(content)
     assert any("cannot be read" in each for each in problems(copied)["encoder", "one"])
