@@ -31,7 +31,8 @@ class InstanceType:
 
     def machine(self, nodes: int) -> Machine:
         """As the estimates know it. Two vCPUs are threads of one core."""
-        return Machine(self.gpu, max(self.gpus, 1), max(1, self.vcpus // 2), nodes)
+        memory = (self.gpu_memory if self.gpus else self.memory) * (1 << 30)
+        return Machine(self.gpu, max(self.gpus, 1), max(1, self.vcpus // 2), nodes, memory)
 
     def described(self) -> str:
         """Such as `8 x A100 40 GiB, 96 vCPU, 1152 GiB`."""

@@ -10,21 +10,24 @@ from pathlib import Path
 from ragcun_cli.data.registry import DOWNLOADS, GROUPS, KNOWN, TRAINING, WORDS_PER_PASSAGE
 from ragcun_cli.errors import UsageError
 from ragcun_cli.files import sha256_of_file
+from ragcun_cli.recipe.encoder_shapes import EncoderShape, shape_of
 from ragcun_cli.recipe.estimates import (
     UNKNOWN_WORDS,
-    EncoderShape,
     Estimate,
     Machine,
+    assumed_counts,
+    assumed_size,
+    calculated_rates,
     estimate_encoding,
     estimate_training,
-    shape_of,
+    whole_seconds,
 )
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
 
 EMBEDDED = "embedded:"  # collections that a machine makes itself, from the Python code on it
 EMBEDDED_TRIPLES, EMBEDDED_PASSAGES = 400, 5_000  # about: they are made from the Python code of the machine
-SECONDS_TO_INSTALL = 420.0  # start of the machine, packages, preflight; assumed
+SECONDS_TO_INSTALL = 660.0  # start of the machine, packages, preflight with its short trainings; assumed
 DOWNLOAD_BYTES_A_SECOND = 20e6  # of BEIR's server and the hub, assumed
 UNPACKED = 4.0  # bytes on the disk for each byte of a zip: itself and what is in it
 SYSTEM_GIB, DISK_STEP_GIB = 100, 50
@@ -98,7 +101,7 @@ def make_job(recipes: Sequence[Recipe], seeds: Sequence[int], datasets: str | No
         downloads=tuple(dict.fromkeys(downloads)),
         precision=precision,
         inputs=tuple(inputs.values()),
-        triples={recipe.name: _triples(recipe) for recipe in recipes},
+        triples={recipe.name: count_triples(recipe) for recipe in recipes},
         shapes={recipe.name: shape_of(recipe.base_model) for recipe in recipes},
     )
 
@@ -195,48 +198,67 @@ def _scored_passages(job: Job) -> list[tuple[int, float]]:
 
 @dataclass(frozen=True)
 class JobEstimate:
-    """Seconds of each part, None where they cannot be said, and what they rest on."""
+    """Seconds of each part, None where they cannot be said, and what they rest on. memory: bytes of a device that the
+    largest training takes; tokens: of all trainings.
+    """
 
     parts: dict[str, float | None]
+    memory: float
+    tokens: float
     basis: tuple[str, ...]
 
     @property
     def seconds(self) -> float | None:
         """Of the whole."""
-        known = [seconds for seconds in self.parts.values() if seconds is not None]
-        return sum(known) if len(known) == len(self.parts) else None
+        return whole_seconds(self.parts)
 
 
 def estimate_job(job: Job, machine: Machine, triples_per_second: float | None) -> JobEstimate:
     """Installing, downloads, trainings, and the scoring of every arm and of the untouched encoders.
 
-    Searching, indexing and preparing triples are not counted.
+    Searching and indexing are not counted.
     """
     side_by_side = machine.devices if machine.is_gpu and machine.nodes == 1 and job.runs > 1 else 1
     devices = 1 if side_by_side > 1 or not machine.is_gpu else machine.devices * machine.nodes
-    trainings = [_training(job, recipe, machine, devices, triples_per_second) for recipe in job.recipes]
+    trainings = [
+        (recipe, estimate_on_machine(recipe, job.shapes[recipe.name], triples, machine, devices, triples_per_second))
+        for recipe in job.recipes
+        if (triples := job.triples[recipe.name]) is not None
+    ]
+    uncounted = [recipe.name for recipe in job.recipes if job.triples[recipe.name] is None]
     models = job.runs + len(job.base_models)
     first = job.recipes[0]
-    scoring = estimate_encoding(
+    scoring, basis = estimate_encoding(
         job.shapes[first.name], _scored_passages(job) * models, first.max_length, job.precision, machine
     )
-    each = [one.seconds for one, recipe in zip(trainings, job.recipes, strict=True) for _ in range(job.runs_of(recipe))]
+    each = [estimate.seconds for recipe, estimate in trainings for _ in range(job.runs_of(recipe))]
+    said = [phrase for _, estimate in trainings for phrase in estimate.basis]
+    said += [f"recipe {name}: its triples are counted only when it trains" for name in uncounted]
     return JobEstimate(
         parts={
             "installing": SECONDS_TO_INSTALL,
             "downloads": _download_bytes(job) / DOWNLOAD_BYTES_A_SECOND,
-            "training": _side_by_side(each, side_by_side),
-            "evaluation": scoring.seconds,
+            "training": None if uncounted else _side_by_side(each, side_by_side),
+            "evaluation": scoring,
         },
-        basis=tuple(dict.fromkeys(said for part in (*trainings, scoring) for said in part.basis)),
+        memory=max((estimate.memory for _, estimate in trainings), default=0.0),
+        tokens=sum(estimate.tokens * job.runs_of(recipe) for recipe, estimate in trainings),
+        basis=tuple(dict.fromkeys((*said, *basis))),
     )
 
 
-def _training(job: Job, recipe: Recipe, machine: Machine, devices: int, triples_per_second: float | None) -> Estimate:
-    triples = job.triples[recipe.name]
-    if triples is None:
-        return Estimate(None, (f"recipe {recipe.name}: its triples are counted only when it trains",))
-    return estimate_training(recipe, job.shapes[recipe.name], triples, machine, devices, triples_per_second)
+def estimate_on_machine(
+    recipe: Recipe,
+    shape: EncoderShape,
+    triples: int,
+    machine: Machine,
+    devices: int,
+    triples_per_second: float | None = None,
+) -> Estimate:
+    """Of one training, calculated, on so many of the machine's devices. triples_per_second: measured there."""
+    rates = calculated_rates(recipe, shape, machine, devices, triples_per_second)
+    size = assumed_size(recipe, shape, "half" if machine.is_gpu else "single")
+    return estimate_training(recipe, assumed_counts(recipe, triples), size, rates, machine.device_bytes)
 
 
 def _side_by_side(seconds: Sequence[float | None], devices: int) -> float | None:
@@ -249,8 +271,10 @@ def _side_by_side(seconds: Sequence[float | None], devices: int) -> float | None
     return max(free)
 
 
-def _triples(recipe: Recipe) -> int | None:
+def count_triples(recipe: Recipe) -> int | None:
     """Of the recipe as the user has it; None where they are not counted before the training."""
+    import pyarrow
+
     name = recipe.data.train
     if name in TRAINING:
         return TRAINING[name].rows
@@ -267,7 +291,7 @@ def _triples(recipe: Recipe) -> int | None:
                 return sum(1 for _ in lines)
         with (path / "qrels" / "train.tsv").open("rb") as lines:
             return sum(1 for _ in lines) - 1
-    except OSError:
+    except (OSError, pyarrow.ArrowException):
         return None
 
 

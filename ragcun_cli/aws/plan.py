@@ -199,6 +199,8 @@ class LaunchPlan:
             "regions": [_region_json(region, self.wishes.on_demand) for region in self.regions],
             "expected_hours": self.hours(),
             "expected_seconds": self.estimate.parts,
+            "expected_memory_bytes": round(self.estimate.memory),
+            "expected_tokens": round(self.estimate.tokens),
             "basis": list(self.estimate.basis),
             "max_hours": self.wishes.max_hours,
             "expected_cost": self.expected_cost(),

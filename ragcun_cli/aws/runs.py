@@ -26,7 +26,7 @@ from ragcun_cli.aws.record import (
 )
 from ragcun_cli.aws.storage import NOT_OURS, bucket_is_taken
 from ragcun_cli.errors import UsageError
-from ragcun_cli.recipe.estimates import shape_of
+from ragcun_cli.recipe.encoder_shapes import shape_of
 from ragcun_cli.recipe.schema import Recipe
 
 SECONDS_TO_SHOW = 300.0  # EC2's lists lag behind what it has started: a second machine must not come of that

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ragcun_cli.aws.plan import LaunchPlan, RegionPlan
 from ragcun_cli.aws.prices import Price
+from ragcun_cli.quantities import shown_bytes
 
 
 def plan_lines(plan: LaunchPlan) -> list[str]:
@@ -31,6 +32,8 @@ def plan_lines(plan: LaunchPlan) -> list[str]:
         f"expected     {'not known' if hours is None else f'{hours:.1f} hours'}, {_dollars(plan.expected_cost())}"
         + ("" if wishes.on_demand else " (at the cheapest zone's price)"),
         *(f"  {name:<10} {_hours(seconds)}" for name, seconds in plan.estimate.parts.items()),
+        f"  tokens     {plan.estimate.tokens / 1e6:,.0f} million in training",
+        f"  memory     up to {shown_bytes(plan.estimate.memory)} in training; less, in chunks, where that does not fit",
         *(f"  basis      {each}" for each in plan.estimate.basis),
         "  basis      a calculation: the figure may be wrong by a factor of two"
         if wishes.triples_per_second is None

@@ -1,19 +1,18 @@
-"""How long training and evaluation will take on a machine, before either has begun: a calculation from counts.
+"""How long training and evaluation will take, with how much memory and disk: what `preflight`, `train --dry-run` and
+`aws plan` print.
 
-Work is counted in FLOP (6 a weight and token for training, 2 for encoding, and attention's share; Appendix B of PaLM,
-arXiv 2204.02311) and divided by a part of what the device's data sheet says. No GPU has been measured with ragcun yet,
-so that these parts are assumptions, and the result may be wrong by a factor of two. A measured rate takes their place
-where one is given.
+Counts of the data times rates of the machine. Rates are measured by a few real steps (`ragcun_cli.train.trial`), or
+calculated: FLOP divided by a part of what the device's data sheet says. No GPU has been measured with ragcun yet, so
+that these parts are assumptions, and what is calculated may be wrong by a factor of two.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ragcun_cli.recipe.devices import device_speed
+from ragcun_cli.recipe.encoder_shapes import EncoderShape
 from ragcun_cli.recipe.schema import Recipe
 
 # Of the data sheet's FLOP/s, assumed: small batches of short texts keep a GPU busy in part only.
@@ -23,33 +22,22 @@ ENCODING_SHARE = {"half": 0.35, "single": 0.6}
 CPU_CORE_FLOPS = 65e9
 # No step is shorter: a GPU's some 1,500 kernels of 12 layers, forward, backward and AdamW, started one by one. Assumed.
 SECONDS_OF_A_STEP, SECONDS_OF_A_HEAD_STEP = 0.06, 0.015
+SECONDS_OF_A_CPU_HEAD_STEP = 0.05
+SECONDS_TO_START = 30.0  # imports, the model, the first look at the data; assumed
+TOKENISED_A_SECOND = 150e3  # tokens for each core, measured on two; a text is tokenised once, whatever the epochs
+WRITTEN_A_SECOND = 200e6  # bytes of a model folder, with its checksums, to a disk of EC2's; assumed
 TOKENS_PER_WORD = 1.35  # of BERT's word pieces in English text
 # Words of MS MARCO's queries and passages, Table 1 of BEIR (arXiv 2104.08663); two more tokens begin and end a text.
 QUERY_WORDS, PASSAGE_WORDS = 6.0, 56.0
 UNKNOWN_WORDS = 100.0  # of a passage of a collection that is not in that table
 
-
-@dataclass(frozen=True)
-class EncoderShape:
-    """What of an encoder the FLOP depend on. known: False where it was assumed."""
-
-    layers: int
-    width: int
-    inner: int
-    known: bool = True
-
-    @property
-    def weights(self) -> int:
-        """Of the layers' matrices: four of attention and two of the feed-forward part each."""
-        return self.layers * (4 * self.width**2 + 2 * self.width * self.inner)
-
-
-BASE = EncoderShape(12, 768, 3072)
-SHAPES = {
-    "sentence-transformers/all-mpnet-base-v2": BASE,
-    "sentence-transformers/all-MiniLM-L6-v2": EncoderShape(6, 384, 1536),
-    "embedded:all-MiniLM-L6-v2": EncoderShape(6, 384, 1536),
-}
+BYTES_OF_FLOAT = 4
+ADAM_FLOATS = 4  # weight, gradient and two moments of each parameter that trains
+CHECKPOINT_FLOATS = 3  # the same without the gradient
+# Bytes that a token leaves for the backward pass, for each layer and unit of width: measured with MiniLM in float32.
+KEPT_BYTES = {"single": 62.0, "half": 40.0}
+RUNTIME_BYTES = 1.0e9  # Python, torch and its libraries: of the CPU's memory, or a GPU's context; measured, assumed
+FROZEN_BYTES_A_TOKEN = 40_000.0  # of a pass that keeps nothing, whatever the depth; assumed
 
 
 @dataclass(frozen=True)
@@ -60,6 +48,7 @@ class Machine:
     devices: int
     cores: int
     nodes: int = 1
+    device_bytes: float | None = None
 
     @property
     def is_gpu(self) -> bool:
@@ -75,22 +64,82 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Seconds, and in a phrase each what they rest on. None: not to be said."""
+class Counts:
+    """What a training reads; tokens are means of a sample, or assumed.
 
-    seconds: float | None
+    text_tokens: of all distinct texts. batch_tokens: of the longest batch. dev_texts: passages and queries, None where
+    they are not counted, 0 without a dev set.
+    """
+
+    triples: int
+    tokens_per_triple: float
+    text_tokens: float
+    batch_tokens: float
+    dev_texts: int | None = 0
+    dev_tokens: float = 0.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a model: its parameters, those that train, and what a token leaves for the backward pass, bytes.
+
+    runtime_bytes: what the process takes besides.
+    """
+
+    parameters: int
+    trainable: int
+    kept_bytes: float
+    runtime_bytes: float = RUNTIME_BYTES
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Of a machine with a model. training, encoding, tokenising: tokens a second. least_step, head_step (of a frozen
+    encoder's head) and start: seconds. writing: bytes a second. triples: a second, given; replaces the training rate.
+
+    None: not to be said. basis: in a phrase each what they rest on.
+    """
+
+    training: float | None
+    encoding: float | None
+    tokenising: float
+    least_step: float
+    head_step: float
+    start: float
+    writing: float
+    basis: tuple[str, ...]
+    triples: float | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one training. parts: seconds by name, None where not to be said. memory: the most at a time, of the GPU or
+    the machine; disk: what stays or stands at a time. Both bytes. tokens: that pass the encoder in training.
+    """
+
+    parts: dict[str, float | None]
+    memory: float
+    disk: float
+    tokens: float
     basis: tuple[str, ...]
 
+    @property
+    def seconds(self) -> float | None:
+        """Of the whole."""
+        return whole_seconds(self.parts)
 
-def shape_of(base_model: str) -> EncoderShape:
-    """Of a known encoder or of a folder's config.json; else BERT-base's, and it says that this was assumed."""
-    if base_model in SHAPES:
-        return SHAPES[base_model]
-    try:
-        config = json.loads((Path(base_model).expanduser() / "config.json").read_text(encoding="utf-8"))
-        return EncoderShape(config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return EncoderShape(BASE.layers, BASE.width, BASE.inner, known=False)
+
+def whole_seconds(parts: dict[str, float | None]) -> float | None:
+    """The sum, None where a part cannot be said."""
+    known = [seconds for seconds in parts.values() if seconds is not None]
+    return sum(known) if len(known) == len(parts) else None
+
+
+def steps_of(recipe: Recipe, triples: int) -> tuple[int, int]:
+    """Optimiser steps of a run and of one of its epochs."""
+    of_epoch = triples // recipe.batch_size // recipe.gradient_accumulation_steps
+    steps = of_epoch * recipe.epochs
+    return (steps if recipe.max_steps is None else min(steps, recipe.max_steps)), of_epoch
 
 
 def tokens_of(words: float, max_length: int) -> float:
@@ -98,64 +147,145 @@ def tokens_of(words: float, max_length: int) -> float:
     return min(words * TOKENS_PER_WORD + 2, max_length)
 
 
-def estimate_training(
-    recipe: Recipe,
-    shape: EncoderShape,
-    triples: int,
-    machine: Machine,
-    devices: int,
-    triples_per_second: float | None = None,
-) -> Estimate:
-    """Of one training on so many of the machine's devices, over all nodes.
+def assumed_counts(recipe: Recipe, triples: int) -> Counts:
+    """Of texts like MS MARCO's with one negative each, where they are not here to be counted."""
+    of_triple = tokens_of(QUERY_WORDS, recipe.max_length) + 2 * tokens_of(PASSAGE_WORDS, recipe.max_length)
+    longest = recipe.batch_size * (tokens_of(QUERY_WORDS, recipe.max_length) + 2 * recipe.max_length)
+    return Counts(
+        triples,
+        of_triple,
+        text_tokens=triples * of_triple,
+        batch_tokens=longest,
+        dev_texts=None if recipe.data.dev is not None else 0,
+    )
 
-    triples_per_second: measured, of one such training on this machine; replaces the calculation.
-    """
-    steps = triples // (recipe.batch_size * recipe.gradient_accumulation_steps) * recipe.epochs
-    if recipe.max_steps is not None:
-        steps = min(steps, recipe.max_steps)
-    seen = steps * recipe.batch_size * recipe.gradient_accumulation_steps
-    if triples_per_second is not None:
-        return Estimate(seen / triples_per_second, (f"{triples_per_second:g} triples/s, as given",))
+
+def assumed_size(recipe: Recipe, shape: EncoderShape, kind: str) -> Size:
+    """From the encoder's shape. kind: half or single."""
+    head = 2 * shape.width * (shape.width + recipe.output_dim)
+    return Size(
+        parameters=shape.parameters + head,
+        trainable=head if recipe.freeze_base else shape.parameters + head,
+        kept_bytes=KEPT_BYTES[kind] * shape.layers * shape.width,
+    )
+
+
+def calculated_rates(
+    recipe: Recipe, shape: EncoderShape, machine: Machine, devices: int, triples: float | None = None
+) -> Rates:
+    """Of one training on so many of the machine's devices, over all nodes. triples: a second, if measured there."""
     peak = machine.flops("half")
-    if peak is None:
-        return Estimate(None, (f"{machine.device}: a device whose speed is not known here",))
     lengths = [tokens_of(words, recipe.max_length) for words in (QUERY_WORDS, PASSAGE_WORDS, PASSAGE_WORDS)]
-    rate = peak * devices * (TRAINING_SHARE if machine.is_gpu else 1)
-    shortest = SECONDS_OF_A_STEP if machine.is_gpu else 0.0
-    if recipe.freeze_base:
-        once = triples * sum(_encoding_flop(shape, length) for length in lengths) / rate
-        seconds = once + steps * (SECONDS_OF_A_HEAD_STEP if machine.is_gpu else 0.05)
+    per_token = sum(map(shape.flop, lengths)) / sum(lengths)
+    rate = None if peak is None else peak * devices * (TRAINING_SHARE if machine.is_gpu else 1.0) / per_token
+    basis: tuple[str, ...]
+    if triples is not None:
+        basis = (f"{triples:g} triples/s, as given",)
+    elif peak is None:
+        basis = (f"{machine.device}: a device whose speed is not known here",)
+    elif machine.is_gpu:
+        basis = (
+            f"training: {TRAINING_SHARE:.0%} of {peak / 1e12:g} TFLOP/s (data sheet; the share is assumed), "
+            f"a step at least {SECONDS_OF_A_STEP * 1000:.0f} ms (assumed)",
+        )
     else:
-        work = 3 * sum(_encoding_flop(shape, length) for length in lengths) * seen
-        seconds = max(work / rate, steps * shortest * recipe.gradient_accumulation_steps)
-    return Estimate(seconds, _training_basis(machine, shape, peak))
+        basis = (f"{CPU_CORE_FLOPS / 1e9:g} GFLOP/s a core, measured on another CPU with MiniLM",)
+    if not shape.known:
+        basis += ("the encoder's shape is not known here: BERT-base's is assumed",)
+    return Rates(
+        training=None if rate is None else rate / 3,  # forward, and twice as much backward
+        encoding=rate,
+        tokenising=TOKENISED_A_SECOND * machine.cores,
+        least_step=SECONDS_OF_A_STEP if machine.is_gpu else 0.0,
+        head_step=SECONDS_OF_A_HEAD_STEP if machine.is_gpu else SECONDS_OF_A_CPU_HEAD_STEP,
+        start=SECONDS_TO_START,
+        writing=WRITTEN_A_SECOND,
+        basis=basis,
+        triples=triples,
+    )
+
+
+def estimate_training(recipe: Recipe, counts: Counts, size: Size, rates: Rates, limit: float | None = None) -> Estimate:
+    """Of one training. limit: bytes of a device's memory, above which a batch passes in chunks."""
+    steps, of_epoch = steps_of(recipe, counts.triples)
+    seen = steps * recipe.batch_size * recipe.gradient_accumulation_steps
+    tokens = counts.text_tokens if recipe.freeze_base else seen * counts.tokens_per_triple
+    parts: dict[str, float | None] = {
+        "start": rates.start + counts.text_tokens / rates.tokenising,
+        "training": _training_seconds(recipe, seen, steps, tokens, rates),
+        "dev scores": _dev_seconds(recipe, counts, dev_scores(recipe, steps, of_epoch), rates),
+        "saving": _models(recipe, steps, of_epoch) * size.parameters * BYTES_OF_FLOAT / rates.writing,
+    }
+    not_counted = ("dev scores are not counted",) if counts.dev_texts is None else ()
+    return Estimate(
+        parts=parts,
+        memory=_memory(recipe, counts, size, limit),
+        disk=_disk(recipe, counts, size, steps, of_epoch),
+        tokens=tokens,
+        basis=rates.basis + not_counted,
+    )
+
+
+def dev_scores(recipe: Recipe, steps: int, of_epoch: int) -> int:
+    """How often a run scores its dev set: as due, and at its end."""
+    if recipe.data.dev is None:
+        return 0
+    return -(-steps // (recipe.eval_every or max(of_epoch, 1)))
 
 
 def estimate_encoding(
     shape: EncoderShape, passages: Sequence[tuple[int, float]], max_length: int, precision: str, machine: Machine
-) -> Estimate:
-    """Of the passages of an evaluation, once; passages: count and mean words of each dataset."""
+) -> tuple[float | None, tuple[str, ...]]:
+    """Seconds for the passages of an evaluation, once, and what they rest on.
+
+    passages: count and mean words of each dataset.
+    """
     kind = "single" if precision == "float32" else "half"
     peak = machine.flops(kind)
     if peak is None:
-        return Estimate(None, (f"{machine.device}: a device whose speed is not known here",))
-    work = sum(count * _encoding_flop(shape, tokens_of(words, max_length)) for count, words in passages)
+        return None, (f"{machine.device}: a device whose speed is not known here",)
+    work = sum(count * shape.flop(tokens_of(words, max_length)) for count, words in passages)
     share = ENCODING_SHARE[kind] if machine.is_gpu else 1.0
     basis = f"evaluation: {share:.0%} of {peak / 1e12:g} TFLOP/s ({precision}, assumed)"
-    return Estimate(work / (peak * share * machine.devices), (basis,) if machine.is_gpu else ())
+    return work / (peak * share * machine.devices), ((basis,) if machine.is_gpu else ())
 
 
-def _encoding_flop(shape: EncoderShape, tokens: float) -> float:
-    """Of one text: 2 a weight and token, and 4 x width x length a token and layer for attention."""
-    return tokens * (2 * shape.weights + 4 * shape.layers * shape.width * tokens)
+def _training_seconds(recipe: Recipe, seen: int, steps: int, tokens: float, rates: Rates) -> float | None:
+    if rates.triples is not None:
+        return seen / rates.triples
+    if recipe.freeze_base:
+        return None if rates.encoding is None else tokens / rates.encoding + steps * rates.head_step
+    if rates.training is None:
+        return None
+    return max(tokens / rates.training, steps * recipe.gradient_accumulation_steps * rates.least_step)
 
 
-def _training_basis(machine: Machine, shape: EncoderShape, peak: float) -> tuple[str, ...]:
-    assumed = () if shape.known else ("the encoder's shape is not known here: BERT-base's is assumed",)
-    if not machine.is_gpu:
-        return (f"{CPU_CORE_FLOPS / 1e9:g} GFLOP/s a core, measured on another CPU with MiniLM", *assumed)
-    return (
-        f"training: {TRAINING_SHARE:.0%} of {peak / 1e12:g} TFLOP/s (data sheet; the share is assumed), "
-        f"a step at least {SECONDS_OF_A_STEP * 1000:.0f} ms (assumed)",
-        *assumed,
-    )
+def _dev_seconds(recipe: Recipe, counts: Counts, scores: int, rates: Rates) -> float | None:
+    if not counts.dev_tokens or not scores:
+        return 0.0
+    if rates.encoding is None:
+        return None
+    # The features of a frozen encoder's dev set are taken once; each score then is the head's work.
+    return counts.dev_tokens / rates.encoding * (1 if recipe.freeze_base else scores)
+
+
+def _models(recipe: Recipe, steps: int, of_epoch: int) -> int:
+    """Model folders that a run writes: each epoch's, the best one (as often as it may get better) and the last."""
+    return steps // max(of_epoch, 1) + dev_scores(recipe, steps, of_epoch) + 1
+
+
+def _memory(recipe: Recipe, counts: Counts, size: Size, limit: float | None) -> float:
+    """A batch that does not fit passes in chunks; what is there besides cannot."""
+    trained = ADAM_FLOATS * BYTES_OF_FLOAT * size.trainable
+    frozen = BYTES_OF_FLOAT * (size.parameters - size.trainable)
+    kept = FROZEN_BYTES_A_TOKEN if recipe.freeze_base else size.kept_bytes
+    tokens = min(counts.batch_tokens, recipe.chunk_tokens or counts.batch_tokens)
+    fixed = size.runtime_bytes + trained + frozen
+    return fixed + (kept * tokens if limit is None else min(kept * tokens, max(limit - fixed, 0)))
+
+
+def _disk(recipe: Recipe, counts: Counts, size: Size, steps: int, of_epoch: int) -> float:
+    """Checkpoints that stay and the one being written, models that stay, and the cache of tokens (4 bytes each)."""
+    checkpoints = (recipe.keep_last + 1) * CHECKPOINT_FLOATS * BYTES_OF_FLOAT * size.trainable
+    models = steps // max(of_epoch, 1) + 1 + (recipe.data.dev is not None)
+    return checkpoints + models * BYTES_OF_FLOAT * size.parameters + BYTES_OF_FLOAT * counts.text_tokens

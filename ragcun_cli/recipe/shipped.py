@@ -7,6 +7,7 @@ from pathlib import Path
 from ragcun_cli.errors import RecipeError
 from ragcun_cli.recipe.problems import did_you_mean
 
+ARMS = ("baseline", "isotropy", "frozen")  # of the publication
 PACKAGE = Path(__file__).resolve().parent.parent
 
 

@@ -13,6 +13,7 @@ from ragcun_cli.aws.job import make_job
 from ragcun_cli.aws.prices import TABLE_SOURCE
 from ragcun_cli.aws.quota import quota_of
 from ragcun_cli.errors import UsageError
+from ragcun_cli.recipe.estimates import SECONDS_TO_START
 from ragcun_cli.recipe.loading import load_recipe
 from tests.aws.cloud import Cloud, refused
 from tests.aws.launching import plan_for
@@ -147,7 +148,9 @@ def test_estimates_of_the_publication_arms(ragcun: RunCommand, instance: str) ->
 def test_a_measured_speed_replaces_the_calculation(ragcun: RunCommand) -> None:
     common = ("aws", "plan", "--offline", "--instance", "g5.xlarge", "--recipe", "isotropy", "--json")
     plan = json.loads(ragcun(*common, "--triples-per-second", "100").stdout)
-    assert plan["expected_seconds"]["training"] == pytest.approx(502_939 // 16 * 16 * 3 / 100)
+    steps = 502_939 // 16 * 16 * 3 / 100
+    beside = plan["expected_seconds"]["training"] - steps  # start, tokenising, saving
+    assert SECONDS_TO_START < beside < 600
     assert "100 triples/s, as given" in plan["basis"]
 
 

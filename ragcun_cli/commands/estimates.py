@@ -1,0 +1,101 @@
+"""Estimates as `preflight` and `train --dry-run` print them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ragcun_cli.aws.known import OnMachine
+    from ragcun_cli.recipe.estimates import Estimate
+    from ragcun_cli.recipe.schema import Recipe
+
+DOLLARS = typer.Option(
+    None,
+    "--dollars-per-hour",
+    min=0,
+    help="What an hour of this machine costs, for the estimate.",
+)
+
+
+def estimate_json(estimate: Estimate, dollars_per_hour: float | None) -> dict[str, Any]:
+    """One training on one machine: seconds, bytes, tokens, dollars."""
+    seconds = estimate.seconds
+    return {
+        "seconds": seconds,
+        "parts": estimate.parts,
+        "memory_bytes": round(estimate.memory),
+        "disk_bytes": round(estimate.disk),
+        "tokens": round(estimate.tokens),
+        "dollars": None if seconds is None or dollars_per_hour is None else seconds / 3600 * dollars_per_hour,
+        "basis": list(estimate.basis),
+    }
+
+
+def known_json(table: dict[str, dict[str, OnMachine]], recipe: str) -> dict[str, Any]:
+    """The calculated estimates of a recipe, by instance type."""
+    return {
+        instance: {**estimate_json(of[recipe].estimate, None), "dollars": of[recipe].dollars}
+        for instance, of in table.items()
+        if recipe in of
+    }
+
+
+def print_estimates(estimates: dict[str, Estimate], dollars_per_hour: float | None) -> None:
+    """Of one training of each recipe here, measured."""
+    from ragcun_cli.console import Column, duration, plain, print_table
+    from ragcun_cli.quantities import shown_bytes
+
+    columns = [
+        Column("recipe"), Column("time", numeric=True), Column("memory", numeric=True), Column("disk", numeric=True),
+        Column("tokens", numeric=True),
+    ]  # fmt: skip
+    if dollars_per_hour is not None:
+        columns.append(Column("cost", numeric=True))
+    rows = []
+    for name, estimate in estimates.items():
+        row = [
+            plain(name),
+            "?" if estimate.seconds is None else duration(estimate.seconds),
+            shown_bytes(estimate.memory),
+            shown_bytes(estimate.disk),
+            _millions(estimate.tokens),
+        ]
+        if dollars_per_hour is not None:
+            row.append("?" if estimate.seconds is None else f"${estimate.seconds / 3600 * dollars_per_hour:,.2f}")
+        rows.append(row)
+    basis = dict.fromkeys(phrase for each in estimates.values() for phrase in each.basis)
+    print_table(columns, rows, title="One training on this machine", caption="; ".join(basis))
+
+
+def print_known(recipes: Sequence[Recipe], table: dict[str, dict[str, OnMachine]]) -> None:
+    """Time and cost of one training of each recipe on the instance types of the table, calculated."""
+    from ragcun_cli.aws.prices import TABLE_SOURCE
+    from ragcun_cli.console import Column, plain, print_table
+
+    if not table:
+        return
+    columns = [Column("instance"), *(Column(plain(recipe.name), numeric=True) for recipe in recipes)]
+    rows = [[instance, *(_on(of.get(recipe.name)) for recipe in recipes)] for instance, of in table.items()]
+    print_table(
+        columns,
+        rows,
+        title="One training on machines of AWS's, calculated",
+        caption=f"Time with all GPUs, and dollars on demand ({TABLE_SOURCE}). A calculation from data sheets, never "
+        "measured: it may be wrong by a factor of two.",
+    )
+
+
+def _on(machine: OnMachine | None) -> str:
+    from ragcun_cli.console import duration
+
+    if machine is None or machine.estimate.seconds is None:
+        return "?"
+    cost = "" if machine.dollars is None else f" ${machine.dollars:,.2f}"
+    return f"{duration(machine.estimate.seconds)}{cost}"
+
+
+def _millions(tokens: float) -> str:
+    return f"{tokens / 1e6:,.3g} M" if tokens < 1e9 else f"{tokens / 1e9:,.3g} G"

@@ -1,0 +1,62 @@
+"""What of an encoder its cost depends on: layers, width, vocabulary."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """Layers of a width with a feed-forward part of an inner width. known: False where it was assumed."""
+
+    layers: int
+    width: int
+    inner: int
+    vocabulary: int = 30_522
+    positions: int = 512
+    known: bool = True
+
+    @property
+    def weights(self) -> int:
+        """Of the layers' matrices: four of attention and two of the feed-forward part each."""
+        return self.layers * (4 * self.width**2 + 2 * self.width * self.inner)
+
+    @property
+    def parameters(self) -> int:
+        """With the tables of words and positions; without biases and norms, a per cent or less."""
+        return self.weights + (self.vocabulary + self.positions) * self.width
+
+    def flop(self, tokens: float) -> float:
+        """Of encoding one text: 2 a weight and token, and 4 x width x length a token and layer for attention.
+
+        Training takes three times as many (PaLM, arXiv 2204.02311, Appendix B).
+        """
+        return tokens * (2 * self.weights + 4 * self.layers * self.width * tokens)
+
+
+BASE = EncoderShape(12, 768, 3072)
+MINILM = EncoderShape(6, 384, 1536)
+SHAPES = {
+    "sentence-transformers/all-mpnet-base-v2": BASE,
+    "sentence-transformers/all-MiniLM-L6-v2": MINILM,
+    "embedded:all-MiniLM-L6-v2": MINILM,
+}
+
+
+def shape_of(base_model: str) -> EncoderShape:
+    """Of a known encoder or of a folder's config.json; else BERT-base's, and it says that this was assumed."""
+    if base_model in SHAPES:
+        return SHAPES[base_model]
+    try:
+        config = json.loads((Path(base_model).expanduser() / "config.json").read_text(encoding="utf-8"))
+        return EncoderShape(
+            config["num_hidden_layers"],
+            config["hidden_size"],
+            config["intermediate_size"],
+            config.get("vocab_size", BASE.vocabulary),
+            config.get("max_position_embeddings", BASE.positions),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return EncoderShape(BASE.layers, BASE.width, BASE.inner, known=False)
