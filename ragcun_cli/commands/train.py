@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ragcun_cli.commands import completion
+from ragcun_cli.commands.estimates import DOLLARS
 from ragcun_cli.errors import ExitCode, Interrupted, UsageError
 from ragcun_cli.quantities import parse_duration
 
@@ -17,15 +20,14 @@ if TYPE_CHECKING:
     from ragcun_cli.train.launch import Placement
     from ragcun_cli.train.several import Run
 
-EXAMPLES = (
-    "Examples: ragcun train --recipe recipes/isotropy.yaml --set batch_size=32 --set data.train=my.jsonl  |  "
-    "ragcun train --recipe baseline --recipe isotropy --recipe frozen --seeds 0,1,2"
-)
-
 
 def train(
     recipes: list[str] = typer.Option(
-        ..., "--recipe", "-r", help="A recipe file, or the name of a shipped recipe; give it several times for several."
+        ...,
+        "--recipe",
+        "-r",
+        help="A recipe file, or the name of a shipped recipe; give it several times for several.",
+        autocompletion=completion.recipes,
     ),
     overrides: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", help="Change a value of every recipe given; may be given several times."
@@ -72,7 +74,10 @@ def train(
         help="So many broken training rows are left out; more are an error. 0 by default.",
     ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Drop the run that is in the output folder."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Print the resolved plan and stop."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Print the resolved plan, and from a few timed steps what it will take; then stop."
+    ),
+    dollars_per_hour: float | None = DOLLARS,
     json_output: bool = typer.Option(False, "--json", help="Print the plan or the summary as JSON."),
 ) -> None:
     """Train one arm of the experiment, or several.
@@ -83,6 +88,9 @@ def train(
 
     Ctrl-C, SIGTERM, a spot notice and --max-time save at the next step and end with exit code 75; the same
     command with --resume goes on.
+
+    Examples: ragcun train --recipe recipes/isotropy.yaml --set batch_size=32 --set data.train=my.jsonl  |
+    ragcun train --recipe baseline --recipe isotropy --recipe frozen --seeds 0,1,2
     """
     from ragcun_cli.recipe.loading import load_recipe
 
@@ -98,7 +106,7 @@ def train(
     chosen = parse_seeds(seeds) if seeds is not None else None
     expanded = [each for recipe in loaded for each in one_per_seed(recipe, chosen)]
     if dry_run:
-        _show_plans(expanded, json_output)
+        _show_plans(expanded, processes, dollars_per_hour, json_output)
     elif len(expanded) == 1:
         from ragcun_cli.train.hardware import count_gpus
         from ragcun_cli.train.launch import plan_placement
@@ -217,18 +225,39 @@ def _run_entry(run: Run) -> dict[str, Any]:
     }
 
 
-def _show_plans(recipes: Sequence[Recipe], json_output: bool) -> None:
+def _show_plans(recipes: Sequence[Recipe], processes: int | None, dollars: float | None, json_output: bool) -> None:
+    from ragcun_cli.aws.known import by_instance
+    from ragcun_cli.commands.estimates import estimate_json, known_json, print_estimates, print_known
     from ragcun_cli.console import print_json
     from ragcun_cli.train.arm import plan_arm
+    from ragcun_cli.train.hardware import count_gpus
     from ragcun_cli.train.several import require_distinct_folders
+    from ragcun_cli.train.trial import Trial, estimate_of_trial
 
     require_distinct_folders(recipes)
-    plans = [plan_arm(recipe) for recipe in recipes]
+    plans: list[dict[str, Any]] = []
+    trials: dict[str, dict[str, Any]] = {}  # one for all seeds of a recipe
+    for recipe in recipes:
+        plans.append(plan_arm(recipe, trials.get(recipe.name)))
+        trials.setdefault(recipe.name, plans[-1]["trial"])
+    # One run has all GPUs, several have one each.
+    together = (processes or max(count_gpus(), 1)) if len(recipes) == 1 or processes else 1
+    estimates = [
+        estimate_of_trial(recipe, Trial(**plan["trial"]), together) for recipe, plan in zip(recipes, plans, strict=True)
+    ]
+    known = by_instance(
+        recipes, {recipe.name: plan["trial"]["triples"] for recipe, plan in zip(recipes, plans, strict=True)}
+    )
     if json_output:
+        for recipe, plan, estimate in zip(recipes, plans, estimates, strict=True):
+            plan["estimate"] = {"here": estimate_json(estimate, dollars), "calculated": known_json(known, recipe.name)}
         print_json(plans[0] if len(plans) == 1 else plans)
         return
-    for plan in plans:
+    for plan in {plan["recipe"]["name"]: plan for plan in reversed(plans)}.values():  # once for all seeds
         _print_plan(plan)
+    labels = [Path(recipe.output_dir).name for recipe in recipes]
+    print_estimates(dict(zip(labels, estimates, strict=True)), dollars)
+    print_known(list({recipe.name: recipe for recipe in recipes}.values()), known)
 
 
 def _print_plan(plan: dict[str, Any]) -> None:
@@ -245,7 +274,10 @@ def _print_plan(plan: dict[str, Any]) -> None:
         + (f"; {counts['broken_rows_left_out']} broken rows left out" if counts["broken_rows_left_out"] else ""),
         "dev": f"{dev['name']}: {dev['queries']} queries, {dev['passages']} passages" if dev else "none: no best_model",
         "steps": f"{counts['total_steps']} of {per_step} triples ({counts['steps_per_epoch']} an epoch), "
-        f"warm-up {counts['warmup_steps']}",
+        f"warm-up {counts['warmup_steps']}"
+        + (
+            f" (of {recipe.warmup_steps}: the run is no longer)" if counts["warmup_steps"] < recipe.warmup_steps else ""
+        ),
         "negatives per query": f"{counts['negatives_per_query']:.4g} (fewest {counts['fewest_negatives']})",
         "precision": counts["precision_explained"],
         "parameters": f"{model['trainable_parameters']:,} of {model['parameters']:,} train "

@@ -49,6 +49,7 @@ from ragcun_cli.train.strategy import join_process_group
 from ragcun_cli.train.summary import ArmSummary
 from ragcun_cli.train.trackers import end_trackers, require_trackers, start_trackers
 from ragcun_cli.train.training import Training
+from ragcun_cli.train.trial import try_recipe
 from ragcun_cli.train.world import World, first_on_each_machine, from_main, world_of_environment
 
 BYTES_OF_FLOAT = 4
@@ -57,8 +58,11 @@ SECONDS_TO_LEAVE = 60.0  # for what is being copied to the backup when a run is 
 SECONDS_TO_FINISH = 3600.0  # and when it is finished
 
 
-def plan_arm(recipe: Recipe) -> dict[str, Any]:
-    """What `train_arm` would do, with everything read that it would read; nothing is written in the run folder."""
+def plan_arm(recipe: Recipe, trial: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What `train_arm` would do, with everything read that it would read, and `Trial` of a few steps that are timed.
+
+    Nothing is written in the run folder. trial: of the same recipe with another seed, which is not made again.
+    """
     require_trackers(recipe)
     place_of(recipe, RunFolder.of(recipe))  # whether the backup's address is one
     data, hardware = read_data(recipe), find_hardware()
@@ -76,6 +80,7 @@ def plan_arm(recipe: Recipe) -> dict[str, Any]:
         "plan": asdict(plan),
         "dev": _dev_entry(data.dev),
         "model": describe_encoder(encoder),
+        "trial": trial or asdict(try_recipe(recipe, data, hardware)),
         "refused": _refusal(recipe),
     }
 

@@ -304,15 +304,6 @@ def _is_worker(process: psutil.Process) -> bool:
     return False
 
 
-def kill_tree(pid: int) -> None:
-    """SIGKILL a process and all below it: workers have sessions of their own."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        top = psutil.Process(pid)
-        for process in [*top.children(recursive=True), top]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-
-
 def _environment(placement: Placement, folder: Path) -> dict[str, str]:
     threads = max(1, (os.cpu_count() or 1) // placement.processes)
     return {

@@ -102,7 +102,7 @@ def _by_trying(
     total = int(longest.lengths.sum())
     reserved = torch.empty(reserved_bytes, dtype=torch.uint8, device=device)
     tokens: int | None = None
-    while not _fits(embed, _first_tokens(longest, tokens or total)):
+    while not _fits(embed, first_tokens(longest, tokens or total)):
         tokens = halved(tokens, total)
     del reserved
     release_memory()
@@ -126,7 +126,7 @@ def _by_proportion(
     embed: Callable[[TokenBatch], Tensor], longest: TokenBatch, reserved_bytes: int, sharing: int
 ) -> ChunkSize:
     total = int(longest.lengths.sum())
-    probe = _first_tokens(longest, CPU_PROBE_TOKENS)
+    probe = first_tokens(longest, CPU_PROBE_TOKENS)
     per_token = kept_bytes(embed, probe) / int(probe.lengths.sum())
     free = free_memory() // sharing
     budget = CPU_SHARE * (free - reserved_bytes)
@@ -145,9 +145,14 @@ def _by_proportion(
 
 
 def free_memory() -> int:
-    """Bytes that this process may still take: the GPU's, or the machine's, or a container's share of it."""
+    """Bytes that this process may still take: the GPU's, or where there is none the machine's."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
+    return free_memory_of_machine()
+
+
+def free_memory_of_machine() -> int:
+    """Bytes that this process may still take of the machine's memory, or of a container's share of it."""
     free = psutil.virtual_memory().available
     with contextlib.suppress(OSError, ValueError):
         limit = int((CONTROL_GROUP / "memory.max").read_text())  # "max" where there is none
@@ -173,7 +178,7 @@ def kept_bytes(embed: Callable[[TokenBatch], Tensor], batch: TokenBatch) -> int:
     return sum(kept.values())
 
 
-def _first_tokens(batch: TokenBatch, tokens: int) -> TokenBatch:
+def first_tokens(batch: TokenBatch, tokens: int) -> TokenBatch:
     """The longest texts of about so many tokens, at least one text."""
     order = np.argsort(-batch.lengths, kind="stable")
     fitting = int((np.cumsum(batch.lengths[order]) <= tokens).sum())

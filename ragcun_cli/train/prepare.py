@@ -144,8 +144,11 @@ def prepare(
     hardware: Hardware,
     world: World = ALONE,
     stop: StopRequests | None = None,
+    cache: Path | None = None,
 ) -> Training:
     """Everything ready for the first step; `progress` is that of a run that begins.
+
+    cache: where tokens and features are kept; ragcun's own by default.
 
     Raises:
         RagcunError: naming what is wrong and the cure.
@@ -166,10 +169,11 @@ def prepare(
     )
     encoder.to(accelerator.device)
     dev_texts = data.dev.texts() if data.dev is not None else []
-    store = FeatureStore(encoder, cache_folder())
+    cache = cache or cache_folder()
+    store = FeatureStore(encoder, cache)
     with first_on_each_machine(world):
-        tokens = _tokenise(recipe, encoder, data.table.texts, "tokenising", data.table.digest)
-        dev_tokens = _tokenise(recipe, encoder, dev_texts, "tokenising the dev set")
+        tokens = _tokenise(recipe, encoder, cache, data.table.texts, "tokenising", data.table.digest)
+        dev_tokens = _tokenise(recipe, encoder, cache, dev_texts, "tokenising the dev set")
         calibrate(encoder, data.table, store, tokens.batch)
     dev_lookup = tokens_by_text(dev_texts, dev_tokens)
     model_entry = describe_encoder(encoder)
@@ -258,7 +262,9 @@ def choose_chunk(training: Training, table: TripleTable) -> None:
     if recipe.freeze_base:
         return
     size = (
-        ChunkSize(recipe.chunk_tokens, "chunk_tokens of the recipe") if recipe.chunk_tokens else _probe(training, table)
+        ChunkSize(recipe.chunk_tokens, "chunk_tokens of the recipe")
+        if recipe.chunk_tokens
+        else probe_chunk(training, _longest_batch(training, table))
     )
     training.progress.chunk_tokens = size.tokens
     training.plan = dataclasses.replace(training.plan, chunk=size.explained)
@@ -297,11 +303,16 @@ def _encode_share(store: FeatureStore, texts: NumberedTexts, world: World) -> No
 
 
 def _tokenise(
-    recipe: Recipe, encoder: IsotropicGaussianEncoder, texts: Sequence[str], what: str, digest: str | None = None
+    recipe: Recipe,
+    encoder: IsotropicGaussianEncoder,
+    cache: Path,
+    texts: Sequence[str],
+    what: str,
+    digest: str | None = None,
 ) -> TokenisedTexts:
     tokenizer = encoder.text_tokenizer
     with StepProgress(f"{recipe.name}: {what}", len(texts), "texts") as bar:
-        tokens = tokenised_texts(texts, tokenizer, cache_folder(), bar.advance, digest)
+        tokens = tokenised_texts(texts, tokenizer, cache, bar.advance, digest)
     if len(tokens.ids) and int(tokens.ids.max()) >= tokenizer.vocabulary:
         raise ModelError(
             f"{recipe.base_model}: its tokenizer gives token {int(tokens.ids.max())}, the model knows "
@@ -323,8 +334,8 @@ def _padding_share(
     return round(1 - real / computed, 4)
 
 
-def _probe(training: Training, table: TripleTable) -> ChunkSize:
-    longest = _longest_batch(training, table)
+def probe_chunk(training: Training, longest: TokenBatch) -> ChunkSize:
+    """How many tokens of this batch, this process's share of it, can pass at a time; the same for all processes."""
     parameters = sum(each.numel() for each in training.trainable())
     training.encoder.train()
     # DDP's own call would exchange gradients, and processes may try differently often; FSDP2 has no other call.

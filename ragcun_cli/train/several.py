@@ -22,9 +22,9 @@ from typing import IO, Any
 from ragcun_cli.console import note
 from ragcun_cli.environment import TYPED_COMMAND, command_line
 from ragcun_cli.errors import ExitCode, Interrupted, RagcunError, UsageError
+from ragcun_cli.processes import kill_tree
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.train.launch import kill_tree
 from ragcun_cli.train.run_folder import RunFolder, check_may_train
 from ragcun_cli.train.stopping import handled_by, restore, terminate_with
 

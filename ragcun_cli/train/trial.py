@@ -1,0 +1,340 @@
+"""A few real steps of a recipe on a sample of its data: does it train here, how fast, and with how much memory?
+
+1. The longest rows of the sample make a batch longer than any of the run will be: what of it fits into memory?
+2. One ordinary batch is trained on over and over: is its loss finite, and does it fall?
+3. The same steps, and some texts of the data, are timed.
+
+Nothing stays of it: neither a run folder nor what it puts into a cache of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from ragcun_cli.data.batches import BatchSequence, Numbers, TripleBatch
+from ragcun_cli.data.cache import cache_folder, scratch_folder
+from ragcun_cli.data.tokens import TokenBatch
+from ragcun_cli.data.triples.table import TripleTable
+from ragcun_cli.recipe.estimates import WRITTEN_A_SECOND, Counts, Estimate, Rates, Size, estimate_training
+from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.train.hardware import Hardware, tensor_float32
+from ragcun_cli.train.memory import SMALLEST_CHUNK, ChunkSize, first_tokens, kept_bytes
+from ragcun_cli.train.plan import make_plan
+from ragcun_cli.train.prepare import ArmData, prepare, probe_chunk
+from ragcun_cli.train.run_folder import RunFolder
+from ragcun_cli.train.speed import peak_memory
+from ragcun_cli.train.step import OVERFLOWS_ALLOWED, optimiser_step, split_views
+from ragcun_cli.train.training import Training
+
+ROWS_LOOKED_AT = 20_000  # among which the longest are looked for, by their characters
+ROWS_COUNTED = 512  # whose tokens are counted
+TEXTS_ENCODED = 512  # of which as many are timed as the seconds below allow
+STEPS = 3
+FIRST_STEPS = 1  # which pay for what is allocated and compiled once
+SECONDS_OF_A_STEP = 4.0  # of a batch whose step takes longer only a part is trained on
+SECONDS_OF_ENCODING = 3.0
+SMALLEST_BATCH = 4  # triples; below it some isotropy terms are not defined
+# What every training spends and takes before it begins: this module imports what a training does.
+SECONDS_OF_IMPORTS = time.time() - psutil.Process().create_time()
+BYTES_OF_IMPORTS = psutil.Process().memory_info().rss
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was seen. losses: of the repeated batch, without dropout, before and after the steps. batch: its triples,
+    fewer than the recipe's where its steps would take too long. seconds: of a step, the median.
+
+    training_tokens, encoding_tokens, tokenised: a second; training_tokens is None for a frozen encoder. longest_tokens:
+    of the batch of longest rows; chunk: how many of them pass at a time, None for all. peak_bytes: of the process, or
+    the GPU's allocations. start_seconds: imports, and all that is made before the first step.
+    """
+
+    triples: int
+    tokens_per_triple: float
+    text_tokens: float
+    dev_texts: int
+    dev_tokens: float
+    parameters: int
+    trainable: int
+    losses: tuple[float, float]
+    batch: int
+    seconds: float
+    training_tokens: float | None
+    encoding_tokens: float
+    tokenised: float
+    longest_tokens: int
+    chunk: int | None
+    chunk_explained: str
+    kept_bytes: float
+    peak_bytes: int
+    start_seconds: float
+    device: str
+
+    def counts(self) -> Counts:
+        """For the estimate."""
+        return Counts(
+            self.triples,
+            self.tokens_per_triple,
+            self.text_tokens,
+            self.longest_tokens if self.chunk is None else self.chunk,
+            self.dev_texts,
+            self.dev_tokens,
+        )
+
+    def size(self) -> Size:
+        """For the estimate. A process's peak may be that of an earlier trial, so that what the imports take counts."""
+        return Size(self.parameters, self.trainable, self.kept_bytes, BYTES_OF_IMPORTS)
+
+    def rates(self, processes: int) -> Rates:
+        """For the estimate: several processes are as much faster as they are many, which is assumed."""
+        return Rates(
+            training=None if self.training_tokens is None else self.training_tokens * processes,
+            encoding=self.encoding_tokens * processes,
+            tokenising=self.tokenised,
+            least_step=0.0,
+            head_step=self.seconds,
+            start=self.start_seconds,
+            writing=WRITTEN_A_SECOND,
+            basis=(
+                f"measured in {STEPS} steps of {self.batch} triples on {self.device}",
+                *((f"{processes} processes: assumed to be {processes} times as fast",) if processes > 1 else ()),
+            ),
+        )
+
+
+def estimate_of_trial(recipe: Recipe, trial: Trial, processes: int) -> Estimate:
+    """What a whole training will take on this machine, in so many processes; the trial's was one."""
+    return estimate_training(recipe, trial.counts(), trial.size(), trial.rates(processes))
+
+
+class OneBatch(BatchSequence):
+    """The same batch, whatever its number."""
+
+    def __init__(self, batch: TripleBatch) -> None:
+        self._one = batch
+
+    def batch(self, number: int) -> TripleBatch:
+        return self._one
+
+
+def try_recipe(recipe: Recipe, data: ArmData, hardware: Hardware, cache: Path | None = None) -> Trial:
+    """Build everything as a training does, and train the few steps; the recipe's own run folder is not touched.
+
+    cache: a folder of the caller's for what it keeps; a scratch folder of ragcun's own cache by default.
+
+    Raises:
+        RagcunError: what a training would raise.
+    """
+    if cache is not None:
+        return _try_in(cache, recipe, data, hardware)
+    with scratch_folder(cache_folder()) as scratch:
+        return _try_in(scratch, recipe, data, hardware)
+
+
+def _try_in(cache: Path, recipe: Recipe, data: ArmData, hardware: Hardware) -> Trial:
+    began = time.time()
+    training = _prepare(cache, recipe, data, hardware, evenly(len(data.table), recipe.batch_size))
+    start_seconds = SECONDS_OF_IMPORTS + time.time() - began
+    counted = _tokens_per_row(training, data.table, evenly(len(data.table), ROWS_COUNTED))
+    longest, kept = _probe_memory(training, data.table)
+    batch, losses, seconds = _train_repeatedly(training)
+    tokens = int(training.text_lengths[batch.texts()].sum())
+    dev = data.dev.texts() if data.dev is not None else []
+    encoding, tokenised, dev_tokens = _encoding_rates(
+        training, dev or [data.table.texts[number] for number in counted.texts]
+    )
+    return Trial(
+        triples=len(data.table),
+        tokens_per_triple=counted.per_row,
+        text_tokens=counted.per_text * len(data.table.texts),
+        dev_texts=len(dev),
+        dev_tokens=dev_tokens * len(dev),
+        parameters=sum(each.numel() for each in training.encoder.parameters()),
+        trainable=sum(each.numel() for each in training.trainable()),
+        losses=losses,
+        batch=len(batch.queries),
+        seconds=seconds,
+        training_tokens=None if recipe.freeze_base else tokens / seconds,
+        encoding_tokens=encoding,
+        tokenised=tokenised,
+        longest_tokens=longest,
+        chunk=training.progress.chunk_tokens,
+        chunk_explained=training.plan.chunk,
+        kept_bytes=kept,
+        peak_bytes=peak_memory(),
+        start_seconds=start_seconds,
+        device=hardware.name,
+    )
+
+
+def evenly(count: int, wanted: int) -> Numbers:
+    """At most so many of the places 0 to count - 1, from all over, ascending."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(np.int64))
+
+
+def part_of(table: TripleTable, rows: Numbers) -> TripleTable:
+    """These rows as a table of their own."""
+    negatives, owners = table.negatives_of(rows)
+    used, numbers = np.unique(
+        np.concatenate([table.queries[rows], table.positives[rows], negatives]), return_inverse=True
+    )
+    texts = [table.texts[number] for number in used.tolist()]
+    queries, positives, of_negatives = np.split(numbers.reshape(-1), [len(rows), 2 * len(rows)])
+    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    ends = np.cumsum(np.bincount(owners, minlength=len(rows)))
+    return TripleTable(texts, digest, queries, positives, of_negatives, ends)
+
+
+def _prepare(cache: Path, recipe: Recipe, data: ArmData, hardware: Hardware, rows: Numbers) -> Training:
+    """A run of as many epochs as steps are needed, over one batch."""
+    few = recipe.model_copy(
+        update={
+            "epochs": 10 * STEPS,  # the schedule's end is far away
+            "max_steps": None,
+            "warmup_steps": 0,
+            "gradient_accumulation_steps": 1,
+            "trackers": [],
+            "compile": False,
+        }
+    )
+    part = ArmData(part_of(data.table, rows), data.train_sha256, None)
+    plan = make_plan(few, part.table, hardware)
+    training = prepare(few, RunFolder.of(few), part, plan, hardware, cache=cache)
+    training.batches = OneBatch(training.batches.batch(0))
+    return training
+
+
+@dataclass(frozen=True)
+class _Counted:
+    per_row: float
+    per_text: float
+    texts: list[int]
+
+
+def _tokens_per_row(training: Training, table: TripleTable, rows: Numbers) -> _Counted:
+    """Tokens of a triple and of a text, the means, and the texts by number, longest rows or not."""
+    negatives, _ = table.negatives_of(rows)
+    numbers = np.concatenate([table.queries[rows], table.positives[rows], negatives]).tolist()
+    lengths = training.encoder.tokenize([table.texts[number] for number in numbers]).lengths
+    passages = list(numbers[len(rows) :])
+    return _Counted(float(lengths.sum()) / len(rows), float(lengths.mean()), passages)
+
+
+def _probe_memory(training: Training, table: TripleTable) -> tuple[int, float]:
+    """Tokens of the batch of longest rows, whose chunk is set, and bytes that a token keeps for the backward pass."""
+    recipe = training.recipe
+    rows = evenly(len(table), ROWS_LOOKED_AT)
+    negatives, owners = table.negatives_of(rows)
+    characters = np.array(
+        [
+            len(table.texts[a]) + len(table.texts[b])
+            for a, b in zip(table.queries[rows].tolist(), table.positives[rows].tolist(), strict=True)
+        ]
+    )
+    of_negatives = np.array([len(table.texts[number]) for number in negatives.tolist()], dtype=np.int64)
+    np.add.at(characters, owners, of_negatives)
+    chosen = np.sort(rows[np.argsort(-characters, kind="stable")[: recipe.batch_size]])
+    negatives, _ = table.negatives_of(chosen)
+    numbers = np.concatenate([table.queries[chosen], table.positives[chosen], negatives]).tolist()
+    longest = training.encoder.tokenize([table.texts[number] for number in numbers])
+    tokens = int(longest.lengths.sum())
+    if recipe.freeze_base:
+        return tokens, 0.0
+    asked = recipe.chunk_tokens
+    size = ChunkSize(asked, "chunk_tokens of the recipe") if asked else probe_chunk(training, longest)
+    training.progress.chunk_tokens = size.tokens
+    training.plan = dataclasses.replace(training.plan, chunk=size.explained)
+    few = first_tokens(longest, 8 * SMALLEST_CHUNK)
+    kept = kept_bytes(training.encoder, few) / int(few.lengths.sum())
+    training.optimiser.zero_grad()
+    return tokens, kept
+
+
+def _train_repeatedly(training: Training) -> tuple[TripleBatch, tuple[float, float], float]:
+    """The batch, its loss before and after the steps, and the median seconds of one."""
+    first = _timed(lambda: optimiser_step(training))  # also pays for what happens once
+    batch = training.batches.batch(0)
+    if first > SECONDS_OF_A_STEP:
+        size = max(SMALLEST_BATCH, int(len(batch.queries) * SECONDS_OF_A_STEP / first))
+        batch = smaller_batch(batch, min(size, len(batch.queries)))
+        training.batches = OneBatch(batch)
+    before = _loss(training, batch)
+    seconds: list[float] = []
+    updates = 0
+    # fp16's loss scale begins too high: steps that overflow change nothing until it has come down.
+    while updates < STEPS and len(seconds) < STEPS + OVERFLOWS_ALLOWED:
+        training.progress.step = min(training.progress.step + 1, training.plan.total_steps - 1)
+        norms: list[float | None] = []
+        seconds.append(_timed(lambda norms=norms: norms.append(optimiser_step(training)[0]["gradient_norm"])))  # type: ignore[misc]
+        updates += norms[0] is not None
+    return batch, (before, _loss(training, batch)), statistics.median(seconds)
+
+
+def smaller_batch(batch: TripleBatch, size: int) -> TripleBatch:
+    """The first so many triples of a batch."""
+    among = batch.negative_owners < size
+    return TripleBatch(
+        batch.rows[:size],
+        batch.queries[:size],
+        batch.positives[:size],
+        batch.negatives[among],
+        batch.negative_owners[among],
+    )
+
+
+@torch.no_grad()
+def _loss(training: Training, batch: TripleBatch) -> float:
+    """Without dropout, and with the same random directions each time."""
+    training.encoder.eval()
+    inputs = training.make_input(batch.texts())
+    with tensor_float32(training.hardware):
+        if isinstance(inputs, TokenBatch):
+            parts = training.chunks(inputs.lengths)
+            embeddings = torch.cat([training.model(inputs.select(part)) for part in parts])
+            embeddings = embeddings[torch.from_numpy(np.argsort(np.concatenate(parts))).to(embeddings.device)]
+        else:
+            embeddings = training.model(inputs)
+    return float(training.objective(split_views(embeddings, batch), 0).loss)
+
+
+def _encoding_rates(training: Training, texts: Sequence[str]) -> tuple[float, float, float]:
+    """Tokens that are encoded and tokenised a second, and tokens of a text, the mean."""
+    some = [texts[place] for place in evenly(len(texts), TEXTS_ENCODED).tolist()]
+    started = time.perf_counter()
+    tokens = training.encoder.tokenize(some)
+    tokenised = int(tokens.lengths.sum()) / (time.perf_counter() - started)
+    done, seconds, size = 0, 0.0, 16
+    training.encoder.features_of_tokens(tokens.select(np.arange(min(2, len(tokens)))))  # what happens once
+    order = np.random.Generator(np.random.Philox(0)).permutation(len(tokens))
+    encoded = 0
+    while encoded < len(order) and seconds < SECONDS_OF_ENCODING:
+        part = tokens.select(order[encoded : encoded + size])
+        seconds += _timed(lambda part=part: training.encoder.features_of_tokens(part))  # type: ignore[misc]
+        done += int(part.lengths.sum())
+        encoded += size
+        size *= 2
+    return done / seconds, tokenised, float(tokens.lengths.mean())
+
+
+def _timed(work: Callable[[], object]) -> float:
+    """Seconds, with what a GPU still has to do."""
+    _synchronise()
+    started = time.perf_counter()
+    work()
+    _synchronise()
+    return time.perf_counter() - started
+
+
+def _synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
