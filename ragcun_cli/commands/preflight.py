@@ -4,38 +4,125 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ragcun_cli.errors import EnvironmentUnfit
+from ragcun_cli.commands import completion
+from ragcun_cli.commands.estimates import DOLLARS
+from ragcun_cli.errors import EnvironmentUnfit, UsageError
+
+if TYPE_CHECKING:
+    from ragcun_cli.preflight.checks import Check
+    from ragcun_cli.preflight.running import Report
 
 
 def preflight(
     recipes: list[str] = typer.Option(
-        [], "--recipe", "-r", help="A recipe that is to be trained here; may be repeated. The three arms by default."
+        [],
+        "--recipe",
+        "-r",
+        help="A recipe that is to be trained here; may be repeated. The three arms by default.",
+        autocompletion=completion.recipes,
     ),
-    gpus: int = typer.Option(0, "--gpus", min=0, help="How many GPUs there must be; fewer are a failure."),
-    constraints: Path = typer.Option(
-        Path("constraints.txt"), "--constraints", help="The list of tested versions to compare with, if it is here."
+    overrides: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="Change a value of every recipe, as for `train`; may be repeated."
     ),
-    json_output: bool = typer.Option(False, "--json", help="Print the checks as JSON."),
+    training: bool = typer.Option(
+        True, help="Try each recipe with a short training; without, there are neither its checks nor estimates."
+    ),
+    gpus: int = typer.Option(0, "--gpus", min=0, help="How many GPUs there must be; fewer are a failure. 0: any."),
+    constraints: Path | None = typer.Option(
+        None, "--constraints", help="The list of tested versions to compare with; constraints.txt, if it is here."
+    ),
+    aws: bool = typer.Option(
+        False, "--aws", help="Also an AWS account: credentials, permissions, quota, bucket. Only reads."
+    ),
+    instance: str = typer.Option(
+        "p4d.24xlarge",
+        "--instance",
+        "-i",
+        help="With --aws: the type of machine whose quota is looked at.",
+        autocompletion=completion.instances,
+    ),
+    region: str | None = typer.Option(
+        None, "--region", help="With --aws: where; your session's region, else us-east-1, by default."
+    ),
+    profile: str | None = typer.Option(
+        None, "--profile", help="With --aws: profile of your AWS configuration; AWS_PROFILE by default."
+    ),
+    dollars_per_hour: float | None = DOLLARS,
+    json_output: bool = typer.Option(False, "--json", help="Print checks and estimates as JSON."),
 ) -> None:
-    """Check packages, GPUs, disk, recipes and base models before an experiment. Exit code 4 if something would stop it.
+    """Find in five minutes what would stop an experiment after nine hours. Exit code 4 if something would.
+
+    Looks at packages, GPUs, memory, disks, network, base models and data. Then each recipe trains for a few real steps
+    on its real model and a sample of its data, is killed, goes on, and is scored on a hundred passages. What was
+    measured gives the estimates of time, memory, disk, tokens and cost. Ctrl-C is safe. Nothing stays but what a
+    training needs anyway: a base model that was fetched, data made ready in the cache.
 
     Example: ragcun preflight --recipe isotropy --gpus 1
     """
-    from ragcun_cli.console import Column, plain, print_json, print_table
-    from ragcun_cli.preflight import FAILED, run_checks
+    from ragcun_cli.console import print_json
+    from ragcun_cli.preflight.running import Wishes, run_checks
+    from ragcun_cli.recipe.shipped import ARMS
 
-    checks = list(run_checks(recipes or ["baseline", "isotropy", "frozen"], constraints, gpus))
-    failed = [check for check in checks if check.status == FAILED]
+    if constraints is not None and not constraints.is_file():
+        raise UsageError(f"--constraints {constraints}: there is no such file")
+    tested = constraints or Path("constraints.txt")
+    wishes = Wishes(tuple(recipes or ARMS), tuple(overrides), tested, gpus, training)
+    report = run_checks(wishes)
+    if aws:
+        report = dataclasses.replace(report, checks=[*report.checks, *_account(instance, region, profile)])
     if json_output:
-        print_json([dataclasses.asdict(check) for check in checks])
-        raise typer.Exit(EnvironmentUnfit.exit_code if failed else 0)
-    columns = [Column("check", wraps=True), Column("status"), Column("seen", wraps=True), Column("cure", wraps=True)]
-    print_table(columns, [[plain(check.name), check.status, plain(check.seen), plain(check.cure)] for check in checks])
-    if failed:
+        print_json(_as_json(report, dollars_per_hour))
+        raise typer.Exit(EnvironmentUnfit.exit_code if report.failures else 0)
+    _print(report, dollars_per_hour)
+    if report.failures:
         raise EnvironmentUnfit(
-            "preflight: " + "; ".join(f"{check.name}: {check.seen}" for check in failed),
-            "\n".join(check.cure for check in failed if check.cure),
+            "preflight: " + "; ".join(f"{check.name}: {check.seen}" for check in report.failures),
+            "\n".join(dict.fromkeys(check.cure for check in report.failures if check.cure)),
         )
+
+
+def _account(instance: str, region: str | None, profile: str | None) -> list[Check]:
+    from ragcun_cli.console import note
+    from ragcun_cli.preflight.account import check_account
+
+    note("preflight: the AWS account ...")
+    return list(check_account(instance, region, profile))
+
+
+def _as_json(report: Report, dollars_per_hour: float | None) -> dict[str, Any]:
+    from ragcun_cli.aws.known import by_instance
+    from ragcun_cli.commands.estimates import estimate_json, known_json
+
+    known = by_instance(report.recipes, report.triples)
+    return {
+        "checks": [dataclasses.asdict(check) for check in report.checks],
+        "estimates": {
+            recipe.name: {
+                "here": estimate_json(report.estimates[recipe.name], dollars_per_hour)
+                if recipe.name in report.estimates
+                else None,
+                "calculated": known_json(known, recipe.name),
+            }
+            for recipe in report.recipes
+        },
+    }
+
+
+def _print(report: Report, dollars_per_hour: float | None) -> None:
+    from ragcun_cli.aws.known import by_instance
+    from ragcun_cli.commands.estimates import print_estimates, print_known
+    from ragcun_cli.console import Column, plain, print_table
+
+    marks = {"ok": "[green]ok[/]", "remark": "[yellow]remark[/]", "failed": "[red]failed[/]"}
+    rows = []
+    for check in report.checks:
+        cure = f"\n[dim]-> {plain(check.cure)}[/]" if check.cure and check.status != "ok" else ""
+        rows.append([marks[check.status], plain(check.name), plain(check.seen) + cure])
+    print_table([Column(""), Column("check", wraps=True), Column("seen", wraps=True)], rows)
+    if report.estimates:
+        print_estimates(report.estimates, dollars_per_hour)
+        print_known(report.recipes, by_instance(report.recipes, report.triples))

@@ -1,0 +1,96 @@
+"""GPUs: seen by a process of its own, so that preflight holds none of their memory while others train on them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ragcun_cli.errors import RagcunError
+from ragcun_cli.preflight.checks import FAILED, OK, Check, failed
+from ragcun_cli.preflight.child import ask
+from ragcun_cli.quantities import shown_bytes
+
+SECONDS_FOR_THE_DRIVER = 20
+
+
+@dataclass(frozen=True)
+class Devices:
+    """gpus: each one's name, memory in bytes and capability. broken: what the first that does not multiply says.
+
+    cuda: the version torch was built for, None without. hardware: what a training would take, as keywords.
+    """
+
+    gpus: list[dict[str, Any]]
+    broken: str
+    cuda: str | None
+    hardware: dict[str, Any]
+
+
+def look() -> Devices:
+    """What torch sees here; each GPU multiplies two matrices."""
+    import torch
+
+    from ragcun_cli.train.hardware import find_hardware
+
+    gpus: list[dict[str, Any]] = []
+    broken = ""
+    for number in range(torch.cuda.device_count()):
+        try:
+            own = torch.cuda.get_device_properties(number)
+            gpus.append({"name": own.name, "memory": own.total_memory, "capability": f"{own.major}.{own.minor}"})
+            torch.ones(64, 64, device=f"cuda:{number}").matmul(torch.ones(64, 64, device=f"cuda:{number}"))
+            torch.cuda.synchronize(number)
+        except RuntimeError as error:
+            broken = broken or f"GPU {number}: {str(error).splitlines()[0]}"
+    hardware = {} if broken else asdict(find_hardware())
+    return Devices(gpus, broken, torch.version.cuda, hardware)
+
+
+def find_devices(scratch: Path, deadline: float) -> Devices:
+    """`look` in a process of its own.
+
+    Raises:
+        RagcunError: if that process dies.
+    """
+    return Devices(**ask("ragcun_cli.preflight.devices", [], scratch / "devices.log", deadline))
+
+
+def check_gpus(devices: Devices | RagcunError, wanted: int) -> Check:
+    """How many there are of those that must be, and whether they compute."""
+    if isinstance(devices, RagcunError):
+        return failed("GPUs", devices)
+    if devices.broken:
+        return Check("GPUs", FAILED, devices.broken, "See nvidia-smi: another driver, or a restart.")
+    if len(devices.gpus) < wanted:
+        cure = f"Does torch (CUDA {devices.cuda}) fit the NVIDIA driver ({_driver() or 'nvidia-smi'})?"
+        return Check("GPUs", FAILED, f"{len(devices.gpus)} of {wanted}", cure)
+    if not devices.gpus:
+        return Check("GPUs", OK, "none: the CPU trains, in float32")
+    kinds = [f"{each['name']} {shown_bytes(each['memory'])}, capability {each['capability']}" for each in devices.gpus]
+    shown = "; ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
+    return Check("GPUs", OK, f"{shown}; driver {_driver() or 'not known'}, CUDA {devices.cuda}")
+
+
+def _driver() -> str:
+    """NVIDIA's driver's version; empty where nobody says it."""
+    if shutil.which("nvidia-smi") is None:
+        return ""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, timeout=SECONDS_FOR_THE_DRIVER).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return next(iter(said.split()), "")
+
+
+def count_processes(devices: Devices | RagcunError) -> int:
+    """Processes that a training starts here by itself."""
+    return 1 if isinstance(devices, RagcunError) else max(1, len(devices.gpus))
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(look())))

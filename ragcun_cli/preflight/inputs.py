@@ -1,0 +1,118 @@
+"""What the recipes name: whether they are valid, and their base models and data are here and as published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from ragcun_cli.data.fetch.catalogue import entries
+from ragcun_cli.data.registry import ALL, PUBLIC
+from ragcun_cli.data.sources import dev_collection, training_file
+from ragcun_cli.errors import RagcunError
+from ragcun_cli.preflight.checks import FAILED, OK, REMARK, Check, checked, failed
+from ragcun_cli.preflight.devices import Devices
+from ragcun_cli.recipe.loading import load_recipe
+from ragcun_cli.recipe.schema import Recipe
+
+VERIFIED = "verified"
+
+
+def read_recipes(names: Sequence[str], overrides: Sequence[str]) -> tuple[list[Recipe], list[Check]]:
+    """Those that are valid, and what each is or lacks."""
+    recipes, checks = [], []
+    for name in names:
+        try:
+            recipes.append(load_recipe(name, overrides))
+            checks.append(Check(f"recipe {name}", OK, f"valid: {recipes[-1].description or recipes[-1].name}"))
+        except RagcunError as error:
+            checks.append(failed(f"recipe {name}", error))
+    return recipes, checks
+
+
+def check_base_models(recipes: Sequence[Recipe]) -> list[Check]:
+    """Each once: found or fetched, with its identity."""
+    once = {(recipe.base_model, recipe.base_revision): recipe for recipe in recipes}
+    return [checked(f"base model {each.base_model}", partial(_base_model, each)) for each in once.values()]
+
+
+def _base_model(recipe: Recipe) -> str:
+    from ragcun_cli.model.sources import locate_model, weights_identity
+
+    files = locate_model(recipe.base_model, recipe.base_revision)
+    return f"here, weights {weights_identity(files.folder)[:23]}"
+
+
+def check_surroundings(recipes: Sequence[Recipe]) -> list[Check]:
+    """Trackers and backups that recipes name: whether the packages are here, and the addresses are any."""
+    from ragcun_cli.train.backup import place_of
+    from ragcun_cli.train.run_folder import RunFolder
+    from ragcun_cli.train.trackers import require_trackers
+
+    def looked_at(recipe: Recipe) -> str:
+        require_trackers(recipe)
+        place_of(recipe, RunFolder.of(recipe))
+        return ", ".join([*recipe.trackers, *([recipe.backup] if recipe.backup else [])])
+
+    named = [recipe for recipe in recipes if recipe.trackers or recipe.backup]
+    return [checked(f"trackers and backup of {recipe.name}", partial(looked_at, recipe)) for recipe in named]
+
+
+def check_precision(recipes: Sequence[Recipe], devices: Devices) -> list[Check]:
+    """What `mixed_precision` comes to on these devices."""
+    from ragcun_cli.train.hardware import Hardware, choose_precision, explain_precision
+
+    # JSON has made a list of the capability.
+    capability = devices.hardware["capability"]
+    hardware = Hardware(**{**devices.hardware, "capability": None if capability is None else tuple(capability)})
+
+    def explained(recipe: Recipe) -> str:
+        return explain_precision(choose_precision(recipe.mixed_precision, hardware), hardware)
+
+    return [checked(f"precision of {recipe.name}", partial(explained, recipe)) for recipe in recipes]
+
+
+def check_data(recipes: Sequence[Recipe], needed: bool) -> list[Check]:
+    """Training and dev data of each recipe, each source once; and how many of BEIR's sets are here.
+
+    needed: whether something is to be trained on them now; else what is missing may still come.
+    """
+    checks: dict[tuple[str, str], Check] = {}
+    for recipe in recipes:
+        folder = Path(recipe.data.folder).expanduser()
+        key = (recipe.data.train, str(folder))
+        if key not in checks:
+            checks[key] = checked(f"training data {recipe.data.train}", partial(_training, recipe.data.train, folder))
+        if recipe.data.dev is not None and ("dev " + recipe.data.dev, str(folder)) not in checks:
+            look = partial(_collection, recipe.data.dev, folder)
+            checks["dev " + recipe.data.dev, str(folder)] = checked(f"dev set {recipe.data.dev}", look)
+    if not needed:
+        checks = {key: replace(each, status=REMARK) if each.status == FAILED else each for key, each in checks.items()}
+    folders = dict.fromkeys(Path(recipe.data.folder).expanduser() for recipe in recipes)
+    return [*checks.values(), *(_evaluation_sets(folder) for folder in folders)]
+
+
+def _training(source: str, folder: Path) -> str:
+    path = training_file(source, folder)
+    return _with_state(path, source, folder)
+
+
+def _collection(source: str, folder: Path) -> str:
+    path = dev_collection(source, folder)
+    return _with_state(path, source, folder)
+
+
+def _with_state(path: Path, source: str, folder: Path) -> str:
+    state = next((each.state for each in entries(folder) if each.name == source), "")
+    return f"{path}, {'compared with its published checksum' if state == VERIFIED else 'here'}"
+
+
+def _evaluation_sets(folder: Path) -> Check:
+    rows = [each for each in entries(folder) if each.kind == "evaluation"]
+    here = [each for each in rows if each.state]
+    verified = [each for each in here if each.state == VERIFIED]
+    seen = f"{len(here)} of {len(ALL)} in {folder}/, {len(verified)} of them verified"
+    if len(here) < len(PUBLIC):
+        return Check("evaluation sets", REMARK, seen, "All public ones: ragcun data download beir")
+    return Check("evaluation sets", OK, seen)

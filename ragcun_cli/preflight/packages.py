@@ -1,0 +1,54 @@
+"""Python and the packages against the set that the tests ran with."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from ragcun_cli.environment import REPORTED_PACKAGES, versions
+from ragcun_cli.errors import UsageError
+from ragcun_cli.preflight.checks import FAILED, OK, REMARK, Check
+
+TESTED_PYTHON = ((3, 10), (3, 13))
+
+
+def check_python() -> Check:
+    """Whether the tests ran with this one."""
+    version = platform.python_version()
+    if TESTED_PYTHON[0] <= tuple(map(int, version.split(".")[:2])) <= TESTED_PYTHON[1]:
+        return Check("Python", OK, version)
+    tested = " to ".join(".".join(map(str, each)) for each in TESTED_PYTHON)
+    return Check("Python", REMARK, f"{version} (tested: {tested})", f"Take one of {tested}.")
+
+
+def check_packages(constraints: Path) -> Check:
+    """Compared with the set that the tests ran with, where its list is here."""
+    here = {name: version for name, version in versions().items() if name in REPORTED_PACKAGES}
+    if missing := [name for name in REPORTED_PACKAGES if name not in here]:
+        return Check("packages", FAILED, f"not installed: {', '.join(missing)}", "pip install ragcun, again")
+    shown = ", ".join(f"{name} {version}" for name, version in here.items())
+    if not constraints.is_file():
+        return Check("packages", OK, f"{shown}; not compared: {constraints} is not here")
+    tested = _pins(constraints)
+    other = [
+        f"{name} {version} (tested: {tested[name]})"
+        for name, version in here.items()
+        if tested.get(name, version) != version.split("+")[0]
+    ]
+    if other:
+        return Check("packages", REMARK, ", ".join(other), f"pip install -c {constraints} '.[demo]', in the checkout")
+    return Check("packages", OK, f"the tested set: {shown}")
+
+
+def _pins(constraints: Path) -> dict[str, str]:
+    """Versions of `name==version` lines that hold for this Python."""
+    from packaging.requirements import Requirement
+
+    try:
+        lines = (line.split("#")[0].strip() for line in constraints.read_text(encoding="utf-8").splitlines())
+        wanted = [Requirement(line) for line in lines if line]
+    except (ValueError, OSError) as error:  # also InvalidRequirement, and bytes that are no text
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--constraints {constraints}: no list of versions ({reason})") from None
+    holding = [each for each in wanted if each.marker is None or each.marker.evaluate()]
+    return {each.name: next(iter(each.specifier)).version for each in holding if each.specifier}

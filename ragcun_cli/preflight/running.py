@@ -1,0 +1,218 @@
+"""All checks, one after another, within five minutes; and the estimates that follow from what they measured."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+
+from ragcun_cli.console import note
+from ragcun_cli.data.cache import cache_folder
+from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
+from ragcun_cli.preflight.checks import FAILED, OK, Check, failed
+from ragcun_cli.preflight.collective import check_collective
+from ragcun_cli.preflight.devices import Devices, check_gpus, count_processes, find_devices
+from ragcun_cli.preflight.inputs import check_base_models, check_data, check_precision, check_surroundings, read_recipes
+from ragcun_cli.preflight.machine import (
+    check_cores_and_memory,
+    check_disk,
+    check_limits,
+    measure_disks,
+    nearest_folder,
+)
+from ragcun_cli.preflight.network import check_network
+from ragcun_cli.preflight.packages import check_packages, check_python
+from ragcun_cli.preflight.short_training import try_training
+from ragcun_cli.quantities import counted, shown_bytes
+from ragcun_cli.recipe.estimates import Estimate
+from ragcun_cli.recipe.schema import Recipe
+
+SECONDS = 290.0  # of five minutes, what the checks may take; ending takes the rest
+SECONDS_FOR_PROCESSES_TO_MEET = 60.0
+SCRATCH = ".ragcun-preflight-"
+SIGNAL_EXIT = 128  # and the signal's number, as shells say it
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """recipes: names or files; overrides: of each. gpus: how many there must be. trains: whether the short trainings
+    are made. constraints: the list of tested versions.
+    """
+
+    recipes: tuple[str, ...]
+    overrides: tuple[str, ...]
+    constraints: Path
+    gpus: int
+    trains: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """The checks, the recipes that are valid, and for those that trained, by name, what they will take here and how
+    many triples they have.
+    """
+
+    checks: list[Check]
+    recipes: list[Recipe]
+    estimates: dict[str, Estimate]
+    triples: dict[str, int]
+
+    @property
+    def failures(self) -> list[Check]:
+        """The checks that would stop the experiment."""
+        return [check for check in self.checks if check.status == FAILED]
+
+
+def run_checks(wishes: Wishes) -> Report:
+    """Everything but AWS. Ends whatever it started, also on Ctrl-C, and leaves nothing behind."""
+    deadline = time.monotonic() + SECONDS
+    recipes, of_recipes = read_recipes(wishes.recipes, wishes.overrides)
+    names = [recipe.name for recipe in recipes]
+    if len(set(names)) < len(names):
+        raise UsageError(f"--recipe: two recipes are called {max(names, key=names.count)}", "Give each its own name.")
+    checks = [check_python(), check_packages(wishes.constraints)]
+    with _ending_cleanly(), _scratch(Path(recipes[0].output_dir) if recipes else Path()) as scratch:
+        note("preflight: devices ...")
+        devices = _devices(scratch, deadline)
+        processes = count_processes(devices)
+        checks += [check_gpus(devices, wishes.gpus)]
+        if isinstance(devices, RagcunError):
+            return Report([*checks, *of_recipes], recipes, {}, {})
+        checks += [check_cores_and_memory(processes), *check_limits(processes)]
+        if processes > 1:
+            note(f"preflight: {processes} processes together ...")
+            soon = min(deadline, time.monotonic() + SECONDS_FOR_PROCESSES_TO_MEET)
+            checks.append(check_collective(processes, scratch, soon))
+        note("preflight: disks and network ...")
+        checks += [*_disks(recipes), *check_network(), *of_recipes]
+        note("preflight: base models and data ...")
+        checks += [*check_base_models(recipes), *check_data(recipes, wishes.trains)]
+        checks += check_surroundings(recipes)
+        if devices.hardware:
+            checks += check_precision(recipes, devices)
+        broken = {check.name for check in checks if check.status == FAILED}
+        estimates: dict[str, Estimate] = {}
+        triples: dict[str, int] = {}
+        for number, recipe in enumerate(recipes if wishes.trains else []):
+            if missing := _missing(recipe, broken):
+                cure = "Mend that first."
+                checks.append(Check(f"{recipe.name}: steps", FAILED, f"not tried: {', '.join(missing)}", cure))
+                continue
+            # Each has its share of the time that is left, so that a slow one leaves some to the others.
+            share = (deadline - time.monotonic()) / (len(recipes) - number)
+            note(f"preflight: a short training of {recipe.name} ...")
+            own = scratch / recipe.name
+            own.mkdir()
+            tried = try_training(recipe, own, time.monotonic() + share)
+            shutil.rmtree(own, ignore_errors=True)
+            checks += tried.checks
+            if tried.trial is not None:
+                estimates[recipe.name] = _estimate(recipe, tried.trial, processes)
+                triples[recipe.name] = tried.trial["triples"]
+        if estimates:
+            checks.append(_room(recipes, estimates))
+    return Report(checks, recipes, estimates, triples)
+
+
+def _devices(scratch: Path, deadline: float) -> Devices | RagcunError:
+    try:
+        return find_devices(scratch, deadline)
+    except RagcunError as error:
+        return error
+
+
+def _disks(recipes: Sequence[Recipe]) -> list[Check]:
+    places = [
+        (use, place)
+        for recipe in recipes
+        for use, place in (
+            ("checkpoints", Path(recipe.output_dir).expanduser()),
+            ("data", Path(recipe.data.folder).expanduser()),
+        )
+    ]
+    try:
+        places.append(("caches", cache_folder()))
+        return [check_disk(disk) for disk in measure_disks(places or [("this folder", Path())])]
+    except RagcunError as error:
+        return [failed("disk", error)]
+    except OSError as error:
+        return [Check("disk", FAILED, str(error), "Choose folders that you can write to.")]
+
+
+def _missing(recipe: Recipe, broken: set[str]) -> list[str]:
+    """What of a recipe's needs has failed already."""
+    needs = [
+        f"base model {recipe.base_model}",
+        f"training data {recipe.data.train}",
+        f"dev set {recipe.data.dev}",
+        f"precision of {recipe.name}",
+        f"trackers and backup of {recipe.name}",
+    ]
+    return [need for need in needs if need in broken]
+
+
+def _estimate(recipe: Recipe, trial: dict[str, Any], processes: int) -> Estimate:
+    from ragcun_cli.train.trial import Trial, estimate_of_trial
+
+    return estimate_of_trial(recipe, Trial(**trial), processes)
+
+
+def _room(recipes: Sequence[Recipe], estimates: dict[str, Estimate]) -> Check:
+    """Whether all runs, of all seeds, fit onto the disk of the first one."""
+    runs = {recipe.name: len(recipe.seeds or [recipe.seed]) for recipe in recipes if recipe.name in estimates}
+    needed = sum(estimate.disk * runs[name] for name, estimate in estimates.items())
+    free = shutil.disk_usage(nearest_folder(Path(recipes[0].output_dir).expanduser())).free
+    seen = f"{shown_bytes(needed)} needed by {counted(sum(runs.values()), 'run')}, {shown_bytes(free)} free"
+    if needed > free:
+        return Check("room for the runs", FAILED, seen, "Free some space, or set output_dir to another disk.")
+    return Check("room for the runs", OK, seen)
+
+
+@contextlib.contextmanager
+def _ending_cleanly() -> Iterator[None]:
+    """Let SIGTERM and a lost terminal end the `with` blocks too, which end what was started, as Ctrl-C does."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(SIGNAL_EXIT + number)
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, leave) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _scratch(beside: Path) -> Iterator[Path]:
+    """A folder on the disk that the runs will be written to; those of preflights that were killed are removed."""
+    parent = nearest_folder(beside.expanduser().parent)
+    # On a disk that others see too, a process of another machine is not known here.
+    own = f"{SCRATCH}{platform.node()}-"
+    for left in parent.glob(f"{own}*-*"):
+        number = left.name.removeprefix(own).split("-")[0]
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(left, ignore_errors=True)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f"{own}{os.getpid()}-", dir=parent))
+    except OSError as error:
+        raise EnvironmentUnfit(
+            f"{beside}: nothing can be written in {parent} ({error.strerror})", "--set output_dir=FOLDER"
+        ) from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,47 @@
+"""A sample of a recipe's data: rows for a short training, and a small collection to score it on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ragcun_cli import files
+from ragcun_cli.data.triples.table import TripleTable
+from ragcun_cli.train.trial import evenly
+
+PASSAGES = 100
+TRAINING, COLLECTION = "rows.jsonl", "sample"
+
+
+def write_sample(table: TripleTable, rows: int, folder: Path) -> None:
+    """rows.jsonl with so many of the triples, from all over, and sample/ in BEIR's layout: their first hundred passages
+    and the queries that these answer.
+    """
+    chosen = evenly(len(table), rows)
+    texts = table.texts
+    negatives, owners = table.negatives_of(chosen)
+    of_row: list[list[int]] = [[] for _ in chosen]
+    for owner, negative in zip(owners.tolist(), negatives.tolist(), strict=True):
+        of_row[owner].append(negative)
+    lines = [
+        {"query": texts[query], "positive": texts[positive], "negative": [texts[each] for each in others]}
+        for query, positive, others in zip(
+            table.queries[chosen].tolist(), table.positives[chosen].tolist(), of_row, strict=True
+        )
+    ]
+    files.write_text(folder / TRAINING, _lines(lines))
+    passages = list(dict.fromkeys(text for line in lines for text in (line["positive"], *line["negative"])))[:PASSAGES]
+    place = {text: number for number, text in enumerate(passages)}
+    answered = list({line["query"]: line["positive"] for line in lines if line["positive"] in place}.items())
+    collection = folder / COLLECTION
+    (collection / "qrels").mkdir(parents=True)
+    corpus = [{"_id": f"p{number}", "title": "", "text": text} for text, number in place.items()]
+    files.write_text(collection / "corpus.jsonl", _lines(corpus))
+    queries = [{"_id": f"q{number}", "text": query} for number, (query, _) in enumerate(answered)]
+    files.write_text(collection / "queries.jsonl", _lines(queries))
+    qrels = [f"q{number}\tp{place[positive]}\t1" for number, (_, positive) in enumerate(answered)]
+    files.write_text(collection / "qrels" / "test.tsv", "\n".join(["query-id\tcorpus-id\tscore", *qrels]) + "\n")
+
+
+def _lines(objects: list[dict[str, object]]) -> str:
+    return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in objects)
