@@ -216,7 +216,7 @@ def _network_encoding(model: ScoredModel, texts: _Texts) -> Encoding:
     encoder, with_head = model.encoder, not _shares_features(model)
 
     def encode(tokens: TokenBatch, on_done: OnDone) -> npt.NDArray[np.float32]:
-        with _autocast(model):
+        with passes(model):
             features = encoder.features_of_tokens(tokens, on_done)
             return encoder.project(features) if with_head else features.float().cpu().numpy()
 
@@ -239,7 +239,8 @@ def _store(model: ScoredModel, cache: Path, kind: str, make_room: Callable[[int]
     return VectorStore(cache / kind / key, dimensions, BLOCK_TEXTS[encoder.device.type], make_room)
 
 
-def _autocast(model: ScoredModel) -> contextlib.AbstractContextManager[Any]:
+def passes(model: ScoredModel) -> contextlib.AbstractContextManager[Any]:
+    """For a `with` block: passes through the network in the precision that the model was opened with."""
     if model.entry["precision"] == "float32":
         return contextlib.nullcontext()
     return torch.autocast(model.encoder.device.type, AUTOCAST[str(model.entry["precision"])])

@@ -70,7 +70,7 @@ def open_model(
     from ragcun_cli.model.folder import is_ragcun_model
     from ragcun_cli.model.sources import weights_identity
 
-    folder = _model_folder(Path(name))
+    folder = model_folder(Path(name))
     if folder is not None and is_ragcun_model(folder):
         encoder = IsotropicGaussianEncoder.from_pretrained(folder)
         identity, kind, arm = weights_identity(folder), "trained", _arm(folder)
@@ -101,8 +101,8 @@ def open_model(
     return ScoredModel(encoder, entry, frozen=arm["freeze_base"] if arm is not None else kind == "untouched")
 
 
-def _model_folder(path: Path) -> Path | None:
-    """The folder itself, or a run folder's best model (its final one if no dev set chose a best)."""
+def model_folder(path: Path) -> Path | None:
+    """The folder itself, or a run folder's best model (its final one where no dev set chose); None if there is none."""
     if not path.is_dir():
         return None
     for inner in (BEST_MODEL, FINAL_MODEL):

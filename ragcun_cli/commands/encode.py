@@ -1,0 +1,66 @@
+"""`ragcun encode`: embeddings of a file of texts."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import typer
+
+from ragcun_cli.commands import completion
+from ragcun_cli.errors import UsageError
+from ragcun_cli.recipe.problems import did_you_mean
+
+PRECISIONS = ("float32", "bf16", "fp16")
+
+
+def encode(
+    source: Path = typer.Argument(
+        ...,
+        metavar="FILE",
+        help=".txt (a text a line), .jsonl, .tsv, .csv or .parquet; all but Parquet also as .gz or .zst.",
+    ),
+    model: str = typer.Option(
+        ...,
+        "--model",
+        "-m",
+        help="A run folder, a model folder, a hub id or embedded:all-MiniLM-L6-v2.",
+        autocompletion=completion.models,
+    ),
+    out: Path = typer.Option(
+        Path("embeddings.npy"),
+        "--out",
+        "-o",
+        help="File to write: .npy (float32, a row for each text) or .parquet (id, embedding).",
+    ),
+    column: str | None = typer.Option(
+        None, "--column", help="Column with the texts; by default `text`, with `title` before it if there is one."
+    ),
+    max_length: int | None = typer.Option(None, "--max-length", min=2, help="Tokens of a text, if not the model's."),
+    precision: str = typer.Option("float32", "--precision", help="Of the passes: float32, bf16 or fp16."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the file if it is there."),
+    json_output: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
+) -> None:
+    """Write the embeddings of a file's texts, in the file's order: all of them, or nothing.
+
+    They are not normalised: compare them by Euclidean distance.
+
+    Example: ragcun encode corpus.jsonl --model checkpoints/isotropy --out corpus.npy
+    """
+    from ragcun_cli.console import note, print_json
+    from ragcun_cli.data.texts import read_texts
+    from ragcun_cli.evaluate.embedding import passes
+    from ragcun_cli.evaluate.embedding_file import encode_file, require_ending
+    from ragcun_cli.evaluate.models import open_model
+
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision {precision}: {did_you_mean(precision, PRECISIONS)}")
+    require_ending(out, overwrite)
+    next(read_texts(source, column), None)  # a wrong file or column is told before a model is loaded
+    opened = open_model(model, max_length, precision=precision)
+    with passes(opened):
+        written = encode_file(opened.encoder, source, column, out)
+    if json_output:
+        print_json({**dataclasses.asdict(written), "model": opened.entry["identity"]})
+        return
+    note(f"{out}: {written.texts} texts, {written.dimensions} dimensions. Compare them by Euclidean distance.")

@@ -1,0 +1,133 @@
+"""Files of texts to encode: one a line, or a column of JSON Lines, TSV, CSV or Parquet."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ragcun_cli.data.lines import json_lines, text_of
+from ragcun_cli.data.triples.formats import COMPRESSIONS, TripleFile, recognise
+from ragcun_cli.errors import DataError, UsageError
+from ragcun_cli.recipe.problems import did_you_mean
+
+ID_COLUMNS = ("_id", "id")
+TEXT, TITLE = "text", "title"
+ROWS_AT_A_TIME = 8192
+
+Record = tuple[str, str]  # id, text
+
+
+def read_texts(path: Path, column: str | None) -> Iterator[Record]:
+    """Id and text of each, in the file's order; the id is its `_id` or `id`, else its number from 0.
+
+    column: where the text is. By default `text`, with a `title` before it as BEIR's rules have it; a `.txt` file, which
+    may be .gz or .zst as the others, has one text a line.
+
+    Raises:
+        UsageError: if there is no such file or column.
+        DataError: naming file and line of what is broken.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: there is no such file")
+    inner = path.with_suffix("") if path.suffix in COMPRESSIONS else path
+    if inner.suffix == ".txt":
+        if column is not None:
+            raise UsageError(f"--column {column}: a .txt file has no columns, each line is a text")
+        yield from _plain(path)
+        return
+    file = recognise(path)
+    if file.format == "Parquet":
+        yield from _parquet(path, column)
+    elif file.format in ("TSV", "CSV"):
+        yield from _delimited(file, column)
+    elif file.format == "JSON Lines":
+        yield from _json(file, column)
+    else:
+        raise DataError(f"{path}: a JSON list cannot be encoded", "Write one object a line (.jsonl).")
+
+
+def _plain(path: Path) -> Iterator[Record]:
+    compression = COMPRESSIONS.get(path.suffix, "")
+    with TripleFile(path, "", compression).opened() as stream:
+        # Blank lines are texts too: row i of the embeddings is line i of the file.
+        for place, line in enumerate(stream):
+            line = line.removeprefix(codecs.BOM_UTF8) if place == 0 else line
+            yield str(place), _decoded(line, f"{path}:{place + 1}").strip()
+
+
+def _json(file: TripleFile, column: str | None) -> Iterator[Record]:
+    with file.opened() as stream:
+        for place, (number, record) in enumerate(json_lines(stream, str(file.path))):
+            where = f"{file.path}:{number}"
+            if column is not None or TEXT not in record:
+                _require_column(column or TEXT, list(record), where)
+            yield _identity(record, place), _text(record, column, where)
+
+
+def _delimited(file: TripleFile, column: str | None) -> Iterator[Record]:
+    with file.opened() as stream:
+        lines = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+        try:
+            # TSV knows no quotes: one at a cell's beginning would swallow the lines after it.
+            tsv = file.format == "TSV"
+            how: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tsv else {"strict": True}
+            rows = csv.DictReader(lines, **how)
+            _require_column(column or TEXT, list(rows.fieldnames or []), str(file.path))
+            for place, row in enumerate(rows):
+                where = f"{file.path}:{rows.line_num}"
+                if None in row or None in row.values():
+                    raise DataError(f"{where}: {len(rows.fieldnames or [])} cells are expected, as in the first line")
+                yield _identity(row, place), _text(row, column, where)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{file.path}: not UTF-8 text (byte {error.start})") from None
+        except csv.Error as error:
+            raise DataError(f"{file.path}: cannot be read: {error}") from None
+
+
+def _parquet(path: Path, column: str | None) -> Iterator[Record]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(path)
+        names = file.schema_arrow.names
+        _require_column(column or TEXT, names, str(path))
+        wanted = [name for name in (*ID_COLUMNS, TITLE, column or TEXT) if name in names]
+        place = 0
+        for batch in file.iter_batches(ROWS_AT_A_TIME, columns=wanted):
+            for row in batch.to_pylist():
+                yield _identity(row, place), _text(row, column, f"{path}: row {place + 1}")
+                place += 1
+    except pa.ArrowException as error:
+        raise DataError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+
+
+def _text(record: dict[str, Any], column: str | None, where: str) -> str:
+    """An empty text is one too: it has an embedding, and rows must stay where they are."""
+    if column is not None:
+        return text_of(record, column, where, required=False)
+    title = text_of(record, TITLE, where, required=False, strip=False) if TITLE in record else ""
+    return f"{title} {text_of(record, TEXT, where, required=False, strip=False)}".strip()
+
+
+def _identity(record: dict[str, Any], place: int) -> str:
+    return next((str(record[name]) for name in ID_COLUMNS if record.get(name) is not None), str(place))
+
+
+def _require_column(column: str, there: list[str], where: str) -> None:
+    if column not in there:
+        raise UsageError(
+            f"{where}: there is no column {column!r}; {did_you_mean(column, [str(each) for each in there])}",
+            "Name the one with the texts: --column NAME.",
+        )
+
+
+def _decoded(line: bytes, where: str) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: not UTF-8 text (byte {error.start})") from None

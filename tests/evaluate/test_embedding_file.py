@@ -1,0 +1,142 @@
+"""`ragcun encode`: the embeddings of a file's texts, in its order, whole or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as arrow
+import pytest
+from pyarrow import parquet
+
+from ragcun_cli.data.texts import read_texts
+from ragcun_cli.errors import DataError, UsageError
+from ragcun_cli.evaluate import embedding_file
+from ragcun_cli.model import IsotropicGaussianEncoder
+from tests.conftest import REPOSITORY, RunCommand
+from tests.tiny_models import write_collection
+
+TEXTS = [f"w{number} w{number + 1}" for number in range(7)]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(TEXTS) + "\n")
+    return path
+
+
+def test_rows_are_the_texts_embeddings_in_order(
+    ragcun: RunCommand, tiny_bert: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding_file, "TEXTS_AT_A_TIME", 3)
+    expected = IsotropicGaussianEncoder.untouched(str(tiny_bert)).encode(TEXTS)
+    done = ragcun("encode", source, "-m", tiny_bert, "-o", tmp_path / "e.npy", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["texts"] == len(TEXTS)
+    found = np.load(tmp_path / "e.npy")
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+    assert ragcun("encode", source, "-m", tiny_bert, "-o", tmp_path / "e.parquet").exit_code == 0
+    table = parquet.read_table(tmp_path / "e.parquet")
+    assert table.column("id").to_pylist() == [str(number) for number in range(len(TEXTS))]
+    np.testing.assert_allclose(np.stack(table.column("embedding").to_numpy()), expected, atol=1e-6)
+
+
+def test_every_format_gives_the_same_texts(tmp_path: Path) -> None:
+    records = [{"_id": f"p{number}", "title": "T", "text": text} for number, text in enumerate(TEXTS)]
+    lines = "".join(json.dumps(each) + "\n" for each in records)
+    (tmp_path / "a.jsonl").write_text(lines)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "c.tsv").write_text("_id\ttitle\ttext\n" + "".join(f"p{n}\tT\t{t}\n" for n, t in enumerate(TEXTS)))
+    (tmp_path / "d.csv").write_text("_id,title,text\n" + "".join(f'p{n},T,"{t}"\n' for n, t in enumerate(TEXTS)))
+    parquet.write_table(arrow.Table.from_pylist(records), tmp_path / "e.parquet")
+    expected = [(f"p{number}", f"T {text}") for number, text in enumerate(TEXTS)]
+    for name in ("a.jsonl", "b.jsonl.gz", "c.tsv", "d.csv", "e.parquet"):
+        assert list(read_texts(tmp_path / name, None)) == expected, name
+        assert [text for _, text in read_texts(tmp_path / name, "title")] == ["T"] * len(TEXTS)
+
+
+def test_what_cannot_be_encoded_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "x"}\n{"text": 3}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl:2: 'text' must be a text"):
+        list(read_texts(tmp_path / "a.jsonl", None))
+    (tmp_path / "b.tsv").write_text("id\tbody\n1\tx\n")
+    with pytest.raises(UsageError, match="there is no column 'text'; known: body, id"):
+        list(read_texts(tmp_path / "b.tsv", None))
+    (tmp_path / "c.txt").write_bytes(b"good\n\xff\xfe\n")
+    with pytest.raises(DataError, match=r"c\.txt:2: not UTF-8"):
+        list(read_texts(tmp_path / "c.txt", None))
+    with pytest.raises(UsageError, match="no such file"):
+        list(read_texts(tmp_path / "nowhere.txt", None))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-o", "e.bin"], ".npy or .parquet is expected"),
+        (["-o", "there.npy"], "the file is there already"),
+        (["-o", "e.npy", "--column", "x"], "has no columns"),
+        (["-o", "e.npy", "--precision", "bf61"], "did you mean 'bf16'?"),
+    ],
+)
+def test_wrong_wishes_cost_nothing(
+    ragcun: RunCommand, tiny_bert: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str], expected: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.npy").write_text("mine")
+    before = sorted(tmp_path.iterdir())
+    done = ragcun("encode", source, "-m", tiny_bert, *arguments)
+    assert (done.exit_code, expected in " ".join(done.stderr.split())) == (2, True), done.stderr
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "there.npy").read_text() == "mine"
+
+
+def test_an_interruption_leaves_no_half_a_file(
+    tiny_bert: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding_file, "TEXTS_AT_A_TIME", 3)
+    encoder = IsotropicGaussianEncoder.untouched(str(tiny_bert))
+    calls = []
+
+    def interrupted(texts: list[str], on_done: object) -> np.ndarray:
+        calls.append(texts)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return IsotropicGaussianEncoder.encode(encoder, texts)
+
+    monkeypatch.setattr(encoder, "encode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        embedding_file.encode_file(encoder, source, None, tmp_path / "e.npy")
+    assert [path.name for path in tmp_path.iterdir()] == ["texts.txt"]
+
+
+def test_the_documented_example_with_faiss_runs(
+    ragcun: RunCommand,
+    tiny_bert: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """docs/your-own.md: its code as it is printed there, on another encoder."""
+    import faiss
+
+    monkeypatch.chdir(tmp_path)
+    corpus = write_collection(tmp_path / "tiny", 12) / "corpus.jsonl"
+    assert ragcun("encode", corpus, "-m", tiny_bert, "-o", "corpus.parquet").exit_code == 0
+    page = (REPOSITORY / "docs" / "your-own.md").read_text()
+    code = page.split("```python\nimport faiss")[1].split("```")[0]
+    assert len(code.strip().splitlines()) <= 10
+    monkeypatch.setattr(
+        "sentence_transformers.SentenceTransformer", lambda name: IsotropicGaussianEncoder.untouched(str(tiny_bert))
+    )
+    capsys.readouterr()
+    exec(f"import faiss{code}", {})
+    printed = capsys.readouterr().out
+    ids = [json.loads(line)["_id"] for line in corpus.read_text().splitlines()]
+    assert any(identity in printed for identity in ids)
+    assert faiss.__version__
