@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
 from ragcun_cli.files import sha256_of_file
+from ragcun_cli.recipe.problems import did_you_mean
 
 EMBEDDED = "embedded:"
 EMBEDDED_PACKAGES = {
@@ -52,6 +53,9 @@ def locate_model(name: str, revision: str | None = None) -> ModelFiles:
         return ModelFiles(name, folder, weights_identity(folder))
     if folder.exists():
         raise ModelError(f"{name}: this is a file, not a model folder", pickle_reason(folder))
+    if folder.parent != Path() and folder.parent.is_dir():  # `checkpoints/arm9`, which could be a hub's id as well
+        beside = sorted(each.name for each in folder.parent.iterdir() if each.is_dir())
+        raise UsageError(f"{name}: there is no such model folder; {did_you_mean(folder.name, beside)}")
     if not HUB_ID.match(name) or name.startswith((".", "/", "~")):
         raise UsageError(
             f"{name}: there is no such model folder",

@@ -1,0 +1,58 @@
+"""`ragcun export`: a trained model for others."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import typer
+
+from ragcun_cli.commands import completion
+from ragcun_cli.errors import UsageError
+
+
+def export(
+    model: str = typer.Argument(
+        ..., help="A run folder (its best model) or a model folder.", autocompletion=completion.models
+    ),
+    destination: Path = typer.Argument(..., metavar="DEST", help="The folder to write."),
+    onnx: bool = typer.Option(False, "--onnx", help="Also model.onnx, compared with the model's own values."),
+    results: Path = typer.Option(Path("results"), "--results", help="Where the card's figures are taken from."),
+    licence: str | None = typer.Option(
+        None, "--licence", help="Of the model, by the Hub's name for it, such as cc-by-nc-4.0; left out if not given."
+    ),
+    push: str | None = typer.Option(
+        None, "--push", metavar="OWNER/NAME", help="Also upload it to the Hugging Face Hub; HF_TOKEN must allow it."
+    ),
+    public: bool = typer.Option(False, "--public", help="With --push: a repository that everybody sees; else private."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an exported model that is there."),
+    json_output: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
+) -> None:
+    """Write a model folder that sentence-transformers loads, with a model card: measured results, training, limits.
+
+    With --onnx the same model as one graph for any number of texts of any length, its values equal to 1e-4. With
+    --push the folder goes to the Hub as one commit.
+
+    Example: ragcun export checkpoints/isotropy my-encoder --onnx
+    """
+    from ragcun_cli.console import note, print_json
+    from ragcun_cli.exporting import export_model, require_destination, require_repository
+    from ragcun_cli.exporting import push as push_to_hub
+
+    if push is not None:
+        require_repository(push)
+    elif public:
+        raise UsageError("--public says who sees what --push uploads: it needs --push")
+    require_destination(destination, overwrite)
+    exported = export_model(model, destination, onnx, results, licence, push)
+    address = None if push is None else push_to_hub(destination, push, public)
+    if json_output:
+        print_json({**dataclasses.asdict(exported), "address": address})
+        return
+    measured = f"results on {exported.results} datasets" if exported.results else "no results: none of it in --results"
+    note(f"{destination}/: the model, and a card with {measured}.")
+    if exported.onnx_difference is not None:
+        note(f"model.onnx: its values differ by {exported.onnx_difference:.1g} at most.")
+    if address is not None:
+        note(f"Uploaded: {address}")
+    note(f'Use:  SentenceTransformer("{push or destination}")')

@@ -1,0 +1,196 @@
+"""A trained model as others take it: a folder for sentence-transformers and ONNX with a model card, or on the Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ragcun_cli import __version__, files
+from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.evaluate.models import BEST_MODEL, RECIPE, model_folder
+from ragcun_cli.model.folder import SETTINGS, is_ragcun_model, load_encoder
+from ragcun_cli.model.onnx import export_onnx
+from ragcun_cli.model.sources import HUB_ID, weights_identity
+from ragcun_cli.report.collect import ModelResults, collect, has_results
+from ragcun_cli.report.model_card import CardFacts, model_card, results_of
+
+CARD = "README.md"
+STEP_FILE = "training.json"
+STATUS = "status.json"  # of a run, beside its models
+CONFLICT = 409  # the hub's status for a repository that is there
+
+
+@dataclass(frozen=True)
+class Exported:
+    """folder: what was written. onnx_difference: the largest of a value to ragcun's own, None without a graph.
+
+    results: how many datasets the card has figures of.
+    """
+
+    folder: str
+    onnx_difference: float | None
+    results: int
+
+
+def require_destination(destination: Path, overwrite: bool) -> None:
+    """Refuse early what may not be written.
+
+    Raises:
+        UsageError: if something is there that is not to be replaced, or is no exported model.
+    """
+    if not destination.exists():
+        return
+    empty = destination.is_dir() and not any(destination.iterdir())
+    # A run's own models have no card, and lie beside the run's status.
+    exported = is_ragcun_model(destination) and (destination / CARD).is_file()
+    if not empty and (not exported or (destination.parent / STATUS).is_file()):
+        raise UsageError(f"{destination}: this is there, and is not an exported model", "Name another folder.")
+    if not empty and not overwrite:
+        raise UsageError(f"{destination}: the folder is there already", "Give --overwrite to replace it.")
+
+
+def export_model(
+    model: str, destination: Path, onnx: bool, results: Path, licence: str | None, shown_as: str | None
+) -> Exported:
+    """Write the whole folder or nothing. shown_as: the name that the card's example loads, the folder's by default.
+
+    Raises:
+        UsageError: if `model` is no run folder or model folder of ragcun's.
+        ModelError: if it is damaged, or its ONNX graph gives other values.
+        EnvironmentUnfit: if a package for ONNX is missing.
+    """
+    folder = model_folder(Path(model))
+    if folder is None or not is_ragcun_model(folder):
+        raise UsageError(
+            f"{model}: neither a run folder nor a model folder of ragcun's",
+            "Name what `ragcun train` wrote, such as checkpoints/isotropy.",
+        )
+    if folder.resolve() in (destination.resolve(), *destination.resolve().parents):
+        raise UsageError(f"{destination}: lies in the model that is exported", "Name a folder elsewhere.")
+    encoder = load_encoder(folder)  # compares every file with its checksum
+    measured = _results(results, weights_identity(folder))
+    facts = CardFacts(
+        name=shown_as or destination.name,
+        settings=_settings(folder),
+        recipe=_read_recipe(folder),
+        step=_read_json(folder / STEP_FILE).get("step"),
+        results=measured,
+        licence=licence,
+        onnx=onnx,
+        version=_read_json(folder.parent / "environment.json").get("versions", {}).get("ragcun"),
+        chosen=folder.name == BEST_MODEL,
+    )
+    with files.new_folder(destination) as temporary:
+        shutil.copytree(folder, temporary, dirs_exist_ok=True)
+        difference = export_onnx(encoder, temporary) if onnx else None
+        if facts.recipe is not None:
+            files.write_text(temporary / RECIPE, yaml.safe_dump(facts.recipe, sort_keys=False, allow_unicode=True))
+        files.write_text(temporary / CARD, model_card(facts))
+    return Exported(str(destination), difference, len(measured.datasets) if measured is not None else 0)
+
+
+def require_repository(repository: str) -> None:
+    """Refuse a name that the Hub would refuse.
+
+    Raises:
+        UsageError: if it is no OWNER/NAME.
+    """
+    if not HUB_ID.match(repository) or "/" not in repository:
+        raise UsageError(f"--push {repository}: OWNER/NAME is expected, such as my-group/my-encoder")
+
+
+def push(folder: Path, repository: str, public: bool) -> str:
+    """Upload an exported folder as one commit; the repository is made if it is not there. Returns the commit's address.
+
+    Raises:
+        EnvironmentUnfit: if the hub cannot be reached, or refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    hub = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    try:
+        _make_repository(hub, repository, public)
+        commit = hub.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            commit_message=f"Exported by ragcun {__version__}",
+            delete_patterns=["*.onnx", "*.safetensors"],  # of an earlier upload: weights of another model
+        )
+    except UsageError:
+        raise
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else ""
+        hint = "Set HF_TOKEN to a token that may write there." if status in (401, 403) else ""
+        raise EnvironmentUnfit(f"--push {repository}: the hub says {status}: {_first_line(error)}", hint) from None
+    except Exception as error:  # the client and what is below it raise a dozen kinds for one fact
+        reason = _first_line(error.__cause__ or error)
+        hint = "What was exported is in the folder; the same command with --overwrite tries again."
+        raise EnvironmentUnfit(f"--push {repository}: the upload did not succeed: {reason}", hint) from None
+    return str(commit.commit_url)
+
+
+def _make_repository(hub: Any, repository: str, public: bool) -> None:
+    """Or find it. The client's own `exist_ok` asks again after a refusal, and then reports another error."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        hub.create_repo(repository, private=not public)
+    except HfHubHTTPError as error:
+        if error.response is None or error.response.status_code != CONFLICT:
+            raise
+        if not public and not hub.repo_info(repository).private:
+            raise UsageError(
+                f"--push {repository}: this repository is there, and everybody sees it",
+                "Add --public if that is meant.",
+            ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), repr(error))
+
+
+def _results(root: Path, identity: str) -> ModelResults | None:
+    return results_of(collect(root), identity) if has_results(root) else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    settings = _read_json(folder / SETTINGS)
+    return {**settings, "base_model": _named(settings["base_model"])}
+
+
+def _read_recipe(folder: Path) -> dict[str, Any] | None:
+    try:
+        content = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return None
+    if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
+        return None
+    # What lay where on the machine that trained is nobody else's concern.
+    data = {key: _named(value) for key, value in content["data"].items()} | {"folder": "data"}
+    own = {
+        "base_model": _named(content.get("base_model")),
+        "backup": None,
+        "output_dir": f"checkpoints/{content['name']}",
+    }
+    return content | own | {"data": data}
+
+
+def _named(value: Any) -> Any:
+    """Of a path on this machine its last part; a name of a hub or of the registry stays."""
+    is_path = isinstance(value, str) and (value.startswith(("/", ".", "~")) or Path(value).expanduser().exists())
+    return Path(value).name if is_path else value
