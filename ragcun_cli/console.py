@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import textwrap
 import time
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ragcun_cli.environment import QUIET
 from ragcun_cli.errors import RagcunError
 from ragcun_cli.quantities import megabytes
 
@@ -62,8 +64,15 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
+def is_quiet() -> bool:
+    """Whether only results and errors are wanted."""
+    return bool(os.environ.get(QUIET))
+
+
 def note(message: str) -> None:
-    """One line on stderr, so that a piped result stays clean."""
+    """One line on stderr, so that a piped result stays clean; nothing with `--quiet`."""
+    if is_quiet():
+        return
     message_console().print(message, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -115,7 +124,9 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], title:
 
     table = Table(title=title or None, caption=caption or None, title_justify="left", caption_justify="left")
     for column in columns:
-        table.add_column(column.header, justify="right" if column.numeric else "left", no_wrap=not column.wraps)
+        table.add_column(
+            column.header, justify="right" if column.numeric else "left", no_wrap=not column.wraps, overflow="fold"
+        )
     for row in rows:
         table.add_row(*row)
     console = result_console()
@@ -152,7 +163,7 @@ class LiveTable(_Drawn):
 
     def __enter__(self) -> LiveTable:
         console = message_console()
-        if console.is_terminal:
+        if console.is_terminal and not is_quiet():
             from rich.live import Live
 
             self._live = Live(console=console, auto_refresh=False)
@@ -205,7 +216,7 @@ class StepProgress(_Drawn):
 
     def __enter__(self) -> StepProgress:
         console = message_console()
-        if console.is_terminal and self.total > 0:
+        if console.is_terminal and not is_quiet() and self.total > 0:
             from rich.progress import Progress
 
             self._live = Progress(*_bar_columns(self.unit), console=console)
@@ -257,7 +268,7 @@ class ByteProgress(_Drawn):
 
     def __enter__(self) -> ByteProgress:
         console = message_console()
-        if console.is_terminal:
+        if console.is_terminal and not is_quiet():
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
             from rich.progress import TransferSpeedColumn as RateColumn
 

@@ -17,6 +17,7 @@ REPORTED_PACKAGES = (
 )  # fmt: skip
 
 
+QUIET = "RAGCUN_QUIET"  # set: results and errors only, in this process and in those it starts
 KEYS_FROM_DOTENV = ("HF_TOKEN", "WANDB_API_KEY")
 
 

@@ -6,33 +6,42 @@ import io
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from ragcun_cli import __version__
-from ragcun_cli.commands import aws, data, demo, evaluate, preflight, recipe, report, train
-from ragcun_cli.environment import read_dotenv
-from ragcun_cli.errors import ExitCode, RagcunError, as_ragcun_error
+from ragcun_cli.commands import aws, data, demo, encode, evaluate, export, preflight, recipe, report, train
+from ragcun_cli.commands.help import explain
+from ragcun_cli.commands.overview import show_overview
+from ragcun_cli.environment import QUIET, read_dotenv
+from ragcun_cli.errors import ExitCode, RagcunError, UsageError, as_ragcun_error
 
 app = typer.Typer(
     name="ragcun",
-    no_args_is_help=True,
     # A traceback is for a defect of ragcun; its locals could hold a token, so they are never shown.
     pretty_exceptions_enable=False,
     help=(
         "Does making embeddings isotropic make dense retrieval better? "
-        "ragcun takes the experiment from recipe to paper table."
+        "ragcun takes the experiment from recipe to paper table. Without a command it says where this folder stands."
     ),
     epilog="Start here: ragcun demo",
 )
 app.command("demo")(demo.demo)
+app.command("preflight")(preflight.preflight)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
-app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("train")(train.train)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(report.app, name="report")
-app.command("preflight")(preflight.preflight)
+app.command("encode")(encode.encode)
+app.command("export")(export.export)
 app.add_typer(aws.app, name="aws")
+explain(app)
+
+QUIET_FLAGS = ("--quiet", "-q")
+# Typer's usage errors are click's, which newer versions carry inside; the one public name leads to their root.
+ClickException: Any = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")
 
 
 def _print_version(wanted: bool) -> None:
@@ -41,13 +50,21 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     version: bool = typer.Option(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
     ),
+    quiet: bool = typer.Option(
+        False, *QUIET_FLAGS, help="Results and errors only: no notes, no progress. May stand anywhere on the line."
+    ),
+    json_output: bool = typer.Option(False, "--json", help="Without a command: where this folder stands, as JSON."),
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        show_overview(json_output)
+    elif json_output:
+        raise UsageError("--json stands after the command", f"ragcun {context.invoked_subcommand} … --json")
 
 
 def main() -> None:
@@ -63,7 +80,7 @@ def main() -> None:
     try:
         read_dotenv(Path())
         try:
-            app()
+            code = _run(sys.argv[1:])
         finally:
             sys.stdout.flush()  # here, where a reader that has gone is not an error
     except RagcunError as error:
@@ -80,6 +97,39 @@ def main() -> None:
         if known is None:
             raise
         _leave(known)
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command; the exit code that it asks for.
+
+    Raises:
+        UsageError: for what Typer refuses, in the same words and as every other error.
+    """
+    if any(flag in arguments for flag in QUIET_FLAGS):
+        arguments = [each for each in arguments if each not in QUIET_FLAGS]
+        os.environ[QUIET] = "1"  # also for the processes that a command starts
+    try:
+        code = app(arguments, prog_name="ragcun", standalone_mode=False)
+    except ClickException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its help, which is printed already
+            return ExitCode.USAGE
+        raise _as_ours(error) from None
+    except typer.Abort:
+        return ExitCode.CTRL_C
+    return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _as_ours(error: Any) -> UsageError:
+    from ragcun_cli.recipe.problems import did_you_mean
+
+    message = str(error.message if getattr(error, "possibilities", None) else error.format_message()).rstrip(".")
+    wrong = getattr(error, "option_name", None)
+    if getattr(error, "possibilities", None) and wrong:
+        message += f"; {did_you_mean(wrong, list(error.possibilities))}"
+    context = getattr(error, "ctx", None)
+    where = "ragcun" if context is None else context.command_path
+    return UsageError(message[:1].lower() + message[1:], f"{where} --help")
 
 
 def _leave(error: RagcunError) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
+from ragcun_cli.commands import completion
+
 if TYPE_CHECKING:
     from ragcun_cli.data.checking import CheckReport
     from ragcun_cli.data.fetch.catalogue import Plan
@@ -60,7 +62,9 @@ def list_sources(data_dir: Path = DATA_DIR, json_output: bool = JSON) -> None:
 @app.command()
 def download(
     names: list[str] = typer.Argument(
-        ..., help="Names of `ragcun data list`; msmarco (500k training triples and a dev set), beir (14 sets), all."
+        ...,
+        help="Names of `ragcun data list`; msmarco (500k training triples and a dev set), beir (14 sets), all.",
+        autocompletion=completion.downloads,
     ),
     data_dir: Path = DATA_DIR,
     mirror: str | None = typer.Option(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ragcun_cli.commands import completion
+
 if TYPE_CHECKING:
     from ragcun_cli.evaluate.beir import ModelToScore, Settings
     from ragcun_cli.evaluate.datasets import Missing
@@ -20,7 +22,11 @@ app = typer.Typer(
 )
 
 MODELS = typer.Option(
-    ..., "--model", "-m", help="A run folder, a model folder, a hub id or embedded:all-MiniLM-L6-v2. May be repeated."
+    ...,
+    "--model",
+    "-m",
+    help="A run folder, a model folder, a hub id or embedded:all-MiniLM-L6-v2. May be repeated.",
+    autocompletion=completion.models,
 )
 DATASETS = typer.Option(
     ...,
@@ -28,6 +34,7 @@ DATASETS = typer.Option(
     "-d",
     help="all (the 18 of BEIR and MS MARCO), public (the 14 that anybody may download), names in --data-dir, or "
     "folders and zips in BEIR's layout; comma-separated.",
+    autocompletion=completion.datasets,
 )
 DATA_DIR = typer.Option(Path("data"), "--data-dir", help="Where named datasets lie, as folders or zips.")
 RESULTS = typer.Option(Path("results"), "--results", help="Where results are written.")

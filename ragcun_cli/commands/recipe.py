@@ -8,8 +8,12 @@ from pathlib import Path
 
 import typer
 
+from ragcun_cli.commands import completion
+
 app = typer.Typer(no_args_is_help=True, help="Read, check and copy recipes: one YAML file is one arm.")
 
+RECIPE = typer.Argument(..., help="A recipe file, or the name of a shipped recipe.", autocompletion=completion.recipes)
+RECIPES = typer.Argument(..., help="Recipe files, or names of shipped recipes.", autocompletion=completion.recipes)
 SET_HELP = "Change a value of the recipe; may be given several times."
 
 
@@ -28,12 +32,14 @@ def list_recipes(json_output: bool = typer.Option(False, "--json", help="Print a
         print_json([{"name": each.name, "description": each.description, "path": str(path)} for path, each in recipes])
         return
     rows = [[each.name, each.description, each.base_model] for _, each in recipes]
-    print_table([Column("recipe"), Column("what it trains"), Column("base model")], rows)
+    print_table([Column("recipe"), Column("what it trains", wraps=True), Column("base model", wraps=True)], rows)
 
 
 @app.command()
 def show(
-    recipe: str = typer.Argument(..., help="A recipe file, or the name of a shipped recipe."),
+    recipe: str = typer.Argument(
+        ..., help="A recipe file, or the name of a shipped recipe.", autocompletion=completion.recipes
+    ),
     overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help=SET_HELP),
     json_output: bool = typer.Option(False, "--json", help="Print as JSON."),
 ) -> None:
@@ -54,7 +60,9 @@ def show(
 
 @app.command()
 def check(
-    recipes: list[str] = typer.Argument(..., help="Recipe files, or names of shipped recipes."),
+    recipes: list[str] = typer.Argument(
+        ..., help="Recipe files, or names of shipped recipes.", autocompletion=completion.recipes
+    ),
     overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help=SET_HELP),
     json_output: bool = typer.Option(False, "--json", help="Print as JSON."),
 ) -> None:
@@ -86,7 +94,9 @@ def check(
 
 @app.command()
 def copy(
-    recipe: str = typer.Argument(..., help="A recipe file, or the name of a shipped recipe."),
+    recipe: str = typer.Argument(
+        ..., help="A recipe file, or the name of a shipped recipe.", autocompletion=completion.recipes
+    ),
     destination: Path = typer.Argument(..., help="The file to write; its name becomes the arm's name."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the file if it is there."),
 ) -> None:
@@ -117,12 +127,19 @@ def copy(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON schema of recipes, for editors: every key with its type, limits and default.
+def schema(
+    output_format: str = typer.Option("json", "--format", help="json, for editors, or markdown, a page to read."),
+) -> None:
+    """Print every key of recipes with its type, limits and default: as JSON schema, or as a page.
 
     Example: ragcun recipe schema > schema.json
     """
     from ragcun_cli.console import print_text
-    from ragcun_cli.recipe.rendering import recipe_schema
+    from ragcun_cli.errors import UsageError
+    from ragcun_cli.recipe.problems import did_you_mean
+    from ragcun_cli.recipe.rendering import recipe_reference, recipe_schema
 
-    print_text(recipe_schema())
+    formats = {"json": recipe_schema, "markdown": recipe_reference}
+    if output_format not in formats:
+        raise UsageError(f"--format {output_format}: {did_you_mean(output_format, list(formats))}")
+    print_text(formats[output_format]())

@@ -206,8 +206,9 @@ def _wishes(asked: _Asked, region: str | None) -> tuple[Any, list[Any]]:
     from ragcun_cli.aws.names import default_run_name, require_run_name
     from ragcun_cli.aws.plan import Wishes, parsed_regions
     from ragcun_cli.recipe.loading import load_recipe
+    from ragcun_cli.recipe.shipped import ARMS
 
-    loaded = [load_recipe(name, asked.overrides) for name in asked.recipes or ["baseline", "isotropy", "frozen"]]
+    loaded = [load_recipe(name, asked.overrides) for name in asked.recipes or ARMS]
     if asked.precision not in ("float32", "bf16", "fp16"):
         raise UsageError(f"--precision {asked.precision}: there are float32, bf16 and fp16")
     if asked.bucket is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", asked.bucket):
@@ -297,6 +298,7 @@ def _resume(
     from ragcun_cli.aws.watch import plan_relaunch, relaunch
     from ragcun_cli.console import note
     from ragcun_cli.recipe.loading import load_recipe
+    from ragcun_cli.recipe.shipped import ARMS
 
     refused = [flag for name, flag in KEPT.items() if given[name]]
     refused += ["--recipe"] if given["recipes"] and given["run"] else []
@@ -308,7 +310,7 @@ def _resume(
             "It takes --instance, --region, --on-demand, --max-hours, --max-cost, --idle-minutes, --disk, --image, "
             "--email and --code. Other work is another run: --run NAME.",
         )
-    named = [load_recipe(name).name for name in given["recipes"] or ["baseline", "isotropy", "frozen"]]
+    named = [load_recipe(name).name for name in given["recipes"] or ARMS]
     run = given["run"] or default_run_name(named)
     first = parsed_regions(given["regions"], aws.session.region_name)[0]
     found = the_run(aws, run, first, given["bucket"])

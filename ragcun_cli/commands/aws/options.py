@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import typer
 
+from ragcun_cli.commands import completion
+
 RECIPES = typer.Option(
-    [], "--recipe", "-r", help="What is trained; may be repeated. baseline, isotropy and frozen by default."
+    [],
+    "--recipe",
+    "-r",
+    help="What is trained; may be repeated. baseline, isotropy and frozen by default.",
+    autocompletion=completion.recipes,
 )
 OVERRIDES = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a value of every recipe; may be repeated.")
 SEEDS = typer.Option(None, "--seeds", metavar="N,N,…", help="One training for each of these seeds.")
 DATASETS = typer.Option(
-    None, "--datasets", "-d", help="What is scored at the end, as for `ragcun eval beir`; public by default."
+    None,
+    "--datasets",
+    "-d",
+    help="What is scored at the end, as for `ragcun eval beir`; public by default.",
+    autocompletion=completion.datasets,
 )
 PRECISION = typer.Option("float32", "--precision", help="Of the evaluation: float32, bf16 or fp16.")
-INSTANCE = typer.Option(..., "--instance", "-i", help="Type of machine, such as g5.xlarge or p4d.24xlarge.")
+INSTANCE = typer.Option(
+    ...,
+    "--instance",
+    "-i",
+    help="Type of machine, such as g5.xlarge or p4d.24xlarge.",
+    autocompletion=completion.instances,
+)
 REGION = typer.Option(
     [],
     "--region",

@@ -1,0 +1,70 @@
+"""`ragcun` alone: where a folder stands on the path, and what is next."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ragcun_cli.standing import next_command, standing
+from tests.conftest import RunCommand
+from tests.tiny_models import write_collection
+
+
+def test_from_an_empty_folder_to_a_report(tmp_path: Path) -> None:
+    assert [step.done for step in standing(tmp_path)] == [False] * 4
+    assert next_command(standing(tmp_path)) == "ragcun data download msmarco beir"
+
+    write_collection(tmp_path / "data" / "own", 5, split="test")
+    assert "1 collection in data/" in standing(tmp_path)[0].seen
+
+    status(tmp_path, "isotropy", "interrupted", 120)
+    steps = standing(tmp_path)
+    assert [step.done for step in steps] == [True, False, False, False]  # who trains has data somewhere
+    assert "isotropy interrupted at step 120 of 300" in steps[1].seen
+    assert next_command(steps) == "ragcun train --recipe checkpoints/isotropy/recipe.yaml --resume"
+
+    status(tmp_path, "isotropy", "finished", 300)
+    status(tmp_path, "baseline", "finished", 300)
+    steps = standing(tmp_path)
+    assert steps[1].seen == "finished: baseline, isotropy"
+    assert next_command(steps).startswith("ragcun eval beir --model checkpoints/baseline --model checkpoints/isotropy")
+
+    (tmp_path / "results" / "baseline").mkdir(parents=True)
+    (tmp_path / "results" / "baseline" / "model.json").write_text("{}")
+    steps = standing(tmp_path)
+    assert "not yet: isotropy" in steps[2].seen
+    assert "--model checkpoints/isotropy " in next_command(steps)
+
+    (tmp_path / "results" / "isotropy").mkdir()
+    (tmp_path / "results" / "isotropy" / "model.json").write_text("{}")
+    assert next_command(standing(tmp_path)) == "ragcun report table --format latex"
+    (tmp_path / "report.html").touch()
+    assert [step.done for step in standing(tmp_path)] == [True] * 4
+
+
+def test_what_cannot_be_read_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "broken").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "broken" / "status.json").write_text("{")
+    assert standing(tmp_path)[1].seen == "no run in checkpoints/"
+
+
+def test_the_command_alone_says_it(ragcun: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = ragcun()
+    assert done.exit_code == 0
+    assert "training" in done.stdout
+    assert "Next:  ragcun data download msmarco beir" in done.stderr
+    assert [step["name"] for step in json.loads(ragcun("--json").stdout)["steps"]] == [
+        "data",
+        "training",
+        "evaluation",
+        "report",
+    ]
+
+
+def status(folder: Path, run: str, state: str, step: int) -> None:
+    place = folder / "checkpoints" / run
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "status.json").write_text(json.dumps({"state": state, "step": step, "total_steps": 300}))
