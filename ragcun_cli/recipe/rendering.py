@@ -72,3 +72,58 @@ def recipe_schema() -> str:
         **schema["properties"],
     }
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
+
+
+# What the schema does not say: a list that is made anew, and values that come from the file's name.
+DEFAULTS = {"trackers": "`[]`", "extends": "", "name": "", "output_dir": ""}
+
+
+def recipe_reference() -> str:
+    """Every key of a recipe as a Markdown page, from the schema; committed as docs/recipes.md."""
+    schema = json.loads(recipe_schema())
+    parts = [
+        "# Recipes",
+        "One YAML file is one arm of an experiment. A file may extend another (`extends: PARENT.yaml`) and name only "
+        "the keys that differ; `ragcun recipe show NAME` prints all resolved, `ragcun recipe copy NAME FILE` writes "
+        "a file of your own. `--set KEY=VALUE` changes one for one command; keys of a group are `group.key`.",
+        "Generated from the schema by `make docs`. An own value is refused with file, line and column if it is not "
+        "allowed.",
+        _table(schema["properties"], schema["$defs"]),
+    ]
+    for name, entry in schema["properties"].items():
+        definition = _definition(entry, schema["$defs"])
+        if definition is not None:
+            parts += [f"## {name}", definition["description"].splitlines()[0], _table(definition["properties"], {})]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(properties: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    lines = ["| key | value | default | what it is |", "| --- | --- | --- | --- |"]
+    for key, entry in properties.items():
+        if _definition(entry, definitions) is not None:
+            lines.append(f"| `{key}` | | | a group of keys, [below](#{key}) |")
+            continue
+        default = DEFAULTS.get(key, f"`{json.dumps(entry['default'])}`" if "default" in entry else "required")
+        lines.append(f"| `{key}` | {_value(entry)} | {default} | {entry['description'].replace('|', '/')} |")
+    return "\n".join(lines)
+
+
+def _definition(entry: Mapping[str, Any], definitions: Mapping[str, Any]) -> Any:
+    reference = entry.get("$ref")
+    return None if reference is None else definitions.get(reference.rpartition("/")[2])
+
+
+def _value(entry: Mapping[str, Any]) -> str:
+    """Type and limits, in words."""
+    if "anyOf" in entry:
+        return " or ".join(_value(each) for each in entry["anyOf"])
+    if "enum" in entry:
+        return ", ".join(f"`{each}`" for each in entry["enum"])
+    kind = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}.get(
+        entry["type"], entry["type"]
+    )
+    if entry["type"] == "array":
+        return f"list of {_value(entry['items'])}"
+    limits = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+    said = [f"{word} {entry[limit]}" for limit, word in limits.items() if limit in entry]
+    return " ".join([kind, *said])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ragcun_cli.recipe.loading import load_recipe
-from ragcun_cli.recipe.rendering import recipe_schema, render_recipe, render_recipe_with_comments
-from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.recipe.rendering import recipe_reference, recipe_schema, render_recipe, render_recipe_with_comments
+from ragcun_cli.recipe.schema import DataSettings, IsotropyOptions, Recipe
 from ragcun_cli.recipe.shipped import shipped_folder, shipped_recipes
 from tests.conftest import REPOSITORY
 
@@ -62,6 +62,14 @@ def test_rendering_gives_the_same_recipe_again(path: Path, tmp_path: Path) -> No
         copy = tmp_path / f"{number}.yaml"
         copy.write_text(render(recipe), encoding="utf-8")
         assert load_recipe(str(copy)) == recipe
+
+
+def test_the_committed_reference_is_current() -> None:
+    page = (REPOSITORY / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert page == recipe_reference(), "make docs"
+    assert "| `batch_size` | whole number from 2 | `16` |" in page
+    for model in (Recipe, DataSettings, IsotropyOptions):
+        assert all(f"| `{name}` |" in page for name in model.model_fields)
 
 
 def test_the_committed_schema_is_current() -> None:
