@@ -14,7 +14,7 @@ JOBS ?= 2
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_INSTALL_ARGS)
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test schema clean python
+.PHONY: demo test schema docs clean python
 
 demo: python $(VENV)/.installed-demo
 	$(BIN)/ragcun demo
@@ -23,13 +23,18 @@ test: python $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	@# First what minds nobody, one thread each; then what stops, kills, drives or times whole processes.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not alone" --numprocesses $(JOBS) --dist loadfile
+	@# Two at a time, one thread each: first file by file, then test by test what runs whole processes. The rest alone.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not processes and not alone" --numprocesses $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m processes --numprocesses $(JOBS) --dist load
 	$(BIN)/python -m pytest -m alone
 
 # What editors and the tests compare recipes with.
 schema: $(VENV)/.installed-dev
 	$(BIN)/ragcun recipe schema > recipes/schema.json
+
+# The reference of recipes, from the same schema.
+docs: $(VENV)/.installed-dev
+	$(BIN)/ragcun recipe schema --format markdown > docs/recipes.md
 
 # PYTHON only counts while .venv is made; say so rather than go on with another one.
 python: $(VENV)/.python

@@ -18,13 +18,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 COLLECTIONS = Path(os.environ.get("RAGCUN_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
 
 
-# Files and folders whose tests run whole processes, and must have the machine to themselves.
-ALONE = (
+# Files and folders whose tests must have the machine to themselves: they time what others would slow down.
+ALONE = ("tests/faults/test_backup.py", "tests/dist")
+# Those whose tests run whole processes, which take long: they are shared out one by one, not file by file.
+PROCESSES = (
     "tests/aws/test_machine.py",
     "tests/data/fetch/test_several.py",
-    "tests/dist",
     "tests/evaluate/test_embedding.py",
     "tests/faults",
+    "tests/preflight/test_short_training.py",
     "tests/report/test_page.py",
     "tests/test_data_sequence.py",
     "tests/test_demo.py",
@@ -35,8 +37,11 @@ ALONE = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.relative_to(REPOSITORY).as_posix().startswith(ALONE):
+        place = item.path.relative_to(REPOSITORY).as_posix()
+        if place.startswith(ALONE):
             item.add_marker(pytest.mark.alone)
+        elif place.startswith(PROCESSES):
+            item.add_marker(pytest.mark.processes)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -38,12 +38,12 @@ def test_scifact_from_a_server_to_a_score(ragcun: RunCommand, tmp_path: Path, mo
     assert report["counts"]["passages"] == 5183
     assert report["counts"]["train judgements"] == 919
 
-    near = ["-m", ENCODER, "--max-length", "32", "--ranks", "1-30", "--pick", "sample"]
+    near = ["-m", ENCODER, "--max-length", "12", "--ranks", "1-30", "--pick", "sample"]
     mined = ragcun("data", "mine", "scifact", *near, "-o", tmp_path / "mined.jsonl", *data, "--json")
     assert json.loads(mined.stdout)["negatives"] == 919
 
     sets = {
-        "base_model": ENCODER, "data.folder": tmp_path / "data", "data.dev": "null", "max_length": 32,
+        "base_model": ENCODER, "data.folder": tmp_path / "data", "data.dev": "null", "max_length": 12,
         "output_dim": 384, "warmup_steps": 0, "output_dir": tmp_path / "run",
     }  # fmt: skip
     arguments = [part for key, value in sets.items() for part in ("--set", f"{key}={value}")]
@@ -61,4 +61,4 @@ def test_scifact_from_a_server_to_a_score(ragcun: RunCommand, tmp_path: Path, mo
     assert scored.exit_code == 0, scored.stderr
     result = json.loads(scored.stdout)["results"][0]
     assert result["dataset"]["split"] == "test"
-    assert 0.3 < result["metrics"]["ndcg@10"] < 0.8
+    assert 0.2 < result["metrics"]["ndcg@10"] < 0.7  # of texts cut at 12 tokens

@@ -188,7 +188,7 @@ from ragcun_cli.data.fetch.opening import Patience
 from ragcun_cli.data.fetch.transfer import Wanted
 url, folder, md5 = sys.argv[1:]
 root = Path(folder)
-def app():
+def app(arguments, **_):
     several.fetch_all(root, [Wanted(root / "a.zip", url, None, "md5:" + md5)], 2, Patience(seconds=20))
 main.app = app
 main.main()
