@@ -7,6 +7,7 @@ checked before the file gets its name.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -112,12 +113,9 @@ def largest_difference(encoder: IsotropicGaussianEncoder, path: Path, texts: Seq
 
 
 def _require_packages() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise EnvironmentUnfit(f"ONNX needs the package {error.name}", "pip install 'ragcun[onnx]'") from None
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        if importlib.util.find_spec(package) is None:
+            raise EnvironmentUnfit(f"ONNX needs the package {package}", "pip install 'ragcun[onnx]'")
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from ragcun_cli.aws.calls import GLOBAL, Aws, AwsError, open_session
 from ragcun_cli.aws.instances import describe_instance
@@ -67,10 +68,9 @@ def _listed(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
 
 
-def _is_for_all_resources(action: str, statements: list[dict[str, object]]) -> bool:
+def _is_for_all_resources(action: str, statements: list[dict[str, Any]]) -> bool:
     return any(
-        action in _listed(each["Action"]) and each["Resource"] == "*" and "Condition" not in each  # type: ignore[arg-type]
-        for each in statements
+        action in _listed(each["Action"]) and each["Resource"] == "*" and "Condition" not in each for each in statements
     )
 
 

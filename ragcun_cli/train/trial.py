@@ -15,7 +15,9 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import psutil
@@ -35,6 +37,8 @@ from ragcun_cli.train.run_folder import RunFolder
 from ragcun_cli.train.speed import peak_memory
 from ragcun_cli.train.step import OVERFLOWS_ALLOWED, optimiser_step, split_views
 from ragcun_cli.train.training import Training
+
+Result = TypeVar("Result")
 
 ROWS_LOOKED_AT = 20_000  # among which the longest are looked for, by their characters
 ROWS_COUNTED = 512  # whose tokens are counted
@@ -262,7 +266,7 @@ def _probe_memory(training: Training, table: TripleTable) -> tuple[int, float]:
 
 def _train_repeatedly(training: Training) -> tuple[TripleBatch, tuple[float, float], float]:
     """The batch, its loss before and after the steps, and the median seconds of one."""
-    first = _timed(lambda: optimiser_step(training))  # also pays for what happens once
+    _, first = _timed(partial(optimiser_step, training))  # also pays for what happens once
     batch = training.batches.batch(0)
     if first > SECONDS_OF_A_STEP:
         size = max(SMALLEST_BATCH, int(len(batch.queries) * SECONDS_OF_A_STEP / first))
@@ -274,9 +278,9 @@ def _train_repeatedly(training: Training) -> tuple[TripleBatch, tuple[float, flo
     # fp16's loss scale begins too high: steps that overflow change nothing until it has come down.
     while updates < STEPS and len(seconds) < STEPS + OVERFLOWS_ALLOWED:
         training.progress.step = min(training.progress.step + 1, training.plan.total_steps - 1)
-        norms: list[float | None] = []
-        seconds.append(_timed(lambda norms=norms: norms.append(optimiser_step(training)[0]["gradient_norm"])))  # type: ignore[misc]
-        updates += norms[0] is not None
+        (record, _), taken = _timed(partial(optimiser_step, training))
+        seconds.append(taken)
+        updates += record["gradient_norm"] is not None
     return batch, (before, _loss(training, batch)), statistics.median(seconds)
 
 
@@ -319,20 +323,20 @@ def _encoding_rates(training: Training, texts: Sequence[str]) -> tuple[float, fl
     encoded = 0
     while encoded < len(order) and seconds < SECONDS_OF_ENCODING:
         part = tokens.select(order[encoded : encoded + size])
-        seconds += _timed(lambda part=part: training.encoder.features_of_tokens(part))  # type: ignore[misc]
+        seconds += _timed(partial(training.encoder.features_of_tokens, part))[1]
         done += int(part.lengths.sum())
         encoded += size
         size *= 2
     return done / seconds, tokenised, float(tokens.lengths.mean())
 
 
-def _timed(work: Callable[[], object]) -> float:
-    """Seconds, with what a GPU still has to do."""
+def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
+    """What it returns, and the seconds it takes, with what a GPU still has to do."""
     _synchronise()
     started = time.perf_counter()
-    work()
+    result = work()
     _synchronise()
-    return time.perf_counter() - started
+    return result, time.perf_counter() - started
 
 
 def _synchronise() -> None:
