@@ -23,10 +23,9 @@ test: python $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	@# Two at a time, one thread each: first file by file, then test by test what runs whole processes. The rest alone.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not processes and not alone" --numprocesses $(JOBS) --dist loadfile
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m processes --numprocesses $(JOBS) --dist load
-	$(BIN)/python -m pytest -m alone
+	@# One thread each, as many as run side by side; tests/conftest.py says which share a process, and which run alone.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not alone" --numprocesses $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -m alone tests/faults
 
 # What editors and the tests compare recipes with.
 schema: $(VENV)/.installed-dev

@@ -90,7 +90,7 @@ def train(options: argparse.Namespace) -> None:
 
     from ragcun_cli.recipe.loading import load_recipe
     from ragcun_cli.train import step
-    from tests.dist import tasks
+    from tests.distributed import tasks
 
     processes, parallel, alone = SIDES[options.side]
     if processes == 1:

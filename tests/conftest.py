@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,19 +14,22 @@ import pytest
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as ragcun does, before torch is loaded
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# moto makes objects of 1300 machine images for every account, a fifth of the time of the tests that have one.
+os.environ["MOTO_AMIS_PATH"] = str(REPOSITORY / "tests" / "aws" / "images.json")
 
 # Real collections for a few checks against published figures; they are not part of the project.
 COLLECTIONS = Path(os.environ.get("RAGCUN_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
 
 
-# Files and folders whose tests must have the machine to themselves: they time what others would slow down.
-ALONE = ("tests/faults/test_backup.py", "tests/dist")
-# Those whose tests run whole processes, which take long: they are shared out one by one, not file by file.
+# Files and folders whose tests start, stop or kill whole processes, which takes long. With pytest-xdist these come
+# first and are shared out one by one; all others go file by file, since a file's tests share what they set up.
 PROCESSES = (
     "tests/aws/test_machine.py",
     "tests/data/fetch/test_several.py",
     "tests/evaluate/test_embedding.py",
-    "tests/faults",
+    "tests/faults/test_disk.py",
+    "tests/faults/test_notices.py",
+    "tests/faults/test_signals.py",
     "tests/preflight/test_short_training.py",
     "tests/report/test_page.py",
     "tests/test_data_sequence.py",
@@ -35,13 +39,22 @@ PROCESSES = (
 )
 
 
+# These count on the copies of a run's checkpoints keeping up with it, which beside other tests they do not.
+ALONE = "tests/faults/test_backup.py"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         place = item.path.relative_to(REPOSITORY).as_posix()
-        if place.startswith(ALONE):
+        if place == ALONE:
             item.add_marker(pytest.mark.alone)
         elif place.startswith(PROCESSES):
             item.add_marker(pytest.mark.processes)
+        else:
+            # One pair of processes serves all tests of this folder.
+            shared = "tests/distributed" if place.startswith("tests/distributed") else place
+            item.add_marker(pytest.mark.xdist_group(shared))
+    items.sort(key=lambda item: item.get_closest_marker("processes") is None)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -49,6 +62,16 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     """Tests neither read nor fill the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAGCUN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def models_of_aws_read_once() -> Iterator[None]:
+    """botocore reads a service's JSON again for every session, a quarter of the time of the tests that have many."""
+    from botocore.loaders import create_loader
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.session.create_loader", functools.cache(create_loader))
         yield
 
 

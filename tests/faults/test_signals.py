@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 
 from tests.faults.command import TrainCommand, assert_same_run, status
 
@@ -29,17 +30,20 @@ def recipe(tiny_bert: Path, triples_file: Path, dev_folder: Path, tmp_path_facto
 
 @pytest.fixture(scope="module")
 def uninterrupted(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of 50 steps on two processes that nobody stops."""
-    output = tmp_path_factory.mktemp("whole") / "run"
-    code, said = TrainCommand(recipe, output, *TWO, settings=SHORT).finish()
-    assert code == 0, said
+    """A run of 50 steps on two processes that nobody stops; one for all processes of pytest."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    output = shared / "uninterrupted"
+    with FileLock(shared / "uninterrupted.lock"):
+        if not (output / "final_model").is_dir():
+            code, said = TrainCommand(recipe, output, *TWO, settings=SHORT).finish()
+            assert code == 0, said
     return output
 
 
 @pytest.mark.parametrize(
     ("who", "sent", "reason", "goes_on"),
     [
-        ("launcher", signal.SIGTERM, "SIGTERM", False),
         ("launcher", signal.SIGINT, "Ctrl-C", False),
         ("rank 1", signal.SIGTERM, "SIGTERM", True),
         ("agent", signal.SIGKILL, "SIGHUP: the terminal, or the process that started it, is gone", True),
@@ -111,7 +115,7 @@ def test_nobody_outlives_a_launcher_that_is_killed(recipe: Path, tmp_path: Path)
 
 
 def test_a_machine_that_waits_for_others_ends_at_once(recipe: Path, tmp_path: Path) -> None:
-    from tests.dist.processes import free_port
+    from tests.distributed.processes import free_port
 
     place = ("--nodes", "2", "--processes", "1", "--node-rank", "0", "--master", f"127.0.0.1:{free_port()}")
     run = TrainCommand(recipe, tmp_path / "run", *place)
@@ -128,7 +132,7 @@ def test_a_machine_that_waits_for_others_ends_at_once(recipe: Path, tmp_path: Pa
 
 def test_two_machines_train_as_one_with_two_processes(recipe: Path, uninterrupted: Path, tmp_path: Path) -> None:
     """Two agents on this machine's loopback, fixed and elastic; only the first has the run's folder."""
-    from tests.dist.processes import free_port
+    from tests.distributed.processes import free_port
 
     for place in (["--master", f"127.0.0.1:{free_port()}"], ["--rendezvous", f"127.0.0.1:{free_port()}"]):
         common = ["--nodes", "2", "--processes", "1", *place]
@@ -146,7 +150,7 @@ def test_two_machines_train_as_one_with_two_processes(recipe: Path, uninterrupte
 
 
 def test_when_a_machine_is_lost_the_others_go_on(recipe: Path, tmp_path: Path) -> None:
-    from tests.dist.processes import free_port
+    from tests.distributed.processes import free_port
 
     place = ("--nodes", "1:2", "--processes", "1", "--rendezvous", f"127.0.0.1:{free_port()}")
     first = TrainCommand(recipe, tmp_path / "run", *place)
@@ -159,5 +163,6 @@ def test_when_a_machine_is_lost_the_others_go_on(recipe: Path, tmp_path: Path) -
     first.process.send_signal(signal.SIGTERM)
     code, text = first.finish()
     assert code == 75, text
+    assert status(first.output)["exit_reason"] == "SIGTERM"
     assert "resumed at step" in text
     assert "processes 2 before, 1 now" in text

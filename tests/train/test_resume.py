@@ -22,7 +22,7 @@ from tests.damage import KINDS, damage
 from tests.training import wait_for_writers
 
 # So long that a signal never comes after the end, whatever else the machine does.
-RESUMABLE = ["epochs=30", "max_steps=null", "save_every=5", "eval_every=60", "learn_temperature=true"]
+RESUMABLE = ["epochs=15", "max_steps=null", "save_every=5", "eval_every=60", "learn_temperature=true"]
 
 
 def train(recipe: Path, output: Path, more: list[str], *flags: str) -> subprocess.Popen[str]:
@@ -45,11 +45,6 @@ def wait_for(condition: object, process: subprocess.Popen[str]) -> None:
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
     return {**load_file(folder / "model.safetensors"), **load_file(folder / "projection.safetensors")}
-
-
-@pytest.fixture(scope="module")
-def module_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("resume")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.dist.processes import Processes
+from tests.distributed.processes import Processes
 
 
 @pytest.fixture(scope="session")

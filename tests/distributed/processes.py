@@ -11,8 +11,6 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-
-
 PATIENCE = 240.0  # seconds
 
 

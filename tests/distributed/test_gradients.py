@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ragcun_cli.recipe.schema import Recipe
-from tests.dist import tasks
-from tests.dist.processes import Processes
+from tests.distributed import tasks
+from tests.distributed.processes import Processes
 from tests.training import load, metrics
 
 EXACT = 1e-6  # of the length of the whole gradient; float32 adds its thousand tokens up to about 3e-7
@@ -61,9 +61,7 @@ def test_also_in_chunks_of_which_the_processes_have_differently_many(
     compare(two_processes, load(small_recipe, "dropout=0", f"parallel={parallel}", "batch_size=7"), chunk)
 
 
-def test_also_mpnet_with_its_shared_bias(
-    two_processes: Processes, small_recipe: Path, tiny_mpnet: Path
-) -> None:
+def test_also_mpnet_with_its_shared_bias(two_processes: Processes, small_recipe: Path, tiny_mpnet: Path) -> None:
     for parallel in ("ddp", "fsdp"):
         changes = [f"base_model={tiny_mpnet}", f"parallel={parallel}", "dropout=0"]
         compare(two_processes, load(small_recipe, *changes))

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.checkpoint import newest_valid
-from tests.dist import tasks
-from tests.dist.processes import Processes
+from tests.distributed import tasks
+from tests.distributed.processes import Processes
 from tests.training import load, metrics
 
 # 80 triples: an epoch is five steps of two losses each.

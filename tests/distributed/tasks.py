@@ -18,7 +18,7 @@ from ragcun_cli.train.stopping import Reason
 from ragcun_cli.train.strategy import join_process_group
 from ragcun_cli.train.training import Training
 from ragcun_cli.train.world import world_of_environment
-from tests.dist import fsdp_on_cpu
+from tests.distributed import fsdp_on_cpu
 
 
 def prepared(recipe: Recipe, fsdp: bool = True) -> Training:
@@ -38,9 +38,7 @@ def gradients(recipe: Recipe, chunk_tokens: int | None = None) -> tuple[dict[str
     training.encoder.train()
     step._gradients(training)
     parameters = {**dict(training.encoder.named_parameters()), **dict(training.objective.named_parameters())}
-    found = {
-        name: whole(each.grad, keep=True).clone() for name, each in parameters.items() if each.grad is not None
-    }
+    found = {name: whole(each.grad, keep=True).clone() for name, each in parameters.items() if each.grad is not None}
     return found, step._clip_gradients(training), training.spread.strategy
 
 

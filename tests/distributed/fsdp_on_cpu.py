@@ -12,7 +12,6 @@ from typing import Any
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
-
 ORIGINAL = AcceleratorState.__init__
 
 
