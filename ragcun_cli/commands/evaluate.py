@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ragcun_cli.commands import completion
+from ragcun_cli.imports import collector_at_rest
 
 if TYPE_CHECKING:
     from ragcun_cli.evaluate.beir import ModelToScore, Settings
@@ -103,7 +104,8 @@ def beir(
     settings = _settings(similarity, transform, fit_on, memory, cache_limit, processes, precision, robustness)
     to_score, names = _models(models, name, max_length), _names(datasets)
 
-    from ragcun_cli.evaluate.beir import averages, evaluate_models
+    with collector_at_rest():
+        from ragcun_cli.evaluate.beir import averages, evaluate_models
     from ragcun_cli.evaluate.datasets import find_datasets
 
     found, missing = find_datasets(names, data_dir, split)

@@ -13,6 +13,7 @@ import typer
 from ragcun_cli.commands import completion
 from ragcun_cli.commands.estimates import DOLLARS
 from ragcun_cli.errors import ExitCode, Interrupted, UsageError
+from ragcun_cli.imports import collector_at_rest
 from ragcun_cli.quantities import parse_duration
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def train(
     deadline = None if max_time is None else time.time() + parse_duration(max_time, "--max-time")
     loaded = [load_recipe(name, overrides) for name in recipes]
 
-    from ragcun_cli.train.several import one_per_seed
+    with collector_at_rest():
+        from ragcun_cli.train.several import one_per_seed
 
     chosen = parse_seeds(seeds) if seeds is not None else None
     expanded = [each for recipe in loaded for each in one_per_seed(recipe, chosen)]
@@ -132,7 +134,9 @@ def parse_seeds(seeds: str) -> list[int]:
     except ValueError:
         raise UsageError(f"--seeds {seeds}: whole numbers are expected, such as --seeds 0,1,2") from None
     if any(not 0 <= number < 2**31 for number in numbers) or len(set(numbers)) < len(numbers):
-        raise UsageError(f"--seeds {seeds}: seeds are different numbers from 0 to {2**31 - 1}")
+        raise UsageError(
+            f"--seeds {seeds}: seeds are different numbers from 0 to {2**31 - 1}", "Such as --seeds 0,1,2."
+        )
     return numbers
 
 
@@ -140,7 +144,9 @@ def _train_one(
     recipe: Recipe, placement: Placement, resume: bool, overwrite: bool, deadline: float | None, json_output: bool
 ) -> None:
     from ragcun_cli.console import note, print_json
-    from ragcun_cli.train.arm import train_arm
+
+    with collector_at_rest():
+        from ragcun_cli.train.arm import train_arm
     from ragcun_cli.train.launch import launch
     from ragcun_cli.train.several import end_with_parent
 
@@ -229,10 +235,10 @@ def _show_plans(recipes: Sequence[Recipe], processes: int | None, dollars: float
     from ragcun_cli.aws.known import by_instance
     from ragcun_cli.commands.estimates import estimate_json, known_json, print_estimates, print_known
     from ragcun_cli.console import print_json
+    from ragcun_cli.recipe.trial_figures import Trial, estimate_of_trial
     from ragcun_cli.train.arm import plan_arm
     from ragcun_cli.train.hardware import count_gpus
     from ragcun_cli.train.several import require_distinct_folders
-    from ragcun_cli.train.trial import Trial, estimate_of_trial
 
     require_distinct_folders(recipes)
     plans: list[dict[str, Any]] = []

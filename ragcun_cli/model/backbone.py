@@ -16,6 +16,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from ragcun_cli.errors import ModelError, UsageError
+from ragcun_cli.imports import collector_at_rest
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 
@@ -51,7 +52,7 @@ def load_backbone(folder: Path, native_files: bool = True) -> Backbone:
         # The library would make an empty tokenizer, to which all texts are equal, without a word.
         raise ModelError(f"{folder}: the tokenizer's files are missing", f"One of: {', '.join(TOKENIZER_FILES)}.")
     try:
-        with quiet_library():
+        with quiet_library(), collector_at_rest():
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             network = AutoModel.from_pretrained(
                 folder,
@@ -64,7 +65,9 @@ def load_backbone(folder: Path, native_files: bool = True) -> Backbone:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
     except Exception as error:  # whatever a foreign config makes the library raise, the folder is what is wrong
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{folder}: transformers cannot load this model: {reason}") from None
+        raise ModelError(
+            f"{folder}: transformers cannot load this model: {reason}", "Is it whole? Fetch or copy it again."
+        ) from None
     _require_text_encoder(folder, network, tokenizer)
     positions = longest_input(network)
     limit = min(native.max_length or positions, tokenizer.model_max_length, positions)

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ragcun_cli.errors import Interrupted, as_ragcun_error
+from ragcun_cli.imports import collector_at_rest
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.outcome import LAUNCH_FOLDER, Outcome, count_attempt
 from ragcun_cli.train.stopping import terminate_with
@@ -22,7 +23,8 @@ def main() -> None:
     terminate_with(os.getppid())
     if local_rank > 0:
         _write_to(launch / f"rank-{rank:05}.log")  # one voice on each machine is enough
-    from ragcun_cli.train.arm import train_arm
+    with collector_at_rest():
+        from ragcun_cli.train.arm import train_arm
 
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     # torch's own count of restarts leaves out those for a machine that joined.
