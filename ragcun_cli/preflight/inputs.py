@@ -1,4 +1,4 @@
-"""What the recipes name: whether they are valid, and their base models and data are here and as published."""
+"""What the recipes name: whether they are valid, and their data are here and as published."""
 
 from __future__ import annotations
 
@@ -31,21 +31,11 @@ def read_recipes(names: Sequence[str], overrides: Sequence[str]) -> tuple[list[R
     return recipes, checks
 
 
-def check_base_models(recipes: Sequence[Recipe]) -> list[Check]:
-    """Each once: found or fetched, with its identity."""
-    once = {(recipe.base_model, recipe.base_revision): recipe for recipe in recipes}
-    return [checked(f"base model {each.base_model}", partial(_base_model, each)) for each in once.values()]
-
-
-def _base_model(recipe: Recipe) -> str:
-    from ragcun_cli.model.sources import locate_model, weights_identity
-
-    files = locate_model(recipe.base_model, recipe.base_revision)
-    return f"here, weights {weights_identity(files.folder)[:23]}"
-
-
 def check_surroundings(recipes: Sequence[Recipe]) -> list[Check]:
     """Trackers and backups that recipes name: whether the packages are here, and the addresses are any."""
+    named = [recipe for recipe in recipes if recipe.trackers or recipe.backup]
+    if not named:
+        return []
     from ragcun_cli.train.backup import place_of
     from ragcun_cli.train.run_folder import RunFolder
     from ragcun_cli.train.trackers import require_trackers
@@ -55,13 +45,12 @@ def check_surroundings(recipes: Sequence[Recipe]) -> list[Check]:
         place_of(recipe, RunFolder.of(recipe))
         return ", ".join([*recipe.trackers, *([recipe.backup] if recipe.backup else [])])
 
-    named = [recipe for recipe in recipes if recipe.trackers or recipe.backup]
     return [checked(f"trackers and backup of {recipe.name}", partial(looked_at, recipe)) for recipe in named]
 
 
 def check_precision(recipes: Sequence[Recipe], devices: Devices) -> list[Check]:
     """What `mixed_precision` comes to on these devices."""
-    from ragcun_cli.train.hardware import Hardware, choose_precision, explain_precision
+    from ragcun_cli.train.precision import Hardware, choose_precision, explain_precision
 
     # JSON has made a list of the capability.
     capability = devices.hardware["capability"]
@@ -109,10 +98,13 @@ def _with_state(path: Path, source: str, folder: Path) -> str:
 
 
 def _evaluation_sets(folder: Path) -> Check:
-    rows = [each for each in entries(folder) if each.kind == "evaluation"]
+    known = entries(folder)
+    rows = [each for each in known if each.kind == "evaluation"]
     here = [each for each in rows if each.state]
     verified = [each for each in here if each.state == VERIFIED]
-    seen = f"{len(here)} of {len(ALL)} in {folder}/, {len(verified)} of them verified"
+    own = [each.name for each in known if each.kind == "own"]
+    besides = f"; your own: {', '.join(own)}" if own else ""
+    seen = f"{len(here)} of {len(ALL)} in {folder}/, {len(verified)} of them verified{besides}"
     if len(here) < len(PUBLIC):
         return Check("evaluation sets", REMARK, seen, "All public ones: ragcun data download beir")
     return Check("evaluation sets", OK, seen)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from ragcun_cli.machine_memory import free_memory_of_machine
 from ragcun_cli.preflight.checks import FAILED, OK, REMARK, Check
 from ragcun_cli.quantities import shown_bytes
 
@@ -28,8 +29,6 @@ SHARED_MEMORY = Path("/dev/shm")
 
 def check_cores_and_memory(processes: int) -> Check:
     """Cores and memory, of which less than the machine's may be this process's."""
-    from ragcun_cli.train.memory import free_memory_of_machine
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     free, whole = free_memory_of_machine(), psutil.virtual_memory().total
     seen = f"{cores} cores, {shown_bytes(free)} of {shown_bytes(whole)} memory free"

@@ -14,17 +14,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import psutil
 
 from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
+from ragcun_cli.preflight.base_models import check_base_models
 from ragcun_cli.preflight.checks import FAILED, OK, Check, failed
 from ragcun_cli.preflight.collective import check_collective
 from ragcun_cli.preflight.devices import Devices, check_gpus, count_processes, find_devices
-from ragcun_cli.preflight.inputs import check_base_models, check_data, check_precision, check_surroundings, read_recipes
+from ragcun_cli.preflight.inputs import check_data, check_precision, check_surroundings, read_recipes
 from ragcun_cli.preflight.machine import (
     check_cores_and_memory,
     check_disk,
@@ -38,6 +38,7 @@ from ragcun_cli.preflight.short_training import try_training
 from ragcun_cli.quantities import counted, shown_bytes
 from ragcun_cli.recipe.estimates import Estimate
 from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.recipe.trial_figures import Trial, estimate_of_trial
 
 SECONDS = 290.0  # of five minutes, what the checks may take; ending takes the rest
 SECONDS_FOR_PROCESSES_TO_MEET = 60.0
@@ -98,7 +99,8 @@ def run_checks(wishes: Wishes) -> Report:
         note("preflight: disks and network ...")
         checks += [*_disks(recipes), *check_network(), *of_recipes]
         note("preflight: base models and data ...")
-        checks += [*check_base_models(recipes), *check_data(recipes, wishes.trains)]
+        how = "find" if wishes.trains else "load"
+        checks += [*check_base_models(recipes, scratch, deadline, how), *check_data(recipes, wishes.trains)]
         checks += check_surroundings(recipes)
         if devices.hardware:
             checks += check_precision(recipes, devices)
@@ -119,10 +121,10 @@ def run_checks(wishes: Wishes) -> Report:
             shutil.rmtree(own, ignore_errors=True)
             checks += tried.checks
             if tried.trial is not None:
-                estimates[recipe.name] = _estimate(recipe, tried.trial, processes)
+                estimates[recipe.name] = estimate_of_trial(recipe, Trial(**tried.trial), processes)
                 triples[recipe.name] = tried.trial["triples"]
         if estimates:
-            checks.append(_room(recipes, estimates))
+            checks += _room(recipes, estimates)
     return Report(checks, recipes, estimates, triples)
 
 
@@ -163,18 +165,24 @@ def _missing(recipe: Recipe, broken: set[str]) -> list[str]:
     return [need for need in needs if need in broken]
 
 
-def _estimate(recipe: Recipe, trial: dict[str, Any], processes: int) -> Estimate:
-    from ragcun_cli.train.trial import Trial, estimate_of_trial
+def _room(recipes: Sequence[Recipe], estimates: dict[str, Estimate]) -> list[Check]:
+    """Whether all runs, of all seeds, fit onto the disks that they are written to."""
+    of_disk: dict[int, list[Recipe]] = {}
+    for recipe in recipes:
+        if recipe.name in estimates:
+            of_disk.setdefault(_place(recipe).stat().st_dev, []).append(recipe)
+    return [_room_on(_place(group[0]), group, estimates) for group in of_disk.values()]
 
-    return estimate_of_trial(recipe, Trial(**trial), processes)
+
+def _place(recipe: Recipe) -> Path:
+    return nearest_folder(Path(recipe.output_dir).expanduser())
 
 
-def _room(recipes: Sequence[Recipe], estimates: dict[str, Estimate]) -> Check:
-    """Whether all runs, of all seeds, fit onto the disk of the first one."""
-    runs = {recipe.name: len(recipe.seeds or [recipe.seed]) for recipe in recipes if recipe.name in estimates}
-    needed = sum(estimate.disk * runs[name] for name, estimate in estimates.items())
-    free = shutil.disk_usage(nearest_folder(Path(recipes[0].output_dir).expanduser())).free
-    seen = f"{shown_bytes(needed)} needed by {counted(sum(runs.values()), 'run')}, {shown_bytes(free)} free"
+def _room_on(place: Path, recipes: Sequence[Recipe], estimates: dict[str, Estimate]) -> Check:
+    runs = {recipe.name: len(recipe.seeds or [recipe.seed]) for recipe in recipes}
+    needed = sum(estimates[name].disk * count for name, count in runs.items())
+    free = shutil.disk_usage(place).free
+    seen = f"{place}: {shown_bytes(needed)} needed by {counted(sum(runs.values()), 'run')}, {shown_bytes(free)} free"
     if needed > free:
         return Check("room for the runs", FAILED, seen, "Free some space, or set output_dir to another disk.")
     return Check("room for the runs", OK, seen)

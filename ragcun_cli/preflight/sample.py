@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 from ragcun_cli import files
-from ragcun_cli.data.triples.table import TripleTable
-from ragcun_cli.train.trial import evenly
+from ragcun_cli.data.triples.table import TripleTable, evenly
 
 PASSAGES = 100
 TRAINING, COLLECTION = "rows.jsonl", "sample"

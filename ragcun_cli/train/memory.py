@@ -7,23 +7,20 @@ keeps for the backward pass is counted, and the rest is proportion.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
 from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.errors import EnvironmentUnfit
+from ragcun_cli.machine_memory import free_memory_of_machine
 from ragcun_cli.train.random_state import random_state, set_random_state
 
 CPU_PROBE_TOKENS = 1024
-CONTROL_GROUP = Path("/sys/fs/cgroup")  # Linux's limits of a container, version 2
 # Of the memory that is free: what a step keeps. The rest is for its gradients, the allocator's gaps and others, and
 # for the one layer at a time that gradient checkpointing computes again.
 CPU_SHARE = 0.4
@@ -149,16 +146,6 @@ def free_memory() -> int:
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
     return free_memory_of_machine()
-
-
-def free_memory_of_machine() -> int:
-    """Bytes that this process may still take of the machine's memory, or of a container's share of it."""
-    free = psutil.virtual_memory().available
-    with contextlib.suppress(OSError, ValueError):
-        limit = int((CONTROL_GROUP / "memory.max").read_text())  # "max" where there is none
-        used = int((CONTROL_GROUP / "memory.current").read_text())
-        free = min(free, max(limit - used, 0))
-    return int(free)
 
 
 def kept_bytes(embed: Callable[[TokenBatch], Tensor], batch: TokenBatch) -> int:

@@ -10,7 +10,7 @@ from ragcun_cli.data.batches import BatchSequence, batches_per_epoch
 from ragcun_cli.data.triples.table import TripleTable
 from ragcun_cli.errors import DataError
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.train.hardware import Hardware, choose_precision, explain_precision
+from ragcun_cli.train.precision import Hardware, choose_precision, explain_precision
 
 
 @dataclass(frozen=True)

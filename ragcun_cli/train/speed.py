@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ragcun_cli.recipe.devices import device_speed
-from ragcun_cli.train.hardware import Hardware
+from ragcun_cli.train.precision import Hardware
 
 
 @dataclass

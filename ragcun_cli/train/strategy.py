@@ -25,7 +25,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.model import IsotropicGaussianEncoder
-from ragcun_cli.train.hardware import Hardware
+from ragcun_cli.train.precision import Hardware
 from ragcun_cli.train.world import World
 
 BYTES_PER_PARAMETER = 16  # float32 weight, gradient and Adam's two moments

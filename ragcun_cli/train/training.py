@@ -19,9 +19,9 @@ from ragcun_cli.evaluate.scoring import Encode
 from ragcun_cli.losses.objective import Objective
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.train.hardware import Hardware
 from ragcun_cli.train.inputs import EncoderInput, MakeInput
 from ragcun_cli.train.plan import TrainingPlan
+from ragcun_cli.train.precision import Hardware
 from ragcun_cli.train.progress import Progress
 from ragcun_cli.train.run_folder import RunFolder
 from ragcun_cli.train.stopping import StopRequests

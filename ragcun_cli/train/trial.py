@@ -26,12 +26,13 @@ import torch
 from ragcun_cli.data.batches import BatchSequence, Numbers, TripleBatch
 from ragcun_cli.data.cache import cache_folder, scratch_folder
 from ragcun_cli.data.tokens import TokenBatch
-from ragcun_cli.data.triples.table import TripleTable
-from ragcun_cli.recipe.estimates import WRITTEN_A_SECOND, Counts, Estimate, Rates, Size, estimate_training
+from ragcun_cli.data.triples.table import TripleTable, evenly
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.train.hardware import Hardware, tensor_float32
+from ragcun_cli.recipe.trial_figures import Trial
+from ragcun_cli.train.hardware import tensor_float32
 from ragcun_cli.train.memory import SMALLEST_CHUNK, ChunkSize, first_tokens, kept_bytes
 from ragcun_cli.train.plan import make_plan
+from ragcun_cli.train.precision import Hardware
 from ragcun_cli.train.prepare import ArmData, prepare, probe_chunk
 from ragcun_cli.train.run_folder import RunFolder
 from ragcun_cli.train.speed import peak_memory
@@ -44,81 +45,12 @@ ROWS_LOOKED_AT = 20_000  # among which the longest are looked for, by their char
 ROWS_COUNTED = 512  # whose tokens are counted
 TEXTS_ENCODED = 512  # of which as many are timed as the seconds below allow
 STEPS = 3
-FIRST_STEPS = 1  # which pay for what is allocated and compiled once
 SECONDS_OF_A_STEP = 4.0  # of a batch whose step takes longer only a part is trained on
 SECONDS_OF_ENCODING = 3.0
 SMALLEST_BATCH = 4  # triples; below it some isotropy terms are not defined
 # What every training spends and takes before it begins: this module imports what a training does.
 SECONDS_OF_IMPORTS = time.time() - psutil.Process().create_time()
 BYTES_OF_IMPORTS = psutil.Process().memory_info().rss
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What was seen. losses: of the repeated batch, without dropout, before and after the steps. batch: its triples,
-    fewer than the recipe's where its steps would take too long. seconds: of a step, the median.
-
-    training_tokens, encoding_tokens, tokenised: a second; training_tokens is None for a frozen encoder. longest_tokens:
-    of the batch of longest rows; chunk: how many of them pass at a time, None for all. peak_bytes: of the process, or
-    the GPU's allocations. start_seconds: imports, and all that is made before the first step.
-    """
-
-    triples: int
-    tokens_per_triple: float
-    text_tokens: float
-    dev_texts: int
-    dev_tokens: float
-    parameters: int
-    trainable: int
-    losses: tuple[float, float]
-    batch: int
-    seconds: float
-    training_tokens: float | None
-    encoding_tokens: float
-    tokenised: float
-    longest_tokens: int
-    chunk: int | None
-    chunk_explained: str
-    kept_bytes: float
-    peak_bytes: int
-    start_seconds: float
-    device: str
-
-    def counts(self) -> Counts:
-        """For the estimate."""
-        return Counts(
-            self.triples,
-            self.tokens_per_triple,
-            self.text_tokens,
-            self.longest_tokens if self.chunk is None else self.chunk,
-            self.dev_texts,
-            self.dev_tokens,
-        )
-
-    def size(self) -> Size:
-        """For the estimate. A process's peak may be that of an earlier trial, so that what the imports take counts."""
-        return Size(self.parameters, self.trainable, self.kept_bytes, BYTES_OF_IMPORTS)
-
-    def rates(self, processes: int) -> Rates:
-        """For the estimate: several processes are as much faster as they are many, which is assumed."""
-        return Rates(
-            training=None if self.training_tokens is None else self.training_tokens * processes,
-            encoding=self.encoding_tokens * processes,
-            tokenising=self.tokenised,
-            least_step=0.0,
-            head_step=self.seconds,
-            start=self.start_seconds,
-            writing=WRITTEN_A_SECOND,
-            basis=(
-                f"measured in {STEPS} steps of {self.batch} triples on {self.device}",
-                *((f"{processes} processes: assumed to be {processes} times as fast",) if processes > 1 else ()),
-            ),
-        )
-
-
-def estimate_of_trial(recipe: Recipe, trial: Trial, processes: int) -> Estimate:
-    """What a whole training will take on this machine, in so many processes; the trial's was one."""
-    return estimate_training(recipe, trial.counts(), trial.size(), trial.rates(processes))
 
 
 class OneBatch(BatchSequence):
@@ -176,14 +108,11 @@ def _try_in(cache: Path, recipe: Recipe, data: ArmData, hardware: Hardware) -> T
         chunk_explained=training.plan.chunk,
         kept_bytes=kept,
         peak_bytes=peak_memory(),
+        imported_bytes=BYTES_OF_IMPORTS,
         start_seconds=start_seconds,
+        steps=STEPS,
         device=hardware.name,
     )
-
-
-def evenly(count: int, wanted: int) -> Numbers:
-    """At most so many of the places 0 to count - 1, from all over, ascending."""
-    return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(np.int64))
 
 
 def part_of(table: TripleTable, rows: Numbers) -> TripleTable:

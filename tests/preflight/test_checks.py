@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from ragcun_cli.errors import EnvironmentUnfit
-from ragcun_cli.preflight import machine, network
+from ragcun_cli.preflight import base_models, machine, network
+from ragcun_cli.preflight.base_models import check_base_models
 from ragcun_cli.preflight.checks import FAILED, OK, REMARK
 from ragcun_cli.preflight.child import Child, OutOfTime, ask
 from ragcun_cli.preflight.collective import check_collective
@@ -90,6 +92,26 @@ def test_data_that_are_missing_stop_a_training_and_not_a_download() -> None:
     assert needed["training data msmarco"].status == needed["dev set msmarco"].status == FAILED
     assert "ragcun data download msmarco" in needed["training data msmarco"].cure
     assert {check.status for check in check_data(recipes, needed=False)} == {REMARK}
+
+
+def test_a_base_model_is_loaded_or_the_reason_said(tmp_path: Path, tiny_bert: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_bert, broken)
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    recipes = [read_recipes(["isotropy"], [f"base_model={each}"])[0][0] for each in (tiny_bert, broken, tiny_bert)]
+    here, not_loaded = check_base_models(recipes, tmp_path, time.monotonic() + 120, "load")
+    assert (here.status, re.match(r"bert of \S+M parameters loads, weights sha256:", here.seen) is None) == (OK, False)
+    assert (not_loaded.status, "transformers cannot load this model" in not_loaded.seen) == (FAILED, True)
+
+
+def test_a_base_model_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base_models, "SECONDS_TO_COME", 0.2)
+    recipes, _ = read_recipes(["isotropy"], [])
+    (late,) = check_base_models(recipes, tmp_path, time.monotonic() + 120, "find")
+    assert (late.status, late.cure) == (
+        FAILED,
+        "What came is kept. Fetch the rest before: hf download sentence-transformers/all-mpnet-base-v2",
+    )
 
 
 def test_trackers_and_backups_that_cannot_be_had() -> None:

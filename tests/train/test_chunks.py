@@ -176,7 +176,7 @@ def test_a_cpu_is_probed_by_what_a_pass_keeps(tiny_bert: Path, monkeypatch: pyte
     assert 2 * 4 * (8 * 32 + 2 * 64) * 0.8 < per_token < 2 * 4 * (8 * 32 + 2 * 64) * 1.6
 
     def with_free(free: float) -> memory.ChunkSize:
-        monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: type("", (), {"available": free})())
+        monkeypatch.setattr("psutil.virtual_memory", lambda: type("", (), {"available": free})())
         return find_chunk_size(encoder, batch, CPU, reserved_bytes=10_000)
 
     assert with_free(1e9).tokens is None
@@ -202,7 +202,7 @@ def test_a_chunk_is_not_halved_for_ever() -> None:
 
 
 def test_losses_are_computed_in_full_float32_whatever_the_encoder_uses() -> None:
-    from ragcun_cli.train.hardware import Hardware
+    from ragcun_cli.train.precision import Hardware
 
     before = torch.get_float32_matmul_precision()
     with tensor_float32(Hardware("cuda", "A100", (8, 0))):
@@ -216,7 +216,7 @@ def test_losses_are_computed_in_full_float32_whatever_the_encoder_uses() -> None
 
 
 def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr("ragcun_cli.machine_memory.CONTROL_GROUP", tmp_path)
     whole = memory.free_memory()
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1000\n")

@@ -8,8 +8,8 @@ from ragcun_cli.data.triples.table import TripleTable
 from ragcun_cli.errors import DataError, EnvironmentUnfit
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.train.hardware import Hardware, choose_precision
 from ragcun_cli.train.plan import make_plan
+from ragcun_cli.train.precision import Hardware, choose_precision
 from tests.triples import table_of
 
 CPU = Hardware("cpu", "CPU", None)

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from ragcun_cli.data.batches import BatchSequence
+from ragcun_cli.data.triples.table import evenly
+from ragcun_cli.recipe.trial_figures import Trial
 from ragcun_cli.train import trial
 from ragcun_cli.train.hardware import find_hardware
 from ragcun_cli.train.prepare import read_data
-from ragcun_cli.train.trial import Trial, evenly, part_of, smaller_batch, try_recipe
+from ragcun_cli.train.trial import part_of, smaller_batch, try_recipe
 from tests.conftest import RunCommand
 from tests.training import load
 

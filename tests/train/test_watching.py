@@ -14,7 +14,7 @@ from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.evaluate.scoring import DevScores
 from ragcun_cli.train import loop, trackers
 from ragcun_cli.train.arm import train_arm
-from ragcun_cli.train.hardware import Hardware
+from ragcun_cli.train.precision import Hardware
 from ragcun_cli.train.speed import peak_flops, training_flops_per_token
 from tests.training import load, stopped_at
 

@@ -54,3 +54,8 @@ class TripleTable:
     def passages(self) -> Numbers:
         """The distinct positives and negatives, by text number, ascending."""
         return np.unique(np.concatenate([self.positives, self.negatives]))
+
+
+def evenly(count: int, wanted: int) -> Numbers:
+    """At most so many of the places 0 to count - 1, from all over, ascending."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(np.int64))
