@@ -198,13 +198,13 @@ def _scored_passages(job: Job) -> list[tuple[int, float]]:
 
 @dataclass(frozen=True)
 class JobEstimate:
-    """Seconds of each part, None where they cannot be said, and what they rest on. memory: bytes of a device that the
-    largest training takes; tokens: of all trainings.
+    """parts: seconds, None where they cannot be said. trainings: of one training of each recipe, by its name, as far as
+    their triples are counted. disk: GiB that the machine's should have. basis: what the parts rest on.
     """
 
     parts: dict[str, float | None]
-    memory: float
-    tokens: float
+    trainings: dict[str, Estimate]
+    disk: int
     basis: tuple[str, ...]
 
     @property
@@ -220,19 +220,17 @@ def estimate_job(job: Job, machine: Machine, triples_per_second: float | None) -
     """
     side_by_side = machine.devices if machine.is_gpu and machine.nodes == 1 and job.runs > 1 else 1
     devices = 1 if side_by_side > 1 or not machine.is_gpu else machine.devices * machine.nodes
-    trainings = [
-        (recipe, estimate_on_machine(recipe, job.shapes[recipe.name], triples, machine, devices, triples_per_second))
+    all_trainings = {
+        recipe.name: estimate_on_machine(
+            recipe, job.shapes[recipe.name], job.triples[recipe.name] or 0, machine, devices, triples_per_second
+        )
         for recipe in job.recipes
-        if (triples := job.triples[recipe.name]) is not None
-    ]
-    uncounted = [recipe.name for recipe in job.recipes if job.triples[recipe.name] is None]
-    models = job.runs + len(job.base_models)
-    first = job.recipes[0]
-    scoring, basis = estimate_encoding(
-        job.shapes[first.name], _scored_passages(job) * models, first.max_length, job.precision, machine
-    )
-    each = [estimate.seconds for recipe, estimate in trainings for _ in range(job.runs_of(recipe))]
-    said = [phrase for _, estimate in trainings for phrase in estimate.basis]
+    }
+    uncounted = [name for name, triples in job.triples.items() if triples is None]
+    trainings = {name: each for name, each in all_trainings.items() if name not in uncounted}
+    scoring, basis = _scoring(job, machine)
+    each = [trainings[recipe.name].seconds for recipe in _counted(job) for _ in range(job.runs_of(recipe))]
+    said = [phrase for estimate in trainings.values() for phrase in estimate.basis]
     said += [f"recipe {name}: its triples are counted only when it trains" for name in uncounted]
     return JobEstimate(
         parts={
@@ -241,10 +239,26 @@ def estimate_job(job: Job, machine: Machine, triples_per_second: float | None) -
             "training": None if uncounted else _side_by_side(each, side_by_side),
             "evaluation": scoring,
         },
-        memory=max((estimate.memory for _, estimate in trainings), default=0.0),
-        tokens=sum(estimate.tokens * job.runs_of(recipe) for recipe, estimate in trainings),
+        trainings=trainings,
+        disk=_disk_gib(job, sum(all_trainings[recipe.name].disk * job.runs_of(recipe) for recipe in job.recipes)),
         basis=tuple(dict.fromkeys((*said, *basis))),
     )
+
+
+def _counted(job: Job) -> list[Recipe]:
+    return [recipe for recipe in job.recipes if job.triples[recipe.name] is not None]
+
+
+def _scoring(job: Job, machine: Machine) -> tuple[float | None, tuple[str, ...]]:
+    """Seconds of encoding what every trained model and every untouched encoder is scored on."""
+    untouched = {recipe.base_model: recipe for recipe in reversed(job.recipes)}
+    models = [*(recipe for recipe in job.recipes for _ in range(job.runs_of(recipe))), *untouched.values()]
+    passages = _scored_passages(job)
+    parts = [
+        estimate_encoding(job.shapes[recipe.name], passages, recipe.max_length, job.precision, machine)
+        for recipe in models
+    ]
+    return whole_seconds({str(number): seconds for number, (seconds, _) in enumerate(parts)}), parts[0][1]
 
 
 def estimate_on_machine(
@@ -307,11 +321,10 @@ def _download_bytes(job: Job) -> float:
     return total
 
 
-def disk_gib(job: Job) -> int:
-    """What the machine's disk should have: the system, the data, two datasets' embeddings, checkpoints."""
+def _disk_gib(job: Job, runs: float) -> int:
+    """What the machine's disk should have: the system, the data, two datasets' embeddings, and the runs' bytes."""
     data = _download_bytes(job) * UNPACKED
     largest = max((count for count, _ in _scored_passages(job)), default=0)
     embeddings = 2 * largest * max(recipe.output_dim for recipe in job.recipes) * 4
-    checkpoints = 8e9 * job.runs
-    needed = SYSTEM_GIB + (data + embeddings + checkpoints) / (1 << 30)
+    needed = SYSTEM_GIB + (data + embeddings + runs) / (1 << 30)
     return -(-int(needed) // DISK_STEP_GIB) * DISK_STEP_GIB

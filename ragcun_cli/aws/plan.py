@@ -10,7 +10,7 @@ from ragcun_cli.aws import names
 from ragcun_cli.aws.calls import Aws
 from ragcun_cli.aws.image import Image, find_image
 from ragcun_cli.aws.instances import InstanceType, describe_instance, known_instance
-from ragcun_cli.aws.job import Job, JobEstimate, disk_gib, estimate_job
+from ragcun_cli.aws.job import Job, JobEstimate, estimate_job
 from ragcun_cli.aws.prices import (
     GP3_DOLLARS_PER_GIB_MONTH,
     HOURS_OF_A_MONTH,
@@ -112,10 +112,25 @@ class LaunchPlan:
         return None if self.estimate.seconds is None else self.estimate.seconds / 3600
 
     def expected_cost(self) -> float | None:
-        """Dollars at the price of the first usable region; None where price or hours are not known."""
-        hours, region = self.hours(), next(iter(self.usable() or self.regions), None)
-        price = None if region is None else region.cheapest(self.wishes.on_demand).dollars
-        return None if hours is None or price is None else self._cost(price, min(hours, self.wishes.max_hours))
+        """Dollars, as `cost_of`; None where price or hours are not known."""
+        hours = self.hours()
+        return None if hours is None else self.cost_of(min(hours, self.wishes.max_hours))
+
+    def cost_of(self, hours: float) -> float | None:
+        """Dollars of so many hours, at the price of the first usable region; None where it is not known.
+
+        Where no spot price is known it is that on demand, which spot never exceeds.
+        """
+        region = next(iter(self.usable() or self.regions), None)
+        if region is None:
+            return None
+        price = region.cheapest(self.wishes.on_demand).dollars or region.on_demand.dollars
+        return None if price is None else self._cost(price, hours)
+
+    def knows_spot_price(self) -> bool:
+        """Of the first usable region."""
+        region = next(iter(self.usable() or self.regions), None)
+        return region is not None and region.cheapest(on_demand=False).dollars is not None
 
     def maximum_cost(self) -> float | None:
         """Dollars if every hour of --max-hours is taken at the dearest on-demand price; spot is never dearer."""
@@ -199,8 +214,10 @@ class LaunchPlan:
             "regions": [_region_json(region, self.wishes.on_demand) for region in self.regions],
             "expected_hours": self.hours(),
             "expected_seconds": self.estimate.parts,
-            "expected_memory_bytes": round(self.estimate.memory),
-            "expected_tokens": round(self.estimate.tokens),
+            "one_training": {
+                name: each.as_json(None if each.seconds is None else self.cost_of(each.seconds / 3600))
+                for name, each in self.estimate.trainings.items()
+            },
             "basis": list(self.estimate.basis),
             "max_hours": self.wishes.max_hours,
             "expected_cost": self.expected_cost(),
@@ -222,6 +239,7 @@ def make_plan(aws: Aws, wishes: Wishes, job: Job) -> LaunchPlan:
         aws.require_region(region)
     account, user = aws.account()
     instance = describe_instance(aws, wishes.instance, wishes.regions)
+    estimate = estimate_job(job, instance.machine(wishes.nodes), wishes.triples_per_second)
     return LaunchPlan(
         wishes=wishes,
         job=job,
@@ -230,8 +248,8 @@ def make_plan(aws: Aws, wishes: Wishes, job: Job) -> LaunchPlan:
         bucket=wishes.bucket or names.bucket_name(account, wishes.regions[0]),
         instance=instance,
         regions=tuple(_plan_region(aws, wishes, instance, region) for region in wishes.regions),
-        disk=wishes.disk or disk_gib(job),
-        estimate=estimate_job(job, instance.machine(wishes.nodes), wishes.triples_per_second),
+        disk=wishes.disk or estimate.disk,
+        estimate=estimate,
     )
 
 
@@ -248,6 +266,7 @@ def make_offline_plan(wishes: Wishes, job: Job) -> LaunchPlan:
         RegionPlan(name, (zone,), "", table_price(instance.name, on_demand=True), quota, None, ())
         for name in wishes.regions
     )
+    estimate = estimate_job(job, instance.machine(wishes.nodes), wishes.triples_per_second)
     return LaunchPlan(
         wishes=wishes,
         job=job,
@@ -256,8 +275,8 @@ def make_offline_plan(wishes: Wishes, job: Job) -> LaunchPlan:
         bucket=wishes.bucket or f"{names.PREFIX}ACCOUNT-{wishes.regions[0]}",
         instance=instance,
         regions=regions,
-        disk=wishes.disk or disk_gib(job),
-        estimate=estimate_job(job, instance.machine(wishes.nodes), wishes.triples_per_second),
+        disk=wishes.disk or estimate.disk,
+        estimate=estimate,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ragcun_cli.aws.plan import LaunchPlan, RegionPlan
 from ragcun_cli.aws.prices import Price
 from ragcun_cli.quantities import shown_bytes
+from ragcun_cli.recipe.estimates import Estimate
 
 
 def plan_lines(plan: LaunchPlan) -> list[str]:
@@ -30,10 +31,9 @@ def plan_lines(plan: LaunchPlan) -> list[str]:
     lines += [
         "",
         f"expected     {'not known' if hours is None else f'{hours:.1f} hours'}, {_dollars(plan.expected_cost())}"
-        + ("" if wishes.on_demand else " (at the cheapest zone's price)"),
+        + _at_which_price(plan),
         *(f"  {name:<10} {_hours(seconds)}" for name, seconds in plan.estimate.parts.items()),
-        f"  tokens     {plan.estimate.tokens / 1e6:,.0f} million in training",
-        f"  memory     up to {shown_bytes(plan.estimate.memory)} in training; less, in chunks, where that does not fit",
+        *(f"  {_training(name, each, plan)}" for name, each in plan.estimate.trainings.items()),
         *(f"  basis      {each}" for each in plan.estimate.basis),
         "  basis      a calculation: the figure may be wrong by a factor of two"
         if wishes.triples_per_second is None
@@ -47,6 +47,20 @@ def plan_lines(plan: LaunchPlan) -> list[str]:
     if obstacles := plan.obstacles():
         lines += ["", *(f"STOPS IT     {each}" for each in obstacles)]
     return lines
+
+
+def _at_which_price(plan: LaunchPlan) -> str:
+    if plan.wishes.on_demand:
+        return ""
+    return " (at the cheapest zone's price)" if plan.knows_spot_price() else " (on demand: no spot price is known)"
+
+
+def _training(name: str, estimate: Estimate, plan: LaunchPlan) -> str:
+    dollars = None if estimate.seconds is None else plan.cost_of(estimate.seconds / 3600)
+    return (
+        f"{name:<10} {_hours(estimate.seconds)} once, {_dollars(dollars)}, memory {shown_bytes(estimate.memory)}, "
+        f"disk {shown_bytes(estimate.disk)}, {estimate.tokens / 1e6:,.0f} million tokens"
+    )
 
 
 def _region_lines(region: RegionPlan, on_demand: bool) -> list[str]:

@@ -21,26 +21,13 @@ DOLLARS = typer.Option(
 
 
 def estimate_json(estimate: Estimate, dollars_per_hour: float | None) -> dict[str, Any]:
-    """One training on one machine: seconds, bytes, tokens, dollars."""
-    seconds = estimate.seconds
-    return {
-        "seconds": seconds,
-        "parts": estimate.parts,
-        "memory_bytes": round(estimate.memory),
-        "disk_bytes": round(estimate.disk),
-        "tokens": round(estimate.tokens),
-        "dollars": None if seconds is None or dollars_per_hour is None else seconds / 3600 * dollars_per_hour,
-        "basis": list(estimate.basis),
-    }
+    """One training on this machine: seconds, bytes, tokens, dollars."""
+    return estimate.as_json(_dollars(estimate, dollars_per_hour))
 
 
 def known_json(table: dict[str, dict[str, OnMachine]], recipe: str) -> dict[str, Any]:
     """The calculated estimates of a recipe, by instance type."""
-    return {
-        instance: {**estimate_json(of[recipe].estimate, None), "dollars": of[recipe].dollars}
-        for instance, of in table.items()
-        if recipe in of
-    }
+    return {instance: of[recipe].estimate.as_json(of[recipe].dollars) for instance, of in table.items() if recipe in of}
 
 
 def print_estimates(estimates: dict[str, Estimate], dollars_per_hour: float | None) -> None:
@@ -64,10 +51,37 @@ def print_estimates(estimates: dict[str, Estimate], dollars_per_hour: float | No
             _millions(estimate.tokens),
         ]
         if dollars_per_hour is not None:
-            row.append("?" if estimate.seconds is None else f"${estimate.seconds / 3600 * dollars_per_hour:,.2f}")
+            dollars = _dollars(estimate, dollars_per_hour)
+            row.append("?" if dollars is None else f"${dollars:,.2f}")
         rows.append(row)
+    if len(estimates) > 1:
+        rows.append(_together(list(estimates.values()), dollars_per_hour))
     basis = dict.fromkeys(phrase for each in estimates.values() for phrase in each.basis)
     print_table(columns, rows, title="One training on this machine", caption="; ".join(basis))
+
+
+def _together(estimates: Sequence[Estimate], dollars_per_hour: float | None) -> list[str]:
+    """The row of all, one after another; only one of them takes memory at a time."""
+    from ragcun_cli.console import duration
+    from ragcun_cli.quantities import shown_bytes
+
+    seconds = [each.seconds for each in estimates if each.seconds is not None]
+    known = len(seconds) == len(estimates)
+    row = [
+        "one after another",
+        duration(sum(seconds)) if known else "?",
+        "",
+        shown_bytes(sum(each.disk for each in estimates)),
+        _millions(sum(each.tokens for each in estimates)),
+    ]
+    if dollars_per_hour is not None:
+        row.append(f"${sum(seconds) / 3600 * dollars_per_hour:,.2f}" if known else "?")
+    return row
+
+
+def _dollars(estimate: Estimate, dollars_per_hour: float | None) -> float | None:
+    seconds = estimate.seconds
+    return None if seconds is None or dollars_per_hour is None else seconds / 3600 * dollars_per_hour
 
 
 def print_known(recipes: Sequence[Recipe], table: dict[str, dict[str, OnMachine]]) -> None:

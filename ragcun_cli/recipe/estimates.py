@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ragcun_cli.recipe.devices import device_speed
 from ragcun_cli.recipe.encoder_shapes import EncoderShape
@@ -127,6 +128,18 @@ class Estimate:
     def seconds(self) -> float | None:
         """Of the whole."""
         return whole_seconds(self.parts)
+
+    def as_json(self, dollars: float | None) -> dict[str, Any]:
+        """For `--json`, with what it costs, if that is known."""
+        return {
+            "seconds": self.seconds,
+            "parts": self.parts,
+            "memory_bytes": round(self.memory),
+            "disk_bytes": round(self.disk),
+            "tokens": round(self.tokens),
+            "dollars": dollars,
+            "basis": list(self.basis),
+        }
 
 
 def whole_seconds(parts: dict[str, float | None]) -> float | None:

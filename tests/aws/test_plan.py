@@ -106,7 +106,9 @@ def test_what_aws_does_not_say_is_said(cloud: Cloud) -> None:
     warnings = "\n".join(plan.warnings())
     assert "does not say how much of the quota" in warnings
     assert "there may be no spot machines" in warnings
-    assert plan.expected_cost() is None
+    assert plan.expected_cost() == plan.cost_of(min(plan.hours() or 0, plan.wishes.max_hours))
+    assert plan.regions[0].on_demand.dollars is not None
+    assert not plan.knows_spot_price()
 
 
 def test_no_default_vpc_names_the_command_that_makes_one(cloud: Cloud) -> None:
@@ -141,6 +143,10 @@ def test_estimates_of_the_publication_arms(ragcun: RunCommand, instance: str) ->
     assert plan["expected_hours"] == pytest.approx(sum(parts.values()) / 3600)
     assert set(parts) == {"installing", "downloads", "training", "evaluation"}
     assert any("TFLOP/s" in basis for basis in plan["basis"])
+    one = plan["one_training"]["isotropy"]
+    assert 0 < one["seconds"] <= parts["training"]  # side by side where there are several GPUs
+    assert one["dollars"] > 0
+    assert one["disk_bytes"] > 3 * 110e6 * 4
     # 94,299 steps of 16 triples, which take a device at least 60 ms each.
     assert parts["training"] > 94_000 * 0.06
 
