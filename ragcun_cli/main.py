@@ -12,7 +12,7 @@ import typer
 
 from ragcun_cli import __version__
 from ragcun_cli.commands import aws, data, demo, encode, evaluate, export, preflight, recipe, report, train
-from ragcun_cli.commands.help import explain
+from ragcun_cli.commands.help import explain, fit_terminal
 from ragcun_cli.commands.overview import show_overview
 from ragcun_cli.environment import QUIET, read_dotenv
 from ragcun_cli.errors import ExitCode, RagcunError, UsageError, as_ragcun_error
@@ -109,6 +109,7 @@ def _run(arguments: list[str]) -> int:
     if any(flag in arguments for flag in QUIET_FLAGS):
         arguments = [each for each in arguments if each not in QUIET_FLAGS]
         os.environ[QUIET] = "1"  # also for the processes that a command starts
+    fit_terminal(app)
     try:
         code = app(arguments, prog_name="ragcun", standalone_mode=False)
     except ClickException as error:
