@@ -274,6 +274,10 @@ def test_recipe_list_show_check_copy_schema(ragcun: RunCommand, tmp_path: Path) 
     as_json = json.loads(ragcun("recipe", "check", "baseline", copied, "--json").stdout)
     assert as_json[0]["problems"] is None
     assert "did you mean 'seed'?" in as_json[1]["problems"]
+    assert (as_json[1]["kind"], as_json[1]["exit_code"]) == ("recipe", 3)
+    another = json.loads(ragcun("recipe", "copy", "isotropy", tmp_path / "another.yaml", "--json").stdout)
+    assert another["name"] == "another"
+    assert Path(another["path"]).is_file()
 
 
 def test_a_full_disk_is_said_with_its_exit_code(

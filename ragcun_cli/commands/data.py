@@ -26,13 +26,14 @@ JSON = typer.Option(False, "--json", help="Print as JSON.")
 
 @app.command("list")
 def list_sources(data_dir: Path = DATA_DIR, json_output: bool = JSON) -> None:
-    """List every known source: its size, licence and use, and whether it is here and verified.
+    """List every known source: its size, licence and use, and whether it is here and verified; then your own.
 
-    `verified`: compared with the published checksum, and not written to since. Example: ragcun data list
+    `verified`: compared with the published checksum, and not written to since. Your own: other collections in BEIR's
+    layout in --data-dir. Example: ragcun data list
     """
     import dataclasses
 
-    from ragcun_cli.console import Column, note, print_json, print_table
+    from ragcun_cli.console import Column, note, plain, print_json, print_table
     from ragcun_cli.data.fetch.catalogue import entries
     from ragcun_cli.quantities import megabytes
 
@@ -40,21 +41,25 @@ def list_sources(data_dir: Path = DATA_DIR, json_output: bool = JSON) -> None:
     if json_output:
         print_json([dataclasses.asdict(each) for each in rows])
         return
-    columns = [Column("name"), Column("for"), Column("texts", wraps=True), Column("licence", wraps=True)]
-    print_table(
-        [*columns, Column("size", numeric=True), Column("here")],
-        [
+    texts = [Column("texts", wraps=True), Column("licence", wraps=True)]
+    for kind in ("training", "evaluation"):
+        print_table(
+            [Column(f"for {kind}"), *texts, Column("size", numeric=True), Column("here")],
             [
-                each.name,
-                each.kind,
-                each.task,
-                each.licence,
-                "-" if each.bytes is None else megabytes(each.bytes),
-                each.state or "-",
-            ]
-            for each in rows
-        ],
-    )
+                [
+                    each.name,
+                    each.task,
+                    each.licence,
+                    "-" if each.bytes is None else megabytes(each.bytes),
+                    each.state or "-",
+                ]
+                for each in rows
+                if each.kind == kind
+            ],
+        )
+    if own := [plain(each.name) for each in rows if each.kind == "own"]:
+        columns = [Column("your own"), Column("score a model on it", wraps=True)]
+        print_table(columns, [[name, f"ragcun eval beir --model RUN --datasets {name}"] for name in own])
     note("Bring one: ragcun data download NAME. Groups: beir (the 14 public sets), all. `-` under size: licensed sets;")
     note("their owners give them out, and `ragcun data import NAME --from FOLDER` takes them.")
 

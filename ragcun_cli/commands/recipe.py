@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from ragcun_cli.commands import completion
+
+if TYPE_CHECKING:
+    from ragcun_cli.errors import RecipeError
 
 app = typer.Typer(no_args_is_help=True, help="Read, check and copy recipes: one YAML file is one arm.")
 
@@ -81,7 +85,7 @@ def check(
         except RecipeError as error:
             errors[recipe] = error
     if json_output:
-        print_json([{"recipe": each, "problems": errors[each].message if each in errors else None} for each in recipes])
+        print_json([_checked(each, errors.get(each)) for each in recipes])
     else:
         for recipe in recipes:
             if recipe in errors:
@@ -92,6 +96,13 @@ def check(
         raise typer.Exit(ExitCode.RECIPE)
 
 
+def _checked(recipe: str, error: RecipeError | None) -> dict[str, object]:
+    if error is None:
+        return {"recipe": recipe, "problems": None}
+    said = {"problems": error.message, "hint": error.hint, "kind": error.title, "exit_code": int(error.exit_code)}
+    return {"recipe": recipe, **said}
+
+
 @app.command()
 def copy(
     recipe: str = typer.Argument(
@@ -99,13 +110,14 @@ def copy(
     ),
     destination: Path = typer.Argument(..., help="The file to write; its name becomes the arm's name."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the file if it is there."),
+    json_output: bool = typer.Option(False, "--json", help="Print as JSON what was written."),
 ) -> None:
     """Write a recipe of your own, every key under a line that explains it.
 
     Example: ragcun recipe copy isotropy my-arm.yaml
     """
     from ragcun_cli import files
-    from ragcun_cli.console import note
+    from ragcun_cli.console import note, print_json
     from ragcun_cli.errors import UsageError
     from ragcun_cli.recipe.loading import load_recipe
     from ragcun_cli.recipe.rendering import render_recipe_with_comments
@@ -123,7 +135,9 @@ def copy(
     name = json.dumps(destination.stem)
     named = load_recipe(recipe, [f"name={name}", f"output_dir={json.dumps('checkpoints/' + destination.stem)}"])
     files.write_text(destination, render_recipe_with_comments(named))
-    note(f"{destination}: written. Change it, then: ragcun recipe check {destination}")
+    if json_output:
+        return print_json({"path": str(destination), "name": named.name, "output_dir": named.output_dir})
+    return note(f"{destination}: written. Change it, then: ragcun recipe check {destination}")
 
 
 @app.command()

@@ -101,7 +101,8 @@ def test_terminate_touches_only_what_bears_the_tag(
     assert "role ragcun-second" in leftovers(account)
     assert "role ragcun-isotropy" not in leftovers(account)
     ec2.terminate_instances(InstanceIds=[other])
-    ragcun("aws", "terminate", "second", "--yes")
+    gone = json.loads(ragcun("aws", "terminate", "second", "--yes", "--json").stdout)
+    assert (gone["run"], gone["kept"], gone["objects_removed"] > 0) == ("second", None, True)
     assert leftovers(account) == set()
 
 

@@ -62,6 +62,8 @@ def test_watch_starts_machines_until_the_run_is_done(account: Cloud, record: Run
     ):
         assert expected in done.stderr
     assert [attempt["number"] for attempt in (record.launch() or {})["attempts"]] == [1, 2, 3]
+    again = ragcun("aws", "watch", "isotropy", "--json")
+    assert (again.exit_code, json.loads(again.stdout)["state"]) == (0, "finished")
 
 
 @pytest.mark.parametrize("state", ["failed", "idle", "out-of-time"])

@@ -146,6 +146,7 @@ def terminate(
     bucket: str | None = OWN_BUCKET,
     profile: str | None = PROFILE,
     yes: bool = YES,
+    json_output: bool = JSON,
 ) -> None:
     """End a run's machines and remove everything it has on AWS, its objects too. Touches only what is the run's.
 
@@ -155,7 +156,7 @@ def terminate(
     from ragcun_cli.aws.record import TERMINATED, now
     from ragcun_cli.aws.removal import remove_bucket_if_empty, remove_machinery, remove_objects
     from ragcun_cli.aws.runs import wishes_of
-    from ragcun_cli.console import note
+    from ragcun_cli.console import note, print_json
 
     aws = open_account(profile)
     found = the_run(aws, run, region, bucket)
@@ -170,11 +171,13 @@ def terminate(
         raise EnvironmentUnfit(
             "these remain:\n" + "\n".join(f"  {each.sentence()}" for each in left), "The same command tries again."
         )
+    count = 0 if keep_bucket else remove_objects(record)
+    made_by_ragcun = wishes_of(found.launch).bucket is None
+    gone = not keep_bucket and made_by_ragcun and remove_bucket_if_empty(aws, record.bucket, record.region)
+    if json_output:
+        return print_json({"run": run, "kept": record.address if keep_bucket else None, "objects_removed": count})
     if keep_bucket:
         return note(f"Removed; what it has saved stays at {record.address}")
-    count = remove_objects(record)
-    made_by_ragcun = wishes_of(found.launch).bucket is None
-    gone = made_by_ragcun and remove_bucket_if_empty(aws, record.bucket, record.region)
     return note(f"Removed, with {count:,} objects{' and the empty bucket' if gone else ''}.")
 
 
@@ -183,6 +186,7 @@ def watch(
     region: str | None = ONE_REGION,
     bucket: str | None = OWN_BUCKET,
     profile: str | None = PROFILE,
+    json_output: bool = JSON,
 ) -> None:
     """Stay with a run until it is done, and start another machine whenever it was interrupted.
 
@@ -190,7 +194,7 @@ def watch(
     Example: ragcun aws watch isotropy
     """
     from ragcun_cli.aws import watch as watching
-    from ragcun_cli.console import LiveTable, note, saying_if_interrupted
+    from ragcun_cli.console import LiveTable, note, print_json, saying_if_interrupted
 
     aws = open_account(profile)
     with (
@@ -204,4 +208,6 @@ def watch(
             note,
         )
     watching.require_finished(found)
-    note(f"Finished after {found.hours():.1f} hours. Next:  ragcun aws fetch {run}")
+    if json_output:
+        return print_json(found.as_json())
+    return note(f"Finished after {found.hours():.1f} hours. Next:  ragcun aws fetch {run}")

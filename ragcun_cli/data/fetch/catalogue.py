@@ -22,7 +22,7 @@ from ragcun_cli.data.registry import (
     SourceFile,
     TrainingSet,
 )
-from ragcun_cli.data.sources import source_path, training_folder
+from ragcun_cli.data.sources import available_collections, source_path, training_folder
 from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
 from ragcun_cli.manifest import MANIFEST, problem_with
 from ragcun_cli.recipe.problems import did_you_mean
@@ -33,7 +33,9 @@ FILES = ("corpus.jsonl", "queries.jsonl")
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of `ragcun data list`. state: `verified`, `here`, `part of it`, or empty; bytes: of the download."""
+    """One row of `ragcun data list`. kind: training, evaluation, or own for a collection of the user's; state:
+    `verified`, `here`, `part of it`, or empty; bytes: of the download; brings: the command, empty for an own one.
+    """
 
     name: str
     kind: str
@@ -45,7 +47,7 @@ class Entry:
 
 
 def entries(root: Path) -> list[Entry]:
-    """Every known source, and how it stands in this data folder."""
+    """Every known source, how it stands in this data folder, and the other collections that lie there."""
     rows = [
         Entry(
             each.name,
@@ -63,7 +65,8 @@ def entries(root: Path) -> list[Entry]:
         brings = _brings(known.download_name) if known.md5 else f"ragcun data import {name} --from FOLDER"
         row = known.download_name if known.md5 else name
         rows.append(Entry(row, "evaluation", known.task, known.licence, known.zip_bytes, _state(root, known), brings))
-    return rows
+    own = [name for name in available_collections(root) if name not in KNOWN]
+    return [*rows, *(Entry(name, "own", "your own", "yours to know", None, "here", "") for name in own)]
 
 
 def expand(names: Sequence[str]) -> list[str]:

@@ -27,6 +27,7 @@ from ragcun_cli.data.fetch.transfer import Wanted
 from ragcun_cli.errors import DataError, EnvironmentUnfit, RagcunError
 from tests.conftest import RunCommand
 from tests.faulty_server import FaultyServer, drip, drop_after, serving, silent_for, status
+from tests.tiny_models import write_collection
 
 CONTENTS = {name: random.Random(name).randbytes(60_000) for name in ("a.zip", "b.zip", "c.zip")}
 PATIENCE = Patience(seconds=2, attempts=2, pause=0.01)
@@ -126,7 +127,12 @@ def test_download_and_list(
         (tmp_path / "fiqa" / needed).touch()
     states = {each["name"]: each["state"] for each in listed(ragcun, tmp_path)}
     assert (states["nfcorpus"], states["nq"], states["fiqa"]) == ("here", "part of it", "here")
-    assert "CC BY-SA 4.0" in ragcun("data", "list", "--data-dir", tmp_path).stdout
+    write_collection(tmp_path / "my-corpus", 5)
+    own = [each for each in listed(ragcun, tmp_path) if each["kind"] == "own"]
+    assert [(each["name"], each["state"]) for each in own] == [("my-corpus", "here")]
+    table = ragcun("data", "list", "--data-dir", tmp_path).stdout
+    assert "CC BY-SA 4.0" in table
+    assert "ragcun eval beir --model RUN --datasets my-corpus" in table
 
 
 def listed(ragcun: RunCommand, folder: Path) -> list[dict[str, str]]:
