@@ -14,7 +14,6 @@ from ragcun_cli.aws.removal import remove_profile, remove_role
 from ragcun_cli.aws.undo import Left
 
 TAGGED: dict[str, Any] = {"Filters": [{"Name": "tag-key", "Values": [names.RUN_TAG]}]}
-CLOSED = {"AuthFailure", "OptInRequired", "UnauthorizedOperation"}
 
 
 @dataclass(frozen=True)

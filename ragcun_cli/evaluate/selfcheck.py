@@ -20,7 +20,7 @@ from ragcun_cli.evaluate.datasets import find_datasets
 from ragcun_cli.recipe.problems import did_you_mean
 
 TOLERANCE = 0.0005
-DEFAULT_MODEL = "embedded:all-MiniLM-L6-v2"
+
 XQUAD = "xquad-en"  # the English part of mteb's XQuADRetrieval: 240 passages
 
 # Small public sets; the larger ones take hours without a GPU and check nothing else.

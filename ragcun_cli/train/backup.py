@@ -24,7 +24,6 @@ from ragcun_cli.train.progress import Progress
 from ragcun_cli.train.run_folder import MODEL_ORIGIN, RunFolder
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between attempts; doubled each time
-NAMED_FILES = 5
 
 
 class Backup(Protocol):

@@ -253,8 +253,8 @@ def test_an_embedding_that_is_not_finite_is_named(toy: Collection) -> None:
 @pytest.mark.skipif(not COLLECTIONS.is_dir(), reason=f"needs the collections in {COLLECTIONS} (RAGCUN_TEST_DATA)")
 def test_minilm_on_xquad_scores_as_published(tmp_path: Path) -> None:
     """0.94357 in the published results of all-MiniLM-L6-v2 (mteb); an anchor for the whole path."""
-    from ragcun_cli.evaluate.selfcheck import DEFAULT_MODEL, selfcheck
+    from ragcun_cli.evaluate.selfcheck import selfcheck
 
-    (check,) = selfcheck(DEFAULT_MODEL, [str(COLLECTIONS / "xquad-en.zip")], Path("data"), tmp_path)
+    (check,) = selfcheck("embedded:all-MiniLM-L6-v2", [str(COLLECTIONS / "xquad-en.zip")], Path("data"), tmp_path)
     assert check.passed
     assert check.measured == pytest.approx(0.94357, abs=0.0005)
