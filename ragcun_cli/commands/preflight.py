@@ -68,7 +68,7 @@ def preflight(
     from ragcun_cli.recipe.shipped import ARMS
 
     if constraints is not None and not constraints.is_file():
-        raise UsageError(f"--constraints {constraints}: there is no such file")
+        raise UsageError(f"--constraints {constraints}: there is no such file", "ragcun's own is constraints.txt.")
     tested = constraints or Path("constraints.txt")
     wishes = Wishes(tuple(recipes or ARMS), tuple(overrides), tested, gpus, training)
     report = run_checks(wishes)

@@ -18,6 +18,8 @@ from ragcun_cli.files import sha256_of_file
 
 CORPUS = "corpus.jsonl"
 QUERIES = "queries.jsonl"
+LAYOUT = "docs/your-own.md shows what a collection in BEIR's layout holds."
+OTHER_FILES = "Do these files belong together? Unpack or fetch the collection again."
 GRADE = re.compile(r"^-?[0-9]{1,6}$")
 
 Qrels = dict[str, dict[str, int]]
@@ -91,12 +93,14 @@ def read_folder(
     queries = _read_queries(folder / QUERIES, f"{label}/{QUERIES}", qrels)
     missing = [query_id for query_id in qrels if query_id not in queries]
     if missing:
-        raise DataError(f"{qrels_label}: {len(missing)} judged queries are not in {QUERIES}, first {missing[0]!r}")
+        raise DataError(
+            f"{qrels_label}: {len(missing)} judged queries are not in {QUERIES}, first {missing[0]!r}", OTHER_FILES
+        )
     corpus = open_corpus(folder / CORPUS, cache_folder(), f"{label}/{CORPUS}")
     judged = {passage_id for grades in qrels.values() for passage_id in grades}
     unknown = {passage_id for passage_id in judged if corpus.row_of(passage_id) is None}
     if len(unknown) == len(judged):
-        raise DataError(f"{qrels_label}: none of the judged passages is in {CORPUS}")
+        raise DataError(f"{qrels_label}: none of the judged passages is in {CORPUS}", OTHER_FILES)
     digests = (corpus.facts.sha256, sha256_of_file(folder / QUERIES), sha256_of_file(qrels_path))
     return Collection(
         name=name,
@@ -120,7 +124,7 @@ def splits_in(folder: Path) -> list[str]:
 def _choose_split(folder: Path, label: str, asked: str | None, preferred: Sequence[str]) -> str:
     splits = splits_in(folder)
     if not splits:
-        raise UsageError(f"{label}: there are no judgements: qrels/<split>.tsv is missing")
+        raise UsageError(f"{label}: there are no judgements: qrels/<split>.tsv is missing", LAYOUT)
     if asked is not None:
         if asked not in splits:
             raise UsageError(f"{label}: there is no split {asked!r}", f"Its splits: {', '.join(splits)}.")
@@ -147,7 +151,7 @@ def _read_queries(path: Path, label: str, judged: Qrels) -> dict[str, str]:
                 raise DataError(f"{place}: the id {identity!r} was already used on an earlier line")
             texts[identity] = text_of(record, "text", place)
     if not number:
-        raise DataError(f"{label}: the file has no records")
+        raise DataError(f"{label}: the file has no records", LAYOUT)
     return texts
 
 

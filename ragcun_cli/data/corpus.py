@@ -127,7 +127,7 @@ def open_corpus(path: Path, cache: Path, label: str | None = None) -> Corpus:
 def passage_text(record: dict[str, Any], place: str) -> str:
     """BEIR's rule. An empty text is a passage (FiQA has 38); a key of another name is a mistake."""
     if "text" not in record:
-        raise DataError(f"{place}: 'text' is missing")
+        raise DataError(f"{place}: 'text' is missing", 'A line is {"_id": "d1", "title": "", "text": "..."}.')
     title, text = (text_of(record, key, place, required=False, strip=False) for key in ("title", "text"))
     return f"{title} {text}".strip()
 
@@ -140,7 +140,10 @@ def identity_of(record: dict[str, Any], place: str) -> str:
     """
     identity = text_of(record, "_id", place, strip=False)
     if any(character in BLANKS for character in identity):
-        raise DataError(f"{place}: the id {identity!r} has blanks, which TREC's formats cannot hold")
+        raise DataError(
+            f"{place}: the id {identity!r} has blanks, which TREC's formats cannot hold",
+            "Give it another, in the qrels too.",
+        )
     return identity
 
 

@@ -14,7 +14,7 @@ from ragcun_cli.data.checking import (
     check_triples,
     look_for_broken_rows,
 )
-from ragcun_cli.data.collection import CORPUS, Collection, read_collection, read_folder, splits_in
+from ragcun_cli.data.collection import CORPUS, LAYOUT, Collection, read_collection, read_folder, splits_in
 from ragcun_cli.data.registry import BEIR, KNOWN, TRAINING
 from ragcun_cli.data.sources import collection_in, dev_collection, named_collection, training_file
 from ragcun_cli.data.triples.prepared import TRAIN_SPLIT, open_triples
@@ -80,7 +80,7 @@ def _of_collection(
     order = sorted(splits_in(folder), key=lambda split: (split == "test", split != TRAIN_SPLIT, split))
     splits = {split: read_folder(folder, name, split, str(shown)) for split in order}
     if not splits:
-        raise UsageError(f"{shown}: there are no judgements: qrels/<split>.tsv is missing")
+        raise UsageError(f"{shown}: there are no judgements: qrels/<split>.tsv is missing", LAYOUT)
     report = check_collection(splits, name, count_tokens, limit)
     if TRAIN_SPLIT in splits:
         table, _ = open_triples(shown, max_bad_rows=None)
@@ -98,7 +98,7 @@ def _parts(path: Path) -> dict[str, Path]:
         return {name: folder}
     parts = {f"{name}/{part.name}": part for part in sorted(folder.iterdir()) if (part / CORPUS).is_file()}
     if not parts:
-        raise UsageError(f"{path}: not a collection in BEIR's layout: {CORPUS} is missing")
+        raise UsageError(f"{path}: not a collection in BEIR's layout: {CORPUS} is missing", LAYOUT)
     return parts
 
 

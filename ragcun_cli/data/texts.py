@@ -32,7 +32,7 @@ def read_texts(path: Path, column: str | None) -> Iterator[Record]:
         DataError: naming file and line of what is broken.
     """
     if not path.is_file():
-        raise UsageError(f"{path}: there is no such file")
+        raise UsageError(f"{path}: there is no such file", "Give a .txt, .jsonl, .tsv, .csv or .parquet file.")
     inner = path.with_suffix("") if path.suffix in COMPRESSIONS else path
     if inner.suffix == ".txt":
         if column is not None:

@@ -77,7 +77,10 @@ def _unpack(path: Path, folder: Path) -> None:
         if twice is not None:
             raise DataError(f"{path}: {twice} is in it twice", "Get it from another source.")
         if not any(place.name == "corpus.jsonl" for _, place in members):
-            raise DataError(f"{path}: not a collection in BEIR's layout: corpus.jsonl is missing")
+            raise DataError(
+                f"{path}: not a collection in BEIR's layout: corpus.jsonl is missing",
+                "docs/your-own.md shows what it holds.",
+            )
         needed = sum(member.file_size for member, _ in members)
         packed = sum(member.compress_size for member, _ in members)
         if needed > MOST_EXPANDED * packed or packed > path.stat().st_size:

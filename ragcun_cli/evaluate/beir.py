@@ -235,7 +235,7 @@ def _devices(processes: int | None) -> list[str]:
     if gpus and processes > gpus:
         raise EnvironmentUnfit(f"--processes {processes}: there are {gpus} GPUs here", "Each process takes one.")
     if not gpus and processes > (os.cpu_count() or 1):
-        raise EnvironmentUnfit(f"--processes {processes}: there are {os.cpu_count()} CPU cores here")
+        raise EnvironmentUnfit(f"--processes {processes}: there are {os.cpu_count()} CPU cores here", "Give no more.")
     return [f"cuda:{number}" if gpus else "cpu" for number in range(processes)]
 
 

@@ -82,7 +82,9 @@ def open_model(
     if max_length is not None:
         limit = longest_input(encoder.network)
         if max_length > limit:
-            raise UsageError(f"--max-length {max_length}: {name} reads at most {limit} tokens")
+            raise UsageError(
+                f"--max-length {max_length}: {name} reads at most {limit} tokens", "Leave it out for all of them."
+            )
         encoder.settings = dataclasses.replace(encoder.settings, max_length=max_length)
     encoder.to(device or best_device())
     if precision == "fp16" and encoder.device.type == "cpu":

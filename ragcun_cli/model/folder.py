@@ -70,9 +70,11 @@ def load_encoder(folder: Path) -> IsotropicGaussianEncoder:
         ModelError: if it is a pickle, is no model folder, or is damaged.
     """
     if folder.is_file():
-        raise ModelError(f"{folder}: this is a file, not a model folder", pickle_reason(folder))
+        raise ModelError(
+            f"{folder}: this is a file, not a model folder", pickle_reason(folder) or "Give the folder it is in."
+        )
     if not folder.is_dir():
-        raise UsageError(f"{folder}: there is no such model folder")
+        raise UsageError(f"{folder}: there is no such model folder", "Such as RUN/best_model, which training writes.")
     weights_identity(folder)
     settings = _read_settings(folder)
     # The backbone's own modules.json is ours here: it names the Dense modules that the head stands for.
@@ -103,7 +105,7 @@ def _read_settings(folder: Path) -> EncoderSettings:
             "For an encoder as its authors made it, use IsotropicGaussianEncoder.untouched or from_base.",
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise ModelError(f"{path}: not readable ({error})") from None
+        raise ModelError(f"{path}: not readable ({error})", "Copy or save the model again.") from None
     if damaged:
         # safetensors alone loads a flipped byte without a word.
         raise ModelError(

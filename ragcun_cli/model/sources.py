@@ -52,7 +52,9 @@ def locate_model(name: str, revision: str | None = None) -> ModelFiles:
     if folder.is_dir():
         return ModelFiles(name, folder, weights_identity(folder))
     if folder.exists():
-        raise ModelError(f"{name}: this is a file, not a model folder", pickle_reason(folder))
+        raise ModelError(
+            f"{name}: this is a file, not a model folder", pickle_reason(folder) or "Give the folder it is in."
+        )
     if folder.parent != Path() and folder.parent.is_dir():  # `checkpoints/arm9`, which could be a hub's id as well
         beside = sorted(each.name for each in folder.parent.iterdir() if each.is_dir())
         raise UsageError(f"{name}: there is no such model folder; {did_you_mean(folder.name, beside)}")
@@ -140,14 +142,17 @@ def _hub_model(name: str, revision: str | None) -> ModelFiles:
             "Ask for access on its page, then set HF_TOKEN.",
         ) from None
     except RevisionNotFoundError:
-        raise UsageError(f"{name}: the hub has no revision {revision!r} of this model") from None
+        raise UsageError(
+            f"{name}: the hub has no revision {revision!r} of this model",
+            "See its page on the hub; null is the newest.",
+        ) from None
     except RepositoryNotFoundError:
         raise UsageError(
             f"{name}: neither a folder here nor a model on the hub",
             "Check the spelling; for a private model set HF_TOKEN.",
         ) from None
     except HFValidationError:
-        raise UsageError(f"{name}: neither a folder here nor a hub id") from None
+        raise UsageError(f"{name}: neither a folder here nor a hub id", "A hub id is OWNER/NAME.") from None
     except Exception as error:  # the client and what is below it raise a dozen kinds for one fact
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise

@@ -49,6 +49,9 @@ def _pins(constraints: Path) -> dict[str, str]:
         wanted = [Requirement(line) for line in lines if line]
     except (ValueError, OSError) as error:  # also InvalidRequirement, and bytes that are no text
         reason = str(error).splitlines()[0]
-        raise UsageError(f"--constraints {constraints}: no list of versions ({reason})") from None
+        raise UsageError(
+            f"--constraints {constraints}: no list of versions ({reason})",
+            "Its lines are NAME==VERSION, as in ragcun's constraints.txt.",
+        ) from None
     holding = [each for each in wanted if each.marker is None or each.marker.evaluate()]
     return {each.name: next(iter(each.specifier)).version for each in holding if each.specifier}

@@ -85,7 +85,9 @@ def read_expectations(path: Path = SHIPPED) -> ExpectationFile:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return ExpectationFile.model_validate(content)
     except FileNotFoundError:
-        raise UsageError(f"--expected {path}: there is no such file") from None
+        raise UsageError(
+            f"--expected {path}: there is no such file", f"{SHIPPED.name} of ragcun shows the form."
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not valid YAML ({error})", f"{SHIPPED.name} of ragcun shows the form.") from None
     except ValidationError as error:

@@ -60,7 +60,7 @@ def open_place(address: str, name: str) -> Place:
             raise UsageError(f"backup: {address}: names no bucket", "Write it as s3://BUCKET/PREFIX.")
         return S3Place(_s3_client(), bucket, "/".join(part for part in (prefix.strip("/"), name) if part) + "/")
     if "://" in address:
-        raise UsageError(f"backup: {address}: is neither s3://BUCKET/PREFIX nor a folder")
+        raise UsageError(f"backup: {address}: is neither s3://BUCKET/PREFIX nor a folder", "Only S3 and folders.")
     return FolderPlace(Path(address).expanduser() / name)
 
 

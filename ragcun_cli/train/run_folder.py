@@ -248,7 +248,8 @@ def _differing_keys(folder: RunFolder, recipe: Recipe) -> dict[str, tuple[Any, A
         if not isinstance(recorded, dict):
             raise ValueError("not a mapping")
     except (ValueError, yaml.YAMLError) as error:
-        raise ModelError(f"{folder.recipe}: not readable: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{folder.recipe}: not readable: {reason}", "Begin the run anew: --overwrite.") from None
     wanted = recipe.model_dump()
     keys = sorted((set(wanted) | set(recorded)) - KEYS_THAT_MAY_DIFFER)
     return {key: (recorded.get(key), wanted.get(key)) for key in keys if recorded.get(key) != wanted.get(key)}

@@ -159,7 +159,7 @@ def _prepare(source: _Source, read: _Read, folder: Path, cache: Path, max_bad_ro
         if max_bad_rows is not None and broken.count > max_bad_rows:
             raise _too_many(broken)
         if not sorter.rows:
-            raise DataError(f"{source.label}: the file has no triples")
+            raise DataError(f"{source.label}: the file has no triples", NAMES_EXPECTED)
         for name, column in sorter.numbered(temporary / "texts.arrow").items():
             np.save(temporary / f"{name}.npy", column)
         if source.path.is_file() and _state(source.path) != before:
