@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,25 @@ def test_commands_and_options_are_there(page: Path) -> None:
         known = {flag for each in COMMANDS[path].params for flag in (*each.opts, *each.secondary_opts)} | EVERYWHERE
         used = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
         assert used <= known, f"{page.name}: ragcun {' '.join(words)}: {used - known}"
+
+
+def test_the_examples_of_contributing_run() -> None:
+    import torch
+
+    from ragcun_cli.data.registry import KnownDataset
+    from ragcun_cli.model import packed
+
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    spread, _, dataset, backbone = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    regulariser: dict[str, Any] = {}
+    exec(spread, regulariser)
+    embeddings = torch.randn(2000, 16, generator=torch.Generator().manual_seed(0))
+    assert float(regulariser["mean_squared_cosine"](embeddings)) == pytest.approx(1 / 16, rel=0.02)
+    row = eval(dataset, {"KnownDataset": KnownDataset})
+    assert (row.passages, row.md5) == (12_345, "md5 of the zip")
+    families: dict[str, Any] = {}
+    exec(backbone, families)
+    assert families["BERT_LIKE"] - {"my-bert"} == packed.BERT_LIKE
 
 
 def test_every_error_of_the_troubleshooting_page_is_one_that_the_code_says() -> None:
