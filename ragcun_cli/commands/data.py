@@ -139,7 +139,7 @@ def check(
         "embedded:all-MiniLM-L6-v2", "--tokenizer", help="The model whose tokens lengths are counted in."
     ),
     max_length: int = typer.Option(384, "--max-length", min=2, help="Texts of more tokens are counted as cut."),
-    lengths: bool = typer.Option(True, help="Count tokens; takes longest."),
+    no_lengths: bool = typer.Option(False, "--no-lengths", help="Without counting tokens, which takes longest."),
     strict: bool = typer.Option(False, "--strict", help="Exit code 1 if anything was found."),
     json_output: bool = JSON,
 ) -> None:
@@ -154,7 +154,7 @@ def check(
     from ragcun_cli.errors import ExitCode
 
     count_tokens = None
-    if lengths:
+    if not no_lengths:
         from ragcun_cli.model.tokenizer import token_counter
 
         count_tokens = token_counter(tokenizer)

@@ -82,8 +82,8 @@ def beir(
     similarity: list[str] = SIMILARITY,
     transform: list[str] = TRANSFORM,
     fit_on: str = FIT_ON,
-    robustness: bool = typer.Option(
-        True, help="Also take nDCG@10 after int8, binary and truncation to 256 and 128 dimensions."
+    no_robustness: bool = typer.Option(
+        False, "--no-robustness", help="Without nDCG@10 after int8, binary and truncation to 256 and 128 dimensions."
     ),
     memory: str = MEMORY,
     cache_limit: str | None = CACHE_LIMIT,
@@ -101,7 +101,7 @@ def beir(
     """
     from ragcun_cli.console import print_json
 
-    settings = _settings(similarity, transform, fit_on, memory, cache_limit, processes, precision, robustness)
+    settings = _settings(similarity, transform, fit_on, memory, cache_limit, processes, precision, not no_robustness)
     to_score, names = _models(models, name, max_length), _names(datasets)
 
     with collector_at_rest():

@@ -28,8 +28,8 @@ def preflight(
     overrides: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", help="Change a value of every recipe, as for `train`; may be repeated."
     ),
-    training: bool = typer.Option(
-        True, help="Try each recipe with a short training; without, there are neither its checks nor estimates."
+    no_training: bool = typer.Option(
+        False, "--no-training", help="Without the short training of each recipe: neither its checks nor estimates."
     ),
     gpus: int = typer.Option(0, "--gpus", min=0, help="How many GPUs there must be; fewer are a failure. 0: any."),
     constraints: Path | None = typer.Option(
@@ -70,7 +70,7 @@ def preflight(
     if constraints is not None and not constraints.is_file():
         raise UsageError(f"--constraints {constraints}: there is no such file", "ragcun's own is constraints.txt.")
     tested = constraints or Path("constraints.txt")
-    wishes = Wishes(tuple(recipes or ARMS), tuple(overrides), tested, gpus, training)
+    wishes = Wishes(tuple(recipes or ARMS), tuple(overrides), tested, gpus, not no_training)
     report = run_checks(wishes)
     if aws:
         report = dataclasses.replace(report, checks=[*report.checks, *_account(instance, region, profile)])

@@ -66,7 +66,10 @@ def test_no_option_is_cut_on_a_narrow_terminal(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     app([*path, "--help"], standalone_mode=False)
-    words = capsys.readouterr().out.replace(",", " ").split()
+    said = capsys.readouterr().out
+    explained = {word for each in COMMANDS[path].params if each.name != "help" for word in each.help.split()}
+    assert explained <= set(said.split())
+    words = said.replace(",", " ").split()
     flags = {flag for each in COMMANDS[path].params for flag in (*each.opts, *each.secondary_opts) if flag[0] == "-"}
     assert flags <= set(words)
 
