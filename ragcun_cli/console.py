@@ -53,6 +53,18 @@ def print_paragraphs(paragraphs: Sequence[str]) -> None:
     print_text("\n\n".join(paragraphs))
 
 
+def print_entries(lines: Sequence[str], indent: int) -> None:
+    """Lines of a name and what stands beside it from column `indent` on; on a terminal in lines of its width."""
+    console = result_console()
+    if console.is_terminal:
+        margin = " " * indent
+        lines = [
+            textwrap.fill(line, console.width, subsequent_indent=margin, break_on_hyphens=False) if line else line
+            for line in lines
+        ]
+    print_text("\n".join(lines))
+
+
 def print_json(content: Any) -> None:
     """A result for a program."""
     print_text(json.dumps(content, indent=2, ensure_ascii=False))

@@ -81,3 +81,18 @@ def test_sizes_as_people_type_and_read_them() -> None:
         "5.34 MiB",
         "10.4 GiB",
     ]
+
+
+def test_entries_go_on_below_what_stands_beside_the_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["makes        role ragcun-one and instance profile ragcun-one", "", "  basis      assumed"]
+    console.print_entries(lines, 13)
+    assert capsys.readouterr().out.splitlines() == lines
+    monkeypatch.setattr(console, "result_console", lambda: Console(force_terminal=True, width=40))
+    console.print_entries(lines, 13)
+    assert capsys.readouterr().out.splitlines() == [
+        "makes        role ragcun-one and",
+        "             instance profile ragcun-one",
+        *lines[1:],
+    ]

@@ -346,12 +346,15 @@ def _show_attempt(run: str, attempt: Any, json_output: bool) -> None:
     )
 
 
+INDENT = 13  # of what stands beside the names in a plan's lines
+
+
 def _show_plan(found: LaunchPlan, json_output: bool, on_stderr: bool = False) -> None:
     from ragcun_cli.aws.show import plan_lines
-    from ragcun_cli.console import note, print_json, print_text
+    from ragcun_cli.console import note, print_entries, print_json
 
     if json_output:
         return print_json(found.as_json())
-    for line in plan_lines(found):
-        note(line) if on_stderr else print_text(line)
-    return None
+    if on_stderr:
+        return note("\n".join(plan_lines(found)))
+    return print_entries(plan_lines(found), INDENT)
