@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ragcun_cli.aws.estimates import estimate_on_machine
 from ragcun_cli.aws.instances import KNOWN
-from ragcun_cli.aws.job import count_triples, estimate_on_machine
+from ragcun_cli.aws.job import count_triples
 from ragcun_cli.aws.prices import table_price
 from ragcun_cli.recipe.encoder_shapes import shape_of
 from ragcun_cli.recipe.estimates import Estimate

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ragcun_cli.aws import names
 from ragcun_cli.aws.calls import Aws
+from ragcun_cli.aws.estimates import JobEstimate, estimate_job
 from ragcun_cli.aws.image import Image, find_image
 from ragcun_cli.aws.instances import InstanceType, describe_instance, known_instance
-from ragcun_cli.aws.job import Job, JobEstimate, estimate_job
+from ragcun_cli.aws.job import Job
 from ragcun_cli.aws.prices import (
     GP3_DOLLARS_PER_GIB_MONTH,
     HOURS_OF_A_MONTH,
@@ -21,7 +23,10 @@ from ragcun_cli.aws.prices import (
     table_price,
 )
 from ragcun_cli.aws.quota import Quota, look_up_quota, quota_of
-from ragcun_cli.errors import EnvironmentUnfit
+from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.recipe.estimates import Estimate
+
+REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]")
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,11 @@ class LaunchPlan:
         price = region.cheapest(self.wishes.on_demand).dollars or region.on_demand.dollars
         return None if price is None else self._cost(price, hours)
 
+    def cost_of_training(self, estimate: Estimate) -> float | None:
+        """Dollars of one training's share of the machine; None where they are not known."""
+        whole = None if estimate.seconds is None else self.cost_of(estimate.seconds / 3600)
+        return None if whole is None else whole * self.estimate.share
+
     def knows_spot_price(self) -> bool:
         """Of the first usable region."""
         region = next(iter(self.usable() or self.regions), None)
@@ -215,8 +225,7 @@ class LaunchPlan:
             "expected_hours": self.hours(),
             "expected_seconds": self.estimate.parts,
             "one_training": {
-                name: each.as_json(None if each.seconds is None else self.cost_of(each.seconds / 3600))
-                for name, each in self.estimate.trainings.items()
+                name: each.as_json(self.cost_of_training(each)) for name, each in self.estimate.trainings.items()
             },
             "basis": list(self.estimate.basis),
             "max_hours": self.wishes.max_hours,
@@ -257,8 +266,12 @@ def make_offline_plan(wishes: Wishes, job: Job) -> LaunchPlan:
     """The same from ragcun's own tables, without an account.
 
     Raises:
+        UsageError: for what is no region's name.
         EnvironmentUnfit: if the type of machine is not in them.
     """
+    for region in wishes.regions:
+        if REGION.fullmatch(region) is None:
+            raise UsageError(f"--region {region}: AWS has no such region", "They are called as us-east-1 is.")
     instance = known_instance(wishes.instance)
     quota = Quota(*quota_of(instance, wishes.on_demand), instance.vcpus * wishes.nodes, None)
     zone = Zone("any", "", table_price(instance.name, on_demand=False))

@@ -56,9 +56,10 @@ def _at_which_price(plan: LaunchPlan) -> str:
 
 
 def _training(name: str, estimate: Estimate, plan: LaunchPlan) -> str:
-    dollars = None if estimate.seconds is None else plan.cost_of(estimate.seconds / 3600)
+    where = "on one GPU" if plan.estimate.share < 1 else "once"
+    cost = _dollars(plan.cost_of_training(estimate))
     return (
-        f"{name:<10} {_hours(estimate.seconds)} once, {_dollars(dollars)}, memory {shown_bytes(estimate.memory)}, "
+        f"{name:<10} {_hours(estimate.seconds)} {where}, {cost}, memory {shown_bytes(estimate.memory)}, "
         f"disk {shown_bytes(estimate.disk)}, {estimate.tokens / 1e6:,.0f} million tokens"
     )
 

@@ -266,11 +266,10 @@ def estimate_encoding(
 def _training_seconds(recipe: Recipe, seen: int, steps: int, tokens: float, rates: Rates) -> float | None:
     if rates.triples is not None:
         return seen / rates.triples
+    batches = steps * recipe.gradient_accumulation_steps
     if recipe.freeze_base:
-        return None if rates.encoding is None else tokens / rates.encoding + steps * rates.head_step
-    if rates.training is None:
-        return None
-    return max(tokens / rates.training, steps * recipe.gradient_accumulation_steps * rates.least_step)
+        return None if rates.encoding is None else tokens / rates.encoding + batches * rates.head_step
+    return None if rates.training is None else max(tokens / rates.training, batches * rates.least_step)
 
 
 def _dev_seconds(recipe: Recipe, counts: Counts, scores: int, rates: Rates) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import boto3
@@ -18,6 +19,7 @@ from ragcun_cli.recipe.loading import load_recipe
 from tests.aws.cloud import Cloud, refused
 from tests.aws.launching import plan_for
 from tests.conftest import RunCommand
+from tests.tiny_models import write_collection
 
 
 @pytest.mark.parametrize(
@@ -106,9 +108,9 @@ def test_what_aws_does_not_say_is_said(cloud: Cloud) -> None:
     warnings = "\n".join(plan.warnings())
     assert "does not say how much of the quota" in warnings
     assert "there may be no spot machines" in warnings
-    assert plan.expected_cost() == plan.cost_of(min(plan.hours() or 0, plan.wishes.max_hours))
-    assert plan.regions[0].on_demand.dollars is not None
     assert not plan.knows_spot_price()
+    hours = min(plan.hours() or 0, plan.wishes.max_hours)
+    assert plan.expected_cost() == pytest.approx(hours * (21.957642 + plan.disk * 0.08 / 730))
 
 
 def test_no_default_vpc_names_the_command_that_makes_one(cloud: Cloud) -> None:
@@ -184,6 +186,18 @@ def test_data_of_the_users_go_with_the_run(tmp_path: Path) -> None:
     assert (rewritten.backup, rewritten.output_dir) == ("s3://b/runs/r/checkpoints", "checkpoints/isotropy")
     assert job.runs == 2
     assert job.triples == {"isotropy": 1}
+
+
+def test_a_name_in_the_data_folder_goes_with_the_run_and_is_counted(tmp_path: Path) -> None:
+    write_collection(tmp_path / "data" / "mine", 8, split="train")
+    shutil.make_archive(str(tmp_path / "data" / "packed"), "zip", tmp_path / "data" / "mine")
+    counts = []
+    for name in ("mine", "packed"):
+        recipe = load_recipe("isotropy", [f"data.train={name}", "data.dev=null", f"data.folder={tmp_path / 'data'}"])
+        job = make_job([recipe], [], name, "float32", "s3://b")
+        assert job.recipes[0].data.train.startswith("inputs/")
+        counts.append(job.triples["isotropy"])
+    assert counts == [8, 8]
 
 
 def test_data_that_nobody_has_are_refused(tmp_path: Path) -> None:

@@ -138,3 +138,12 @@ def test_an_unknown_device_is_not_guessed() -> None:
     unknown = Machine("B200", 8, 96)
     assert calculated(load_recipe("isotropy"), 1000, unknown).seconds is None
     assert "B200" in estimate_encoding(BASE, [], 384, "bf16", unknown)[1][0]
+
+
+def test_accumulation_makes_no_frozen_step_shorter() -> None:
+    """A head's step is timed for one batch; of several an optimiser's step takes as many times as long."""
+    seconds = []
+    for parts in (1, 8):
+        recipe = load_recipe("frozen", ["epochs=1", f"gradient_accumulation_steps={parts}"])
+        seconds.append(calculated(recipe, 128_000, T4).parts["training"])
+    assert seconds[0] == pytest.approx(seconds[1])

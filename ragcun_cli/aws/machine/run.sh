@@ -123,13 +123,13 @@ uploads=$!
 
 part fetching python -m ragcun_cli.aws.machine.inputs
 # shellcheck disable=SC2046 # one option and name for each recipe
-part preflight ragcun preflight --no-training $(printf -- "--recipe %s " recipes/*.yaml) --gpus "$RAGCUN_GPUS" --constraints code/constraints.txt
+part preflight ragcun preflight --no-training $(printf -- "--recipe %s " recipes/*.yaml) --gpus "$RAGCUN_GPUS"
 # shellcheck disable=SC2086 # several names
 if [ -n "$RAGCUN_DOWNLOADS" ]; then part downloading ragcun data download $RAGCUN_DOWNLOADS; fi
 # What an earlier machine has trained needs no trial.
 if [ "$RAGCUN_ATTEMPT" = 1 ] && [ "$RAGCUN_NODES" = 1 ]; then
     # shellcheck disable=SC2046
-    part trying ragcun preflight $(printf -- "--recipe %s " recipes/*.yaml) --gpus "$RAGCUN_GPUS" --constraints code/constraints.txt
+    part trying ragcun preflight $(printf -- "--recipe %s " recipes/*.yaml) --gpus "$RAGCUN_GPUS"
 fi
 part training train
 if [ -e state/rank ] && [ "$(cat state/rank)" != 0 ]; then finish finished 0 "the first node goes on"; fi

@@ -48,25 +48,31 @@ def logs(
     region: str | None = ONE_REGION,
     bucket: str | None = OWN_BUCKET,
     profile: str | None = PROFILE,
+    json_output: bool = JSON,
 ) -> None:
     """Print a run's log, of all its machines in order of time.
 
     Example: ragcun aws logs isotropy --follow
     """
     from ragcun_cli.aws.watch import follow_log, log_lines
-    from ragcun_cli.console import note
+    from ragcun_cli.console import note, print_json
 
+    if follow and json_output:
+        raise UsageError("--json is for the lines that there are", "Leave out --follow.")
     aws = open_account(profile)
     found = the_run(aws, run, region, bucket)
     if follow:
         for line in follow_log(aws, lambda: the_run(aws, run, region, bucket)):
             typer.echo(line)
-        return
+        return None
     lines = log_lines(aws, found, 0, set())[0]
+    if json_output:
+        return print_json({"run": run, "state": found.state(), "lines": lines})
     for line in lines:
         typer.echo(line)
     if not lines:
         note(f"There is no line yet: the run is {found.state()}.")
+    return None
 
 
 def shell(
@@ -175,7 +181,8 @@ def terminate(
     made_by_ragcun = wishes_of(found.launch).bucket is None
     gone = not keep_bucket and made_by_ragcun and remove_bucket_if_empty(aws, record.bucket, record.region)
     if json_output:
-        return print_json({"run": run, "kept": record.address if keep_bucket else None, "objects_removed": count})
+        kept = record.address if keep_bucket else None
+        return print_json({"run": run, "kept": kept, "objects_removed": count, "bucket_removed": gone})
     if keep_bucket:
         return note(f"Removed; what it has saved stays at {record.address}")
     return note(f"Removed, with {count:,} objects{' and the empty bucket' if gone else ''}.")
