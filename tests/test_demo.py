@@ -48,6 +48,7 @@ def test_the_wheel_carries_the_recipes_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "ragcun_cli/_recipes/parents/publication.yaml" in names
     assert "ragcun_cli/_recipes/schema.json" in names
+    assert "ragcun_cli/_constraints.txt" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"ragcun_cli", "ragcun"}
 
 

@@ -33,7 +33,7 @@ def preflight(
     ),
     gpus: int = typer.Option(0, "--gpus", min=0, help="How many GPUs there must be; fewer are a failure. 0: any."),
     constraints: Path | None = typer.Option(
-        None, "--constraints", help="The list of tested versions to compare with; constraints.txt, if it is here."
+        None, "--constraints", help="The list of tested versions to compare with; ragcun's own by default."
     ),
     aws: bool = typer.Option(
         False, "--aws", help="Also an AWS account: credentials, permissions, quota, bucket. Only reads."
@@ -64,12 +64,13 @@ def preflight(
     Example: ragcun preflight --recipe isotropy --gpus 1
     """
     from ragcun_cli.console import print_json
+    from ragcun_cli.preflight.packages import tested_versions
     from ragcun_cli.preflight.running import Wishes, run_checks
     from ragcun_cli.recipe.shipped import ARMS
 
     if constraints is not None and not constraints.is_file():
         raise UsageError(f"--constraints {constraints}: there is no such file", "ragcun's own is constraints.txt.")
-    tested = constraints or Path("constraints.txt")
+    tested = constraints or tested_versions()
     wishes = Wishes(tuple(recipes or ARMS), tuple(overrides), tested, gpus, not no_training)
     report = run_checks(wishes)
     if aws:

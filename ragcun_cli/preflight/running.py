@@ -99,8 +99,7 @@ def run_checks(wishes: Wishes) -> Report:
         note("preflight: disks and network ...")
         checks += [*_disks(recipes), *check_network(), *of_recipes]
         note("preflight: base models and data ...")
-        how = "find" if wishes.trains else "load"
-        checks += [*check_base_models(recipes, scratch, deadline, how), *check_data(recipes, wishes.trains)]
+        checks += [*check_base_models(recipes, scratch, deadline), *check_data(recipes, wishes.trains)]
         checks += check_surroundings(recipes)
         if devices.hardware:
             checks += check_precision(recipes, devices)

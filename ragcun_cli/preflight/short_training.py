@@ -140,7 +140,9 @@ def _train_until_killed(recipe: Recipe, trial: dict[str, Any], folder: Path, dea
             child.kill()
         if seen is not None:
             return _Killed(file, run, *seen)
-    raise EnvironmentUnfit(f"the training of {STEPS[-1]} steps was over before it could be killed")
+    raise EnvironmentUnfit(
+        f"the training of {STEPS[-1]} steps was over before it could be killed", "Its batches are tiny: is that meant?"
+    )
 
 
 def _watch(child: Child, run: Path) -> tuple[int, dict[int, float], int, float] | None:
@@ -149,8 +151,8 @@ def _watch(child: Child, run: Path) -> tuple[int, dict[int, float], int, float] 
     Raises:
         RagcunError: if it fails.
     """
-    from ragcun_cli.train.checkpoint import checkpoints_in
     from ragcun_cli.train.disk import folder_bytes
+    from ragcun_cli.train.run_folder import checkpoints_in
 
     logged: dict[int, float] = {}  # when each step was seen
     written = 0.0
@@ -188,7 +190,9 @@ def _resume(killed: _Killed, folder: Path, deadline: float, found: _Findings) ->
     again = _losses(killed.run)
     common = sorted(step for step in killed.losses if step > killed.checkpoint and step in again)
     if not common:
-        raise EnvironmentUnfit(f"after --resume no step follows step {killed.checkpoint}")
+        raise EnvironmentUnfit(
+            f"after --resume no step follows step {killed.checkpoint}", "Try again: the machine may have been busy."
+        )
     differences = [abs(again[step] - killed.losses[step]) for step in common]
     of_gpu = found.trial is not None and not found.trial["device"].startswith("CPU")
     allowed = GPU_TOLERANCE * abs(killed.losses[common[0]]) if of_gpu else 0.0

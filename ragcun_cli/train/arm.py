@@ -16,9 +16,10 @@ from ragcun_cli.errors import EnvironmentUnfit, ExitCode, Interrupted, RagcunErr
 from ragcun_cli.files import remove_folder, sweep_leftovers
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.feature_store import FeatureStore
+from ragcun_cli.recipe.estimates import BYTES_OF_FLOAT, CHECKPOINT_FLOATS
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.backup import drop_backup, look_at_backup, open_backup, place_of
-from ragcun_cli.train.checkpoint import checkpoints_in, load_checkpoint, newest_valid, restore_run_files
+from ragcun_cli.train.checkpoint import load_checkpoint, newest_valid, restore_run_files
 from ragcun_cli.train.disk import disk_is_full, folder_bytes, require_room
 from ragcun_cli.train.hardware import find_hardware
 from ragcun_cli.train.loop import Stopped, fit
@@ -38,6 +39,7 @@ from ragcun_cli.train.run_folder import (
     RunFolder,
     begin_run,
     check_may_train,
+    checkpoints_in,
     locked,
     note_resume,
     require_same_origin,
@@ -52,8 +54,6 @@ from ragcun_cli.train.training import Training
 from ragcun_cli.train.trial import try_recipe
 from ragcun_cli.train.world import World, first_on_each_machine, from_main, world_of_environment
 
-BYTES_OF_FLOAT = 4
-TENSORS_PER_PARAMETER = 3  # of a checkpoint: the weight and Adam's two moments
 SECONDS_TO_LEAVE = 60.0  # for what is being copied to the backup when a run is stopped: of EC2's two minutes
 SECONDS_TO_FINISH = 3600.0  # and when it is finished
 
@@ -292,7 +292,7 @@ def _restore(training: Training, table: TripleTable, checkpoint: Path, origin: d
 def _require_room(training: Training) -> None:
     """For the checkpoints that stay and the one that is being written, and for the models that are still to come."""
     folder, plan, recipe = training.folder, training.plan, training.recipe
-    checkpoint = sum(each.numel() for each in training.trainable()) * BYTES_OF_FLOAT * TENSORS_PER_PARAMETER
+    checkpoint = sum(each.numel() for each in training.trainable()) * BYTES_OF_FLOAT * CHECKPOINT_FLOATS
     model = sum(each.numel() for each in training.encoder.parameters()) * BYTES_OF_FLOAT
     epochs = plan.total_steps // plan.steps_per_epoch - training.progress.step // plan.steps_per_epoch
     models = model * (epochs + 1 + (training.dev is not None))

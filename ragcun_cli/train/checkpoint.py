@@ -14,7 +14,6 @@ here is a pickle. A folder without a valid manifest does not exist.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,13 +31,12 @@ from ragcun_cli.tensors import save_tensors
 from ragcun_cli.train.optimiser import optimiser_tensors, restore_optimiser
 from ragcun_cli.train.progress import Progress
 from ragcun_cli.train.random_state import first_random_state, random_state, set_random_state
-from ragcun_cli.train.run_folder import RunFolder
+from ragcun_cli.train.run_folder import RunFolder, checkpoints_in
 from ragcun_cli.train.sharded import assign, whole
 from ragcun_cli.train.strategy import Spread
 from ragcun_cli.train.training import Training
 from ragcun_cli.train.world import from_main, tensors_from_main, to_main
 
-NAME = re.compile(r"^step-(\d{8})$")
 RUN_FILES = "run"  # in a checkpoint: the small files of the run's folder
 
 
@@ -119,13 +117,6 @@ def write_checkpoint(root: Path, state: TrainingState) -> Path:
             files.write_bytes(folder / RUN_FILES / name, content)
         seal(folder, step=state.step)
     return final
-
-
-def checkpoints_in(root: Path) -> list[Path]:
-    """Newest first, whole or not."""
-    if not root.is_dir():
-        return []
-    return sorted((path for path in root.iterdir() if NAME.match(path.name)), reverse=True)
 
 
 def newest_valid(root: Path) -> tuple[Path | None, list[str]]:

@@ -7,6 +7,7 @@ import getpass
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from ragcun_cli.recipe.comparing import KEYS_THAT_MAY_DIFFER
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.progress import Progress
+
+CHECKPOINT = re.compile(r"^step-\d{8}$")
 
 DIVERGED = "diverged.json"
 MODEL_ORIGIN = "training.json"  # in a model folder: the step that it is of
@@ -257,3 +260,10 @@ def _differing_keys(folder: RunFolder, recipe: Recipe) -> dict[str, tuple[Any, A
 
 def _shown(differing: dict[str, tuple[Any, Any]]) -> str:
     return ", ".join(f"{key} {there!r} there, {here!r} here" for key, (there, here) in differing.items())
+
+
+def checkpoints_in(root: Path) -> list[Path]:
+    """Newest first, whole or not."""
+    if not root.is_dir():
+        return []
+    return sorted((path for path in root.iterdir() if CHECKPOINT.match(path.name)), reverse=True)

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from ragcun_cli import files
-from ragcun_cli.train.checkpoint import TrainingState, checkpoints_in, write_checkpoint
+from ragcun_cli.train.checkpoint import TrainingState, write_checkpoint
 from ragcun_cli.train.disk import folder_bytes, require_room
+from ragcun_cli.train.run_folder import checkpoints_in
 
 LOWEST_PRIORITY = 19
 CHECKPOINTS_AT_ONCE = 2  # the last good one stays until the next is whole

@@ -27,6 +27,7 @@ from ragcun_cli.data.batches import BatchSequence, Numbers, TripleBatch
 from ragcun_cli.data.cache import cache_folder, scratch_folder
 from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.data.triples.table import TripleTable, evenly
+from ragcun_cli.recipe.estimates import RUNTIME_BYTES
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.recipe.trial_figures import Trial
 from ragcun_cli.train.hardware import tensor_float32
@@ -108,7 +109,7 @@ def _try_in(cache: Path, recipe: Recipe, data: ArmData, hardware: Hardware) -> T
         chunk_explained=training.plan.chunk,
         kept_bytes=kept,
         peak_bytes=peak_memory(),
-        imported_bytes=BYTES_OF_IMPORTS,
+        imported_bytes=BYTES_OF_IMPORTS if hardware.device == "cpu" else round(RUNTIME_BYTES),
         start_seconds=start_seconds,
         steps=STEPS,
         device=hardware.name,

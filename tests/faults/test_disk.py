@@ -12,8 +12,9 @@ import pytest
 from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.train import loop
 from ragcun_cli.train.arm import train_arm
-from ragcun_cli.train.checkpoint import checkpoints_in, newest_valid
+from ragcun_cli.train.checkpoint import newest_valid
 from ragcun_cli.train.disk import folder_bytes, require_room
+from ragcun_cli.train.run_folder import checkpoints_in
 from tests.conftest import RunCommand
 from tests.damage import damage
 from tests.faults.command import assert_same_run, status

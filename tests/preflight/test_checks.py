@@ -99,7 +99,7 @@ def test_a_base_model_is_loaded_or_the_reason_said(tmp_path: Path, tiny_bert: Pa
     shutil.copytree(tiny_bert, broken)
     (broken / "model.safetensors").write_bytes(b"no weights")
     recipes = [read_recipes(["isotropy"], [f"base_model={each}"])[0][0] for each in (tiny_bert, broken, tiny_bert)]
-    here, not_loaded = check_base_models(recipes, tmp_path, time.monotonic() + 120, "load")
+    here, not_loaded = check_base_models(recipes, tmp_path, time.monotonic() + 120)
     assert (here.status, re.match(r"bert of \S+M parameters loads, weights sha256:", here.seen) is None) == (OK, False)
     assert (not_loaded.status, "transformers cannot load this model" in not_loaded.seen) == (FAILED, True)
 
@@ -107,10 +107,11 @@ def test_a_base_model_is_loaded_or_the_reason_said(tmp_path: Path, tiny_bert: Pa
 def test_a_base_model_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base_models, "SECONDS_TO_COME", 0.2)
     recipes, _ = read_recipes(["isotropy"], [])
-    (late,) = check_base_models(recipes, tmp_path, time.monotonic() + 120, "find")
+    (late,) = check_base_models(recipes, tmp_path, time.monotonic() + 120)
     assert (late.status, late.cure) == (
         FAILED,
-        "What came is kept. Fetch the rest before: hf download sentence-transformers/all-mpnet-base-v2",
+        "What came is kept. If it is the hub's, fetch the rest before: "
+        "hf download sentence-transformers/all-mpnet-base-v2",
     )
 
 

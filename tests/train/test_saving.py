@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from ragcun_cli.train.arm import train_arm
-from ragcun_cli.train.checkpoint import TrainingState, checkpoints_in, newest_valid
+from ragcun_cli.train.checkpoint import TrainingState, newest_valid
+from ragcun_cli.train.run_folder import checkpoints_in
 from ragcun_cli.train.saving import Saver
 from tests.training import load, metrics
 
