@@ -45,7 +45,11 @@ def replacing(path: Path) -> Iterator[Path]:
     A reader sees the old content or the new, never a part.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)  # which the user knows
+        raise
     os.close(descriptor)
     temporary = Path(name)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,14 +69,17 @@ def test_the_examples_of_contributing_run() -> None:
     import torch
 
     from ragcun_cli.data.registry import KnownDataset
+    from ragcun_cli.losses.isotropy import IsotropyTerm
     from ragcun_cli.model import packed
 
     text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    spread, _, dataset, backbone = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    spread, term, dataset, backbone = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     regulariser: dict[str, Any] = {}
     exec(spread, regulariser)
     embeddings = torch.randn(2000, 16, generator=torch.Generator().manual_seed(0))
     assert float(regulariser["mean_squared_cosine"](embeddings)) == pytest.approx(1 / 16, rel=0.02)
+    terms = eval(f"{{{term}}}", {**regulariser, "IsotropyTerm": IsotropyTerm})
+    assert terms["spread"].value(SimpleNamespace(embeddings=embeddings), None) > 0
     row = eval(dataset, {"KnownDataset": KnownDataset})
     assert (row.passages, row.md5) == (12_345, "md5 of the zip")
     families: dict[str, Any] = {}

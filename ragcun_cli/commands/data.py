@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -57,9 +58,9 @@ def list_sources(data_dir: Path = DATA_DIR, json_output: bool = JSON) -> None:
                 if each.kind == kind
             ],
         )
-    if own := [plain(each.name) for each in rows if each.kind == "own"]:
+    if own := [each.name for each in rows if each.kind == "own"]:
         columns = [Column("your own"), Column("score a model on it", wraps=True)]
-        print_table(columns, [[name, f"ragcun eval beir --model RUN --datasets {name}"] for name in own])
+        print_table(columns, [[plain(name), plain(_scoring(name, data_dir))] for name in own])
     note("Bring one: ragcun data download NAME. Groups: beir (the 14 public sets), all. `-` under size: licensed sets;")
     note("their owners give them out, and `ragcun data import NAME --from FOLDER` takes them.")
 
@@ -252,7 +253,7 @@ def mine(
 @app.command("import")
 def import_licensed(
     name: str = typer.Argument(..., help="robust04, trec-news, signal1m or bioasq."),
-    delivered: Path = typer.Option(..., "--from", help="The folder with what the owner delivers; see the README."),
+    delivered: Path = typer.Option(..., "--from", help="The folder with what the owner delivers; see docs/data.md."),
     data_dir: Path = DATA_DIR,
     overwrite: bool = typer.Option(False, "--overwrite", help="Make it again if it is here."),
     json_output: bool = JSON,
@@ -273,9 +274,13 @@ def import_licensed(
     note(f"{done.folder}: {done.passages:,} passages, {done.queries:,} queries, {done.judgements:,} judgements.")
     for difference in done.differences:
         note(f"It differs: {difference}.")
-    note(
-        f"Next: ragcun eval beir --datasets {name}" if not done.differences else "Its scores will say that it differs."
-    )
+    note("Its scores will say that it differs." if done.differences else f"Next: {_scoring(name, data_dir)}")
+
+
+def _scoring(name: str, data_dir: Path) -> str:
+    """The command that scores a model on a collection of the data folder."""
+    where = "" if data_dir == Path("data") else f" --data-dir {shlex.quote(str(data_dir))}"
+    return f"ragcun eval beir --model RUN --datasets {shlex.quote(name)}{where}"
 
 
 def _mining(negatives: int, ranks: str | None, margin: float | None, pick: str, seed: int, model: str | None) -> Mining:
@@ -293,7 +298,7 @@ def _mining(negatives: int, ranks: str | None, margin: float | None, pick: str, 
     if not 1 <= first <= last:
         raise UsageError(f"--ranks {ranks}: expected FIRST-LAST, such as 10-100", "The nearest passage has rank 1.")
     if last - first + 1 < negatives and pick != "corpus":
-        raise UsageError(f"--ranks {ranks}: these are fewer than --negatives {negatives}")
+        raise UsageError(f"--ranks {ranks}: these are fewer than --negatives {negatives}", "Give a wider range.")
     if model is None and pick != "corpus":
         raise UsageError("--model: which encoder?", "Such as -m embedded:all-MiniLM-L6-v2; --pick corpus needs none.")
 

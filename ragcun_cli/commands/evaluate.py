@@ -233,7 +233,7 @@ def _models(models: Sequence[str], name: str | None, max_length: int | None) -> 
     from ragcun_cli.errors import UsageError
 
     if name is not None and len(models) > 1:
-        raise UsageError("--name: names one model, and several are given")
+        raise UsageError("--name: names one model, and several are given", "Leave it out, or give one --model.")
     if name is not None and (not name.strip() or name.startswith(".") or "/" in name or "\\" in name):
         raise UsageError(f"--name {name}: this is no name for a folder of results", "Use letters, digits, - and _.")
 
@@ -247,7 +247,7 @@ def _names(datasets: Sequence[str], may_be_empty: bool = False) -> list[str]:
 
     names = [part.strip() for group in datasets for part in group.split(",") if part.strip()]
     if not names and not may_be_empty:
-        raise UsageError("--datasets: no dataset is named")
+        raise UsageError("--datasets: no dataset is named", "`ragcun data list` shows what there is.")
     return names
 
 

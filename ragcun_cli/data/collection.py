@@ -148,7 +148,9 @@ def _read_queries(path: Path, label: str, judged: Qrels) -> dict[str, str]:
             if identity not in judged:
                 continue
             if identity in texts:
-                raise DataError(f"{place}: the id {identity!r} was already used on an earlier line")
+                raise DataError(
+                    f"{place}: the id {identity!r} was already used on an earlier line", "Each record has its own."
+                )
             texts[identity] = text_of(record, "text", place)
     if not number:
         raise DataError(f"{label}: the file has no records", LAYOUT)
@@ -195,7 +197,7 @@ def _read_qrels(path: Path, label: str) -> Qrels:
     if problems:
         raise DataError(listed(problems))
     if not qrels:
-        raise DataError(f"{label}: the file has no judgements")
+        raise DataError(f"{label}: the file has no judgements", LAYOUT)
     return qrels
 
 

@@ -161,7 +161,7 @@ def _write_index(path: Path, sha256: str, index: Path, label: str) -> None:
         for column, value in ((ends, len(ids)), (offsets, offset), (numbers, number)):
             column.append(value)
     if not ids:
-        raise DataError(f"{label}: the file has no records")
+        raise DataError(f"{label}: the file has no records", 'A line is {"_id": "d1", "title": "", "text": "..."}.')
     stops = np.frombuffer(ends, dtype=np.int64)
     order = _sorted_by_id(bytes(ids), stops)
     starts = stops - np.diff(stops, prepend=0)

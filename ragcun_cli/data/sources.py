@@ -6,7 +6,8 @@ the registry is looked for in the data folder only: a file of that name that hap
 
 from __future__ import annotations
 
-from pathlib import Path
+import zipfile
+from pathlib import Path, PurePosixPath
 
 from ragcun_cli.data.embedded import SIZES, EmbeddedCollection, embedded_collection
 from ragcun_cli.data.registry import IN_DOMAIN, KNOWN, MSMARCO_CORPUS, TRAINING, SourceFile
@@ -84,11 +85,20 @@ def embedded_test(source: str, folder: Path) -> Path | None:
 
 
 def available_collections(folder: Path) -> list[str]:
-    """The names of the collections in the data folder."""
+    """The names of the collections in the data folder, folders and zips."""
     if not folder.is_dir():
         return []
     folders = [path.name for path in folder.iterdir() if (path / "corpus.jsonl").is_file()]
-    return sorted(folders + [path.stem for path in folder.glob("*.zip")])
+    return sorted({*folders, *(path.stem for path in folder.glob("*.zip") if _is_collection(path))})
+
+
+def _is_collection(path: Path) -> bool:
+    """Of a zip, by the list of what is in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(PurePosixPath(name).name == "corpus.jsonl" for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _of_training_set(name: str, folder: Path, part: str, asked: str) -> Path:

@@ -92,7 +92,9 @@ def fitted(transform: Transform, passages: PassageVectors) -> Map:
     if transform.kind == "binary":
         return _sign
     if transform.amount > passages.dimensions:
-        raise UsageError(f"--transform {transform.name}: the embeddings have {passages.dimensions} dimensions")
+        raise UsageError(
+            f"--transform {transform.name}: the embeddings have {passages.dimensions} dimensions", "Truncate to fewer."
+        )
     return _Truncate(int(transform.amount))
 
 

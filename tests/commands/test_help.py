@@ -84,6 +84,8 @@ def test_no_option_is_cut_on_a_narrow_terminal(
         (["data", "download", "scifcat"], "did you mean 'scifact'?"),
         (["eval", "beir", "--model", "x", "--datasets", "scifcat"], "did you mean 'scifact'?"),
         (["aws", "plan", "--offline", "--instance", "p4d.24xlrage"], "did you mean 'p4d.24xlarge'?"),
+        (["aws", "plan", "--offline", "-i", "g5.xlarge", "-d", "scifcat"], "did you mean 'scifact'?"),
+        (["aws", "plan", "--offline", "-i", "g5.xlarge", "--region", "mars"], "AWS has no such region"),
         (["train"], "missing option '--recipe'"),
         (["train", "--recipe", "isotropy", "--processes", "0"], "greater than or equal to 1"),
         (["train", "--recipe", "isotropy", "--seeds", "0,0"], "Such as --seeds 0,1,2."),

@@ -128,11 +128,13 @@ def test_download_and_list(
     states = {each["name"]: each["state"] for each in listed(ragcun, tmp_path)}
     assert (states["nfcorpus"], states["nq"], states["fiqa"]) == ("here", "part of it", "here")
     write_collection(tmp_path / "my-corpus", 5)
+    for name in ("my-corpus", "holiday"):
+        (tmp_path / f"{name}.zip").write_bytes(b"no collection")
     own = [each for each in listed(ragcun, tmp_path) if each["kind"] == "own"]
     assert [(each["name"], each["state"]) for each in own] == [("my-corpus", "here")]
     table = ragcun("data", "list", "--data-dir", tmp_path).stdout
     assert "CC BY-SA 4.0" in table
-    assert "ragcun eval beir --model RUN --datasets my-corpus" in table
+    assert f"ragcun eval beir --model RUN --datasets my-corpus --data-dir {tmp_path}" in table
 
 
 def listed(ragcun: RunCommand, folder: Path) -> list[dict[str, str]]:
