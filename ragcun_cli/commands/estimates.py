@@ -68,7 +68,7 @@ def _together(estimates: Sequence[Estimate], dollars_per_hour: float | None) -> 
     seconds = [each.seconds for each in estimates if each.seconds is not None]
     known = len(seconds) == len(estimates)
     row = [
-        "one after another, of one seed each",
+        "all of these, one after another",
         duration(sum(seconds)) if known else "?",
         "",
         shown_bytes(sum(each.disk for each in estimates)),
