@@ -46,7 +46,7 @@ def panel(finished: Finished, code: int, *expected: str) -> None:
 
 
 def test_a_missing_recipe(ragcun: RunCommand) -> None:
-    panel(ragcun("train", "--recipe", "recipes/isotopy.yaml"), 3, "did you mean 'isotropy'?")
+    panel(ragcun("train", "--recipe", "recipes/isotopy.yaml"), 3, "did you mean 'recipes/isotropy.yaml'?")
 
 
 def test_a_malformed_recipe(ragcun: RunCommand, tmp_path: Path) -> None:
@@ -275,6 +275,8 @@ def test_recipe_list_show_check_copy_schema(ragcun: RunCommand, tmp_path: Path) 
     assert as_json[0]["problems"] is None
     assert "did you mean 'seed'?" in as_json[1]["problems"]
     assert (as_json[1]["kind"], as_json[1]["exit_code"]) == ("recipe", 3)
+    missing = ragcun("recipe", "show", tmp_path / "my-amr.yaml")
+    assert f"did you mean '{copied}'?" in " ".join(missing.stderr.replace("│", " ").split())
     another = json.loads(ragcun("recipe", "copy", "isotropy", tmp_path / "another.yaml", "--json").stdout)
     assert another["name"] == "another"
     assert Path(another["path"]).is_file()

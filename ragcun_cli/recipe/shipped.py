@@ -37,7 +37,9 @@ def find_recipe(name_or_path: str) -> Path:
         return names[path.stem]
     if path.exists():
         raise RecipeError(f"{path}: this is a folder, not a recipe", "Name one of the files in it.")
+    beside = [str(each) for each in path.parent.glob("*.yaml")] if path.suffix == ".yaml" else []
+    meant = did_you_mean(name_or_path, beside) if beside else did_you_mean(path.stem, sorted(names))
     raise RecipeError(
-        f"{name_or_path}: there is no such recipe; {did_you_mean(path.stem, sorted(names))}",
+        f"{name_or_path}: there is no such recipe; {meant}",
         "Give a recipe file, or a name that `ragcun recipe list` shows.",
     )

@@ -171,7 +171,7 @@ def test_a_file_that_is_not_text_is_said_so(tmp_path: Path) -> None:
 
 
 def test_a_missing_recipe_is_said_with_the_nearest_name(tmp_path: Path) -> None:
-    assert "did you mean 'isotropy'?" in problems_of("recipes/isotrpy.yaml")
+    assert "did you mean 'recipes/isotropy.yaml'?" in problems_of("recipes/isotrpy.yaml")
     assert "folder" in problems_of(str(tmp_path))
 
 
