@@ -68,7 +68,13 @@ def test_sha256(tmp_path: Path) -> None:
     assert files.sha256_of_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that nobody may write to, as Linux has")
-def test_a_folder_that_takes_no_file_is_said_with_the_files_own_name() -> None:
-    with pytest.raises(OSError, match=r"/proc/mine\.yaml'$"):
-        files.write_text(Path("/proc/mine.yaml"), "x")
+def test_a_folder_that_takes_no_file_is_said_with_the_files_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(prefix: str, dir: Path) -> None:
+        raise PermissionError(13, "Permission denied", f"{dir}/{prefix}x1y2z3")
+
+    monkeypatch.setattr("tempfile.mkstemp", refused)
+    with pytest.raises(PermissionError) as raised:
+        files.write_text(tmp_path / "mine.yaml", "x")
+    assert raised.value.filename == str(tmp_path / "mine.yaml")

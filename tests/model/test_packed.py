@@ -21,6 +21,12 @@ from ragcun_cli.model.dropout import dropout, keep_mask
 from ragcun_cli.model.packed import packed_network
 from ragcun_cli.model.sources import locate_model
 
+# torch's own words, of what its compiler and its nested tensors call; there is nothing here to change for them.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage:UserWarning"),
+    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
+]
+
 MINILM = "embedded:all-MiniLM-L6-v2"
 LENGTHS = [2, 3, 3, 3, 5, 9, 9, 17, 30, 31]
 
