@@ -39,7 +39,7 @@ DATASETS = typer.Option(
 )
 DATA_DIR = typer.Option(Path("data"), "--data-dir", help="Where named datasets lie, as folders or zips.")
 RESULTS = typer.Option(Path("results"), "--results", help="Where results are written.")
-SPLIT = typer.Option(None, "--split", help="Which qrels; `test`, and `dev` for msmarco, by default.")
+SPLIT = typer.Option(None, "--split", help="Which qrels; by default `test` (msmarco: `dev`), and never another one.")
 NAME = typer.Option(None, "--name", help="What one model is called in results.")
 MAX_LENGTH = typer.Option(None, "--max-length", min=2, help="Tokens of a text, if not the model's.")
 SIMILARITY = typer.Option(
@@ -252,7 +252,7 @@ def _names(datasets: Sequence[str], may_be_empty: bool = False) -> list[str]:
 
 
 def _print_results(written: list[dict[str, Any]], means: list[dict[str, Any]]) -> None:
-    from ragcun_cli.console import Column, plain, print_table
+    from ragcun_cli.console import Column, note, plain, print_table
 
     headers = ["nDCG@10", "Recall@100", "MAP", "MRR", "judged@10", "IsoScore"]
     columns = [Column("model"), Column("dataset"), *(Column(header, numeric=True) for header in headers)]
@@ -262,11 +262,29 @@ def _print_results(written: list[dict[str, Any]], means: list[dict[str, Any]]) -
         figures = [f"{metrics[key]:.4f}" for key in ("ndcg@10", "recall@100", "map", "mrr", "judged@10")]
         isoscore = ((result["isotropy"] or {}).get("passages") or {}).get("isoscore")
         shown = "-" if isoscore is None else f"{isoscore:.3f}"
-        rows.append([plain(result["model"]["name"]), plain(result["dataset"]["name"]), *figures, shown])
+        rows.append([plain(result["model"]["name"]), plain(_scored_on(result)), *figures, shown])
     for mean in means:
         rows.append([plain(mean["model"]), f"mean of {mean['over']}", f"{mean['ndcg@10']:.4f}", *["-"] * 5])
     print_table(columns, rows)
+    for result in written:
+        if sentence := _ties_sentence(result):
+            note(sentence)
     _print_robustness(written)
+
+
+def _scored_on(result: dict[str, Any]) -> str:
+    from ragcun_cli.evaluate.layout import scored_on
+
+    dataset = result["dataset"]
+    return scored_on(dataset["name"], dataset["split"], dataset["queries"])
+
+
+def _ties_sentence(result: dict[str, Any]) -> str:
+    """What another order of equally distant passages would give; empty where it changes nothing that is shown."""
+    from ragcun_cli.evaluate.layout import ties_sentence
+
+    sentence = ties_sentence(result["ties"], "ndcg@10", "nDCG@10")
+    return f"{result['model']['name']} on {result['dataset']['name']}: {sentence}" if sentence else ""
 
 
 def _print_robustness(written: list[dict[str, Any]]) -> None:

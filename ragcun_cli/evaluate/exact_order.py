@@ -20,7 +20,8 @@ BUFFER_VALUES = 1 << 20  # pairs' vectors at a time: 2,048 of 512 dimensions, wh
 def nearest_first(
     queries: npt.NDArray[np.float32], passages: PassageVectors, places: npt.NDArray[np.int64], k: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """The k nearest of each query's candidates: (n, k) passages and squared distances, ties by passage.
+    """The k nearest of each query's candidates: (n, k) passages and squared distances; of equals the greater passage
+    number first.
 
     places: (n, candidates), where each candidate lies in `passages`, negative where there is none; candidates >= k.
     Where there are fewer than k, the last distances are infinite.
@@ -37,7 +38,7 @@ def nearest_first(
     values, order = (np.take_along_axis(each, again, axis=1) for each in (values, order))
     rows = passages.rows[np.take_along_axis(places, order, axis=1)]
     for query in np.flatnonzero((values[:, 1:] == values[:, :-1]).any(axis=1)).tolist():
-        ties_by_row = np.lexsort((rows[query], values[query]))
+        ties_by_row = np.lexsort((-rows[query], values[query]))
         rows[query], values[query] = rows[query][ties_by_row], values[query][ties_by_row]
     return rows[:, :k], values[:, :k]
 

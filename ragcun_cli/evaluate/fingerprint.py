@@ -7,7 +7,7 @@ from typing import Any
 
 from ragcun_cli.data.cache import key_of
 
-FORMAT = 2  # of a result, and of how its figures are computed
+FORMAT = 3  # of a result, and of how its figures are computed
 IDENTIFYING = ("identity", "max_length", "output_dim", "precision", "similarity", "transform", "fit_sha256")
 
 

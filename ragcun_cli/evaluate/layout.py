@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 MODEL = "model.json"
 ISOTROPY = "isotropy.json"
 PLAIN_MEAN = "mean of queries"  # how the score of a dataset without parts is made
 MEAN_OF_PARTS = "unweighted mean of parts"
+
+
+def scored_on(dataset: str, split: str, queries: int) -> str:
+    """What a score is of, wherever one is shown."""
+    return f"{dataset} ({split}, {queries} {'query' if queries == 1 else 'queries'})"
+
+
+def ties_sentence(ties: Mapping[str, Any] | None, metric: str, label: str) -> str:
+    """What of a figure hangs on the order of equally distant passages; empty for nothing."""
+    of_metric = (ties or {}).get("metrics", {}).get(metric)
+    if ties is None or of_metric is None:
+        return ""
+    expected, low, high = (100 * of_metric[kind] for kind in ("expected", "low", "high"))
+    count = ties["queries"]
+    return (
+        f"{count} {'query has' if count == 1 else 'queries have'} equally distant passages of different grades; over "
+        f"every order of these {label} x 100 is {expected:.2f} on average, {low:.2f} to {high:.2f}"
+    )
 
 
 def shown_query_ids(part: str, query_ids: Sequence[str], several: bool) -> list[str]:

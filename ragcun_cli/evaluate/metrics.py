@@ -1,8 +1,9 @@
 """Retrieval metrics on arrays of integers, one figure per query, equal to trec_eval's.
 
-trec_eval itself wants a dictionary of dictionaries, which takes several times as long to build as to score; it keeps
-scores as float32 and breaks ties by descending id, so that distances handed over as scores lose their order. Here a
-ranking is a row of passage numbers, best first, and only the judged passages in it are ever looked at.
+trec_eval itself wants a dictionary of dictionaries, which takes several times as long to build as to score, and keeps
+scores as float32, so that near distances handed over as scores would lose their order. Here a ranking is a row of
+passage numbers, best first (of equals by falling id, as trec_eval has them: `evaluate.search`), and only the judged
+passages in it are ever looked at.
 """
 
 from __future__ import annotations

@@ -26,7 +26,9 @@ from ragcun_cli.evaluate.histograms import added_histograms
 from ragcun_cli.evaluate.judged import drops_identical_ids
 from ragcun_cli.evaluate.layout import ISOTROPY, MEAN_OF_PARTS, MODEL, PLAIN_MEAN, shown_query_ids
 from ragcun_cli.evaluate.scoring import RANKING_DEPTH, Evaluation
+from ragcun_cli.evaluate.ties import Ties
 
+TIES = "equal distances: greater id first, as trec_eval"
 RUN_COMPRESSION = 3  # a run of MS MARCO's dev set has seven million lines
 
 
@@ -103,6 +105,7 @@ def write_results(
             "similarity": model["similarity"],
             "search": "exact",
             "depth": RANKING_DEPTH,
+            "ties": TIES,
             "identical_ids_dropped": drops_identical_ids(dataset.name),
             "ndcg_gain": "linear",
             "queries_without_results": "score 0",
@@ -110,7 +113,9 @@ def write_results(
         },
         "precision": model["precision"],
         "metrics": metrics,
+        "ties": _ties_entry([(each.ties, each.metrics) for each in evaluations.values()]),
         "robustness": _mean_of([evaluation.robustness for evaluation in evaluations.values()]),
+        "robustness_ties": _robustness_ties(list(evaluations.values())),
         "isotropy": isotropy,
         "search": {**search, "unproven": sum(evaluation.unproven for evaluation in evaluations.values())},
         "versions": versions(),
@@ -180,6 +185,40 @@ def _part_entry(evaluation: Evaluation) -> dict[str, Any]:
     return {"metrics": evaluation.metrics, "isotropy": None if shape is None else shape.entry()}
 
 
+def _ties_entry(
+    parts: Sequence[tuple[Ties | None, Mapping[str, float]]], wanted: Sequence[str] = ()
+) -> dict[str, Any] | None:
+    """What the order of equally distant passages changes, the mean over parts; None for nothing. wanted: of which
+    metrics, all by default.
+    """
+    if all(ties is None for ties, _ in parts):
+        return None
+    names = wanted or next(list(ties.expected) for ties, _ in parts if ties is not None)
+
+    def mean(kind: str, name: str) -> float:
+        return float(np.mean([metrics[name] if ties is None else getattr(ties, kind)[name] for ties, metrics in parts]))
+
+    ranges = {name: {kind: mean(kind, name) for kind in ("expected", "low", "high")} for name in names}
+    return {
+        "queries": sum(ties.queries for ties, _ in parts if ties is not None),
+        "queries_with_more_equals_than_ranks": sum(ties.open for ties, _ in parts if ties is not None),
+        "metrics": {name: each for name, each in ranges.items() if each["high"] > each["low"]},
+    }
+
+
+def _robustness_ties(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """Transform -> what the order of equals changes in its nDCG@10, for those where it changes any."""
+    found = {}
+    for name in evaluations[0].robustness_ties:
+        parts = [(each.robustness_ties.get(name), each.robustness[name]) for each in evaluations]
+        if any(value is None for _, value in parts):
+            continue
+        entry = _ties_entry([(ties, {"ndcg@10": value or 0.0}) for ties, value in parts], ["ndcg@10"])
+        if entry is not None and "ndcg@10" in entry["metrics"]:
+            found[name] = {"queries": entry["queries"], **entry["metrics"]["ndcg@10"]}
+    return found
+
+
 def _mean_of(parts: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
     """Of each figure the mean over parts; None where a part has none."""
     return {name: _mean([part[name] for part in parts]) for name in parts[0]}
@@ -212,7 +251,9 @@ def _write_per_query(path: Path, dataset: Dataset, evaluations: Mapping[str, Eva
 
 
 def _write_run(path: Path, dataset: Dataset, evaluations: Mapping[str, Evaluation], tag: str, several: bool) -> None:
-    """TREC's run format. Scores count down by rank: trec_eval's float32 would mix up near distances."""
+    """TREC's run format. Scores are whole numbers that fall from distance to distance, the same for equally distant
+    passages: trec_eval holds them exactly, where its float32 would mix up near distances, and finds the same order.
+    """
     tag = "_".join(tag.split())  # the format's columns are separated by blanks
     with (
         files.replacing(path) as temporary,
@@ -229,9 +270,11 @@ def _write_run(path: Path, dataset: Dataset, evaluations: Mapping[str, Evaluatio
 
 
 def _run_lines(part: Collection, evaluation: Evaluation) -> Iterable[list[str]]:
-    for row in evaluation.ranked:
+    for row, levels in zip(evaluation.ranked, evaluation.levels, strict=True):
         ids = part.corpus.ids(row[row >= 0])
-        yield [f"Q0 {identity} {rank} {len(ids) - rank + 1}" for rank, identity in enumerate(ids, start=1)]
+        scores = levels[len(ids) - 1] - levels[: len(ids)] + 1 if ids else levels[:0]
+        ranked = enumerate(zip(ids, scores.tolist(), strict=True), start=1)
+        yield [f"Q0 {identity} {rank} {score}" for rank, (identity, score) in ranked]
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

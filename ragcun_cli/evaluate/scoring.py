@@ -23,6 +23,7 @@ from ragcun_cli.evaluate.isotropy import MINIMUM_TEXTS, measure_isotropy
 from ragcun_cli.evaluate.judged import judgements_of, own_passages
 from ragcun_cli.evaluate.metrics import NO_PASSAGE, Figures, Judgements, means, score
 from ragcun_cli.evaluate.search import Ranking, search
+from ragcun_cli.evaluate.ties import SPARE, Ties, levels_of, measure_ties
 from ragcun_cli.evaluate.transforms import (
     NO_TRANSFORM,
     ROBUSTNESS,
@@ -68,16 +69,20 @@ class Evaluation:
     """What one model scored on one collection.
 
     metrics: name -> mean over queries. per_query: name -> (n,), in the order of the collection's queries. ranked:
-    (n, depth) passages, best first, -1 where there are no more. geometry: None below four passages. robustness:
-    transform -> nDCG@10 after it, None where it leaves a zero vector, which has no cosine. unproven: queries that had
-    to be searched a second time.
+    (n, depth) passages, best first, -1 where there are no more; levels: (n, depth), equal where their distances are.
+    ties: what the order of equals changes, None for nothing. geometry: None below four passages. robustness:
+    transform -> nDCG@10 after it, None where it leaves a zero vector, which has no cosine; robustness_ties: the same
+    of its ties. unproven: queries that had to be searched a second time.
     """
 
     metrics: dict[str, float]
     per_query: dict[str, Figures]
     ranked: npt.NDArray[np.int64]
+    levels: npt.NDArray[np.int64]
+    ties: Ties | None
     geometry: Geometry | None
     robustness: dict[str, float | None]
+    robustness_ties: dict[str, Ties | None]
     unproven: int
 
 
@@ -113,12 +118,15 @@ def evaluate(
     own = own_passages(collection)
     with _transformed(embedded, scheme, fit, scratch) as (queries, passages):
         compared = _compared(queries, passages, scheme, scheme.transform, collection)
-        found = find(*compared, RANKING_DEPTH + int(own is not None))
-        ranked = _without_own(found, own, RANKING_DEPTH)
+        found = find(*compared, RANKING_DEPTH + SPARE + int(own is not None))
+        passages_by_rank, levels = _without_own(found, own)
+        ranked = passages_by_rank[:, :RANKING_DEPTH]
         per_query = score(judgements, ranked)
+        ties = measure_ties(judgements, passages_by_rank, levels, RANKING_DEPTH, per_query)
         shape = measure(queries, passages, ranked, judgements) if len(passages) >= MINIMUM_TEXTS else None
         shape = _without_circular_isoscore(shape, scheme)
         weathered: dict[str, float | None] = {}
+        weathered_ties: dict[str, Ties | None] = {}
         for transform in map(parse_transform, ROBUSTNESS if robustness else ()):
             if transform.kind == "truncate" and transform.amount >= queries.shape[1]:
                 continue
@@ -127,10 +135,22 @@ def evaluate(
             except ModelError:  # a zero vector has no cosine; the model itself has its score
                 weathered[transform.name] = None
                 continue
-            nearest = find(*reduced, ROBUSTNESS_DEPTH + int(own is not None))
-            after = score(judgements, _without_own(nearest, own, ROBUSTNESS_DEPTH))
+            nearest = find(*reduced, ROBUSTNESS_DEPTH + SPARE + int(own is not None))
+            rows, equals = _without_own(nearest, own)
+            after = score(judgements, rows[:, :ROBUSTNESS_DEPTH])
             weathered[transform.name] = float(after["ndcg@10"].mean())
-    return Evaluation(means(per_query), per_query, ranked, shape, weathered, int(found.unproven.sum()))
+            weathered_ties[transform.name] = measure_ties(judgements, rows, equals, ROBUSTNESS_DEPTH, after)
+    return Evaluation(
+        metrics=means(per_query),
+        per_query=per_query,
+        ranked=ranked,
+        levels=levels[:, :RANKING_DEPTH],
+        ties=ties,
+        geometry=shape,
+        robustness=weathered,
+        robustness_ties=weathered_ties,
+        unproven=int(found.unproven.sum()),
+    )
 
 
 def measure(
@@ -164,7 +184,7 @@ def measure_only(
             *_compared(queries, passages, scheme, scheme.transform, collection),
             geometry.NEIGHBOURS + int(own is not None),
         )
-        nearest = _without_own(found, own, geometry.NEIGHBOURS)
+        nearest = _without_own(found, own)[0][:, : geometry.NEIGHBOURS]
         shape = measure(queries, passages, nearest, judgements_of(collection))
         return _without_circular_isoscore(shape, scheme)
 
@@ -190,7 +210,7 @@ def score_in_memory(encode: Encode, collection: Collection) -> DevScores:
     queries = _encode_finite(encode, collection.queries, collection.query_ids)
     own = own_passages(collection)
     found = search(queries, PassageVectors.of_array(passages), RANKING_DEPTH + int(own is not None))
-    figures = means(score(judgements_of(collection), _without_own(found, own, RANKING_DEPTH)))
+    figures = means(score(judgements_of(collection), _without_own(found, own)[0][:, :RANKING_DEPTH]))
     isoscore = measure_isotropy(passages).isoscore if len(passages) >= MINIMUM_TEXTS else None
     return DevScores({name: figures[name] for name in HEADLINE}, isoscore)
 
@@ -262,14 +282,17 @@ def _compared(
     return directions.numpy(), normalised
 
 
-def _without_own(ranking: Ranking, own: npt.NDArray[np.int64] | None, depth: int) -> npt.NDArray[np.int64]:
-    """The ranked passages without each query's own, cut to the depth."""
-    passages = ranking.passages
+def _without_own(
+    ranking: Ranking, own: npt.NDArray[np.int64] | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The ranked passages without each query's own, and which of them are equally far (`ties.levels_of`)."""
+    passages, distances = ranking.passages, ranking.distances
     if own is not None:
         is_own = passages == own[:, None]
         last = np.argsort(is_own, axis=1, kind="stable")  # keeps the order of the others
         passages = np.take_along_axis(np.where(is_own, NO_PASSAGE, passages), last, axis=1)
-    return passages[:, :depth]
+        distances = np.take_along_axis(np.where(is_own, np.inf, distances), last, axis=1)
+    return passages, levels_of(passages, distances)
 
 
 def _encode_finite(encode: Encode, texts: Sequence[str], ids: Sequence[str]) -> npt.NDArray[np.float32]:

@@ -1,4 +1,5 @@
-"""Exact Euclidean search: the k nearest passages of each query, ties by passage number, whatever the memory.
+"""Exact Euclidean search: the k nearest passages of each query, whatever the memory. Of equally distant passages the
+one with the greater number, that is the greater id, comes first: trec_eval's rule.
 
 1. Subtract the passages' mean from both sides: distances stay, and |p|^2 - 2 q.p no longer cancels the digits that
    decide (an encoder whose embeddings share a large mean loses its top 10 otherwise; faiss and torch.cdist do).
@@ -86,7 +87,7 @@ def search(
 
     Args:
         queries: (n, D) float32, n >= 1.
-        passages: m >= 1 embeddings of D dimensions. Of equally distant passages the smaller number wins.
+        passages: m >= 1 embeddings of D dimensions. Of equally distant passages the greater number wins.
         memory: bytes for everything this function allocates, beyond the queries and the answer.
         device: where products are computed.
         precision: of the product; the device's fastest by default.
@@ -211,7 +212,7 @@ def _search_group(
     relevant = np.minimum(radius, (lengths + reach) * (1 + 1e-6))
     unproven = distances[:, -1] >= outside + lengths**2 - precision.error(lengths, relevant, queries.shape[1])
     if unproven.any() and _all_alike(passages):
-        rows[:] = np.sort(passages.rows)[:k]
+        rows[:] = np.sort(passages.rows)[::-1][:k]
         distances[:] = squared_distances(queries, passages.take(np.zeros(1, dtype=np.int64)))[:, None]
     elif unproven.any():
         again = _search_again(queries[unproven], passages, distances[unproven, -1], k, centre, shape, device)
@@ -332,7 +333,7 @@ def _add_nearer(
         here = query == number
         rows = np.concatenate([found[number][0], passages.rows[place[here]]])
         values = np.concatenate([found[number][1], distances[here]])
-        order = np.lexsort((rows, values))[:k]
+        order = np.lexsort((-rows, values))[:k]
         found[number] = rows[order], values[order]
         if len(order) == k:
             limits[number] = min(limits[number], values[order[-1]])

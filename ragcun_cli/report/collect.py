@@ -22,9 +22,9 @@ class DatasetResult:
     """One model on one dataset.
 
     metrics: means over queries, from 0 to 1. isotropy: what was measured along the way. format: of how figures are
-    computed. robustness: transform -> nDCG@10 after it. sha256 and split: which texts
-    and judgements these were. fingerprint: of everything that decides the figures. found_at: where the dataset was.
-    path: the JSON; beside it lie per-query scores and run.
+    computed. robustness: transform -> nDCG@10 after it. sha256 and split: which texts and judgements these were.
+    ties: what the order of equally distant passages changes. fingerprint: of everything that decides the figures.
+    found_at: where the dataset was. path: the JSON; beside it lie per-query scores and run.
     """
 
     name: str
@@ -36,6 +36,7 @@ class DatasetResult:
     format: int
     isotropy: dict[str, Any] | None
     rules: dict[str, Any]
+    ties: dict[str, Any] | None
     remarks: tuple[str, ...]
     fingerprint: str
     command: str
@@ -170,6 +171,7 @@ def _read_result(path: Path, entry: dict[str, Any]) -> DatasetResult:
             format=int(content["format"]),
             isotropy=content["isotropy"],
             rules={key: value for key, value in content["rules"].items() if key not in RULES_OF_A_ROW},
+            ties=content.get("ties"),
             remarks=tuple(dataset["differs_from_published"] or ()),
             fingerprint=content["fingerprint"],
             command=content["command"],

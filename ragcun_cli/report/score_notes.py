@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ragcun_cli.data.registry import IN_DOMAIN
+from ragcun_cli.evaluate.layout import ties_sentence
 from ragcun_cli.report.averages import Average, missing_of_beir
 from ragcun_cli.report.comparison import SIGNIFICANCE, Comparison, Settings
 from ragcun_cli.report.rows import DIFFERENCES, Row, differing
@@ -12,6 +13,8 @@ from ragcun_cli.report.statistics.corrections import CORRECTIONS
 from ragcun_cli.report.statistics.paired import FLIPS
 from ragcun_cli.report.table import BETTER, WORSE, metric_label, seeds_sentence
 
+SMALLEST_RANGE = 0.05  # of a figure x 100, between the worst and the best order of equals
+MOST_TIES = 3  # sentences
 FOR_ALL = {"output_dim": "Embeddings of {} dimensions.", "max_length": "Texts are cut at {} tokens."}
 
 
@@ -47,6 +50,7 @@ def score_notes(
         same = FOR_ALL[key].format(value) if key in FOR_ALL and value is not None else ""
         notes.append(differing(rows, key, what) or same)
     notes += [*_missing(rows, datasets), *_remarks(rows, datasets)]
+    notes += _ties(rows, datasets, settings.metric)
     return [note for note in notes if note]
 
 
@@ -113,6 +117,21 @@ def _remarks(rows: Sequence[Row], datasets: Sequence[str]) -> list[str]:
         remarks = sorted({remark for result in results for remark in result.remarks})
         if remarks:
             notes.append(f"{dataset} is not as published: {'; '.join(remarks)}.")
+    return notes
+
+
+def _ties(rows: Sequence[Row], datasets: Sequence[str], metric: str) -> list[str]:
+    """Where the printed figure hangs on the order of equals."""
+    notes = []
+    for dataset in datasets:
+        for member in (member for row in rows for member in row.members if dataset in member.datasets):
+            ties = member.datasets[dataset].ties or {}
+            of_metric = ties.get("metrics", {}).get(metric)
+            if of_metric and 100 * (of_metric["high"] - of_metric["low"]) >= SMALLEST_RANGE:
+                notes.append(f"{member.name} on {dataset}: {ties_sentence(ties, metric, metric_label(metric))}.")
+    if len(notes) > MOST_TIES:
+        more = f"{len(notes) - MOST_TIES} more figures depend on the order of ties: `ties` in the results' JSON."
+        notes = [*notes[:MOST_TIES], more]
     return notes
 
 

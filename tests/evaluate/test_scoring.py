@@ -73,10 +73,10 @@ def test_a_query_does_not_find_itself_on_arguana_and_quora_only(tmp_path: Path) 
     assert not drops_identical_ids("fiqa")
 
 
-def test_equal_distances_are_ranked_by_id(tmp_path: Path) -> None:
+def test_equal_distances_are_ranked_by_id_the_greatest_first(tmp_path: Path) -> None:
     same = dict.fromkeys(("x", "k", "z", "a"), "b")
     task = read_collection(write_task(tmp_path / "same", same, QUERIES, {"q1": {"x": 1}}))
-    assert named(evaluated(task, tmp_path), task)["q1"] == ["a", "k", "x", "z"]
+    assert named(evaluated(task, tmp_path), task)["q1"] == ["z", "x", "k", "a"]
 
 
 def test_the_cosine_ranks_by_direction(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_signs_rank_alike_by_distance_and_by_cosine(tmp_path: Path) -> None:
     one, other = (evaluated(task, tmp_path, Scheme(how, binary), numbered(vectors)) for how in ("euclidean", "cosine"))
     np.testing.assert_array_equal(one.ranked, other.ranked)
     same_signs = (np.sign(vectors[70])[None] != np.sign(vectors[:70])).sum(axis=1)
-    np.testing.assert_array_equal(one.ranked[0], np.lexsort((np.arange(70), same_signs)))
+    np.testing.assert_array_equal(one.ranked[0], np.lexsort((-np.arange(70), same_signs)))
 
 
 def test_what_a_transform_leaves_without_a_cosine_costs_only_its_own_row(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_isotropy_of_another_shape(copied: Path) -> None:
 
 def test_figures_of_another_format(copied: Path) -> None:
     change(copied / "results/encoder/two.json", lambda content: content.update(format=1))
-    with pytest.raises(DataError, match="scored by different rules: format is 2 and 1"):
+    with pytest.raises(DataError, match="scored by different rules: format is 3 and 1"):
         collect(copied / "results")
 
 
