@@ -16,7 +16,7 @@ from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.evaluate.models import BEST_MODEL, RECIPE, model_folder
 from ragcun_cli.model.folder import SETTINGS, is_ragcun_model, load_encoder
 from ragcun_cli.model.onnx import export_onnx
-from ragcun_cli.model.sources import HUB_ID, weights_identity
+from ragcun_cli.model.sources import HUB_ID, model_identity
 from ragcun_cli.report.collect import ModelResults, collect, has_results
 from ragcun_cli.report.model_card import CardFacts, model_card, results_of
 
@@ -74,7 +74,7 @@ def export_model(
     if folder.resolve() in (destination.resolve(), *destination.resolve().parents):
         raise UsageError(f"{destination}: lies in the model that is exported", "Name a folder elsewhere.")
     encoder = load_encoder(folder)  # compares every file with its checksum
-    measured = _results(results, weights_identity(folder))
+    measured = _results(results, model_identity(folder))
     facts = CardFacts(
         name=shown_as or destination.name,
         settings=_settings(folder),

@@ -25,7 +25,7 @@ def build_tiny_bert(folder: Path, seed: int = 0) -> Path:
     )
     torch.manual_seed(seed)
     BertModel(config).save_pretrained(folder)
-    tokenizer = _word_tokenizer(specials, unknown="[UNK]", first="[CLS]", last="[SEP]")
+    tokenizer = word_tokenizer(specials, unknown="[UNK]", first="[CLS]", last="[SEP]")
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="[PAD]",
@@ -51,7 +51,7 @@ def build_tiny_mpnet(folder: Path, seed: int = 0) -> Path:
     )
     torch.manual_seed(seed)
     MPNetModel(config).save_pretrained(folder)
-    tokenizer = _word_tokenizer(specials, unknown="<unk>", first="<s>", last="</s>")
+    tokenizer = word_tokenizer(specials, unknown="<unk>", first="<s>", last="</s>")
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<s>",
@@ -99,7 +99,7 @@ def write_collection(folder: Path, count: int, split: str = "test", seed: int = 
     return folder
 
 
-def _word_tokenizer(specials: list[str], unknown: str, first: str, last: str) -> Tokenizer:
+def word_tokenizer(specials: list[str], unknown: str, first: str, last: str) -> Tokenizer:
     vocabulary = {word: number for number, word in enumerate(specials + WORDS)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

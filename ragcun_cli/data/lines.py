@@ -10,6 +10,8 @@ from typing import Any
 from ragcun_cli.errors import DataError
 
 SHOWN_PROBLEMS = 10
+POINTER, FETCH_IT = "is a pointer of git-LFS, not the file itself", "Fetch the file: git lfs pull"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def json_lines(stream: Iterable[bytes], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -18,17 +20,42 @@ def json_lines(stream: Iterable[bytes], name: str) -> Iterator[tuple[int, dict[s
     Raises:
         DataError: naming file and line, at the first line that is not a JSON object.
     """
-    for number, line in numbered_lines(stream):
+    for number, line in numbered_lines(stream, name):
         yield number, parse_json_line(line, f"{name}:{number}")
 
 
-def numbered_lines(stream: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(stream: Iterable[bytes], name: str) -> Iterator[tuple[int, bytes]]:
     """Yield (line number from 1, line) of what is not blank, without the byte order mark some editors put first."""
     for number, line in enumerate(stream, start=1):
         if number == 1:
+            require_utf8_kind(line, name)
             line = line.removeprefix(codecs.BOM_UTF8)
         if line.strip():
             yield number, line
+
+
+def require_utf8_kind(start: bytes, name: str) -> None:
+    """
+    Raises:
+        DataError: if a text file's first bytes say that it is UTF-16, as Windows programs write it, or that it is a
+            pointer of git-LFS.
+    """
+    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise DataError(f"{name}: is UTF-16 text", f"Convert it: iconv -f UTF-16 -t UTF-8 {name} > NEW")
+    if start.startswith(LFS_POINTER):
+        raise DataError(f"{name}: {POINTER}", FETCH_IT)
+
+
+def require_line_ends(first_line: bytes, name: str) -> None:
+    """
+    Raises:
+        DataError: if lines end in CR alone, so that the file would be one long line.
+    """
+    if b"\r" in first_line.rstrip(b"\r\n"):
+        raise DataError(
+            f"{name}: its lines end in CR alone, as old Mac programs write them",
+            f"Convert it: tr '\\r' '\\n' < {name} > NEW",
+        )
 
 
 def parse_json_line(line: bytes, place: str) -> dict[str, Any]:
@@ -56,7 +83,10 @@ def text_of(record: dict[str, Any], key: str, place: str, required: bool = True,
     if value is None:
         raise DataError(f"{place}: {key!r} is missing")
     if not isinstance(value, str):
-        raise DataError(f"{place}: {key!r} must be a text (got {type(value).__name__})")
+        raise DataError(
+            f"{place}: {key!r} must be a text (got {type(value).__name__})",
+            f'In quotes: "{key}": "{value}"' if isinstance(value, int | float) else "",
+        )
     if not value.strip() and required:
         raise DataError(f"{place}: {key!r} is empty")
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):

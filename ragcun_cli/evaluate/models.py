@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.files import given_name
 from ragcun_cli.recipe.comparing import digest_but_seed, digest_but_terms
 
 if TYPE_CHECKING:
@@ -68,12 +69,12 @@ def open_model(
     from ragcun_cli.model.backbone import longest_input
     from ragcun_cli.model.device import best_device
     from ragcun_cli.model.folder import is_ragcun_model
-    from ragcun_cli.model.sources import weights_identity
+    from ragcun_cli.model.sources import model_identity
 
     folder = model_folder(Path(name))
     if folder is not None and is_ragcun_model(folder):
         encoder = IsotropicGaussianEncoder.from_pretrained(folder)
-        identity, kind, arm = weights_identity(folder), "trained", _arm(folder)
+        identity, kind, arm = model_identity(folder), "trained", _arm(folder)
         default_name = _trained_name(folder)
     else:
         encoder = IsotropicGaussianEncoder.untouched(name)
@@ -114,11 +115,10 @@ def model_folder(path: Path) -> Path | None:
 
 
 def _trained_name(folder: Path) -> str:
-    folder = folder.resolve()
-    run = folder.parent
+    name, run = given_name(folder), folder.absolute().parent
     if not (run / RECIPE).is_file():
-        return folder.name
-    return run.name if folder.name == BEST_MODEL else f"{run.name}-{folder.name}"
+        return name
+    return given_name(run) if name == BEST_MODEL else f"{given_name(run)}-{name}"
 
 
 def _arm(folder: Path) -> dict[str, Any] | None:

@@ -6,18 +6,29 @@ import contextlib
 import inspect
 import json
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import normalizers
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from ragcun_cli.errors import ModelError, UsageError
 from ragcun_cli.imports import collector_at_rest
+from ragcun_cli.model.native_use import NativeUse, native_use
+from ragcun_cli.model.packed import POSITIONS_AFTER_PADDING, first_position, packed_network
+from ragcun_cli.model.tokenizer import tokenise
 
+# Weights that no embedding hangs on: the pooler's, which is left out, and counters that older versions saved.
+UNUSED = re.compile(r"(^|\.)pooler\.|\.position_ids$|\.inv_freq$|\.token_type_ids$")
+# A text alone and beside a longer one; float32 sums differ in the last digits.
+PROBE_TEXTS = ("retrieval", "does making embeddings isotropic make dense retrieval better " * 3)
+PROBE_TOKENS = 32
+PROBE_TOLERANCE = 1e-4
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 
 
@@ -45,21 +56,22 @@ def load_backbone(folder: Path, native_files: bool = True) -> Backbone:
             whose settings say it.
 
     Raises:
-        ModelError: if the folder cannot be loaded, or pools otherwise than by the mean.
+        ModelError: if the folder cannot be loaded, its weights do not fit, or it is used in a way that ragcun has not.
     """
-    native = _native_use(folder) if native_files else _NOTHING_SAID
+    native = native_use(folder) if native_files else NativeUse()
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         # The library would make an empty tokenizer, to which all texts are equal, without a word.
         raise ModelError(f"{folder}: the tokenizer's files are missing", f"One of: {', '.join(TOKENIZER_FILES)}.")
     try:
         with quiet_library(), collector_at_rest():
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            network = AutoModel.from_pretrained(
+            network, fit = AutoModel.from_pretrained(
                 folder,
                 config=config,
                 local_files_only=True,
                 use_safetensors=True,
                 dtype=torch.float32,
+                output_loading_info=True,
                 **_without_pooler(config),
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
@@ -68,10 +80,85 @@ def load_backbone(folder: Path, native_files: bool = True) -> Backbone:
         raise ModelError(
             f"{folder}: transformers cannot load this model: {reason}", "Is it whole? Fetch or copy it again."
         ) from None
+    _require_fit(folder, network, fit)
     _require_text_encoder(folder, network, tokenizer)
-    positions = longest_input(network)
-    limit = min(native.max_length or positions, tokenizer.model_max_length, positions)
+    if native.lower_case:
+        _lower_case(tokenizer, folder)
+    _require_independence(folder, network, tokenizer)
+    # What its authors say of the length replaces what the tokenizer says, as in sentence-transformers.
+    limit = min(native.max_length or tokenizer.model_max_length, longest_input(network))
     return Backbone(network, tokenizer, config.hidden_size, native.unit_norm, int(limit))
+
+
+def _require_fit(folder: Path, network: nn.Module, fit: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        ModelError: if a weight that the encoder uses is not in the file (the library would leave random numbers), or
+            the file has more of the encoder than its config.
+    """
+    missing = sorted(name for name in fit["missing_keys"] if not UNUSED.search(name))
+    if missing:
+        raise ModelError(
+            f"{folder}: its weights do not fit its config.json: {len(missing)} are missing, first {missing[0]}",
+            "Save or copy the model again; the names in model.safetensors must be those that transformers writes.",
+        )
+    prefix = f"{getattr(network, 'base_model_prefix', '')}."
+    parts = {name for name, _ in network.named_children()}
+    unexpected = sorted(
+        name
+        for name in fit["unexpected_keys"]
+        if name.removeprefix(prefix).split(".")[0] in parts and not UNUSED.search(name)
+    )
+    if unexpected:
+        raise ModelError(
+            f"{folder}: its weights do not fit its config.json: {len(unexpected)} of the file have no place, first "
+            f"{unexpected[0]}",
+            "Is config.json that of another model, such as one of fewer layers?",
+        )
+
+
+def _lower_case(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Before whatever else the tokenizer does, as sentence-transformers puts it there."""
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelError(f"{folder}: do_lower_case: only fast tokenizers can be told", "Is there a tokenizer.json?")
+    if "Lowercase" in json.dumps(json.loads(backend.to_str())["normalizer"] or {}):
+        return
+    before = [] if backend.normalizer is None else [backend.normalizer]
+    backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *before])
+
+
+def _require_independence(folder: Path, network: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Of families that pass with padding: a text's embedding must be its own, whatever stands beside it.
+
+    Raises:
+        ModelError: if it is not (ConvBERT's convolutions run over the padding), or the forward pass fails.
+    """
+    if packed_network(network) is not None:
+        return
+    ids: list[list[int]] = [tokenise(tokenizer, [text], PROBE_TOKENS).ids[0] for text in PROBE_TEXTS]
+    try:
+        with torch.inference_mode():
+            alone, beside = (_means(network.eval(), some, tokenizer.pad_token_id or 0) for some in (ids[:1], ids))
+    except Exception as error:  # whatever a network that is no text encoder raises
+        reason = next(iter(str(error).strip().splitlines()), repr(error))
+        raise ModelError(
+            f"{folder}: {type(network).__name__} does not embed a text: {reason}", "Use an encoder such as BERT."
+        ) from None
+    if not torch.linalg.vector_norm(alone[0] - beside[0]) <= PROBE_TOLERANCE * torch.linalg.vector_norm(alone[0]):
+        raise ModelError(
+            f"{folder}: what {type(network).__name__} gives for a text depends on the texts beside it",
+            "Its scores would hang on the order of texts. Use an encoder whose padding changes nothing.",
+        )
+
+
+def _means(network: nn.Module, ids: list[list[int]], pad_id: int) -> torch.Tensor:
+    """(n, hidden_size) The mean state of each text, padded to the longest."""
+    longest = max(map(len, ids))
+    padded = torch.tensor([each + [pad_id] * (longest - len(each)) for each in ids])
+    mask = torch.tensor([[1] * len(each) + [0] * (longest - len(each)) for each in ids])
+    states: torch.Tensor = network(input_ids=padded, attention_mask=mask).last_hidden_state
+    return (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
 
 
 def _require_text_encoder(folder: Path, network: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -79,6 +166,11 @@ def _require_text_encoder(folder: Path, network: nn.Module, tokenizer: PreTraine
     if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
         raise ModelError(
             f"{folder}: a {config.model_type} model is not a text encoder", "Use an encoder such as BERT or MPNet."
+        )
+    if config.model_type in POSITIONS_AFTER_PADDING and getattr(config, "pad_token_id", None) is None:
+        raise ModelError(
+            f"{folder}: config.json has no pad_token_id, after which a {config.model_type} model counts positions",
+            "Copy the model again.",
         )
     if len(tokenizer) > config.vocab_size:
         raise ModelError(
@@ -88,12 +180,13 @@ def _require_text_encoder(folder: Path, network: nn.Module, tokenizer: PreTraine
 
 
 def longest_input(network: nn.Module) -> int:
-    """The most tokens the network has position embeddings for."""
+    """The most tokens the network has position embeddings for; a large number where positions are not counted."""
     config: Any = network.config
-    positions = int(getattr(config, "max_position_embeddings", 1 << 30))
+    positions = int(getattr(config, "max_position_embeddings", -1))
+    if positions < 0:  # XLNet's way of saying that there is no limit
+        return 1 << 30
     # The RoBERTa family, MPNet among them, counts positions from padding_idx + 1.
-    offset = 2 if config.model_type in ("mpnet", "roberta", "xlm-roberta", "camembert") else 0
-    return positions - offset
+    return positions - first_position(network)
 
 
 def checkpoint_activations(network: nn.Module, name: str) -> None:
@@ -112,68 +205,6 @@ def checkpoint_activations(network: nn.Module, name: str) -> None:
         any_network.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     else:
         any_network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-
-
-@dataclass(frozen=True)
-class _NativeUse:
-    """What sentence-transformers' files say; max_length 0 where they say nothing."""
-
-    unit_norm: bool
-    max_length: int
-
-
-_NOTHING_SAID = _NativeUse(unit_norm=False, max_length=0)
-
-
-def _native_use(folder: Path) -> _NativeUse:
-    try:
-        return _parse_native_use(folder)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ModelError(f"{folder}: modules.json or a file it names is not what it should be ({error!r})") from None
-
-
-def _parse_native_use(folder: Path) -> _NativeUse:
-    unit_norm = False
-    for module in _read_json(folder / "modules.json", []):
-        kind = str(module["type"]).rsplit(".", 1)[-1]
-        if kind == "Normalize":
-            unit_norm = True
-        elif kind == "Pooling":
-            _require_mean_pooling(folder, folder / module["path"] / "config.json")
-        elif kind != "Transformer":
-            raise ModelError(
-                f"{folder}: its modules.json has a {kind} module, which ragcun does not reproduce",
-                "Use an encoder of the form Transformer, mean Pooling, Normalize.",
-            )
-    prompts = _read_json(folder / "config_sentence_transformers.json", {})
-    if (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name") or ""):
-        raise ModelError(
-            f"{folder}: its authors put a prompt before every text ({prompts['default_prompt_name']!r})",
-            "ragcun puts none, so this encoder would look worse than it is.",
-        )
-    max_length = int(_read_json(folder / "sentence_bert_config.json", {}).get("max_seq_length") or 0)
-    return _NativeUse(unit_norm, max_length)
-
-
-def _require_mean_pooling(folder: Path, path: Path) -> None:
-    config = _read_json(path, {})
-    # Two spellings: one flag per mode until sentence-transformers 5, one word since 6.
-    mean = config.get("pooling_mode_mean_tokens", config.get("pooling_mode", "mean") == "mean")
-    others = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
-    if not mean or others not in ([], ["pooling_mode_mean_tokens"]):
-        raise ModelError(
-            f"{folder}: this model is not pooled by the mean of its tokens",
-            "ragcun compares mean-pooled encoders; scored otherwise, this one would look worse than it is.",
-        )
-
-
-def _read_json(path: Path, default: Any) -> Any:
-    if not path.is_file():
-        return default
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path}: not valid JSON ({error})") from None
 
 
 def _without_pooler(config: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,13 @@ Embeddings = npt.NDArray[np.float32]
 PADDED_TEXTS = {"cpu": 8, "mps": 32, "cuda": 64}
 # Tokens of one pass while encoding: the fastest of 512 to 16,384 on a CPU. A GPU's is not measured yet.
 ENCODING_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 65_536}
+# Of a config: where it came from, what it is for, and how the library answers.
+NO_PART_OF_THE_FUNCTION = frozenset(
+    {
+        "_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "id2label", "label2id",
+        "problem_type", "output_hidden_states", "output_attentions", "return_dict", "use_cache",
+    }
+)  # fmt: skip
 TEXTS_TOKENISED_AHEAD = 16_384  # while encoding: sorted by length among themselves; their tokens are in memory
 
 
@@ -321,8 +329,11 @@ class IsotropicGaussianEncoder(nn.Module):
                 module.train(mode)
 
     def network_digest(self) -> str:
-        """Hex sha256 of the backbone's weights: equal features come from equal digests."""
-        return _digest(self.network)
+        """Hex sha256 of the backbone's weights and config: equal features come from equal digests."""
+        config: Any = self.network.config
+        function = {key: value for key, value in config.to_dict().items() if key not in NO_PART_OF_THE_FUNCTION}
+        written = json.dumps(function, sort_keys=True, default=str)
+        return hashlib.sha256(f"{written}\n{_digest(self.network)}".encode()).hexdigest()
 
     def head_digest(self) -> str:
         """Hex sha256 of the head's weights and kind."""

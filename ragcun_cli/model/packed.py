@@ -163,6 +163,14 @@ def _compiled_finish() -> Callable[..., Tensor]:
     return finish
 
 
+def first_position(network: nn.Module) -> int:
+    """Index of the first token's position embedding: RoBERTa's family counts from padding_idx + 1."""
+    any_network: Any = network
+    if any_network.config.model_type not in POSITIONS_AFTER_PADDING:
+        return 0
+    return int(any_network.embeddings.word_embeddings.padding_idx) + 1
+
+
 def packed_network(network: nn.Module, compiled: bool = False) -> PackedNetwork | None:
     """The packed view of a network, or None where its family has none.
 
@@ -177,14 +185,14 @@ def packed_network(network: nn.Module, compiled: bool = False) -> PackedNetwork 
         return None
     embeddings = any_network.embeddings
     after_padding = kind in POSITIONS_AFTER_PADDING
-    padding_id = int(embeddings.word_embeddings.padding_idx) if after_padding else None
+    padding_id = first_position(network) - 1 if after_padding else None
     as_layer = _mpnet_layer if kind == "mpnet" else _bert_layer
     return PackedNetwork(
         network=network,
         embeddings=embeddings,
         layers=[as_layer(layer) for layer in any_network.encoder.layer],
         heads=config.num_attention_heads,
-        first_position=padding_id + 1 if padding_id is not None else 0,
+        first_position=first_position(network),
         padding_id=padding_id,
         relative_positions=_mpnet_bias(any_network.encoder) if kind == "mpnet" else None,
         finish=_compiled_finish() if compiled else _finish_layer,

@@ -13,6 +13,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ragcun_cli.data.cache import cache_folder
+from ragcun_cli.data.digests import sha256_of
+from ragcun_cli.data.lines import FETCH_IT, LFS_POINTER, POINTER
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
 from ragcun_cli.files import sha256_of_file
 from ragcun_cli.recipe.problems import did_you_mean
@@ -25,6 +28,14 @@ EMBEDDED_PACKAGES = {
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
 }
+# What decides an embedding. Other files, such as a card or a run's record, may change without it.
+FUNCTION_FILES = (
+    "config.json", "ragcun.json", "modules.json", "config_sentence_transformers.json", "sentence_*_config.json",
+    "model*.safetensors", "model*.safetensors.index.json", "projection.safetensors",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.txt", "vocab.json", "merges.txt", "*.model", "bpe.codes",
+    "[0-9]*_*/config.json", "[0-9]*_*/*.safetensors",
+)  # fmt: skip
 HUB_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors", "*/config.json"]
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 
@@ -50,7 +61,7 @@ def locate_model(name: str, revision: str | None = None) -> ModelFiles:
         return _embedded_model(name)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return ModelFiles(name, folder, weights_identity(folder))
+        return ModelFiles(name, folder, model_identity(folder))
     if folder.exists():
         raise ModelError(
             f"{name}: this is a file, not a model folder", pickle_reason(folder) or "Give the folder it is in."
@@ -67,8 +78,25 @@ def locate_model(name: str, revision: str | None = None) -> ModelFiles:
     return _hub_model(name, revision)
 
 
-def weights_identity(folder: Path) -> str:
-    """`sha256:…` over the weight files of a model folder, by name.
+def model_identity(folder: Path) -> str:
+    """`sha256:…` over every file of a model folder that decides an embedding: weights, config, tokenizer, modules.
+
+    Two folders with the same one embed every text alike.
+
+    Raises:
+        ModelError: as `weights_identity` says.
+    """
+    weights_identity(folder, hashed=False)
+    cache = cache_folder()
+    paths = sorted({path for pattern in FUNCTION_FILES for path in folder.glob(pattern) if path.is_file()})
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path, cache)}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def weights_identity(folder: Path, hashed: bool = True) -> str:
+    """`sha256:…` over the weight files of a model folder, by name. hashed: False for no more than what is raised.
 
     Raises:
         ModelError: if the folder has no config or no weights in safetensors.
@@ -85,6 +113,12 @@ def weights_identity(folder: Path) -> str:
             f"{folder}: not a model folder: it has no model.safetensors",
             pickle_reason(pickled) if pickled else "Its weights are missing; copy or train the model again.",
         )
+    for path in weights:
+        with path.open("rb") as stream:
+            if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise ModelError(f"{path}: {POINTER}", FETCH_IT)
+    if not hashed:
+        return ""
     if len(weights) == 1:
         return f"sha256:{sha256_of_file(weights[0])}"
     digest = hashlib.sha256()

@@ -239,7 +239,12 @@ def test_damaged_model_folders(tiny_bert: Path, tmp_path: Path) -> None:
 def test_a_model_pooled_otherwise_is_refused(tmp_path: Path) -> None:
     folder = build_tiny_bert(tmp_path / "cls")
     (folder / "modules.json").write_text(
-        json.dumps([{"type": "x.Transformer", "path": ""}, {"type": "x.Pooling", "path": "1_Pooling"}])
+        json.dumps(
+            [
+                {"type": f"sentence_transformers.models.{kind}", "path": path}
+                for kind, path in (("Transformer", ""), ("Pooling", "1_Pooling"))
+            ]
+        )
     )
     (folder / "1_Pooling").mkdir()
     for config in ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, {"pooling_mode": "cls"}):
@@ -248,7 +253,9 @@ def test_a_model_pooled_otherwise_is_refused(tmp_path: Path) -> None:
             IsotropicGaussianEncoder.untouched(str(folder))
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "mean"}))
     IsotropicGaussianEncoder.untouched(str(folder))
-    (folder / "modules.json").write_text(json.dumps([{"type": "x.Dense", "path": "2_Dense"}]))
+    (folder / "modules.json").write_text(
+        json.dumps([{"type": "sentence_transformers.models.Dense", "path": "2_Dense"}])
+    )
     with pytest.raises(ModelError, match="has a Dense module"):
         IsotropicGaussianEncoder.untouched(str(folder))
 

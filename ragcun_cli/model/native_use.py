@@ -1,0 +1,148 @@
+"""How an encoder's authors use it, by the files that sentence-transformers keeps beside the weights.
+
+What is declared and cannot be done here is refused by name: done otherwise, the encoder would look worse than it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ragcun_cli.errors import ModelError
+
+MODULES = "modules.json"
+PROMPTS = "config_sentence_transformers.json"
+# The first that is there counts; sentence-transformers looks for them in this order.
+TEXT_SETTINGS = tuple(
+    f"sentence_{family}_config.json"
+    for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+OWN_PACKAGE = "sentence_transformers."
+CHAINS = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
+FORM = "Use an encoder of the form Transformer, mean Pooling, Normalize."
+# Of the text settings: those that are read here, and the values of others that change nothing.
+READ = frozenset({"max_seq_length", "do_lower_case", "query_length", "document_length"})
+ARGUMENTS = ("tokenizer_args", "tokenizer_kwargs", "processor_kwargs")
+HARMLESS_ARGUMENTS = frozenset({"model_max_length", "use_fast", "trust_remote_code"})
+MEANS_NOTHING: Mapping[str, tuple[Any, ...]] = {
+    "transformer_task": ("feature-extraction",),
+    "module_output_name": ("token_embeddings",),
+    "modality_config": ({"text": {"method": "forward", "method_output_name": "last_hidden_state"}},),
+}
+
+
+@dataclass(frozen=True)
+class NativeUse:
+    """unit_norm: a Normalize module follows pooling. max_length: tokens, special ones included; 0 where nothing is
+    said. lower_case: texts are lower-cased before they are tokenised, whatever the tokenizer does.
+    """
+
+    unit_norm: bool = False
+    max_length: int = 0
+    lower_case: bool = False
+
+
+def native_use(folder: Path) -> NativeUse:
+    """
+    Raises:
+        ModelError: naming what is declared and is not done here, or the file that is not what it should be.
+    """
+    try:
+        _refuse_code(folder)
+        unit_norm = _chain(folder)
+        _refuse_default_prompt(folder)
+        return _text_settings(folder, unit_norm)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ModelError(f"{folder}: {MODULES} or a file it names is not what it should be ({error!r})") from None
+
+
+def _refuse_code(folder: Path) -> None:
+    for name in ("config.json", "tokenizer_config.json"):
+        if _read(folder / name, {}).get("auto_map"):
+            raise ModelError(
+                f"{folder / name}: this model is defined by Python code of its authors (auto_map)",
+                "ragcun runs no code from a model folder, and the library's own class would only resemble it.",
+            )
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{folder}: is an adapter of another model (adapter_config.json)",
+            "Merge it into its base model (peft's merge_and_unload), save that, and name its folder.",
+        )
+
+
+def _chain(folder: Path) -> bool:
+    """Whether the modules end in Normalize. No modules.json: the mean, as it is."""
+    modules = _read(folder / MODULES, [])
+    kinds = []
+    for module in modules:
+        kind = str(module["type"])
+        if not kind.startswith(OWN_PACKAGE):
+            raise ModelError(
+                f"{folder / MODULES}: {kind} is a module of another package",
+                "ragcun runs no code from a model folder or for it. " + FORM,
+            )
+        kinds.append(kind.rsplit(".", 1)[-1])
+    if kinds and kinds not in CHAINS:
+        unknown = next((kind for kind in kinds if kind not in CHAINS[1]), None)
+        what = f"has a {unknown} module" if unknown else f"has the modules {', '.join(kinds)}"
+        raise ModelError(f"{folder}: its {MODULES} {what}, which ragcun does not reproduce", FORM)
+    if kinds and modules[0]["path"]:
+        raise ModelError(f"{folder}: its weights are in {modules[0]['path']}/", "Name that folder.")
+    if kinds:
+        _require_mean_pooling(folder, folder / modules[1]["path"] / "config.json")
+    return "Normalize" in kinds
+
+
+def _require_mean_pooling(folder: Path, path: Path) -> None:
+    config = _read(path, {})
+    # Two spellings: one flag per mode until sentence-transformers 5, one word since 6.
+    mean = config.get("pooling_mode_mean_tokens", config.get("pooling_mode", "mean") == "mean")
+    others = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+    if not mean or others not in ([], ["pooling_mode_mean_tokens"]):
+        raise ModelError(
+            f"{folder}: this model is not pooled by the mean of its tokens",
+            "ragcun compares mean-pooled encoders; scored otherwise, this one would look worse than it is.",
+        )
+
+
+def _refuse_default_prompt(folder: Path) -> None:
+    prompts = _read(folder / PROMPTS, {})
+    if (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name") or ""):
+        raise ModelError(
+            f"{folder}: its authors put a prompt before every text ({prompts['default_prompt_name']!r})",
+            "ragcun puts none, so this encoder would look worse than it is.",
+        )
+
+
+def _text_settings(folder: Path, unit_norm: bool) -> NativeUse:
+    path = next((folder / name for name in TEXT_SETTINGS if (folder / name).is_file()), folder / TEXT_SETTINGS[0])
+    settings = _read(path, {})
+    arguments: dict[str, Any] = {}
+    for key, value in settings.items():
+        if key in ARGUMENTS:
+            arguments |= value or {}
+        elif key not in READ and value and value not in MEANS_NOTHING.get(key, ()):
+            raise ModelError(f"{path}: {key} is {value!r}, which ragcun does not do", FORM)
+    if unknown := sorted(key for key, value in arguments.items() if key not in HARMLESS_ARGUMENTS and value):
+        raise ModelError(f"{path}: its tokenizer wants {', '.join(unknown)}, which ragcun does not do", FORM)
+    lengths = {settings.get("query_length"), settings.get("document_length")} - {None}
+    if len(lengths) > 1 or (lengths and None in (settings.get("query_length"), settings.get("document_length"))):
+        raise ModelError(
+            f"{path}: queries are cut at {settings.get('query_length')} tokens and passages at "
+            f"{settings.get('document_length')}",
+            "ragcun cuts both at one length: give it with --max-length after removing both keys from the file.",
+        )
+    length = arguments.get("model_max_length") or settings.get("max_seq_length") or 0
+    return NativeUse(unit_norm, int(next(iter(lengths), length)), bool(settings.get("do_lower_case")))
+
+
+def _read(path: Path, default: Any) -> Any:
+    if not path.is_file():
+        return default
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path}: not valid JSON ({error})") from None
