@@ -29,6 +29,11 @@ def sha256_of_file(path: Path) -> str:
     return digest_of_file(path, "sha256")
 
 
+def given_name(path: Path) -> str:
+    """The last part of a path as it was given: a link's own name and not its target's; also of `.`."""
+    return Path(os.path.abspath(path)).name
+
+
 def fsync(path: Path) -> None:
     """Make a file, or a folder's list of names, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ragcun_cli.data.naming import is_zip
 from ragcun_cli.data.registry import GROUPS, KNOWN, TRAINING
 from ragcun_cli.data.sources import PREFIX, available_collections, collection_in
 from ragcun_cli.errors import UsageError
-from ragcun_cli.files import sha256_of_file
+from ragcun_cli.files import given_name, sha256_of_file
 from ragcun_cli.recipe.encoder_shapes import EncoderShape, shape_of
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.recipe.rendering import render_recipe
@@ -146,7 +147,7 @@ def _as_input(value: str, where: str, inputs: dict[str, Input], folder: Path) ->
             f"{where}: {value}: is neither here nor a name that can be downloaded; {_meant(value, folder)}",
             "A file or folder of yours is uploaded with the run; give its path.",
         )
-    key = f"inputs/{_digest(path)[:12]}/{path.resolve().name}"
+    key = f"inputs/{_digest(path)[:12]}/{given_name(path)}"
     inputs[key] = Input(path, key)
     return key
 
@@ -194,7 +195,7 @@ def count_triples(recipe: Recipe) -> int | None:
         return EMBEDDED_TRIPLES
     path = _place(name, Path(recipe.data.folder).expanduser())
     try:
-        if path.suffix == ".zip":
+        if is_zip(path):
             with zipfile.ZipFile(path) as archive:
                 inside = next(each for each in archive.namelist() if each.endswith("qrels/train.tsv"))
                 with archive.open(inside) as lines:

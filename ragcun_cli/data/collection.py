@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import re
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Collection as SomeOf
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.corpus import Corpus, identity_of, open_corpus
 from ragcun_cli.data.lines import json_lines, listed, text_of
-from ragcun_cli.data.unpacked import unpack
+from ragcun_cli.data.naming import name_of
+from ragcun_cli.data.qrels import qrels_lines, qrels_path, splits_in
+from ragcun_cli.data.registry import known_dataset
+from ragcun_cli.data.unpacked import unpack, unpacked_file
 from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.files import sha256_of_file
 
@@ -20,7 +23,7 @@ CORPUS = "corpus.jsonl"
 QUERIES = "queries.jsonl"
 LAYOUT = "docs/your-own.md shows what a collection in BEIR's layout holds."
 OTHER_FILES = "Do these files belong together? Unpack or fetch the collection again."
-GRADE = re.compile(r"^-?[0-9]{1,6}$")
+HANDFUL = 5  # judgements of what is not there that may be, as long as each is named
 
 Qrels = dict[str, dict[str, int]]
 
@@ -30,7 +33,8 @@ class Collection:
     """A retrieval task: passages, the queries that are judged in one split, and their judgements.
 
     `qrels[query id][passage id]` is the grade. `sha256` covers the three files. `unknown_judgements` counts judgements
-    of passages that the corpus lacks. qrels_path: where they are read from; qrels_label: what errors call it.
+    of passages that the corpus lacks, and unknown_passages names the first of these. qrels_path: where judgements are
+    read from; qrels_label: what errors call it.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Collection:
     qrels: Qrels
     sha256: str
     unknown_judgements: int
+    unknown_passages: tuple[str, ...]
     qrels_path: Path
     qrels_label: str
 
@@ -72,9 +77,8 @@ def read_collection(path: Path, split: str | None = None, preferred: Sequence[st
     """
     if not path.exists():
         raise UsageError(f"{path}: there is no such collection", "Give a folder or a zip in BEIR's layout.")
-    name = path.stem if path.suffix == ".zip" else path.resolve().name
     folder = path if path.is_dir() else unpack(path, cache_folder())
-    return read_folder(folder, name, split, str(path), preferred)
+    return read_folder(folder, name_of(path), split, str(path), preferred)
 
 
 def read_folder(
@@ -82,26 +86,24 @@ def read_folder(
 ) -> Collection:
     """`read_collection` of a folder under any name; `label` is what errors call it."""
     for needed in (CORPUS, QUERIES):
-        if not (folder / needed).is_file():
-            raise UsageError(
-                f"{label}: not a collection in BEIR's layout: {needed} is missing",
-                "It needs corpus.jsonl, queries.jsonl and qrels/<split>.tsv.",
-            )
+        if not is_there(folder, needed):
+            _refuse(folder, label, needed)
     split = _choose_split(folder, label, split, preferred)
-    qrels_path, qrels_label = folder / "qrels" / f"{split}.tsv", f"{label}/qrels/{split}.tsv"
-    qrels = _read_qrels(qrels_path, qrels_label)
-    queries = _read_queries(folder / QUERIES, f"{label}/{QUERIES}", qrels)
-    missing = [query_id for query_id in qrels if query_id not in queries]
-    if missing:
-        raise DataError(
-            f"{qrels_label}: {len(missing)} judged queries are not in {QUERIES}, first {missing[0]!r}", OTHER_FILES
-        )
-    corpus = open_corpus(folder / CORPUS, cache_folder(), f"{label}/{CORPUS}")
+    path, corpus_path, queries_path = qrels_path(folder, split), *_files(folder)
+    qrels_label = f"{label}/qrels/{path.name}"
+    qrels = _read_qrels(path, qrels_label)
+    queries = _read_queries(queries_path, f"{label}/{QUERIES}", qrels)
+    corpus = open_corpus(corpus_path, cache_folder(), f"{label}/{CORPUS}")
+    if lost := qrels.keys() - queries.keys():
+        asked = _query_ids(queries_path)
+        raise DataError(_lost(path, qrels_label, lost, set(), asked, corpus, QUERIES), OTHER_FILES)
     judged = {passage_id for grades in qrels.values() for passage_id in grades}
     unknown = {passage_id for passage_id in judged if corpus.row_of(passage_id) is None}
-    if len(unknown) == len(judged):
-        raise DataError(f"{qrels_label}: none of the judged passages is in {CORPUS}", OTHER_FILES)
-    digests = (corpus.facts.sha256, sha256_of_file(folder / QUERIES), sha256_of_file(qrels_path))
+    count = sum(passage_id in unknown for grades in qrels.values() for passage_id in grades)
+    # Of a registered set the counts are compared with the published ones, which say as much.
+    if len(unknown) == len(judged) or (count > HANDFUL and known_dataset(name.split("/")[0]) is None):
+        raise DataError(_lost(path, qrels_label, set(), unknown, queries, corpus, CORPUS), OTHER_FILES)
+    digests = (corpus.facts.sha256, sha256_of_file(queries_path), sha256_of_file(path))
     return Collection(
         name=name,
         split=split,
@@ -110,15 +112,78 @@ def read_folder(
         queries=[queries[query_id] for query_id in qrels],
         qrels=qrels,
         sha256=hashlib.sha256("\n".join(digests).encode()).hexdigest(),
-        unknown_judgements=sum(passage_id in unknown for grades in qrels.values() for passage_id in grades),
-        qrels_path=qrels_path,
+        unknown_judgements=count,
+        unknown_passages=tuple(sorted(unknown)[:HANDFUL]),
+        qrels_path=path,
         qrels_label=qrels_label,
     )
 
 
-def splits_in(folder: Path) -> list[str]:
-    """The names of the files with judgements."""
-    return sorted(path.stem for path in (folder / "qrels").glob("*.tsv"))
+def is_there(folder: Path, name: str) -> bool:
+    """Whether a collection has this file, as it is or gzipped."""
+    return (folder / name).is_file() or (folder / f"{name}.gz").is_file()
+
+
+def _refuse(folder: Path, label: str, needed: str) -> None:
+    """
+    Raises:
+        UsageError: saying why this is no collection.
+    """
+    inside = sorted(each.name for each in folder.iterdir() if each.is_dir() and is_there(each, CORPUS))
+    if len(inside) > 1:
+        raise UsageError(
+            f"{label}: has {len(inside)} collections: {', '.join(inside[:HANDFUL])}",
+            "Unpack it and name one of them."
+            if not Path(label).is_dir()
+            else f"Name one, such as {label}/{inside[0]}.",
+        )
+    raise UsageError(
+        f"{label}: not a collection in BEIR's layout: {needed} is missing",
+        "It needs corpus.jsonl, queries.jsonl and qrels/<split>.tsv.",
+    )
+
+
+def _files(folder: Path) -> tuple[Path, Path]:
+    """corpus.jsonl and queries.jsonl, out of their .gz where they are in one."""
+    corpus, queries = (
+        folder / name if (folder / name).is_file() else unpacked_file(folder / f"{name}.gz", cache_folder())
+        for name in (CORPUS, QUERIES)
+    )
+    return corpus, queries
+
+
+def _lost(
+    path: Path,
+    label: str,
+    queries: SomeOf[str],
+    passages: SomeOf[str],
+    known_queries: SomeOf[str],
+    corpus: Corpus,
+    file: str,
+) -> str:
+    """Each judgement, by line, that names one of these, which the collection does not have."""
+    problems = []
+    for number, query_id, passage_id, _ in qrels_lines(path, label):
+        what, identity = ("query", query_id) if query_id in queries else ("passage", passage_id)
+        if identity not in queries and identity not in passages:
+            continue
+        other = _in_another_form(identity, known_queries, corpus if what == "passage" else None)
+        why = f"; {other!r} is, in another Unicode normal form" if other else ""
+        problems.append(f"{label}:{number}: the {what} {identity!r} is not in {file}{why}")
+    return listed(problems)
+
+
+def _query_ids(path: Path) -> set[str]:
+    """All of them, judged or not."""
+    with path.open("rb") as stream:
+        return {str(record["_id"]) for _, record in json_lines(stream, str(path)) if "_id" in record}
+
+
+def _in_another_form(identity: str, queries: SomeOf[str], corpus: Corpus | None) -> str:
+    """The id that reads the same but is written with other code points; empty if there is none."""
+    forms = [unicodedata.normalize(form, identity) for form in ("NFC", "NFD", "NFKC", "NFKD")]
+    there = (each for each in forms if (each in queries if corpus is None else corpus.row_of(each) is not None))
+    return next(there, "")
 
 
 def _choose_split(folder: Path, label: str, asked: str | None, preferred: Sequence[str]) -> str:
@@ -127,7 +192,10 @@ def _choose_split(folder: Path, label: str, asked: str | None, preferred: Sequen
         raise UsageError(f"{label}: there are no judgements: qrels/<split>.tsv is missing", LAYOUT)
     if asked is not None:
         if asked not in splits:
-            raise UsageError(f"{label}: there is no split {asked!r}", f"Its splits: {', '.join(splits)}.")
+            raise UsageError(
+                f"{label}: there is no split {asked!r}; it has {', '.join(splits)}",
+                f"Name the one that is meant: --split {splits[0]}",
+            )
         return asked
     for name in preferred:
         if name in splits:
@@ -151,41 +219,11 @@ def _read_queries(path: Path, label: str, judged: Qrels) -> dict[str, str]:
                 raise DataError(
                     f"{place}: the id {identity!r} was already used on an earlier line", "Each record has its own."
                 )
-            texts[identity] = text_of(record, "text", place)
+            # Not stripped: neither BEIR nor sentence-transformers does.
+            texts[identity] = text_of(record, "text", place, strip=False)
     if not number:
         raise DataError(f"{label}: the file has no records", LAYOUT)
     return texts
-
-
-def qrels_lines(path: Path, label: str) -> Iterator[tuple[int, str, str, int]]:
-    """(line number, query id, passage id, grade) of each judgement.
-
-    As BEIR's loader reads them: with quotes around an id that needs them (Wikipedia titles do).
-
-    Raises:
-        DataError: naming the lines that are broken, after the last.
-    """
-    problems = []
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        rows = csv.reader(stream, delimiter="\t")
-        try:
-            header = next(rows, [])
-            if len(header) != 3 or _is_grade(header[2].strip().removesuffix(".0")):
-                raise DataError(
-                    f"{label}:1: the header is missing", "The first line is: query-id<TAB>corpus-id<TAB>score"
-                )
-            for columns in rows:
-                place = f"{label}:{rows.line_num}"
-                if not columns:
-                    continue
-                if len(columns) != 3 or not _is_grade(columns[2]):
-                    problems.append(f"{place}: expected query-id<TAB>corpus-id<TAB>grade, a whole number")
-                    continue
-                yield rows.line_num, columns[0], columns[1], int(columns[2])
-        except csv.Error as error:
-            raise DataError(f"{label}:{rows.line_num}: cannot be read: {error}") from None
-    if problems:
-        raise DataError(listed(problems))
 
 
 def _read_qrels(path: Path, label: str) -> Qrels:
@@ -199,7 +237,3 @@ def _read_qrels(path: Path, label: str) -> Qrels:
     if not qrels:
         raise DataError(f"{label}: the file has no judgements", LAYOUT)
     return qrels
-
-
-def _is_grade(text: str) -> bool:
-    return GRADE.match(text) is not None

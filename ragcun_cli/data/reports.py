@@ -14,7 +14,9 @@ from ragcun_cli.data.checking import (
     check_triples,
     look_for_broken_rows,
 )
-from ragcun_cli.data.collection import CORPUS, LAYOUT, Collection, read_collection, read_folder, splits_in
+from ragcun_cli.data.collection import CORPUS, LAYOUT, Collection, is_there, read_collection, read_folder
+from ragcun_cli.data.naming import is_zip, name_of
+from ragcun_cli.data.qrels import splits_in
 from ragcun_cli.data.registry import BEIR, KNOWN, TRAINING
 from ragcun_cli.data.sources import collection_in, dev_collection, named_collection, training_file
 from ragcun_cli.data.triples.prepared import TRAIN_SPLIT, open_triples
@@ -40,7 +42,7 @@ def check_source(
         UsageError, DataError: as reading it says.
     """
     path = training_file(source, root, "")
-    if path.is_dir() or path.suffix == ".zip":
+    if path.is_dir() or is_zip(path):
         parts = _parts(path)
         return [
             # Named as the user did, where that is possible, and not by its place in the cache.
@@ -93,10 +95,10 @@ def _of_collection(
 def _parts(path: Path) -> dict[str, Path]:
     """Name -> folder of the collection, or of CQADupStack's forums."""
     folder = path if path.is_dir() else unpack(path, cache_folder())
-    name = path.stem if path.suffix == ".zip" else path.resolve().name
-    if (folder / CORPUS).is_file():
+    name = name_of(path)
+    if is_there(folder, CORPUS):
         return {name: folder}
-    parts = {f"{name}/{part.name}": part for part in sorted(folder.iterdir()) if (part / CORPUS).is_file()}
+    parts = {f"{name}/{part.name}": part for part in sorted(folder.iterdir()) if is_there(part, CORPUS)}
     if not parts:
         raise UsageError(f"{path}: not a collection in BEIR's layout: {CORPUS} is missing", LAYOUT)
     return parts

@@ -10,11 +10,14 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from ragcun_cli.data.embedded import SIZES, EmbeddedCollection, embedded_collection
+from ragcun_cli.data.naming import is_zip
 from ragcun_cli.data.registry import IN_DOMAIN, KNOWN, MSMARCO_CORPUS, TRAINING, SourceFile
 from ragcun_cli.errors import UsageError
 from ragcun_cli.recipe.problems import did_you_mean
 
 PREFIX = "embedded:"
+COLLECTION_ENDINGS = ("", ".zip", ".ZIP")
+CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz")
 TRAIN_FILE, DEV_FOLDER = "train.parquet", "dev"
 
 
@@ -70,7 +73,7 @@ def training_folder(folder: Path, name: str) -> Path:
 
 def collection_in(folder: Path, name: str) -> Path | None:
     """The folder or zip of this name in the data folder; None if there is neither."""
-    return next((path for path in (folder / name, folder / f"{name}.zip") if path.exists()), None)
+    return next((path for path in (folder / f"{name}{ending}" for ending in COLLECTION_ENDINGS) if path.exists()), None)
 
 
 def source_path(folder: Path, name: str, file: SourceFile) -> Path:
@@ -88,15 +91,15 @@ def available_collections(folder: Path) -> list[str]:
     """The names of the collections in the data folder, folders and zips."""
     if not folder.is_dir():
         return []
-    folders = [path.name for path in folder.iterdir() if (path / "corpus.jsonl").is_file()]
-    return sorted({*folders, *(path.stem for path in folder.glob("*.zip") if _is_collection(path))})
+    folders = [path.name for path in folder.iterdir() if any((path / name).is_file() for name in CORPUS_NAMES)]
+    return sorted({*folders, *(path.stem for path in folder.iterdir() if is_zip(path) and _is_collection(path))})
 
 
 def _is_collection(path: Path) -> bool:
     """Of a zip, by the list of what is in it."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(PurePosixPath(name).name == "corpus.jsonl" for name in archive.namelist())
+            return any(PurePosixPath(name.replace("\\", "/")).name in CORPUS_NAMES for name in archive.namelist())
     except (OSError, zipfile.BadZipFile):
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import lzma
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from ragcun_cli import files
 from ragcun_cli.console import note
 from ragcun_cli.data.cache import only_writer
+from ragcun_cli.data.qrels import ENDINGS, FOLDER
 from ragcun_cli.errors import DataError, EnvironmentUnfit
 from ragcun_cli.manifest import problem_with, seal
 from ragcun_cli.quantities import shown_bytes
@@ -24,7 +26,8 @@ DAMAGE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, NotImplementedError, ValueError,
 )  # fmt: skip
 MOST_EXPANDED = 200  # times: JSON of texts shrinks to a third, the same line over and over to a hundredth
-LISTED = ("corpus.jsonl", "queries.jsonl")
+LISTED = ("corpus.jsonl", "queries.jsonl", "corpus.jsonl.gz", "queries.jsonl.gz")
+ENCRYPTED = 1  # a bit of a member's flags
 
 
 def unpack(path: Path, cache: Path, md5: str | None = None) -> Path:
@@ -55,6 +58,27 @@ def unpack(path: Path, cache: Path, md5: str | None = None) -> Path:
     return folder
 
 
+def unpacked_file(path: Path, cache: Path) -> Path:
+    """What a .gz holds, as a file: lines are read from where they begin, which a compressed file cannot.
+
+    Raises:
+        DataError: if it is damaged.
+    """
+    folder = cache / "unpacked" / files.sha256_of_file(path)[:32]
+    target = folder / path.stem
+    with only_writer(folder):
+        if problem_with(folder) is not None:
+            files.sweep_leftovers(folder.parent, folder.name)
+            with files.new_folder(folder) as temporary:
+                try:
+                    with gzip.open(path) as source, (temporary / path.stem).open("wb") as sink:
+                        shutil.copyfileobj(source, sink, BLOCK_BYTES)
+                except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                    raise DataError(f"{path}: damaged, or not all of it is there ({error})", "Get it again.") from None
+                seal(temporary)
+    return target
+
+
 def _digests(path: Path) -> tuple[str, str]:
     """Hex sha256 and md5."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
@@ -76,7 +100,9 @@ def _unpack(path: Path, folder: Path) -> None:
         twice = next((place for place in places if places.count(place) > 1), None)
         if twice is not None:
             raise DataError(f"{path}: {twice} is in it twice", "Get it from another source.")
-        if not any(place.name == "corpus.jsonl" for _, place in members):
+        if any(member.flag_bits & ENCRYPTED for member, _ in members):
+            raise DataError(f"{path}: is encrypted", "Unpack it with its password, and name the folder.")
+        if not any(place.name in ("corpus.jsonl", "corpus.jsonl.gz") for _, place in members):
             raise DataError(
                 f"{path}: not a collection in BEIR's layout: corpus.jsonl is missing",
                 "docs/your-own.md shows what it holds.",
@@ -105,11 +131,12 @@ def _members(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[zipfile.Zip
     """Each file of a collection, and where it goes: below the folder that all of them share."""
     wanted = []
     for member in archive.infolist():
-        place = PurePosixPath(member.filename)
-        if ".." in place.parts or place.is_absolute():
+        place = PurePosixPath(member.filename.replace("\\", "/"))  # as some programs on Windows write it
+        if ".." in place.parts or place.is_absolute() or ":" in place.parts[0]:
             raise DataError(f"{path}: its member {member.filename!r} would be written outside of its folder")
-        in_qrels = place.suffix == ".tsv" and len(place.parts) > 1 and place.parts[-2] == "qrels"
-        if (place.name in LISTED or in_qrels) and "__MACOSX" not in place.parts:
+        in_qrels = place.name.endswith(ENDINGS) and len(place.parts) > 1 and place.parts[-2] == FOLDER
+        left_by_mac = "__MACOSX" in place.parts or place.name.startswith("._")
+        if (place.name in LISTED or in_qrels) and not left_by_mac and not member.is_dir():
             wanted.append((member, place, place.parts[: -2 if in_qrels else -1]))
     tops = {top for _, _, top in wanted}
     shared = 0

@@ -307,4 +307,4 @@ def _entry(model: dict[str, Any], scheme: Scheme) -> dict[str, Any]:
 
 
 def _label(row: _Row, dataset: Dataset) -> str:
-    return f"{row.entry['name']} on {dataset.name}"
+    return f"{row.entry['name']} on {dataset.scored}"

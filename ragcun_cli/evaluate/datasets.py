@@ -9,11 +9,13 @@ from pathlib import Path
 
 from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder
-from ragcun_cli.data.collection import Collection, read_folder
+from ragcun_cli.data.collection import CORPUS, QUERIES, Collection, is_there, read_folder
+from ragcun_cli.data.naming import is_zip, name_of
 from ragcun_cli.data.registry import GROUPS, KNOWN, KnownDataset, known_dataset
-from ragcun_cli.data.sources import available_collections, embedded_test
+from ragcun_cli.data.sources import available_collections, collection_in, embedded_test
 from ragcun_cli.data.unpacked import unpack
 from ragcun_cli.errors import DataError, UsageError
+from ragcun_cli.evaluate.layout import scored_on
 from ragcun_cli.recipe.problems import did_you_mean
 
 RESERVED_NAMES = frozenset({"model", "isotropy"})  # files of a results folder
@@ -37,6 +39,16 @@ class Dataset:
     def split(self) -> str:
         """The qrels that are scored."""
         return next(iter(self.parts.values())).split
+
+    @property
+    def queries(self) -> int:
+        """Those that are scored."""
+        return sum(len(part.queries) for part in self.parts.values())
+
+    @property
+    def scored(self) -> str:
+        """What a score on it is of."""
+        return scored_on(self.name, self.split, self.queries)
 
     @property
     def sha256(self) -> str:
@@ -111,9 +123,9 @@ def _locate(name: str, folder: Path) -> Path | None:
     path = Path(name).expanduser()
     if known is None and _is_collection(path):
         return path
-    for candidate in (folder / (known.name if known else name), folder / f"{known.name if known else name}.zip"):
-        if _is_collection(candidate):
-            return candidate
+    found = collection_in(folder, known.name if known else name)
+    if found is not None and _is_collection(found):
+        return found
     if known is not None:
         return None
     here = available_collections(folder)
@@ -128,35 +140,36 @@ def _lacking(path: Path, known: KnownDataset) -> str:
     """What a folder of a registered name does not have, as the beginning of what to do; empty if it has all."""
     if path.is_file():
         return ""
-    forums = known.forums if not (path / "corpus.jsonl").is_file() else ()
+    forums = known.forums if not is_there(path, CORPUS) else ()
     parts = [path / forum for forum in forums] or [path]
     absent = [
         str((part / needed).relative_to(path))
         for part in parts
-        for needed in ("corpus.jsonl", "queries.jsonl", "qrels")
-        if not (part / needed).exists()
+        for needed in (CORPUS, QUERIES, "qrels")
+        if not ((part / needed).exists() or is_there(part, needed))
     ]
     more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
     return f"{path}/ lacks {absent[0]}{more}; " if absent else ""
 
 
 def _is_collection(path: Path) -> bool:
-    return path.is_dir() or (path.suffix == ".zip" and path.is_file())
+    return path.is_dir() or (is_zip(path) and path.is_file())
 
 
 def _read(path: Path, split: str | None, md5: str | None) -> Dataset:
     """md5: what a zip found by a name of the registry must have."""
-    name = path.stem if path.suffix == ".zip" else path.resolve().name
+    name = name_of(path)
     known = known_dataset(name)
     if name in RESERVED_NAMES:
         raise UsageError(f"{path}: a dataset cannot be called {name!r}", "Rename its folder.")
     folder = path
     if path.is_file():
         folder = unpack(path, cache_folder(), md5)
-    # Never another split unasked: MS MARCO's `test` is TREC-DL 2019, where BM25 scores twice as high as on `dev`.
-    split = split or (known.score_split if known is not None else None)
+    # Never another split unasked: MS MARCO's `test` is TREC-DL 2019, where BM25 scores twice as high as on `dev`, and
+    # a dev set that chose the model says too much of it.
+    split = split or (known.score_split if known is not None else "test")
     forums = known.forums if known is not None else ()
-    if forums and not (folder / "corpus.jsonl").is_file():
+    if forums and not is_there(folder, CORPUS):
         absent = [forum for forum in forums if not (folder / forum).is_dir()]
         if absent:
             raise DataError(
@@ -177,7 +190,12 @@ def _read(path: Path, split: str | None, md5: str | None) -> Dataset:
 def _report(part: Collection, path: Path) -> None:
     facts = part.corpus.facts
     if part.unknown_judgements:
-        note(f"{path}: {part.unknown_judgements} of {part.judgements} judgements name passages that are not there.")
+        named = ", ".join(map(repr, part.unknown_passages))
+        more = "" if part.unknown_judgements <= len(part.unknown_passages) else ", ..."
+        note(
+            f"{path}: {part.unknown_judgements} of {part.judgements} judgements name passages that are not there: "
+            f"{named}{more}."
+        )
     if without := part.queries_without_relevant:
         note(f"{path}: {without} of {len(part.queries)} queries have no relevant passage and score 0.")
     if facts.duplicate_ids:

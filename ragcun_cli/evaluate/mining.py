@@ -26,7 +26,8 @@ import numpy.typing as npt
 from ragcun_cli import __version__, files
 from ragcun_cli.console import StepProgress, note, saying_if_interrupted
 from ragcun_cli.data.cache import cache_folder, key_of, only_writer
-from ragcun_cli.data.collection import Collection, qrels_lines
+from ragcun_cli.data.collection import Collection
+from ragcun_cli.data.qrels import qrels_lines, qrels_path, splits_in
 from ragcun_cli.data.registry import known_dataset
 from ragcun_cli.data.text_keys import keys_of
 from ragcun_cli.errors import UsageError
@@ -153,7 +154,8 @@ def _known_relevant(collection: Collection) -> list[set[int]]:
 def _relevant_in_other_splits(collection: Collection) -> dict[str, list[int]]:
     """Corpus rows by query id: the same query may be judged in another split too."""
     asked, found = set(collection.query_ids), dict[str, list[int]]()
-    for path in sorted(collection.qrels_path.parent.glob("*.tsv")):
+    folder = collection.qrels_path.parent.parent
+    for path in (qrels_path(folder, split) for split in splits_in(folder)):
         if path == collection.qrels_path:
             continue
         for _, query_id, passage_id, grade in qrels_lines(path, str(path)):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ragcun_cli.data.registry import KNOWN
+from ragcun_cli.data.sources import collection_in
 from ragcun_cli.errors import UsageError
 from ragcun_cli.evaluate.beir import ModelToScore, Settings, evaluate_models
 from ragcun_cli.evaluate.datasets import find_datasets
@@ -90,4 +91,4 @@ def selfcheck(model: str, names: Sequence[str], data_folder: Path, results: Path
 
 
 def _is_here(name: str, folder: Path) -> bool:
-    return (folder / name).is_dir() or (folder / f"{name}.zip").is_file()
+    return collection_in(folder, name) is not None

@@ -54,7 +54,7 @@ class NoBackup:
 
 def place_of(recipe: Recipe, folder: RunFolder) -> Place | None:
     """Where the recipe's run is backed up, None where it is not."""
-    return None if recipe.backup is None else open_place(recipe.backup, folder.root.resolve().name)
+    return None if recipe.backup is None else open_place(recipe.backup, files.given_name(folder.root))
 
 
 def open_backup(recipe: Recipe, folder: RunFolder) -> Backup:
@@ -84,7 +84,7 @@ def look_at_backup(recipe: Recipe, folder: RunFolder, resume: bool, overwrite: b
             _fetch(place, folder)
     elif not overwrite and folders_in(place, ""):
         raise UsageError(
-            f"backup: {recipe.backup} already holds a run of the name {folder.root.resolve().name}",
+            f"backup: {recipe.backup} already holds a run of the name {files.given_name(folder.root)}",
             "--resume continues it, --overwrite drops it, --set output_dir=FOLDER takes another name.",
         )
 

@@ -43,7 +43,7 @@ def cleaned(tweet: str) -> str:
 def _passages(path: Path) -> Iterator[Passage]:
     empty = 0
     with opened(path) as stream:
-        for number, line in numbered_lines(stream):
+        for number, line in numbered_lines(stream, str(path)):
             try:
                 identity, tab, text = line.decode("utf-8").rstrip("\r\n").partition("\t")
             except UnicodeDecodeError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ragcun_cli import files
-from ragcun_cli.data.collection import GRADE
+from ragcun_cli.data.qrels import grade_of
 from ragcun_cli.data.registry import KnownDataset
 from ragcun_cli.errors import DataError
 
@@ -81,9 +81,12 @@ def read_trec_qrels(
         columns = line.split()
         if not columns:
             continue
-        if len(columns) != 4 or (columns[3] not in grades if grades else not GRADE.match(columns[3])):
+        grade = None
+        if len(columns) == 4:
+            grade = grades.get(columns[3]) if grades else grade_of(columns[3])
+        if grade is None:
             raise DataError(f"{label}:{number}: expected: query 0 passage grade (got {line.strip()[:80]!r})")
-        judgements.setdefault(columns[0], {})[columns[2]] = grades[columns[3]] if grades else int(columns[3])
+        judgements.setdefault(columns[0], {})[columns[2]] = grade
     return judgements
 
 

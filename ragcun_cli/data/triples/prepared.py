@@ -23,6 +23,7 @@ from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder, key_of, only_writer, scratch_folder
 from ragcun_cli.data.collection import read_collection
 from ragcun_cli.data.digests import sha256_of
+from ragcun_cli.data.naming import is_zip
 from ragcun_cli.data.triples.columns import NAMES_EXPECTED, Columns
 from ragcun_cli.data.triples.distinct import TextSorter
 from ragcun_cli.data.triples.formats import TripleFile, recognise
@@ -101,7 +102,7 @@ def described(kind: str, manifest: dict[str, Any], table: TripleTable) -> str:
 
 def _source(path: Path, cache: Path) -> tuple[_Source, _Read]:
     """What is read, and the function that reads it."""
-    if path.is_dir() or path.suffix == ".zip":
+    if path.is_dir() or is_zip(path):
         collection = read_collection(path, TRAIN_SPLIT)
         size = collection.corpus.path.stat().st_size
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ragcun_cli.data.collection import Collection, qrels_lines
+from ragcun_cli.data.collection import Collection
+from ragcun_cli.data.qrels import qrels_lines
 from ragcun_cli.data.triples.columns import Columns
 from ragcun_cli.data.triples.rows import RowBlock, block_of_texts
 

@@ -140,7 +140,7 @@ def _starts(lists: pa.ListArray) -> np.ndarray[Any, np.dtype[np.int32]]:
 def _line_by_line(lines: Lines, name: str) -> RowBlock:
     records: list[tuple[int, dict[str, Any]]] = []
     broken = []
-    for number, line in numbered_lines(lines.content.split(b"\n")):
+    for number, line in numbered_lines(lines.content.split(b"\n"), name):
         try:
             records.append((lines.first + number - 1, parse_json_line(line, f"{name}:{lines.first + number - 1}")))
         except DataError as problem:

@@ -1,0 +1,160 @@
+"""Judgements: `qrels/<split>.tsv` in BEIR's layout, with its header, or TREC's four columns without one.
+
+The header says which column is which. A file without one is TREC's (query, iteration, passage, grade) or is refused:
+of three columns nothing says which is the query.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from ragcun_cli.data.lines import listed, require_line_ends, require_utf8_kind
+from ragcun_cli.errors import DataError
+
+FOLDER = "qrels"
+ENDINGS = (".tsv", ".tsv.gz")
+QUERY_NAMES = frozenset({"query-id", "query_id", "queryid", "qid", "query", "topic"})
+PASSAGE_NAMES = frozenset(
+    {
+        "corpus-id",
+        "corpus_id",
+        "corpusid",
+        "doc-id",
+        "doc_id",
+        "docid",
+        "document-id",
+        "passage-id",
+        "passage_id",
+        "pid",
+    }
+)
+GRADE_NAMES = frozenset({"score", "grade", "relevance", "rel", "label"})
+KINDS = (("query", QUERY_NAMES), ("passage", PASSAGE_NAMES), ("grade", GRADE_NAMES))
+GRADE = re.compile(r"^(-?[0-9]{1,6})(?:\.0+)?$")
+ITERATION = re.compile(r"^(?:Q?[0-9]{1,3})$")
+FIRST_LINE = "The first line is: query-id<TAB>corpus-id<TAB>score"
+
+Judgement = tuple[int, str, str, int]  # line number, query id, passage id, grade
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """In which column each thing is. separator: of columns, None for any blanks; columns: how many there are."""
+
+    query: int
+    passage: int
+    grade: int
+    columns: int
+    separator: str | None
+    has_header: bool
+
+    @property
+    def expected(self) -> str:
+        if self.separator is None:
+            return "query, iteration, passage and grade, a whole number"
+        names = {self.query: "query-id", self.passage: "corpus-id", self.grade: "grade, a whole number"}
+        return "<TAB>".join(names.get(number, "...") for number in range(self.columns))
+
+
+def splits_in(folder: Path) -> list[str]:
+    """The names of a collection's files with judgements; what macOS leaves beside files (`._test.tsv`) is none."""
+    found = {
+        path.name.removesuffix(ending)
+        for ending in ENDINGS
+        for path in (folder / FOLDER).glob(f"*{ending}")
+        if not path.name.startswith(".")
+    }
+    return sorted(found)
+
+
+def qrels_path(folder: Path, split: str) -> Path:
+    """Where a split's judgements lie."""
+    paths = [folder / FOLDER / f"{split}{ending}" for ending in ENDINGS]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def qrels_lines(path: Path, label: str) -> Iterator[Judgement]:
+    """Each judgement, in the file's order.
+
+    Ids in quotes are taken out of them where the whole cell is quoted, as a CSV writer does it: FEVER's Wikipedia
+    titles are. A quote inside or at one end of an id is a part of it.
+
+    Raises:
+        DataError: naming the lines that are broken, after the last.
+    """
+    problems: list[str] = []
+    layout: _Layout | None = None
+    for number, line in _lines(path, label):
+        if layout is None:
+            layout = _layout(line, f"{label}:{number}")
+            if layout.has_header:
+                continue
+        cells = line.split(layout.separator)
+        grade = grade_of(cells[layout.grade]) if len(cells) == layout.columns else None
+        if grade is None:
+            problems.append(f"{label}:{number}: expected {layout.expected}")
+            continue
+        yield number, _unquoted(cells[layout.query]), _unquoted(cells[layout.passage]), grade
+    if problems:
+        raise DataError(listed(problems))
+
+
+def grade_of(text: str) -> int | None:
+    """A whole number, also as a spreadsheet or pandas writes it (`1.0`); None for anything else."""
+    match = GRADE.match(text.strip())
+    return int(match[1]) if match else None
+
+
+def _lines(path: Path, label: str) -> Iterator[tuple[int, str]]:
+    """(line number, text without its end) of what is not blank."""
+    try:
+        with cast(BinaryIO, gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as stream:
+            for number, raw in enumerate(stream, start=1):
+                if number == 1:
+                    require_utf8_kind(raw, label)
+                    require_line_ends(raw, label)
+                try:
+                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise DataError(f"{label}:{number}: not UTF-8 text (byte {error.start})") from None
+                line = line.rstrip("\r\n")
+                if line.strip():
+                    yield number, line
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{label}: damaged, or not all of it is there ({error})", "Get it again.") from None
+
+
+def _layout(line: str, place: str) -> _Layout:
+    cells = [cell.strip() for cell in line.split("\t")]
+    found = {kind: [n for n, cell in enumerate(cells) if _unquoted(cell).lower() in names] for kind, names in KINDS}
+    if all(len(places) == 1 for places in found.values()):
+        query, passage, grade = (found[kind][0] for kind, _ in KINDS)
+        return _Layout(query, passage, grade, len(cells), "\t", has_header=True)
+    separator = "\t" if "\t" in line else None
+    columns = line.split(separator)
+    if len(columns) == 4 and ITERATION.match(columns[1].strip()) and grade_of(columns[3]) is not None:
+        return _Layout(0, 2, 3, 4, separator, has_header=False)
+    if any(found.values()) and not any(grade_of(cell) is not None for cell in cells):
+        raise DataError(f"{place}: the header {_described(cells, found)}", FIRST_LINE)
+    raise DataError(f"{place}: the header is missing", FIRST_LINE)
+
+
+def _described(cells: Sequence[str], found: dict[str, list[int]]) -> str:
+    """What is wrong with a header of which some names are known."""
+    for kind, places in found.items():
+        if len(places) > 1:
+            return f"has two columns for the {kind}: {', '.join(cells[place] for place in places)}"
+    lacking = ", ".join(kind for kind, places in found.items() if not places)
+    return f"({', '.join(cells)}) names no column for: {lacking}"
+
+
+def _unquoted(cell: str) -> str:
+    inner = cell[1:-1]
+    quoted = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', "")
+    return inner.replace('""', '"') if quoted else cell
