@@ -5,7 +5,9 @@ rich is imported where it is used, so that importing this module costs nothing.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import json
 import os
 import sys
@@ -41,8 +43,23 @@ def message_console() -> Console:
 
 
 def print_text(text: str) -> None:
-    """A result that must arrive as it is: YAML, LaTeX, CSV, JSON."""
+    """Lines for a reader: what the terminal's encoding lacks becomes an escape."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def print_document(text: str) -> None:
+    """A result that is another program's input, such as LaTeX, CSV or YAML: UTF-8, whatever the terminal's encoding."""
+    if _knows_all_characters() or not isinstance(sys.stdout, io.TextIOWrapper):
+        print_text(text)
+        return
+    before = sys.stdout.encoding
+    sys.stdout.reconfigure(encoding="utf-8")
+    print_text(text)
+    sys.stdout.reconfigure(encoding=before)
+
+
+def _knows_all_characters() -> bool:
+    return codecs.lookup(sys.stdout.encoding or "ascii").name in ("utf-8", "utf-16", "utf-32")
 
 
 def print_paragraphs(paragraphs: Sequence[str]) -> None:
@@ -67,7 +84,7 @@ def print_entries(lines: Sequence[str], indent: int) -> None:
 
 def print_json(content: Any) -> None:
     """A result for a program."""
-    print_text(json.dumps(content, indent=2, ensure_ascii=False))
+    print_text(json.dumps(content, indent=2, ensure_ascii=not _knows_all_characters()))
 
 
 def duration(seconds: float) -> str:

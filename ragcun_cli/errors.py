@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 from enum import IntEnum
 
-MISNAMED = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT)
-
 
 class ExitCode(IntEnum):
     """What the process returns, so that a script can tell the cases apart."""
@@ -81,11 +79,15 @@ def is_full_disk(error: BaseException) -> bool:
 
 
 def as_ragcun_error(error: OSError) -> RagcunError | None:
-    """What the system's error means to the user; None for a defect of ours."""
+    """What the system's error means to the user; None for what is no system's error."""
+    if error.errno is None:
+        return None
+    where = str(error.filename) if error.filename else str(error)
     if is_full_disk(error):
-        return EnvironmentUnfit(f"the disk is full: {error.filename or error}", "Free some space and run again.")
-    if error.errno in MISNAMED:
-        return UsageError(f"{error.filename}: {error.strerror}", "Check the path.")
+        return EnvironmentUnfit(f"the disk is full: {where}", "Free some space and run again.")
+    if error.errno == errno.EFBIG:
+        return EnvironmentUnfit(f"{where}: files may not be that large here", "See: ulimit -f")
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return EnvironmentUnfit(f"no permission: {error.filename or error}", "Choose a folder you can write to.")
-    return None
+        return EnvironmentUnfit(f"no permission: {where}", "Choose a folder you can write to.")
+    said = f"{where}: {error.strerror}" if error.filename else where
+    return EnvironmentUnfit(said, "Check the path." if error.filename else "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ragcun_cli.evaluate.models import BEST_MODEL, RECIPE, model_folder
 from ragcun_cli.model.folder import SETTINGS, is_ragcun_model, load_encoder
 from ragcun_cli.model.onnx import export_onnx
 from ragcun_cli.model.sources import HUB_ID, model_identity
+from ragcun_cli.paths import expanded
 from ragcun_cli.report.collect import ModelResults, collect, has_results
 from ragcun_cli.report.model_card import CardFacts, model_card, results_of
 
@@ -44,6 +44,7 @@ def require_destination(destination: Path, overwrite: bool) -> None:
     Raises:
         UsageError: if something is there that is not to be replaced, or is no exported model.
     """
+    files.require_writable(destination)
     if not destination.exists():
         return
     empty = destination.is_dir() and not any(destination.iterdir())
@@ -87,7 +88,7 @@ def export_model(
         chosen=folder.name == BEST_MODEL,
     )
     with files.new_folder(destination) as temporary:
-        shutil.copytree(folder, temporary, dirs_exist_ok=True)
+        files.copy_files(folder, temporary)
         difference = export_onnx(encoder, temporary) if onnx else None
         if facts.recipe is not None:
             files.write_text(temporary / RECIPE, yaml.safe_dump(facts.recipe, sort_keys=False, allow_unicode=True))
@@ -192,5 +193,5 @@ def _read_recipe(folder: Path) -> dict[str, Any] | None:
 
 def _named(value: Any) -> Any:
     """Of a path on this machine its last part; a name of a hub or of the registry stays."""
-    is_path = isinstance(value, str) and (value.startswith(("/", ".", "~")) or Path(value).expanduser().exists())
+    is_path = isinstance(value, str) and (value.startswith(("/", ".", "~")) or expanded(value).exists())
     return Path(value).name if is_path else value

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 HASH_BLOCK_BYTES = 1 << 20
+LONGEST_STEM = 200  # bytes of a name that temporary ones are made of
+HIDDEN = re.compile(r"/\.[^/]*\.[0-9a-f]{8}(\.new|\.tmp|\.old)?(/|$)")  # what temporary names look like
 
 
 def digest_of_file(path: Path, algorithm: str) -> str:
@@ -43,31 +47,96 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def destination(path: Path) -> Path:
+    """Where a write to `path` goes: through links, which stay, also where they point to nothing yet.
+
+    Raises:
+        OSError: if links lead in a circle.
+    """
+    if path.is_symlink():
+        with contextlib.suppress(FileNotFoundError):
+            path.stat()  # which, unlike realpath, says that links lead in a circle
+    return Path(os.path.realpath(path))
+
+
+def require_writable(path: Path, needed: int = 0) -> None:
+    """Find out, before any work, whether a file or folder of this name can be written, and leave nothing.
+
+    needed: bytes that it will take.
+
+    Raises:
+        OSError: with the path, as writing it would.
+    """
+    target = destination(path)
+    nearest = next(each for each in target.parents if each.is_dir() or os.path.lexists(each))
+    with _of_path(path):
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        longest = os.pathconf(nearest, "PC_NAME_MAX")
+        if any(len(os.fsencode(part)) > longest for part in target.parts):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        descriptor, temporary = _new_file(nearest, target.name)
+        os.close(descriptor)
+        temporary.unlink()
+        if needed > shutil.disk_usage(nearest).free:
+            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: it takes {needed} bytes")
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary sibling to write; it replaces `path` at once when the block ends well.
 
-    A reader sees the old content or the new, never a part.
+    A reader sees the old content or the new, never a part. A link stays, and what it points to is replaced.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        error.filename = str(path)  # which the user knows
-        raise
+    target = destination(path)
+    if target.exists() and not target.is_file():
+        number = errno.EISDIR if target.is_dir() else errno.EINVAL
+        raise OSError(number, f"{os.strerror(number)}: no regular file", str(path))
+    with _of_path(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = _new_file(target.parent, target.name)
     os.close(descriptor)
-    temporary = Path(name)
     try:
-        yield temporary
-        fsync(temporary)
-        temporary.chmod(0o644)  # mkstemp makes files that other users cannot read
-        os.replace(temporary, path)
-    except BaseException as error:
+        with _of_path(path):  # a write does not say to which file
+            yield temporary
+            fsync(temporary)
+            os.replace(temporary, target)
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.filename is None:  # of a write, which does not say to which file
-            error.filename = str(path)
         raise
+
+
+@contextlib.contextmanager
+def _of_path(path: Path) -> Iterator[None]:
+    """The system's errors with the path that the user knows, where they have none or a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and (error.filename is None or HIDDEN.search(str(error.filename))):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _new_file(folder: Path, name: str) -> tuple[int, Path]:
+    """An empty file that nobody else has, with what the umask allows (mkstemp's other users could not read)."""
+    path = folder / f".{_shortened(name)}.{secrets.token_hex(4)}.new"
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), path
+
+
+def _new_folder(folder: Path, name: str, ending: str) -> Path:
+    path = folder / f".{name}.{secrets.token_hex(4)}{ending}"
+    with contextlib.suppress(OSError):  # too long a name with what is put around it
+        path.mkdir()
+        return path
+    path = folder / f".{_shortened(name)}.{secrets.token_hex(4)}{ending}"
+    path.mkdir()
+    return path
+
+
+def _shortened(name: str) -> str:
+    """So much of a name that a longer one made of it fits into any file system's 255 bytes."""
+    return os.fsencode(name)[:LONGEST_STEM].decode("utf-8", "ignore")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -90,19 +159,30 @@ def write_json(path: Path, content: Any) -> None:
 def new_folder(final: Path) -> Iterator[Path]:
     """Give a temporary sibling of `final` to fill; it takes the final name when the block ends well.
 
-    An existing `final` is replaced only then. If the block raises, nothing is left behind.
+    An existing `final` is replaced only then; a link stays. If the block raises, nothing is left behind.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent))
-    os.chmod(temporary, 0o755)
+    target = destination(final)
+    with _of_path(final):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _new_folder(target.parent, target.name, ".tmp")
     try:
-        yield temporary
-        for path in sorted(temporary.rglob("*")):
-            fsync(path)
-        fsync(temporary)
-        replace_folder(temporary, final)
+        with _of_path(final):
+            yield temporary
+            for path in sorted(temporary.rglob("*")):
+                fsync(path)
+            fsync(temporary)
+            replace_folder(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Every file below `source` into `target`; shutil.copytree would wrap the system's errors in one without number."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            place = target / path.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
 
 
 def sweep_leftovers(parent: Path, name: str = "*") -> None:
@@ -121,7 +201,7 @@ def sweep_leftovers(parent: Path, name: str = "*") -> None:
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder as a whole: killed half-way, what is left no longer has its name, and is swept the next time."""
-    doomed = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    doomed = _new_folder(folder.parent, folder.name, ".tmp")
     os.rename(folder, doomed / folder.name)
     shutil.rmtree(doomed, ignore_errors=True)
 
@@ -131,7 +211,7 @@ def replace_folder(source: Path, final: Path) -> None:
     if not final.exists():
         os.rename(source, final)
     else:
-        doomed = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".old", dir=final.parent))
+        doomed = _new_folder(final.parent, final.name, ".old")
         os.rename(final, doomed / final.name)
         os.rename(source, final)
         shutil.rmtree(doomed, ignore_errors=True)

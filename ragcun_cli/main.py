@@ -14,8 +14,10 @@ from ragcun_cli import __version__
 from ragcun_cli.commands import aws, data, demo, encode, evaluate, export, preflight, recipe, report, train
 from ragcun_cli.commands.help import explain, fit_terminal
 from ragcun_cli.commands.overview import show_overview
+from ragcun_cli.commands.paths import expand_paths
 from ragcun_cli.environment import QUIET, read_dotenv
-from ragcun_cli.errors import ExitCode, RagcunError, UsageError, as_ragcun_error
+from ragcun_cli.errors import EnvironmentUnfit, ExitCode, RagcunError, UsageError, as_ragcun_error
+from ragcun_cli.streams import endure, lost_results
 
 app = typer.Typer(
     name="ragcun",
@@ -38,6 +40,7 @@ app.command("encode")(encode.encode)
 app.command("export")(export.export)
 app.add_typer(aws.app, name="aws")
 explain(app)
+expand_paths(app)
 
 QUIET_FLAGS = ("--quiet", "-q")
 # Typer's usage errors are click's, which newer versions carry inside; the one public name leads to their root.
@@ -72,6 +75,7 @@ def main() -> None:
     # torch's threads wait for each other by spinning, 300,000 rounds by default. On two cores shared with a second
     # training that halves the speed (2.2 triples/s each; 4.5 with this); alone this costs 7 % (9.0; 8.4).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    endure()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(
@@ -79,19 +83,18 @@ def main() -> None:
             )  # a terminal that knows ASCII alone: better a code than no table
     try:
         read_dotenv(Path())
-        try:
-            code = _run(sys.argv[1:])
-        finally:
-            sys.stdout.flush()  # here, where a reader that has gone is not an error
+        code = _run(sys.argv[1:])
+        sys.stdout.flush()
+        if (error := lost_results()) is not None:
+            raise EnvironmentUnfit(
+                f"standard output: {error.strerror}: not all of what was to be printed is there",
+                "Free some space and print again; what the command writes into files is whole.",
+            )
     except RagcunError as error:
         _leave(error)
     except KeyboardInterrupt:
         typer.echo("Stopped by Ctrl-C.", err=True)
         sys.exit(ExitCode.CTRL_C)
-    except BrokenPipeError:
-        # `ragcun … | head`: nobody reads on, which is not an error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(ExitCode.DONE)
     except OSError as error:
         known = as_ragcun_error(error)
         if known is None:
@@ -136,7 +139,7 @@ def _as_ours(error: Any) -> UsageError:
 def _leave(error: RagcunError) -> None:
     from ragcun_cli.console import print_error, print_error_json
 
-    if "--json" in sys.argv:
+    if "--json" in sys.argv and lost_results() is None:
         print_error_json(error)
     else:
         print_error(error)

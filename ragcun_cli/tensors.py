@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+OS_ERROR = re.compile(r"os error ([0-9]+)\)")
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -21,19 +24,19 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """
     from safetensors.torch import save_file
 
-    with full_disk_as_os_error(path):
+    with system_errors(path):
         save_file(tensors, path)
 
 
 @contextlib.contextmanager
-def full_disk_as_os_error(path: Path) -> Iterator[None]:
-    """safetensors reports a full disk with an error of its own, which nobody who expects OSError would see."""
+def system_errors(path: Path) -> Iterator[None]:
+    """safetensors reports a full disk and the like with an error of its own, which nobody who expects OSError sees."""
     from safetensors import SafetensorError
 
     try:
         yield
     except SafetensorError as error:
-        for number in (errno.ENOSPC, errno.EDQUOT):
-            if f"os error {number})" in str(error):
-                raise OSError(number, os.strerror(number), str(path)) from None
-        raise
+        number = OS_ERROR.search(str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None

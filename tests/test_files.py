@@ -71,10 +71,10 @@ def test_sha256(tmp_path: Path) -> None:
 def test_a_folder_that_takes_no_file_is_said_with_the_files_own_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(prefix: str, dir: Path) -> None:
-        raise PermissionError(13, "Permission denied", f"{dir}/{prefix}x1y2z3")
+    def refused(path: Path, flags: int, mode: int) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("tempfile.mkstemp", refused)
+    monkeypatch.setattr("os.open", refused)
     with pytest.raises(PermissionError) as raised:
         files.write_text(tmp_path / "mine.yaml", "x")
     assert raised.value.filename == str(tmp_path / "mine.yaml")

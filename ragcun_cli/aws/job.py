@@ -13,6 +13,7 @@ from ragcun_cli.data.registry import GROUPS, KNOWN, TRAINING
 from ragcun_cli.data.sources import PREFIX, available_collections, collection_in
 from ragcun_cli.errors import UsageError
 from ragcun_cli.files import given_name, sha256_of_file
+from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.encoder_shapes import EncoderShape, shape_of
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.recipe.rendering import render_recipe
@@ -76,7 +77,7 @@ def make_job(recipes: Sequence[Recipe], seeds: Sequence[int], datasets: str | No
         raise UsageError(f"--recipe: two recipes are called {max(names, key=names.count)}", "Give each its own name.")
     inputs: dict[str, Input] = {}
     rewritten = tuple(_for_machine(recipe, backup, inputs) for recipe in recipes)
-    folder = Path(recipes[0].data.folder).expanduser()
+    folder = expanded(recipes[0].data.folder)
     wanted = [name for name in (datasets or _usual_datasets(recipes)).split(",") if name]
     scored = [name if _can_be_had(name) else _as_input(name, "--datasets", inputs, folder) for name in wanted]
     needed = [recipe.data.train for recipe in rewritten]
@@ -101,8 +102,8 @@ def _for_machine(recipe: Recipe, backup: str, inputs: dict[str, Input]) -> Recip
             f"recipe {recipe.name}: trackers: wandb needs a key, and no key is passed on to a machine",
             "--set trackers=[tensorboard] or []; metrics.jsonl comes back in any case.",
         )
-    base, folder = recipe.base_model, Path(recipe.data.folder).expanduser()
-    if Path(base).expanduser().exists() and not base.startswith(PREFIX):
+    base, folder = recipe.base_model, expanded(recipe.data.folder)
+    if expanded(base).exists() and not base.startswith(PREFIX):
         base = _as_input(base, f"recipe {recipe.name}: base_model", inputs, folder)
     data = {"folder": "data"}
     for key in ("train", "dev"):
@@ -153,7 +154,7 @@ def _as_input(value: str, where: str, inputs: dict[str, Input], folder: Path) ->
 
 
 def _place(value: str, folder: Path) -> Path:
-    path = Path(value).expanduser()
+    path = expanded(value)
     if path.exists() or path.parent != Path():
         return path
     return collection_in(folder, value) or path
@@ -193,7 +194,7 @@ def count_triples(recipe: Recipe) -> int | None:
         return TRAINING[name].rows
     if name.startswith(PREFIX):
         return EMBEDDED_TRIPLES
-    path = _place(name, Path(recipe.data.folder).expanduser())
+    path = _place(name, expanded(recipe.data.folder))
     try:
         if is_zip(path):
             with zipfile.ZipFile(path) as archive:

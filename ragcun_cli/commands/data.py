@@ -309,11 +309,13 @@ def _mining(negatives: int, ranks: str | None, margin: float | None, pick: str, 
 
 def _check_output(output: Path, overwrite: bool) -> None:
     from ragcun_cli.errors import UsageError
+    from ragcun_cli.files import require_writable
 
     if output.suffix != ".jsonl":
         raise UsageError(f"--output {output}: triples are written as JSON Lines", f"Call it {output.stem}.jsonl.")
     if output.exists() and not overwrite:
         raise UsageError(f"--output {output}: is there already", "Give --overwrite to replace it.")
+    require_writable(output)
 
 
 def _print_report(report: CheckReport) -> None:

@@ -23,13 +23,13 @@ def demo(
     A real encoder (all-MiniLM-L6-v2) trains on texts that are already here: the docstrings of installed
     Python code. About two minutes on two cores. Example: ragcun demo --quick
     """
-    from ragcun_cli.console import print_text
+    from ragcun_cli.console import print_document
     from ragcun_cli.demo import run_demo
     from ragcun_cli.report.formats.plain import to_json
 
     outcome = run_demo(folder, quick)
     if json_output:
-        print_text(to_json(outcome.table))
+        print_document(to_json(outcome.table))
     else:
         _print_outcome(outcome, folder)
 

@@ -9,6 +9,7 @@ import typer
 
 from ragcun_cli.commands import completion
 from ragcun_cli.errors import UsageError
+from ragcun_cli.quantities import parse_bytes
 from ragcun_cli.recipe.problems import did_you_mean
 
 PRECISIONS = ("float32", "bf16", "fp16")
@@ -38,29 +39,42 @@ def encode(
     ),
     max_length: int | None = typer.Option(None, "--max-length", min=2, help="Tokens of a text, if not the model's."),
     precision: str = typer.Option("float32", "--precision", help="Of the passes: float32, bf16 or fp16."),
+    cache_limit: str | None = typer.Option(
+        None,
+        "--cache-limit",
+        help="What kept embeddings may take on disk, such as 50GiB; those not used longest go first.",
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the file if it is there."),
     json_output: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
 ) -> None:
     """Write the embeddings of a file's texts, in the file's order: all of them, or nothing.
 
-    They are not normalised: compare them by Euclidean distance.
+    They are not normalised: compare them by Euclidean distance. Embeddings are kept, as those of `ragcun eval` are:
+    texts that either has seen are not encoded again, and an interrupted command goes on where it was.
 
     Example: ragcun encode corpus.jsonl --model checkpoints/isotropy --out corpus.npy
     """
     from ragcun_cli.console import note, print_json
+    from ragcun_cli.data.cache import cache_folder
     from ragcun_cli.data.texts import read_texts
-    from ragcun_cli.evaluate.embedding import passes
     from ragcun_cli.evaluate.embedding_file import encode_file, require_ending
     from ragcun_cli.evaluate.models import open_model
+    from ragcun_cli.files import require_writable
 
     if precision not in PRECISIONS:
         raise UsageError(f"--precision {precision}: {did_you_mean(precision, PRECISIONS)}")
+    limit = None if cache_limit is None else parse_bytes(cache_limit, "--cache-limit")
     require_ending(out, overwrite)
+    require_writable(out)
     next(read_texts(source, column), None)  # a wrong file or column is told before a model is loaded
     opened = open_model(model, max_length, precision=precision)
-    with passes(opened):
-        written = encode_file(opened.encoder, source, column, out)
+
+    from ragcun_cli.evaluate.embedding import Embedder
+
+    written = encode_file(Embedder(opened, cache_folder(), limit=limit), source, column, out)
     if json_output:
         print_json({**dataclasses.asdict(written), "model": opened.entry["identity"]})
         return
+    if written.kept:
+        note(f"{written.kept} of {written.texts} embeddings were kept from before.")
     note(f"{out}: {written.texts} texts, {written.dimensions} dimensions. Compare them by Euclidean distance.")

@@ -51,7 +51,7 @@ def show(
 
     Example: ragcun recipe show isotropy --set seed=1
     """
-    from ragcun_cli.console import print_json, print_text
+    from ragcun_cli.console import print_document, print_json
     from ragcun_cli.recipe.loading import load_recipe
     from ragcun_cli.recipe.rendering import render_recipe
 
@@ -59,7 +59,7 @@ def show(
     if json_output:
         print_json(resolved.model_dump())
     else:
-        print_text(render_recipe(resolved))
+        print_document(render_recipe(resolved))
 
 
 @app.command()
@@ -148,7 +148,7 @@ def schema(
 
     Example: ragcun recipe schema > schema.json
     """
-    from ragcun_cli.console import print_text
+    from ragcun_cli.console import print_document
     from ragcun_cli.errors import UsageError
     from ragcun_cli.recipe.problems import did_you_mean
     from ragcun_cli.recipe.rendering import recipe_reference, recipe_schema
@@ -156,4 +156,4 @@ def schema(
     formats = {"json": recipe_schema, "markdown": recipe_reference}
     if output_format not in formats:
         raise UsageError(f"--format {output_format}: {did_you_mean(output_format, list(formats))}")
-    print_text(formats[output_format]())
+    print_document(formats[output_format]())

@@ -65,7 +65,9 @@ def table(
 
     Example: ragcun report table --format latex > table.tex
     """
-    from ragcun_cli.console import print_text
+    import json
+
+    from ragcun_cli.console import print_document, print_json
     from ragcun_cli.errors import UsageError
     from ragcun_cli.recipe.problems import did_you_mean
     from ragcun_cli.report.building import TableOptions, build_table
@@ -81,8 +83,10 @@ def table(
     built = build_table(results, options)
     if output_format == "text":
         print_result_table(built)
+    elif output_format == "json":
+        print_json(json.loads(FORMATS["json"](built)))
     else:
-        print_text(FORMATS[output_format](built))
+        print_document(FORMATS[output_format](built))
 
 
 @app.command()
@@ -163,7 +167,7 @@ def figures(
     """
     from ragcun_cli.console import note, print_json, print_text
     from ragcun_cli.errors import UsageError
-    from ragcun_cli.files import write_bytes, write_text
+    from ragcun_cli.files import require_writable, write_bytes, write_text
     from ragcun_cli.recipe.problems import did_you_mean
     from ragcun_cli.report.material import KINDS, require_matplotlib
 
@@ -173,6 +177,7 @@ def figures(
             raise UsageError(f"--formats {kind}: there is no such format; {did_you_mean(kind, list(KINDS))}")
     if out.is_file():
         raise UsageError(f"--out {out}: is a file", "Name the folder that the figures are to be written into.")
+    require_writable(out / "captions.txt")
     require_matplotlib()
 
     from ragcun_cli.report.figures.drawing import draw_all
@@ -221,13 +226,14 @@ def page(
     """
     from ragcun_cli.console import note, print_json, print_text
     from ragcun_cli.errors import UsageError
-    from ragcun_cli.files import write_text
+    from ragcun_cli.files import require_writable, write_text
     from ragcun_cli.report.expectations import SHIPPED, read_expectations
     from ragcun_cli.report.material import require_matplotlib
 
     require_matplotlib()
     if out.is_dir():
         raise UsageError(f"--out {out}: is a folder", "Name the file that is to be written.")
+    require_writable(out)
     file = read_expectations(expected or SHIPPED)
 
     from ragcun_cli.report.material import gather

@@ -267,7 +267,7 @@ def _show_plans(recipes: Sequence[Recipe], processes: int | None, dollars: float
 
 
 def _print_plan(plan: dict[str, Any]) -> None:
-    from ragcun_cli.console import print_text
+    from ragcun_cli.console import print_document
     from ragcun_cli.recipe.rendering import render_recipe
     from ragcun_cli.recipe.schema import Recipe
 
@@ -291,6 +291,6 @@ def _print_plan(plan: dict[str, Any]) -> None:
         "initial weights": f"sha256 {model['initial_weights_sha256'][:16]} (the same for all arms of one seed)",
         "output": plan["refused"] or recipe.output_dir,
     }
-    print_text(render_recipe(recipe))
+    print_document(render_recipe(recipe))
     for name, value in lines.items():
-        print_text(f"# {name:<20} {value}")
+        print_document(f"# {name:<20} {value}")

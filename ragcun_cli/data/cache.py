@@ -16,7 +16,8 @@ import psutil
 from filelock import FileLock, Timeout
 
 from ragcun_cli.console import note
-from ragcun_cli.errors import EnvironmentUnfit
+from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.paths import expanded
 
 SECONDS_BEFORE_A_WORD = 2
 
@@ -28,7 +29,10 @@ def cache_folder() -> Path:
         EnvironmentUnfit: if it cannot be written.
     """
     chosen, base = os.environ.get("RAGCUN_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    folder = Path(chosen).expanduser() if chosen else (Path(base) if base else Path.home() / ".cache") / "ragcun"
+    try:
+        folder = expanded(chosen) if chosen else expanded(base or "~/.cache") / "ragcun"
+    except UsageError:
+        raise EnvironmentUnfit("no home folder is known for the cache", "Set RAGCUN_CACHE to a folder.") from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK | os.X_OK)

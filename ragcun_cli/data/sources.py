@@ -13,6 +13,7 @@ from ragcun_cli.data.embedded import SIZES, EmbeddedCollection, embedded_collect
 from ragcun_cli.data.naming import is_zip
 from ragcun_cli.data.registry import IN_DOMAIN, KNOWN, MSMARCO_CORPUS, TRAINING, SourceFile
 from ragcun_cli.errors import UsageError
+from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.problems import did_you_mean
 
 PREFIX = "embedded:"
@@ -120,7 +121,7 @@ def _known_or_path(source: str, folder: Path, asked: str, otherwise: str) -> Pat
         if found is not None:
             return found
         raise UsageError(f"{asked}{source} is not in {folder}/", f"It comes with: {known.how_to_get(str(folder))}")
-    path = Path(source).expanduser()
+    path = expanded(source)
     if not path.exists() and path.parent == Path():
         path = collection_in(folder, source) or path
     if not path.exists():

@@ -16,6 +16,7 @@ from ragcun_cli.data.sources import available_collections, collection_in, embedd
 from ragcun_cli.data.unpacked import unpack
 from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.evaluate.layout import scored_on
+from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.problems import did_you_mean
 
 RESERVED_NAMES = frozenset({"model", "isotropy"})  # files of a results folder
@@ -120,7 +121,7 @@ def _locate(name: str, folder: Path) -> Path | None:
     if embedded is not None:
         return embedded
     known = KNOWN.get(name.lower())
-    path = Path(name).expanduser()
+    path = expanded(name)
     if known is None and _is_collection(path):
         return path
     found = collection_in(folder, known.name if known else name)

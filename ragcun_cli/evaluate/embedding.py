@@ -68,6 +68,7 @@ class Embedder:
         self._limit = limit
         self._in_hand: list[Keys] = []  # what the limit must leave, since it is being read or will be
         self._kept_in_hand = 0
+        self.found = 0  # texts that `vectors_of` found
         self._through_network = network_store(model, cache, self._make_room)
         self._with_head = self._through_network
         if _has_head_apart(model):
@@ -103,6 +104,25 @@ class Embedder:
         self._fill(numbered, None, on_done)
         self._kept_in_hand = len(self._in_hand)
         return self._vectors(numbered.keys)
+
+    @property
+    def dimensions(self) -> int:
+        """Of an embedding."""
+        return self._with_head.dimensions
+
+    def vectors_of(self, texts: Sequence[str], ids: Sequence[str], on_done: OnDone = None) -> npt.NDArray[np.float32]:
+        """(n, D) embeddings of these texts, in their order; ids: what an error calls them. They are let go at once."""
+        numbered = _Texts(
+            keys_of(texts),
+            lambda numbers: [texts[number] for number in numbers.tolist()],
+            lambda number: f"text {ids[number]!r}",
+        )
+        self._reserve([numbered.keys])
+        self.found += len(texts) - len(self._through_network.missing(numbered.keys))
+        self._fill(numbered, None, on_done)
+        vectors = self._with_head.take(self._with_head.places(numbered.keys))
+        self.let_go()
+        return vectors
 
     def _reserve(self, keys: list[Keys]) -> None:
         """Take these texts in hand and make room for all of them, before the first is encoded or removed."""

@@ -13,24 +13,28 @@ import pyarrow as arrow
 from pyarrow import parquet
 
 from ragcun_cli import files
-from ragcun_cli.console import StepProgress
+from ragcun_cli.console import StepProgress, saying_if_interrupted
 from ragcun_cli.data.texts import Record, read_texts
 from ragcun_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from ragcun_cli.model.encoder import Embeddings, IsotropicGaussianEncoder
+    from ragcun_cli.evaluate.embedding import Embedder
+    from ragcun_cli.model.encoder import Embeddings
 
 ENDINGS = (".npy", ".parquet")
 TEXTS_AT_A_TIME = 4096
+BYTES_OF_FLOAT = 4
+INTERRUPTED = "Interrupted. What was encoded is kept: the same command goes on from there."
 
 
 @dataclass(frozen=True)
 class EncodedFile:
-    """texts, dimensions: the shape of what was written."""
+    """texts, dimensions: the shape of what was written. kept: texts whose embeddings were there already."""
 
     path: str
     texts: int
     dimensions: int
+    kept: int
 
 
 def require_ending(path: Path, overwrite: bool) -> None:
@@ -45,50 +49,53 @@ def require_ending(path: Path, overwrite: bool) -> None:
         raise UsageError(f"--out {path}: the file is there already", "Give --overwrite to replace it.")
 
 
-def encode_file(encoder: IsotropicGaussianEncoder, source: Path, column: str | None, out: Path) -> EncodedFile:
-    """Encode every text of `source` and write all of them, or nothing.
+def encode_file(embedder: Embedder, source: Path, column: str | None, out: Path) -> EncodedFile:
+    """Embed every text of `source` and write all of them, or nothing. Embeddings that are kept are not made again.
 
     `.npy`: (n, D) float32 in the file's order. Parquet: columns `id` and `embedding`, a list of D float32.
 
     Raises:
         UsageError, DataError: as `read_texts`; DataError also where there is no text.
+        ModelError: naming a text whose embedding is not finite.
+        OSError: before the first text is encoded, if `out` cannot be written or the disk has no room for it.
     """
     count = sum(1 for _ in read_texts(source, column))  # also finds what is broken, before minutes of encoding
     if not count:
         raise DataError(f"{source}: there is no text in it")
-    dimensions = encoder.settings.output_dim
-    with StepProgress("encoding", count, "texts") as bar:
-        parts = _parts(encoder, source, column, bar)
+    dimensions = embedder.dimensions
+    files.require_writable(out, count * dimensions * BYTES_OF_FLOAT)
+    with saying_if_interrupted(INTERRUPTED), StepProgress("encoding", count, "texts") as bar:
+        parts = _parts(embedder, source, column, bar)
         with files.replacing(out) as temporary:
             if out.suffix == ".npy":
                 _write_npy(temporary, parts, count, dimensions)
             else:
                 _write_parquet(temporary, parts, dimensions)
-    return EncodedFile(str(out), count, dimensions)
+    return EncodedFile(str(out), count, dimensions, embedder.found)
 
 
 def _parts(
-    encoder: IsotropicGaussianEncoder, source: Path, column: str | None, bar: StepProgress
+    embedder: Embedder, source: Path, column: str | None, bar: StepProgress
 ) -> Iterator[tuple[list[str], Embeddings]]:
     """Ids and embeddings, so many at a time that neither texts nor embeddings need fit into memory."""
     records: Iterator[Record] = read_texts(source, column)
     while some := list(islice(records, TEXTS_AT_A_TIME)):
-        yield [identity for identity, _ in some], encoder.encode([text for _, text in some], bar.advance)
+        ids = [identity for identity, _ in some]
+        yield ids, embedder.vectors_of([text for _, text in some], ids, bar.advance)
 
 
 def _write_npy(path: Path, parts: Iterator[tuple[list[str], Embeddings]], count: int, dimensions: int) -> None:
-    # On the disk from the beginning: of a large corpus the embeddings do not fit into memory.
-    whole = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(count, dimensions))
-    start = 0
-    for _, embeddings in parts:
-        whole[start : start + len(embeddings)] = embeddings
-        start += len(embeddings)
-    whole.flush()
+    # Written, not mapped: a mapped file on a full disk ends the process.
+    with path.open("wb") as stream:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (count, dimensions)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        for _, embeddings in parts:
+            stream.write(embeddings.astype("<f4", copy=False).tobytes())
 
 
 def _write_parquet(path: Path, parts: Iterator[tuple[list[str], Embeddings]], dimensions: int) -> None:
     schema = arrow.schema([("id", arrow.string()), ("embedding", arrow.list_(arrow.float32(), dimensions))])
-    with parquet.ParquetWriter(path, schema) as writer:
+    with path.open("wb") as stream, parquet.ParquetWriter(stream, schema) as writer:
         for ids, embeddings in parts:
             flat = arrow.array(embeddings.reshape(-1), arrow.float32())
             column = arrow.FixedSizeListArray.from_arrays(flat, dimensions)

@@ -40,6 +40,7 @@ def check_results_folder(root: Path, model: dict[str, Any], datasets: Sequence[D
             overwritten: a row of the table must never mix two models, nor a column two collections.
     """
     folder = root / str(model["name"])
+    files.require_writable(folder / MODEL)
     recorded = _read_json(folder / MODEL)
     if folder.is_dir() and any(folder.iterdir()) and recorded is None:
         raise UsageError(f"{folder}: this folder is not one of ragcun's results", "Choose another --results or --name.")
@@ -246,8 +247,8 @@ def _write_per_query(path: Path, dataset: Dataset, evaluations: Mapping[str, Eva
         columns["query_id"] += shown_query_ids(name, dataset.parts[name].query_ids, several)
     for metric in next(iter(evaluations.values())).per_query:
         columns[metric] = np.concatenate([each.per_query[metric] for each in evaluations.values()])
-    with files.replacing(path) as temporary:
-        parquet.write_table(arrow.table(columns), temporary)
+    with files.replacing(path) as temporary, temporary.open("wb") as stream:
+        parquet.write_table(arrow.table(columns), stream)
 
 
 def _write_run(path: Path, dataset: Dataset, evaluations: Mapping[str, Evaluation], tag: str, several: bool) -> None:

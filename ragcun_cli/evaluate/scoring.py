@@ -34,6 +34,7 @@ from ragcun_cli.evaluate.transforms import (
     unit_length,
 )
 from ragcun_cli.evaluate.vectors import PassageVectors
+from ragcun_cli.model.finite import require_finite
 
 Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]  # texts -> (n, D) float32
 # queries, passages, k -> the k nearest of each query
@@ -297,10 +298,5 @@ def _without_own(
 
 def _encode_finite(encode: Encode, texts: Sequence[str], ids: Sequence[str]) -> npt.NDArray[np.float32]:
     embeddings = encode(texts)
-    broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
-    if len(broken):
-        raise ModelError(
-            f"the model gives no finite embedding for {len(broken)} of {len(texts)} texts, first {ids[broken[0]]!r}",
-            "Its training diverged, or half precision overflowed; look at its metrics.jsonl.",
-        )
+    require_finite(embeddings, lambda row: repr(ids[row]))
     return embeddings

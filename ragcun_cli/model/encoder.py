@@ -26,6 +26,7 @@ from ragcun_cli.data.token_cache import TextTokenizer
 from ragcun_cli.data.tokens import Lengths, TokenBatch, chunks_within
 from ragcun_cli.errors import UsageError
 from ragcun_cli.model.backbone import Backbone, checkpoint_activations, load_backbone
+from ragcun_cli.model.finite import require_finite, shown
 from ragcun_cli.model.head import ResidualHead, build_head
 from ragcun_cli.model.packed import packed_network
 from ragcun_cli.model.sources import locate_model
@@ -309,12 +310,17 @@ class IsotropicGaussianEncoder(nn.Module):
         return embeddings
 
     def encode(self, texts: Sequence[str], on_done: Callable[[int], None] | None = None) -> Embeddings:
-        """Embeddings of texts, shape (n, output_dim), float32, in the order given."""
+        """Embeddings of texts, shape (n, output_dim), float32, in the order given.
+
+        Raises:
+            ModelError: naming texts whose embedding is not finite.
+        """
         embeddings = np.empty((len(texts), self.settings.output_dim), dtype=np.float32)
         # Part by part: a whole corpus's features need not fit on the device.
         for start in range(0, len(texts), TEXTS_TOKENISED_AHEAD):
             part = slice(start, start + TEXTS_TOKENISED_AHEAD)
             embeddings[part] = self.project(self.features(texts[part], on_done))
+        require_finite(embeddings, lambda row: shown(texts[row]))
         return embeddings
 
     @contextlib.contextmanager

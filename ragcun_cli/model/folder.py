@@ -32,7 +32,7 @@ from ragcun_cli.model.backbone import load_backbone, quiet_library
 from ragcun_cli.model.encoder import EncoderSettings, IsotropicGaussianEncoder
 from ragcun_cli.model.head import MlpHead, ResidualHead, build_head
 from ragcun_cli.model.sources import pickle_reason, weights_identity
-from ragcun_cli.tensors import full_disk_as_os_error, save_tensors
+from ragcun_cli.tensors import save_tensors, system_errors
 
 SETTINGS = "ragcun.json"
 PROJECTION = "projection.safetensors"
@@ -51,7 +51,7 @@ def save_encoder(encoder: IsotropicGaussianEncoder, folder: Path, texts: Mapping
     """
     with files.new_folder(folder) as temporary:
         network: Any = encoder.network
-        with quiet_library(), full_disk_as_os_error(temporary):
+        with quiet_library(), system_errors(temporary):
             network.save_pretrained(temporary)
         encoder.tokenizer.save_pretrained(str(temporary))
         save_tensors(_contiguous(encoder.head.state_dict()), temporary / PROJECTION)

@@ -86,6 +86,8 @@ def export_onnx(encoder: IsotropicGaussianEncoder, folder: Path) -> float:
             )
     except Exception as error:  # whatever the exporter meets in a network of another family
         cause = error.__cause__ or error  # the exporter wraps it in advice
+        if isinstance(cause, OSError) and cause.errno is not None:
+            raise cause from None
         reason = next(iter(str(cause).strip().splitlines()), repr(cause))
         raise ModelError(f"{type(network).__name__}: cannot be written as ONNX: {reason}") from None
     difference = largest_difference(encoder, folder / FILE, CHECKED_TEXTS)

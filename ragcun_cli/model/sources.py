@@ -18,6 +18,7 @@ from ragcun_cli.data.digests import sha256_of
 from ragcun_cli.data.lines import FETCH_IT, LFS_POINTER, POINTER
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
 from ragcun_cli.files import sha256_of_file
+from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.problems import did_you_mean
 
 EMBEDDED = "embedded:"
@@ -59,7 +60,7 @@ def locate_model(name: str, revision: str | None = None) -> ModelFiles:
     """
     if name.startswith(EMBEDDED):
         return _embedded_model(name)
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if folder.is_dir():
         return ModelFiles(name, folder, model_identity(folder))
     if folder.exists():

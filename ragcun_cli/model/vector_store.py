@@ -10,6 +10,7 @@ interrupted run makes, the next time, just those blocks that are still missing, 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
@@ -26,13 +27,13 @@ from ragcun_cli import files
 from ragcun_cli.console import note
 from ragcun_cli.data.cache import only_writer
 from ragcun_cli.data.text_keys import KEY_BYTES, Keys, as_bytes, as_keys
-from ragcun_cli.errors import EnvironmentUnfit, ModelError
+from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.manifest import problem_with, seal
+from ragcun_cli.model.finite import require_finite
 from ragcun_cli.quantities import shown_bytes
 
 FORMAT = 2
 VECTORS = "vectors.npy"
-SHOWN_TEXTS = 5
 SHARD_OVERHEAD = 1024  # bytes of manifest and headers
 
 Vectors = npt.NDArray[np.float32]
@@ -166,7 +167,7 @@ class VectorStore:
         """Encode blocks of texts (by number) and write a shard of each."""
         for block, prepared in _one_ahead(blocks, encoding.prepare):
             vectors = encoding.encode(prepared, on_done)
-            self._require_finite(vectors, block, encoding)
+            require_finite(vectors, functools.partial(_label_in, encoding, block))
             self._write_shard(keys[block], vectors)
 
     def take(self, places: npt.NDArray[np.int64]) -> Vectors:
@@ -219,21 +220,16 @@ class VectorStore:
             damaged.append(shard)
         return damaged
 
-    def _require_finite(self, vectors: Vectors, block: Numbers, encoding: Encoding) -> None:
-        broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        if len(broken):
-            named = ", ".join(encoding.label(int(block[place])) for place in broken[:SHOWN_TEXTS])
-            raise ModelError(
-                f"the model gives no finite embedding for {len(broken)} of {len(block)} texts, first {named}",
-                "Its training diverged, or half precision overflowed; look at its metrics.jsonl.",
-            )
-
     def _write_shard(self, keys: Keys, vectors: Vectors) -> None:
         name = hashlib.sha256(keys.tobytes()).hexdigest()[:16]
         with files.new_folder(self.folder / name) as temporary:
             np.save(temporary / "keys.npy", as_bytes(keys))
             np.save(temporary / VECTORS, vectors)
             seal(temporary, format=FORMAT, texts=len(keys))
+
+
+def _label_in(encoding: Encoding, block: Numbers, row: int) -> str:
+    return encoding.label(int(block[row]))
 
 
 def _one_ahead(blocks: Sequence[Numbers], prepare: Callable[[Numbers], Any]) -> Iterator[tuple[Numbers, Any]]:

@@ -11,6 +11,7 @@ from ragcun_cli.data.fetch.catalogue import entries
 from ragcun_cli.data.registry import ALL, PUBLIC
 from ragcun_cli.data.sources import dev_collection, training_file
 from ragcun_cli.errors import RagcunError
+from ragcun_cli.paths import expanded
 from ragcun_cli.preflight.checks import FAILED, OK, REMARK, Check, checked, failed
 from ragcun_cli.preflight.devices import Devices
 from ragcun_cli.recipe.loading import load_recipe
@@ -69,7 +70,7 @@ def check_data(recipes: Sequence[Recipe], needed: bool) -> list[Check]:
     """
     checks: dict[tuple[str, str], Check] = {}
     for recipe in recipes:
-        folder = Path(recipe.data.folder).expanduser()
+        folder = expanded(recipe.data.folder)
         key = (recipe.data.train, str(folder))
         if key not in checks:
             checks[key] = checked(f"training data {recipe.data.train}", partial(_training, recipe.data.train, folder))
@@ -78,7 +79,7 @@ def check_data(recipes: Sequence[Recipe], needed: bool) -> list[Check]:
             checks["dev " + recipe.data.dev, str(folder)] = checked(f"dev set {recipe.data.dev}", look)
     if not needed:
         checks = {key: replace(each, status=REMARK) if each.status == FAILED else each for key, each in checks.items()}
-    folders = dict.fromkeys(Path(recipe.data.folder).expanduser() for recipe in recipes)
+    folders = dict.fromkeys(expanded(recipe.data.folder) for recipe in recipes)
     return [*checks.values(), *(_evaluation_sets(folder) for folder in folders)]
 
 

@@ -20,6 +20,7 @@ import psutil
 from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
+from ragcun_cli.paths import expanded
 from ragcun_cli.preflight.base_models import check_base_models
 from ragcun_cli.preflight.checks import FAILED, OK, Check, failed
 from ragcun_cli.preflight.collective import check_collective
@@ -139,8 +140,8 @@ def _disks(recipes: Sequence[Recipe]) -> list[Check]:
         (use, place)
         for recipe in recipes
         for use, place in (
-            ("checkpoints", Path(recipe.output_dir).expanduser()),
-            ("data", Path(recipe.data.folder).expanduser()),
+            ("checkpoints", expanded(recipe.output_dir)),
+            ("data", expanded(recipe.data.folder)),
         )
     ]
     try:
@@ -174,7 +175,7 @@ def _room(recipes: Sequence[Recipe], estimates: dict[str, Estimate]) -> list[Che
 
 
 def _place(recipe: Recipe) -> Path:
-    return nearest_folder(Path(recipe.output_dir).expanduser())
+    return nearest_folder(expanded(recipe.output_dir))
 
 
 def _room_on(place: Path, recipes: Sequence[Recipe], estimates: dict[str, Estimate]) -> Check:
@@ -206,7 +207,7 @@ def _ending_cleanly() -> Iterator[None]:
 @contextlib.contextmanager
 def _scratch(beside: Path) -> Iterator[Path]:
     """A folder on the disk that the runs will be written to; those of preflights that were killed are removed."""
-    parent = nearest_folder(beside.expanduser().parent)
+    parent = nearest_folder(expanded(beside).parent)
     # On a disk that others see too, a process of another machine is not known here.
     own = f"{SCRATCH}{platform.node()}-"
     for left in parent.glob(f"{own}*-*"):

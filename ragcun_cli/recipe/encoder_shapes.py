@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
+
+from ragcun_cli.paths import expanded
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def shape_of(base_model: str) -> EncoderShape:
     if base_model in SHAPES:
         return SHAPES[base_model]
     try:
-        config = json.loads((Path(base_model).expanduser() / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((expanded(base_model) / "config.json").read_text(encoding="utf-8"))
         return EncoderShape(
             config["num_hidden_layers"],
             config["hidden_size"],

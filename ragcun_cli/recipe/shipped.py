@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ragcun_cli.errors import RecipeError
+from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.problems import did_you_mean
 
 ARMS = ("baseline", "isotropy", "frozen")  # of the publication
@@ -28,7 +29,7 @@ def find_recipe(name_or_path: str) -> Path:
     Raises:
         RecipeError: if neither is there.
     """
-    path = Path(name_or_path)
+    path = expanded(name_or_path)
     if path.is_file():
         return path
     names = {shipped.stem: shipped for shipped in shipped_recipes()}

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from ragcun_cli import files
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.paths import expanded
 
 S3_SCHEME = "s3://"
 PROBE = "probe"  # written and removed, to see whether that is allowed
@@ -61,7 +62,7 @@ def open_place(address: str, name: str) -> Place:
         return S3Place(_s3_client(), bucket, "/".join(part for part in (prefix.strip("/"), name) if part) + "/")
     if "://" in address:
         raise UsageError(f"backup: {address}: is neither s3://BUCKET/PREFIX nor a folder", "Only S3 and folders.")
-    return FolderPlace(Path(address).expanduser() / name)
+    return FolderPlace(expanded(address) / name)
 
 
 @dataclass(frozen=True)

@@ -290,7 +290,8 @@ class _Forwarding:
         if not workers:
             # Waiting for other machines, torch's agent hears no signal; and there is nothing to save.
             return self._agent.kill()
-        os.write(2, SAVING if number == signal.SIGINT else ENDING)
+        with contextlib.suppress(OSError):  # of a log that nobody reads
+            os.write(2, SAVING if number == signal.SIGINT else ENDING)
         for process in workers:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)

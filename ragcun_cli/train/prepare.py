@@ -36,6 +36,7 @@ from ragcun_cli.model.backbone import longest_input
 from ragcun_cli.model.feature_store import FeatureStore
 from ragcun_cli.model.head import ResidualHead
 from ragcun_cli.model.sources import locate_model
+from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.inputs import MakeInput, encode_features, encode_tokens, features_of, tokens_by_text
 from ragcun_cli.train.memory import ChunkSize, find_chunk_size
@@ -73,7 +74,7 @@ def read_data(recipe: Recipe) -> ArmData:
     Raises:
         UsageError, DataError: as `open_triples` and `read_collection` say.
     """
-    root = Path(recipe.data.folder).expanduser()
+    root = expanded(recipe.data.folder)
     train = training_file(recipe.data.train, root)
     table, train_sha256 = open_triples(train, recipe.data.max_bad_rows)
     dev = None

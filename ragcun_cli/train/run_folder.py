@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import hashlib
 import json
 import os
@@ -22,9 +21,11 @@ from ragcun_cli import files
 from ragcun_cli.environment import environment
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
 from ragcun_cli.evaluate.models import BEST_MODEL, FINAL_MODEL, RECIPE
+from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.comparing import KEYS_THAT_MAY_DIFFER
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.streams import lost_log
 from ragcun_cli.train.progress import Progress
 
 CHECKPOINT = re.compile(r"^step-\d{8}$")
@@ -45,7 +46,7 @@ class RunFolder:
     @classmethod
     def of(cls, recipe: Recipe) -> RunFolder:
         """The folder a recipe trains into."""
-        return cls(Path(recipe.output_dir).expanduser())
+        return cls(expanded(recipe.output_dir))
 
     @property
     def recipe(self) -> Path:
@@ -111,8 +112,13 @@ class RunFolder:
     def write_status(
         self, state: str, progress: Progress, total_steps: int, reason: str = "", exit_code: int | None = None
     ) -> None:
-        """Replace status.json; `reason` says why a run is not going on, `exit_code` how its command ends."""
+        """Replace status.json, which also says if the log is lost.
+
+        reason: why a run is not going on; exit_code: how its command ends.
+        """
         ended = {"exit_reason": reason, "exit_code": exit_code}
+        if lost := lost_log():
+            ended["log_lost"] = lost  # what it would have said is in the run's files alone
         files.write_json(self.status, {"state": state, **asdict(progress), "total_steps": total_steps, **ended})
 
 
@@ -185,7 +191,7 @@ def locked(folder: RunFolder) -> Iterator[None]:
         UsageError: if another process trains into it.
     """
     # Not in or beside the folder: where nothing is trained, nothing must be left.
-    place = hashlib.sha256(f"{getpass.getuser()} {folder.root.resolve()}".encode()).hexdigest()[:16]
+    place = hashlib.sha256(f"{os.getuid()} {folder.root.resolve()}".encode()).hexdigest()[:16]
     lock = FileLock(Path(tempfile.gettempdir()) / f"ragcun-{place}.lock")
     try:
         lock.acquire(timeout=0)

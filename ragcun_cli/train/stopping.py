@@ -115,7 +115,8 @@ class StopRequests:
                 raise KeyboardInterrupt
             self.request(Reason.CTRL_C)
             if self._world.size == 1:  # the launcher says it where there are several
-                os.write(2, SAVING)  # not print: the signal may have come in the middle of one
+                with contextlib.suppress(OSError):  # of a log that nobody reads
+                    os.write(2, SAVING)  # not print: the signal may have come in the middle of one
             return
         if self._phase == Phase.PREPARING:
             raise Interrupted(

@@ -12,12 +12,14 @@ from pathlib import Path
 from ragcun_cli.errors import Interrupted, as_ragcun_error
 from ragcun_cli.imports import collector_at_rest
 from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.streams import endure
 from ragcun_cli.train.outcome import LAUNCH_FOLDER, Outcome, count_attempt
 from ragcun_cli.train.stopping import terminate_with
 
 
 def main() -> None:
     """Train, and leave an `Outcome`; exit code 0 if the run is finished or saved, else 1, which ends the others."""
+    endure()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to save, no traceback either
     rank, local_rank, launch = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]), Path(os.environ[LAUNCH_FOLDER])
     terminate_with(os.getppid())

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as arrow
 import pytest
+import torch
 from pyarrow import parquet
+from safetensors.torch import load_file, save_file
 
 from ragcun_cli.data.texts import read_texts
-from ragcun_cli.errors import DataError, UsageError
+from ragcun_cli.data.tokens import TokenBatch
+from ragcun_cli.errors import DataError, ModelError, UsageError
 from ragcun_cli.evaluate import embedding_file
+from ragcun_cli.evaluate.embedding import Embedder
+from ragcun_cli.evaluate.embedding_file import encode_file
+from ragcun_cli.evaluate.models import open_model
 from ragcun_cli.model import IsotropicGaussianEncoder
 from tests.conftest import REPOSITORY, RunCommand
-from tests.tiny_models import write_collection
+from tests.tiny_models import WORDS, write_collection
 
 TEXTS = [f"w{number} w{number + 1}" for number in range(7)]
 
@@ -100,19 +107,54 @@ def test_an_interruption_leaves_no_half_a_file(
     tiny_bert: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedding_file, "TEXTS_AT_A_TIME", 3)
-    encoder = IsotropicGaussianEncoder.untouched(str(tiny_bert))
-    calls = []
+    encoded = []
+    real = IsotropicGaussianEncoder.features_of_tokens
 
-    def interrupted(texts: list[str], on_done: object) -> np.ndarray:
-        calls.append(texts)
-        if len(calls) == 2:
+    def interrupted(self: IsotropicGaussianEncoder, tokens: TokenBatch, on_done: object) -> torch.Tensor:
+        if len(encoded) == 2:
             raise KeyboardInterrupt
-        return IsotropicGaussianEncoder.encode(encoder, texts)
+        encoded.append(len(tokens))
+        return real(self, tokens, on_done)
 
-    monkeypatch.setattr(encoder, "encode", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        embedding_file.encode_file(encoder, source, None, tmp_path / "e.npy")
-    assert [path.name for path in tmp_path.iterdir()] == ["texts.txt"]
+    cache = tmp_path / "cache"
+    with monkeypatch.context() as patch:
+        patch.setattr(IsotropicGaussianEncoder, "features_of_tokens", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            encode_file(Embedder(open_model(str(tiny_bert)), cache), source, None, tmp_path / "e.npy")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "texts.txt"]
+    done = encode_file(Embedder(open_model(str(tiny_bert)), cache), source, None, tmp_path / "e.npy")
+    assert (encoded, done.kept, done.texts) == ([3, 3], 6, 7)  # what was encoded is not encoded again
+
+
+def test_what_an_evaluation_has_embedded_is_not_embedded_again(
+    ragcun: RunCommand, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    folder = write_collection(tmp_path / "tiny", 12)
+    assert ragcun("eval", "beir", "-m", tiny_bert, "-d", "tiny", "--data-dir", tmp_path).exit_code == 0
+    done = ragcun("encode", folder / "corpus.jsonl", "-m", tiny_bert, "-o", "e.npy", "--json")
+    assert json.loads(done.stdout)["kept"] == 12
+    again = ragcun("encode", folder / "corpus.jsonl", "-m", tiny_bert, "-o", "f.npy")
+    assert "12 of 12 embeddings were kept from before" in again.stderr
+    assert (tmp_path / "e.npy").read_bytes() == (tmp_path / "f.npy").read_bytes()
+
+
+@pytest.mark.parametrize("ending", ["npy", "parquet"])
+def test_a_weight_that_is_not_a_number_names_the_text_and_writes_nothing(
+    ragcun: RunCommand, tiny_bert: Path, tmp_path: Path, ending: str
+) -> None:
+    broken = shutil.copytree(tiny_bert, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    weights["embeddings.word_embeddings.weight"][5 + WORDS.index("w7")] = torch.nan
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    (tmp_path / "texts.jsonl").write_text('{"_id": "one", "text": "w1"}\n{"_id": "two", "text": "w7"}\n')
+    done = ragcun("encode", tmp_path / "texts.jsonl", "-m", broken, "-o", tmp_path / f"e.{ending}")
+    assert done.exit_code == 1
+    assert "no finite embedding for 1 of 2 texts, first text 'two'" in " ".join(done.stderr.split())
+    assert not (tmp_path / f"e.{ending}").exists()
+    with pytest.raises(ModelError, match="no finite embedding for 1 of 2 texts, first 'w3 w7'"):
+        IsotropicGaussianEncoder.untouched(str(broken)).encode(["w1", "w3 w7"])
 
 
 def test_the_documented_example_with_faiss_runs(

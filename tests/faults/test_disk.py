@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -26,8 +27,13 @@ FILES = ("model.safetensors", "optimiser.safetensors", "random.safetensors", "st
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted_disk(tmp_path / "disk") as place:
+        yield place
+
+
+@contextlib.contextmanager
+def mounted_disk(place: Path) -> Iterator[Path]:
     """A file system of 24 MB."""
-    place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)], capture_output=True, text=True, check=False

@@ -76,8 +76,8 @@ def policy(
     Example: ragcun aws policy --account 123456789012 > ragcun-policy.json
     """
     from ragcun_cli.aws.policy import caller_policy
-    from ragcun_cli.console import print_text
+    from ragcun_cli.console import print_document
 
     if account is not None and not re.fullmatch(r"[0-9]{12}", account):
         raise UsageError(f"--account {account}: the number of an account has 12 digits")
-    print_text(caller_policy(account, bucket))
+    print_document(caller_policy(account, bucket))

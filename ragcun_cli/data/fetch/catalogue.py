@@ -25,6 +25,7 @@ from ragcun_cli.data.registry import (
 from ragcun_cli.data.sources import available_collections, source_path, training_folder
 from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
 from ragcun_cli.manifest import MANIFEST, problem_with
+from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.problems import did_you_mean
 
 SECONDS_FOR_A_RECEIPT = 20
@@ -128,7 +129,7 @@ def _check_mirror(mirror: str) -> None:
         parts = urlsplit(mirror)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise UsageError(f"--mirror {mirror}: this is no http(s) address", "Give a folder, or an http(s) URL.")
-    elif not Path(mirror).expanduser().is_dir():
+    elif not expanded(mirror).is_dir():
         raise UsageError(f"--mirror {mirror}: there is no such folder", "Give a folder, or an http(s) URL.")
 
 
@@ -170,7 +171,7 @@ def _of_training_set(name: str, file: SourceFile, root: Path, mirror: str | None
 
 def _on_mirror(mirror: str, below: str) -> str:
     """A mirror is laid out as a data folder is: one that ragcun filled on another machine will do."""
-    return f"{mirror.rstrip('/')}/{below}" if "://" in mirror else str(Path(mirror).expanduser() / below)
+    return f"{mirror.rstrip('/')}/{below}" if "://" in mirror else str(expanded(mirror) / below)
 
 
 def _digest_on(mirror: str, receipt: str) -> tuple[str | None, bool]:
