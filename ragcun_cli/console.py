@@ -62,6 +62,11 @@ def _knows_all_characters() -> bool:
     return codecs.lookup(sys.stdout.encoding or "ascii").name in ("utf-8", "utf-16", "utf-32")
 
 
+def print_styled(text: str) -> None:
+    """A sentence with rich markup on stdout; its colours on a terminal alone."""
+    result_console().print(text, highlight=False, soft_wrap=not result_console().is_terminal)
+
+
 def print_paragraphs(paragraphs: Sequence[str]) -> None:
     """Sentences, each a paragraph; on a terminal in lines of its width."""
     console = result_console()
@@ -212,6 +217,8 @@ class LiveTable(_Drawn):
         overdue = time.monotonic() - self._last_lines > SECONDS_BETWEEN_TABLE_LINES
         for row in rows:
             before = self._shown.get(row[0])
+            if before is None and row[1] == WAITING:
+                continue  # ninety rows that wait are no news
             if before == row or (before is not None and before[1] == row[1] and not overdue):
                 continue
             self._shown[row[0]] = row
@@ -224,7 +231,8 @@ class LiveTable(_Drawn):
 BAR_WIDTH = 12
 UNBOUNDED = 100_000  # characters: no table is wider
 SECONDS_BETWEEN_LINES = 10.0  # of a progress that is not on a terminal
-SECONDS_BETWEEN_TABLE_LINES = 60.0
+SECONDS_BETWEEN_TABLE_LINES = 10.0
+WAITING = "waiting"  # a row's second cell while nothing has happened to it
 
 
 class StepProgress(_Drawn):

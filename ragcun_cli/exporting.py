@@ -30,12 +30,13 @@ CONFLICT = 409  # the hub's status for a repository that is there
 class Exported:
     """folder: what was written. onnx_difference: the largest of a value to ragcun's own, None without a graph.
 
-    results: how many datasets the card has figures of.
+    results: how many datasets the card has figures of. stale: what is said of results that are of other weights.
     """
 
     folder: str
     onnx_difference: float | None
     results: int
+    stale: tuple[str, ...] = ()
 
 
 def require_destination(destination: Path, overwrite: bool) -> None:
@@ -75,7 +76,8 @@ def export_model(
     if folder.resolve() in (destination.resolve(), *destination.resolve().parents):
         raise UsageError(f"{destination}: lies in the model that is exported", "Name a folder elsewhere.")
     encoder = load_encoder(folder)  # compares every file with its checksum
-    measured = _results(results, model_identity(folder))
+    every = collect(results) if has_results(results) else []
+    measured = results_of(every, model_identity(folder))
     facts = CardFacts(
         name=shown_as or destination.name,
         settings=_settings(folder),
@@ -93,7 +95,8 @@ def export_model(
         if facts.recipe is not None:
             files.write_text(temporary / RECIPE, yaml.safe_dump(facts.recipe, sort_keys=False, allow_unicode=True))
         files.write_text(temporary / CARD, model_card(facts))
-    return Exported(str(destination), difference, len(measured.datasets) if measured is not None else 0)
+    stale = tuple(each.stale.sentence for each in every if each.stale is not None and _is_of(each, folder))
+    return Exported(str(destination), difference, len(measured.datasets) if measured is not None else 0, stale)
 
 
 def require_repository(repository: str) -> None:
@@ -157,8 +160,10 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), repr(error))
 
 
-def _results(root: Path, identity: str) -> ModelResults | None:
-    return results_of(collect(root), identity) if has_results(root) else None
+def _is_of(model: ModelResults, folder: Path) -> bool:
+    """Whether results are of what lay in this folder when they were made."""
+    found = model_folder(expanded(str(model.entry.get("path", ""))))
+    return found is not None and found.resolve() == folder.resolve()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

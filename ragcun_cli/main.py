@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from ragcun_cli import __version__
-from ragcun_cli.commands import aws, data, demo, encode, evaluate, export, preflight, recipe, report, train
+from ragcun_cli.commands import aws, data, demo, encode, evaluate, export, preflight, recipe, report, results, train
 from ragcun_cli.commands.help import explain, fit_terminal
 from ragcun_cli.commands.overview import show_overview
 from ragcun_cli.commands.paths import expand_paths
@@ -35,6 +35,7 @@ app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.add_typer(evaluate.app, name="eval")
+app.add_typer(results.app, name="results")
 app.add_typer(report.app, name="report")
 app.command("encode")(encode.encode)
 app.command("export")(export.export)

@@ -67,6 +67,9 @@ PRECISION = typer.Option(
     "float32", "--precision", help="Of the encoder: float32, bf16 or fp16. Published figures are float32."
 )
 OVERWRITE = typer.Option(False, "--overwrite", help="Replace results of another model of the same name.")
+RECOMPUTE = typer.Option(
+    False, "--recompute", help="Make results again that are there already of the same model, texts and rules."
+)
 JSON = typer.Option(False, "--json", help="Print the results as JSON.")
 
 
@@ -90,12 +93,13 @@ def beir(
     processes: int | None = PROCESSES,
     precision: str = PRECISION,
     overwrite: bool = OVERWRITE,
+    recompute: bool = RECOMPUTE,
     json_output: bool = JSON,
 ) -> None:
     """Score models by exact search: nDCG, MAP, Recall, Precision, MRR as trec_eval computes them, and isotropy.
 
     A run folder means its best model. An encoder that ragcun did not train is scored untouched, as its authors use it.
-    Embeddings are kept, so that an interrupted evaluation goes on where it was and a second one encodes nothing.
+    Embeddings and results are kept: an interrupted evaluation goes on where it was, a second one computes nothing.
     Datasets that are not here are listed with what brings them; no average is taken over an incomplete set.
     Example: ragcun eval beir --model checkpoints/isotropy --datasets scifact,nfcorpus
     """
@@ -109,7 +113,7 @@ def beir(
     from ragcun_cli.evaluate.datasets import find_datasets
 
     found, missing = find_datasets(names, data_dir, split)
-    written = evaluate_models(to_score, found, results, settings, overwrite)
+    written = evaluate_models(to_score, found, results, settings, overwrite, recompute)
     means = averages(written)
     if json_output:
         print_json({"results": written, "averages": means, "missing": _entries(missing)})
@@ -136,6 +140,7 @@ def isotropy(
     processes: int | None = PROCESSES,
     precision: str = PRECISION,
     overwrite: bool = OVERWRITE,
+    recompute: bool = RECOMPUTE,
     json_output: bool = JSON,
 ) -> None:
     """Measure how isotropic embeddings are, of passages and queries apart, without scoring them.
@@ -152,7 +157,7 @@ def isotropy(
     from ragcun_cli.evaluate.datasets import find_datasets
 
     found, missing = find_datasets(names, data_dir, split)
-    measured = measure_models(to_score, found, results, settings, overwrite)
+    measured = measure_models(to_score, found, results, settings, overwrite, recompute)
     if json_output:
         print_json({"isotropy": measured, "missing": _entries(missing)})
         return

@@ -49,8 +49,11 @@ def export(
     if json_output:
         print_json({**dataclasses.asdict(exported), "address": address})
         return
-    measured = f"results on {exported.results} datasets" if exported.results else "no results: none of it in --results"
-    note(f"{destination}/: the model, and a card with {measured}.")
+    for sentence in exported.stale:
+        note(sentence)
+    card = f"has scores on {exported.results} datasets" if exported.results else "has no scores"
+    why = "" if exported.results else f": this model is not in {results}/"
+    note(f"{destination}/: the model and its card. The card {card}{why}.")
     if exported.onnx_difference is not None:
         note(f"model.onnx: its values differ by {exported.onnx_difference:.1g} at most.")
     if address is not None:

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from ragcun_cli.report.expectations import Outcome
+    from ragcun_cli.report.stating import Claims
     from ragcun_cli.report.table import Cell, Column, ResultTable
     from ragcun_cli.report.verify_results import Check
     from ragcun_cli.report.verify_table import TableCheck
@@ -33,6 +34,13 @@ CORRECTION = typer.Option(
     "--correction",
     help="Of p-values, over all rows and datasets there are: holm, bh or none.",
 )
+PRIMARY = typer.Option(
+    [],
+    "--primary",
+    metavar="'ROW vs BASELINE'",
+    help="A comparison that the experiment was made for. Only these are corrected, the others are exploratory; without "
+    "any, all are corrected. May be repeated.",
+)
 RUNS = typer.Option(Path("checkpoints"), "--runs", help="Where run folders lie that are no longer where they were.")
 JSON = typer.Option(False, "--json", help="Print JSON.")
 
@@ -51,6 +59,7 @@ def table(
     rows: str = ROWS,
     baseline: str | None = BASELINE,
     correction: str = CORRECTION,
+    primary: list[str] = PRIMARY,
     runs: Path = RUNS,
     dollars_per_hour: float | None = typer.Option(
         None, "--dollars-per-hour", help="What a device costs an hour, for the preset `cost`."
@@ -78,8 +87,9 @@ def table(
     if output_format not in known:
         raise UsageError(f"--format {output_format}: there is no such format; {did_you_mean(output_format, known)}")
     options = TableOptions(
-        preset, metric, _listed(datasets), _listed(rows), baseline, correction, str(runs), dollars_per_hour
-    )
+        preset, metric, _listed(datasets), _listed(rows), baseline, correction, str(runs), dollars_per_hour,
+        tuple(primary),
+    )  # fmt: skip
     built = build_table(results, options)
     if output_format == "text":
         print_result_table(built)
@@ -96,23 +106,32 @@ def claims(
     rows: str = ROWS,
     baseline: str | None = BASELINE,
     correction: str = CORRECTION,
+    primary: list[str] = PRIMARY,
+    details: bool = typer.Option(
+        False, "--details", help="Each comparison in a sentence: interval, p-value, effect size, what could be found."
+    ),
     results: Path = RESULTS,
     json_output: bool = JSON,
 ) -> None:
     """State what the results show of each row against the baseline: better, worse, or no difference shown.
 
-    Every comparison has its sentence, with interval, p-value, effect size and what could have been found.
+    First one sentence for each primary comparison (for each arm, where none is declared), then a table of all
+    comparisons; --details adds a sentence for each.
 
-    Example: ragcun report claims --baseline baseline
+    Example: ragcun report claims --primary 'isotropy vs baseline'
     """
-    from ragcun_cli.console import print_json, print_paragraphs
+    from ragcun_cli.console import note, print_json, print_paragraphs
     from ragcun_cli.report.stating import state
 
-    stated = state(results, metric, _listed(datasets), _listed(rows), baseline, correction)
+    stated = state(results, metric, _listed(datasets), _listed(rows), baseline, correction, primary)
     if json_output:
         print_json(stated.entry())
         return
-    print_paragraphs([*stated.sentences(), stated.preamble])
+    _print_headlines(stated)
+    _print_comparisons(stated)
+    print_paragraphs([*(stated.sentences() if details else stated.remarks), stated.preamble])
+    if not details:
+        note("Each comparison in a sentence: --details")
 
 
 @app.command()
@@ -155,6 +174,7 @@ def figures(
     rows: str = ROWS,
     baseline: str | None = BASELINE,
     correction: str = CORRECTION,
+    primary: list[str] = PRIMARY,
     runs: Path = RUNS,
     results: Path = RESULTS,
     json_output: bool = JSON,
@@ -184,7 +204,7 @@ def figures(
     from ragcun_cli.report.figures.style import saved
     from ragcun_cli.report.material import gather
 
-    material = gather(results, metric, _listed(datasets), _listed(rows), baseline, correction, runs)
+    material = gather(results, metric, _listed(datasets), _listed(rows), baseline, correction, runs, primary)
     drawn, left = draw_all(material)
     written = []
     for each in drawn:
@@ -210,6 +230,7 @@ def page(
     rows: str = ROWS,
     baseline: str | None = BASELINE,
     correction: str = CORRECTION,
+    primary: list[str] = PRIMARY,
     runs: Path = RUNS,
     data_dir: Path = typer.Option(
         Path("data"), "--data-dir", help="Where datasets lie, for the texts of the greatest wins and losses."
@@ -239,7 +260,7 @@ def page(
     from ragcun_cli.report.material import gather
     from ragcun_cli.report.page.building import build_page
 
-    material = gather(results, metric, _listed(datasets), _listed(rows), baseline, correction, runs)
+    material = gather(results, metric, _listed(datasets), _listed(rows), baseline, correction, runs, primary)
     built = build_page(material, results, data_dir, file)
     write_text(out, built.html)
     if json_output:
@@ -278,6 +299,39 @@ def verify(
         _print_checks(checks, table_checks)
     if any(each.problems for each in checks) or any(each.problems for each in table_checks):
         raise typer.Exit(1)
+
+
+VERDICT_STYLES = {"better": "green", "worse": "red"}
+
+
+def _print_headlines(stated: Claims) -> None:
+    from ragcun_cli.console import plain, print_styled
+
+    for each in stated.headlines():
+        style = VERDICT_STYLES.get(each.verdict)
+        print_styled(f"[{style}]{plain(each.text)}[/]" if style else plain(each.text))
+
+
+def _print_comparisons(stated: Claims) -> None:
+    """All of them, averages first."""
+    from ragcun_cli.console import Column, plain, print_table
+    from ragcun_cli.evaluate.layout import scored_on
+    from ragcun_cli.report.table import metric_label
+
+    headers = ("difference", "95 % interval", "p", "corrected")
+    columns = [Column("row"), Column("on"), *(Column(each, numeric=True) for each in headers), Column("")]
+    rows = []
+    for each in (*stated.averages, *stated.datasets):
+        interval = each.over_seeds.interval if each.is_average and each.over_seeds is not None else each.interval
+        shown = "–" if interval is None else f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
+        figures = ["–" if value is None else f"{value:.4f}" for value in (each.p_judged, each.p_corrected)]
+        figures[1] = "" if each.exploratory else figures[1]
+        where = each.where if each.is_average else scored_on(each.where, each.split, each.queries)
+        style = VERDICT_STYLES.get(each.verdict)
+        verdict = f"[{style}]{each.verdict}[/]" if style else each.verdict
+        rows.append([plain(each.row), plain(where), f"{100 * each.difference:+.2f}", shown, *figures, verdict])
+    label = f"{metric_label(stated.metric)} x 100, difference to {stated.baseline.label}"
+    print_table(columns, rows, caption=plain(label))
 
 
 def print_result_table(built: ResultTable) -> None:

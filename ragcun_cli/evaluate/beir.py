@@ -26,14 +26,21 @@ from ragcun_cli.evaluate.geometry import Geometry
 from ragcun_cli.evaluate.models import ScoredModel, open_model
 from ragcun_cli.evaluate.precision import best_precision
 from ragcun_cli.evaluate.progress import EvaluationTable
-from ragcun_cli.evaluate.results import check_results_folder, claim_results_folder, write_geometry, write_results
+from ragcun_cli.evaluate.results import (
+    check_results_folder,
+    claim_results_folder,
+    kept_geometry,
+    kept_result,
+    write_geometry,
+    write_results,
+)
 from ragcun_cli.evaluate.scoring import Evaluation, Scheme, Search, evaluate, measure_only
 from ragcun_cli.evaluate.search import DEFAULT_MEMORY, Ranking, merge, search
 from ragcun_cli.evaluate.vectors import PassageVectors
 from ragcun_cli.evaluate.workers import Workers
 from ragcun_cli.files import sha256_of_file
 
-INTERRUPTED = "Interrupted. What was encoded is kept: the same command goes on from there."
+INTERRUPTED = "Interrupted. What was encoded or scored is kept: the same command goes on from there."
 TRAINING_TEXTS = 100_000  # passages of a training file that a transform is fitted on, at most
 
 
@@ -77,8 +84,11 @@ def evaluate_models(
     results: Path,
     settings: Settings | None = None,
     overwrite: bool = False,
+    recompute: bool = False,
 ) -> list[dict[str, Any]]:
-    """Score each model on each dataset and write what came out; returns the written entries.
+    """Score each model on each dataset and write what came out; returns all entries.
+
+    Results that are there already of the same model, texts and rules are kept, unless `recompute`.
 
     Raises:
         UsageError: if a results folder holds another model's results and may not be overwritten.
@@ -90,21 +100,37 @@ def evaluate_models(
         claim_results_folder(row.folder, row.entry)
         return write_results(row.folder, row.entry, dataset, found, bench.search_entry())
 
-    return _each(models, datasets, results, settings, overwrite, work)
+    def kept(row: _Row, dataset: Dataset) -> dict[str, Any] | None:
+        return None if recompute else kept_result(row.folder, row.entry, dataset, settings.robustness)
+
+    return _each(models, datasets, results, settings, overwrite, work, kept)
 
 
 def measure_models(
-    models: Sequence[ModelToScore], datasets: Sequence[Dataset], results: Path, settings: Settings, overwrite: bool
+    models: Sequence[ModelToScore],
+    datasets: Sequence[Dataset],
+    results: Path,
+    settings: Settings,
+    overwrite: bool,
+    recompute: bool = False,
 ) -> list[dict[str, Any]]:
     """The geometry alone: `results/<model>/isotropy.json` and spectra; returns what was measured."""
 
     def work(bench: Bench, row: _Row, dataset: Dataset, parts: dict[str, Embedded]) -> dict[str, Any]:
         shapes = {name: bench.measure(row.scheme, dataset.parts[name], parts[name]) for name in parts}
         claim_results_folder(row.folder, row.entry)
-        isotropy = write_geometry(row.folder, dataset, shapes)
-        return {"model": row.entry, "dataset": {"name": dataset.name}, "isotropy": isotropy}
+        return _measured(row, dataset, write_geometry(row.folder, dataset, shapes))
 
-    return _each(models, datasets, results, settings, overwrite, work)
+    def kept(row: _Row, dataset: Dataset) -> dict[str, Any] | None:
+        found = None if recompute else kept_geometry(row.folder, row.entry, dataset)
+        return None if found is None else _measured(row, dataset, found)
+
+    return _each(models, datasets, results, settings, overwrite, work, kept)
+
+
+def _measured(row: _Row, dataset: Dataset, isotropy: dict[str, Any] | None) -> dict[str, Any]:
+    of = {"name": dataset.name, "split": dataset.split, "queries": dataset.queries}
+    return {"model": row.entry, "dataset": of, "isotropy": isotropy}
 
 
 def _each(
@@ -114,28 +140,41 @@ def _each(
     settings: Settings,
     overwrite: bool,
     work: Callable[[Bench, _Row, Dataset, dict[str, Embedded]], dict[str, Any]],
+    kept: Callable[[_Row, Dataset], dict[str, Any] | None],
 ) -> list[dict[str, Any]]:
-    """Embed each dataset once for each model, then `work` on it for each of the model's rows."""
-    fits = {
-        scheme.fit_on: _training_passages(Path(scheme.fit_on)) for scheme in settings.schemes if _fits_on_file(scheme)
-    }
+    """Embed each dataset once for each model, then `work` on it for each of the model's rows that is not `kept`."""
     plan = _plan(models, datasets, results, settings, overwrite)
-    done = []
+    done = {(row.folder, dataset.name): kept(row, dataset) for rows in plan for dataset in datasets for row in rows}
+    if found := sum(each is not None for each in done.values()):
+        note(
+            f"{found} of {len(done)} results are there already, of the same models, texts and rules, and are kept; "
+            "--recompute makes them again."
+        )
     labels = [_label(row, dataset) for rows in plan for dataset in datasets for row in rows]
     with saying_if_interrupted(INTERRUPTED), EvaluationTable(labels) as table:
+        for rows, dataset in ((rows, dataset) for rows in plan for dataset in datasets):
+            for row in rows:
+                if (result := done[row.folder, dataset.name]) is not None:
+                    table.keep(_label(row, dataset), result.get("metrics", {}), result["isotropy"])
         for asked, rows in zip(models, plan, strict=True):
+            left = {dataset.name: [row for row in rows if done[row.folder, dataset.name] is None]
+                    for dataset in datasets}  # fmt: skip
+            if not any(left.values()):
+                continue
             with open_bench(asked, settings) as bench:
-                bench.fit(fits)
-                for dataset in datasets:
+                to_fit = {row.scheme.fit_on for some in left.values() for row in some if _fits_on_file(row.scheme)}
+                bench.fit({name: _training_passages(Path(name)) for name in sorted(to_fit)})
+                for dataset in (each for each in datasets if left[each.name]):
                     bench.let_go()
-                    table.begin(_label(rows[0], dataset), dataset.texts)
+                    table.begin(_label(left[dataset.name][0], dataset), dataset.texts)
                     parts = {name: bench.embed(part, table.advance) for name, part in dataset.parts.items()}
-                    for row in rows:
+                    for row in left[dataset.name]:
                         table.searching(_label(row, dataset))
                         bench.on_share = table.searched
-                        done.append(work(bench, row, dataset, parts))
-                        table.finish(_label(row, dataset), done[-1].get("metrics", {}), done[-1]["isotropy"])
-    return done
+                        result = work(bench, row, dataset, parts)
+                        done[row.folder, dataset.name] = result
+                        table.finish(_label(row, dataset), result.get("metrics", {}), result["isotropy"])
+    return [each for each in done.values() if each is not None]
 
 
 def averages(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 MODEL = "model.json"
 ISOTROPY = "isotropy.json"
+QUERIES_ENDING, RUN_ENDING = ".queries.parquet", ".run.gz"
 PLAIN_MEAN = "mean of queries"  # how the score of a dataset without parts is made
 MEAN_OF_PARTS = "unweighted mean of parts"
 

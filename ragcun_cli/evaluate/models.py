@@ -125,6 +125,6 @@ def _arm(folder: Path) -> dict[str, Any] | None:
     try:
         recipe = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
         digests = {"recipe": digest_but_seed(recipe), "recipe_but_terms": digest_but_terms(recipe)}
-        return {**{key: recipe[key] for key in ARM_KEYS}, **digests}
+        return {**{key: recipe[key] for key in ARM_KEYS}, **digests, "values": recipe}
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return None

@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from ragcun_cli.console import LiveTable, duration
+from ragcun_cli.console import WAITING, LiveTable, duration
 
 COLUMNS = ("model on dataset", "state", "texts", "texts/s", "left", "nDCG@10", "IsoScore")
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -16,7 +16,7 @@ class EvaluationTable:
     """A `with` block that shows the table on stderr."""
 
     def __init__(self, labels: list[str]) -> None:
-        self._rows = {label: [label, "waiting", "", "", "", "", ""] for label in labels}
+        self._rows = {label: [label, WAITING, "", "", "", "", ""] for label in labels}
         self._table = LiveTable(COLUMNS)
         self._current = ""
         self._total = self._done = 0
@@ -66,11 +66,19 @@ class EvaluationTable:
     def finish(self, label: str, metrics: dict[str, float], isotropy: dict[str, Any] | None) -> None:
         """The row's result is on disk."""
         self._current = label
-        isoscore = (isotropy or {}).get("passages", {}).get("isoscore")
-        score = f"{metrics['ndcg@10']:.4f}" if metrics else ""
-        self._set("done", f"{self._total}", "", "", score, "" if isoscore is None else f"{isoscore:.3f}")
+        self._set("done", f"{self._total}", "", "", *_figures(metrics, isotropy))
+
+    def keep(self, label: str, metrics: dict[str, float], isotropy: dict[str, Any] | None) -> None:
+        """The row's result was there before."""
+        self._current = label
+        self._set("kept", "", "", "", *_figures(metrics, isotropy))
 
     def _set(self, state: str, *cells: str) -> None:
         self._rows[self._current] = [self._current, state, *cells, *[""] * (len(COLUMNS) - 2 - len(cells))]
         self._shown = time.monotonic()
         self._table.show(list(self._rows.values()))
+
+
+def _figures(metrics: dict[str, float], isotropy: dict[str, Any] | None) -> tuple[str, str]:
+    isoscore = (isotropy or {}).get("passages", {}).get("isoscore")
+    return f"{metrics['ndcg@10']:.4f}" if metrics else "", "" if isoscore is None else f"{isoscore:.3f}"

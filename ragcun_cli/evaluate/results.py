@@ -24,7 +24,15 @@ from ragcun_cli.evaluate.fingerprint import FORMAT, IDENTIFYING, fingerprint
 from ragcun_cli.evaluate.geometry import Cloud, Geometry, mean_cloud
 from ragcun_cli.evaluate.histograms import added_histograms
 from ragcun_cli.evaluate.judged import drops_identical_ids
-from ragcun_cli.evaluate.layout import ISOTROPY, MEAN_OF_PARTS, MODEL, PLAIN_MEAN, shown_query_ids
+from ragcun_cli.evaluate.layout import (
+    ISOTROPY,
+    MEAN_OF_PARTS,
+    MODEL,
+    PLAIN_MEAN,
+    QUERIES_ENDING,
+    RUN_ENDING,
+    shown_query_ids,
+)
 from ragcun_cli.evaluate.scoring import RANKING_DEPTH, Evaluation
 from ragcun_cli.evaluate.ties import Ties
 
@@ -69,6 +77,34 @@ def check_results_folder(root: Path, model: dict[str, Any], datasets: Sequence[D
     return folder
 
 
+def kept_result(folder: Path, model: dict[str, Any], dataset: Dataset, robustness: bool) -> dict[str, Any] | None:
+    """The result that is there already of this very model, texts and rules, with all its files; None if there is none.
+
+    robustness: whether it must have the scores of smaller embeddings.
+    """
+    result = _read_json(folder / f"{dataset.name}.json")
+    if result is None or result.get("fingerprint") != fingerprint(model, dataset.sha256, dataset.split):
+        return None
+    if result.get("format") != FORMAT or (robustness and not result.get("robustness")):
+        return None
+    files_there = all((folder / f"{dataset.name}{ending}").is_file() for ending in (QUERIES_ENDING, RUN_ENDING))
+    measured = result.get("isotropy") is None or kept_geometry(folder, model, dataset) is not None
+    return result if files_there and measured else None
+
+
+def kept_geometry(folder: Path, model: dict[str, Any], dataset: Dataset) -> dict[str, Any] | None:
+    """What isotropy.json has of this very model and these texts; None if it has nothing."""
+    recorded = _read_json(folder / MODEL) or {}
+    if any(recorded.get(key) != model[key] for key in IDENTIFYING):
+        return None
+    entry = (_read_json(folder / ISOTROPY) or {}).get(dataset.name)
+    if not isinstance(entry, dict) or (entry.get("split"), entry.get("sha256")) != (dataset.split, dataset.sha256):
+        return None
+    if not all((folder / f"{dataset.name}{ending}").is_file() for ending in (".spectrum.tsv", ".histograms")):
+        return None
+    return {key: value for key, value in entry.items() if key not in ("split", "sha256")}
+
+
 def claim_results_folder(folder: Path, model: dict[str, Any]) -> None:
     """Make the folder this model's, dropping the results of another model."""
     recorded = _read_json(folder / MODEL)
@@ -91,8 +127,8 @@ def write_results(
     evaluations: part name -> what came out. search: what is said of how it was searched.
     """
     several = len(evaluations) > 1
-    _write_per_query(folder / f"{dataset.name}.queries.parquet", dataset, evaluations, several)
-    _write_run(folder / f"{dataset.name}.run.gz", dataset, evaluations, str(model["name"]), several)
+    _write_per_query(folder / f"{dataset.name}{QUERIES_ENDING}", dataset, evaluations, several)
+    _write_run(folder / f"{dataset.name}{RUN_ENDING}", dataset, evaluations, str(model["name"]), several)
     shapes = {name: evaluation.geometry for name, evaluation in evaluations.items()}
     isotropy = write_geometry(folder, dataset, shapes)
     metrics = _mean_of([evaluation.metrics for evaluation in evaluations.values()])

@@ -28,6 +28,23 @@ def digest_but_terms(recipe: Mapping[str, Any]) -> str:
     return _digest(recipe, KEYS_THAT_MAY_DIFFER | SEEDS | TERMS)
 
 
+def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What of two recipes differs but for the seed and the keys that may differ; keys below others with a dot."""
+    ours, theirs = _flat(one), _flat(other)
+    return {
+        key: (ours.get(key), theirs.get(key))
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key) and key.split(".")[0] not in KEYS_THAT_MAY_DIFFER | SEEDS
+    }
+
+
+def _flat(recipe: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in recipe.items():
+        found |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {above + key: value}
+    return found
+
+
 def _digest(recipe: Mapping[str, Any], left_out: frozenset[str]) -> str:
     compared = {key: value for key, value in recipe.items() if key not in left_out}
     return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()[:16]

@@ -16,13 +16,14 @@ from ragcun_cli.report.collect import collect
 from ragcun_cli.report.comparison import Settings
 from ragcun_cli.report.cost import build_cost
 from ragcun_cli.report.geometry_table import build_geometry
+from ragcun_cli.report.primary import primary_rows
 from ragcun_cli.report.robustness import build_robustness
 from ragcun_cli.report.rows import Row, choose_rows, find_baseline, fold
 from ragcun_cli.report.scores import build_scores, paper_columns, plain_columns
 from ragcun_cli.report.statistics.corrections import require_correction
 from ragcun_cli.report.table import ResultTable
 
-_OF_SCORES = ("metric", "baseline", "correction")
+_OF_SCORES = ("metric", "baseline", "correction", "primary")
 # Presets, and the options that each of them does not heed.
 IDLE = {
     "scores": ("dollars_per_hour",),
@@ -46,6 +47,7 @@ class TableOptions:
     correction: str = "holm"
     runs: str = "checkpoints"
     dollars_per_hour: float | None = None
+    primary: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, content: Any) -> TableOptions:
@@ -103,7 +105,9 @@ def build_table(results: Path, options: TableOptions) -> ResultTable:
         return build_robustness(rows, options.datasets, recorded)
     columns = paper_columns(rows) if options.preset == "paper" else plain_columns(rows, options.datasets)
     baseline = find_baseline(every, options.baseline)
-    return build_scores(rows, columns, Settings(options.metric, options.correction), baseline, recorded, every)
+    declared = primary_rows(options.primary, every, baseline)
+    settings = Settings(options.metric, options.correction, declared)
+    return build_scores(rows, columns, settings, baseline, recorded, every)
 
 
 def _refuse_idle(options: TableOptions) -> None:

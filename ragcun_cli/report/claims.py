@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ragcun_cli.evaluate.layout import scored_on
 from ragcun_cli.quantities import counted
 from ragcun_cli.report.comparison import SIGNIFICANCE, Comparison
 from ragcun_cli.report.isotropy_comparison import IsotropyComparison
@@ -29,10 +30,13 @@ def isotropy_sentence(comparison: IsotropyComparison) -> str:
         return f"{start}{comparison.difference:+.3f}; how far chance goes is not known, so no difference is shown."
     low, high = comparison.between.interval
     what = {"more isotropic": "more isotropic by", "less isotropic": "less isotropic by"}.get(comparison.verdict)
-    found = f"{what} {abs(comparison.difference):.3f}" if what else f"no difference shown, {comparison.difference:+.3f}"
-    once = ": one seed says nothing of another" if comparison.trained else ""
+    found = (
+        f"{what} {abs(comparison.difference):.3f}" if what else f"{comparison.verdict}, {comparison.difference:+.3f}"
+    )
+    once = "; seed variance unknown" if comparison.trained else ""
     by = "seeds and texts" if comparison.with_seeds else f"texts alone{once}"
-    p = _p_values(comparison.between.p, comparison.p_corrected, comparison.correction, comparison.family)
+    family = 0 if comparison.exploratory else comparison.family
+    p = _p_values(comparison.between.p, comparison.p_corrected, comparison.correction, family)
     return f"{start}{found} (95 % interval {low:+.3f} to {high:+.3f}, by {by}; {p})."
 
 
@@ -55,15 +59,17 @@ def sentence(comparison: Comparison) -> str:
         single = "one of its datasets or forums has a single query" if comparison.queries > 1 else "it is of one query"
         return f"{start}{100 * comparison.difference:+.2f}; not tested: {single}."
     points = 100 * comparison.difference
-    if comparison.verdict == "no difference shown":
-        found = f"no difference shown, {points:+.2f}"
+    if comparison.verdict in ("no difference shown", "exploratory"):
+        found = f"{comparison.verdict}, {points:+.2f}"
     else:
         found = f"{comparison.verdict} by {abs(points):.2f}"
     return f"{start}{found} ({_evidence(comparison)}).{_reservation(comparison)}"
 
 
 def _where(comparison: Comparison) -> str:
-    return f"on average over {comparison.where}" if comparison.is_average else f"on {comparison.where}"
+    if comparison.is_average:
+        return f"on average over {comparison.where}"
+    return f"on {scored_on(comparison.where, comparison.split, comparison.queries)}"
 
 
 def _evidence(comparison: Comparison) -> str:
@@ -75,11 +81,12 @@ def _evidence(comparison: Comparison) -> str:
         over = "seeds and queries" if by_seeds else "queries"
         parts.append(f"95 % interval over {over} {100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}")
     assert comparison.p_judged is not None
-    parts.append(_p_values(comparison.p_judged, comparison.p_corrected, comparison.correction, comparison.family))
+    family = 0 if comparison.exploratory else comparison.family
+    parts.append(_p_values(comparison.p_judged, comparison.p_corrected, comparison.correction, family))
     if comparison.effect_size is not None:
         parts.append(f"d = {comparison.effect_size:.2f}")
     ties = comparison.queries - comparison.wins - comparison.losses
-    parts.append(f"{comparison.wins} queries up, {comparison.losses} down, {ties} even")
+    parts.append(f"queries: {comparison.wins} better, {comparison.losses} worse, {ties} tied")
     return "; ".join(parts)
 
 
@@ -87,19 +94,17 @@ def _reservation(comparison: Comparison) -> str:
     words = []
     judged, adjusted = comparison.p_judged, comparison.p_corrected
     if judged is not None and adjusted is not None and judged < SIGNIFICANCE <= adjusted:
-        words.append(
-            f"Alone it would count as one; the correction for {comparison.family} comparisons does not let it."
-        )
+        words.append(f"Significant uncorrected, not after correction for {comparison.family} comparisons.")
     if comparison.verdict == "no difference shown" and comparison.detectable is not None:
         words.append(
             f"A true difference of {100 * comparison.detectable:.2f} would have been found 8 times in 10; "
-            "a smaller one more seldom."
+            "smaller ones less often."
         )
     if comparison.over_seeds is None and comparison.trained:
-        words.append("One seed: this is of the models at hand, and another seed may give another answer.")
+        words.append("One seed: this holds for the models at hand; seed variance unknown.")
     elif comparison.over_seeds is not None and not comparison.is_average:
         low, high = comparison.over_seeds.interval
-        span = f"With the spread of seeds the interval is {100 * low:+.2f} to {100 * high:+.2f}"
+        span = f"Including seed variance, the interval is {100 * low:+.2f} to {100 * high:+.2f}"
         passed = adjusted is not None and adjusted < SIGNIFICANCE
         only = ": these models differ, but another seed may not" if passed and low <= 0 <= high else ""
         words.append(f"{span}{only}.")
@@ -111,6 +116,8 @@ def _with_deviation(value: float, deviation: float | None, digits: int, scale: f
 
 
 def _p_values(p: float, adjusted: float | None, correction: str, family: int) -> str:
+    if family == 0:
+        return f"{_p(p)}, exploratory and not corrected"
     if correction == "none" or family < 2 or adjusted is None:
         return _p(p)
     return f"{_p(p)}, {_p(adjusted)} by {CORRECTIONS[correction]} over {counted(family, 'comparison')}"
@@ -120,7 +127,12 @@ def _p(value: float) -> str:
     return "p < 0.0001" if value < 0.0001 else f"p = {value:.4f}" if value < 0.01 else f"p = {value:.3f}"
 
 
-def preamble(comparisons: Sequence[Comparison], isotropy: Sequence[IsotropyComparison], correction: str) -> str:
+def preamble(
+    comparisons: Sequence[Comparison],
+    isotropy: Sequence[IsotropyComparison],
+    correction: str,
+    primary: Sequence[str] | None,
+) -> str:
     """How all of them were made."""
     families = [
         f"{next(each.family for each in some)} {what}"
@@ -133,9 +145,13 @@ def preamble(comparisons: Sequence[Comparison], isotropy: Sequence[IsotropyCompa
     ]
     by = ""
     if correction != "none":
-        by = (
-            f" p-values are corrected by {CORRECTIONS[correction]} over all rows and datasets of the results, whatever "
-            f"is shown, in families of their own: {', '.join(families)}."
+        over = "all rows and datasets of the results, whatever is shown,"
+        if primary is not None:
+            over = f"the primary comparisons ({', '.join(primary)}) on all datasets"
+        by = f" p-values are corrected by {CORRECTIONS[correction]} over {over} in families: {', '.join(families)}."
+    if primary is not None:
+        by += (
+            " All other comparisons are exploratory: their p-values are not corrected and nothing is claimed from them."
         )
     pooled = ""
     if any(each.is_average for each in comparisons):
@@ -145,7 +161,8 @@ def preamble(comparisons: Sequence[Comparison], isotropy: Sequence[IsotropyCompa
         )
     return (
         f"Per-query differences of means over seeds. p: paired sign-flip test, two-sided, {FLIPS:,} flips.{by} A "
-        f"difference is called one below {SIGNIFICANCE} and, where there are seeds, if their spread leaves it its sign."
-        f"{pooled} Intervals over queries: percentiles of {DRAWS:,} bootstrap draws. Intervals are of each comparison "
-        "by itself, not corrected. d: mean difference in standard deviations of the differences."
+        f"difference is claimed below {SIGNIFICANCE} and, where there are seeds, if an interval including seed "
+        "variance excludes 0."
+        f"{pooled} Intervals over queries: percentiles of {DRAWS:,} bootstrap draws. Intervals are "
+        "not corrected. d: mean difference in standard deviations of the differences."
     )

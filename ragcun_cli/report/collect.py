@@ -11,6 +11,7 @@ from typing import Any
 from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.evaluate.fingerprint import IDENTIFYING
 from ragcun_cli.evaluate.layout import ISOTROPY, MODEL
+from ragcun_cli.report.staleness import Stale, staleness
 
 # Of a result's rules, those that a row may have of its own; the others must be one for a whole column.
 RULES_OF_A_ROW = ("similarity",)
@@ -59,7 +60,8 @@ class DatasetResult:
 class ModelResults:
     """One model on all its datasets.
 
-    entry: model.json. geometry: dataset -> what isotropy.json says of it.
+    entry: model.json. geometry: dataset -> what isotropy.json says of it. stale: set where other weights lie at the
+    model's place by now.
     """
 
     name: str
@@ -67,6 +69,7 @@ class ModelResults:
     entry: dict[str, Any]
     datasets: dict[str, DatasetResult]
     geometry: dict[str, dict[str, Any]]
+    stale: Stale | None = None
 
     @property
     def untouched(self) -> bool:
@@ -145,7 +148,9 @@ def _read_model(folder: Path) -> ModelResults | None:
     geometry = _read_geometry(folder / ISOTROPY) if (folder / ISOTROPY).is_file() else {}
     if not found and not geometry:
         return None
-    return ModelResults(str(entry["name"]), folder, entry, {result.name: result for result in found}, geometry)
+    datasets = {result.name: result for result in found}
+    stale = staleness(entry, list(dict.fromkeys([*datasets, *geometry])), folder.parent)
+    return ModelResults(str(entry["name"]), folder, entry, datasets, geometry, stale)
 
 
 def _read_geometry(path: Path) -> dict[str, dict[str, Any]]:

@@ -28,10 +28,13 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Settings:
-    """metric: of all comparisons. correction: of the p-values of each family: cells, averages."""
+    """metric: of all comparisons. correction: of the p-values of each family: cells, averages. primary: the rows whose
+    comparisons are these families; None for all. The other rows' are exploratory, and not corrected.
+    """
 
     metric: str = "ndcg@10"
     correction: str = "holm"
+    primary: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,9 @@ class Comparison:
     where: a dataset, or the average's label. trained: whether either side was: else there are no seeds to speak of. p:
     sign-flip; p_t: paired t. interval: 95 %, bootstrap over queries. over_seeds: with the spread of seeds, None where a
     side was trained once only. p_corrected: over `family` comparisons, of p; for an average of `over_seeds.p`, if there
-    is one. detectable: what would have been found 8 times in 10 at the correction's strictest step. All are None where
-    a dataset (or one of its parts) has a single query.
+    is one; of an exploratory comparison, which is in no family, p itself. detectable: what would have been found 8
+    times in 10 at the correction's strictest step. All are None where a dataset (or one of its parts) has a single
+    query. split: the qrels that were scored, empty for an average.
     """
 
     row: str
@@ -80,6 +84,8 @@ class Comparison:
     effect_size: float | None
     detectable: float | None
     over_seeds: SeedAware | None
+    split: str = ""
+    exploratory: bool = False
 
     @property
     def p_judged(self) -> float | None:
@@ -89,8 +95,10 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """`better`, `worse` or `no difference shown`: by the corrected p-value and, where there are seeds, only if
-        their spread leaves the difference its sign too.
+        their spread leaves the difference its sign too. `exploratory` where nothing is to be claimed.
         """
+        if self.exploratory:
+            return "exploratory"
         if self.p_corrected is None or not self.p_corrected < SIGNIFICANCE or self.difference == 0:
             return "no difference shown"
         if self.over_seeds is not None and self.over_seeds.interval[0] <= 0 <= self.over_seeds.interval[1]:
@@ -210,14 +218,19 @@ def _family(
     pairs: Sequence[_Pair], rows: Sequence[str], places: Sequence[str], settings: Settings, intervals: bool
 ) -> list[Comparison]:
     """Tested and corrected together; of those that are shown, everything."""
-    tested = [pair for pair in pairs if pair.testable]
+    tested = [pair for pair in pairs if pair.testable and _is_primary(pair, settings)]
     p_values = {(pair.row.name, pair.where): _judge(pair) for pair in tested}
     adjusted = dict(zip(p_values, corrected(list(p_values.values()), settings.correction), strict=True))
-    return [
-        _compared(pair, settings, len(tested), adjusted.get((pair.row.name, pair.where)), intervals)
-        for pair in pairs
-        if pair.row.name in rows and pair.where in places
-    ]
+    shown = [pair for pair in pairs if pair.row.name in rows and pair.where in places]
+    for pair in shown:
+        if pair.testable and not _is_primary(pair, settings):
+            adjusted[pair.row.name, pair.where] = _judge(pair)
+    return [_compared(pair, settings, len(tested), adjusted.get((pair.row.name, pair.where)), intervals)
+            for pair in shown]  # fmt: skip
+
+
+def _is_primary(pair: _Pair, settings: Settings) -> bool:
+    return settings.primary is None or pair.row.name in settings.primary
 
 
 def _judge(pair: _Pair) -> float:
@@ -260,6 +273,8 @@ def _compared(pair: _Pair, settings: Settings, family: int, p_corrected: float |
         effect_size=effect_size(values, strata) if testable else None,
         detectable=_detectable(values, strata, over_seeds if pair.is_average else None, level) if testable else None,
         over_seeds=over_seeds,
+        split="" if pair.is_average else pair.row.first.datasets[pair.where].split,
+        exploratory=not _is_primary(pair, settings),
     )
 
 

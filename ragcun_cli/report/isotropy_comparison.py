@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,6 +38,7 @@ class IsotropyComparison:
     p_corrected: float | None = None
     correction: str = "holm"
     family: int = 1
+    exploratory: bool = False
 
     @property
     def difference(self) -> float:
@@ -46,7 +47,9 @@ class IsotropyComparison:
 
     @property
     def verdict(self) -> str:
-        """`more isotropic`, `less isotropic` or `no difference shown`."""
+        """`more isotropic`, `less isotropic`, `no difference shown`, or `exploratory`: nothing is to be claimed."""
+        if self.exploratory:
+            return "exploratory"
         if self.p_corrected is None or not self.p_corrected < SIGNIFICANCE:
             return "no difference shown"
         return "more isotropic" if self.difference > 0 else "less isotropic"
@@ -58,25 +61,30 @@ class IsotropyComparison:
 
 
 def compare_isotropy(
-    rows: Sequence[Row], baseline: Row, datasets: Sequence[str], correction: str
+    rows: Sequence[Row], baseline: Row, datasets: Sequence[str], correction: str, primary: Sequence[str] | None = None
 ) -> list[IsotropyComparison]:
-    """Every other row whose IsoScore was measured where the baseline's was."""
+    """Every other row whose IsoScore was measured where the baseline's was.
+
+    primary: the rows that are corrected for, None for all; the others are exploratory.
+    """
     compared = []
     for row in rows:
         shared = [name for name in datasets if row.isoscores(name) and baseline.isoscores(name)]
         if row is not baseline and shared:
             compared.append(_compare_isotropy(row, baseline, tuple(shared)))
-    known = [each.between.p for each in compared if each.between is not None]
+    compared = [replace(each, exploratory=primary is not None and each.row not in primary) for each in compared]
+    known = [each.between.p for each in compared if each.between is not None and not each.exploratory]
     adjusted = iter(corrected(known, correction))
     return [
-        replace(
-            each,
-            p_corrected=None if each.between is None else next(adjusted),
-            correction=correction,
-            family=len(known),
-        )
+        replace(each, p_corrected=_corrected(each, adjusted), correction=correction, family=len(known))
         for each in compared
     ]
+
+
+def _corrected(comparison: IsotropyComparison, adjusted: Iterator[float]) -> float | None:
+    if comparison.between is None:
+        return None
+    return comparison.between.p if comparison.exploratory else next(adjusted)
 
 
 def _compare_isotropy(row: Row, baseline: Row, datasets: tuple[str, ...]) -> IsotropyComparison:

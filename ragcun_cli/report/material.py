@@ -33,6 +33,7 @@ class Material:
     correction: str
     claims: Claims | None
     runs: Path
+    primary: tuple[str, ...] = ()
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -57,6 +58,7 @@ def gather(
     baseline: str | None,
     correction: str,
     runs: Path,
+    primary: Sequence[str] = (),
 ) -> Material:
     """
     Raises:
@@ -71,5 +73,5 @@ def gather(
     names = choose_datasets(chosen, datasets)
     claims = None
     if against is not None and any(row is not against for row in chosen):
-        claims = state_rows(every, chosen, against, metric, datasets, correction)
-    return Material(every, chosen, against, names, bool(datasets), metric, correction, claims, runs)
+        claims = state_rows(every, chosen, against, metric, datasets, correction, primary)
+    return Material(every, chosen, against, names, bool(datasets), metric, correction, claims, runs, tuple(primary))

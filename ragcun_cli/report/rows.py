@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.evaluate.fingerprint import IDENTIFYING
+from ragcun_cli.recipe.comparing import differing_keys
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.report.collect import ModelResults
+from ragcun_cli.report.staleness import Stale
 
 # What of a model's entry may differ between rows, and must then be said.
 DIFFERENCES = (
@@ -19,7 +22,7 @@ DIFFERENCES = (
     ("max_length", "Tokens of a text at most"),
     ("precision", "Precision of the encoder"),
 )
-NO_CONTRAST = frozenset({"name", "seed", "recipe", "recipe_but_terms"})
+NO_CONTRAST = frozenset({"name", "seed", "recipe", "recipe_but_terms", "values"})
 SEED_IN_NAME = re.compile(r"-seed\d+(?=$|[-+])")  # as `ragcun train --seeds` names runs
 
 
@@ -38,7 +41,13 @@ class Row:
     @property
     def label(self) -> str:
         """As a table shows it."""
-        return f"{self.name} (untouched)" if self.first.untouched else self.name
+        label = f"{self.name} (untouched)" if self.first.untouched else self.name
+        return f"{label} (stale)" if self.stale else label
+
+    @property
+    def stale(self) -> list[Stale]:
+        """Those of its members whose model is another one by now."""
+        return [member.stale for member in self.members if member.stale is not None]
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -111,6 +120,14 @@ def find_baseline(rows: Sequence[Row], name: str | None) -> Row | None:
     return plain[0] if len(plain) == 1 else None
 
 
+def no_baseline(rows: Sequence[Row]) -> str:
+    """Why no row is the baseline by itself."""
+    possible = [row.name for row in rows if row.first.arm and _is_plain(row.first)]
+    if len(possible) > 1:
+        return f"{len(possible)} possible baselines ({', '.join(possible)}): choose with --baseline"
+    return "no arm trains the encoder without an isotropy term: name the baseline with --baseline"
+
+
 def _is_plain(model: ModelResults) -> bool:
     arm, entry = model.arm, model.entry
     without_term = arm["isotropy"] == "none" or not arm["lambda_isotropy"]
@@ -134,9 +151,11 @@ def _require_alike(name: str, members: Sequence[ModelResults]) -> None:
                 "An older ragcun wrote them: evaluate again.",
             )
         if one.arm["recipe"] != other.arm["recipe"]:
+            keys = _differing_values(one.arm, other.arm)
+            what = ", ".join(f"{key} {ours!r} there, {theirs!r} here" for key, (ours, theirs) in keys.items())
             raise DataError(
                 f"{one.name} and {other.name} are named as seeds of {name}, but their recipes differ in more than "
-                "the seed",
+                f"the seed: {what or 'an older ragcun did not record in what'}",
                 remedy,
             )
         differing = [key for key in IDENTIFYING if key != "identity" and one.entry.get(key) != other.entry.get(key)]
@@ -159,6 +178,13 @@ def _require_alike(name: str, members: Sequence[ModelResults]) -> None:
             first[value] = member.name
 
 
+def _differing_values(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Keys of two recipes that differ, `data.train` and the like by their dots; empty where results have no recipe."""
+    if not ours.get("values") or not theirs.get("values"):
+        return {}
+    return differing_keys(ours["values"], theirs["values"])
+
+
 def differing(rows: Sequence[Row], key: str, what: str) -> str:
     """A sentence on what of model.json differs between rows; empty if nothing does."""
     values: dict[object, list[str]] = {}
@@ -178,9 +204,11 @@ def contrast_with(row: Row, baseline: Row) -> str:
     ours, theirs = row.first, baseline.first
     if not ours.arm or not theirs.arm:
         return ""
-    keys = [key for key in ours.arm if key not in NO_CONTRAST and ours.arm[key] != theirs.arm.get(key)]
-    parts = [f"{key} ({ours.arm[key]}, not {theirs.arm.get(key)})" for key in keys]
-    if not keys and ours.arm.get("recipe") != theirs.arm.get("recipe"):
+    keys = {key: (ours.arm[key], theirs.arm.get(key)) for key in ours.arm
+            if key not in NO_CONTRAST and ours.arm[key] != theirs.arm.get(key)}  # fmt: skip
+    keys |= _differing_values(ours.arm, theirs.arm)
+    parts = [f"{key} ({here}, not {there})" for key, (here, there) in keys.items() if key != "name"]
+    if not parts and ours.arm.get("recipe") != theirs.arm.get("recipe"):
         parts.append("keys of the recipe that results do not have")
     parts += [
         f"{key} ({ours.entry[key]}, not {theirs.entry[key]})"

@@ -8,7 +8,7 @@ from ragcun_cli.data.registry import IN_DOMAIN
 from ragcun_cli.evaluate.layout import ties_sentence
 from ragcun_cli.report.averages import Average, missing_of_beir
 from ragcun_cli.report.comparison import SIGNIFICANCE, Comparison, Settings
-from ragcun_cli.report.rows import DIFFERENCES, Row, differing
+from ragcun_cli.report.rows import DIFFERENCES, Row, differing, no_baseline
 from ragcun_cli.report.statistics.corrections import CORRECTIONS
 from ragcun_cli.report.statistics.paired import FLIPS
 from ragcun_cli.report.table import BETTER, WORSE, metric_label, seeds_sentence
@@ -36,10 +36,12 @@ def score_notes(
     settings: Settings,
     baseline: Row | None,
     comparisons: Sequence[Comparison],
+    every: Sequence[Row],
 ) -> list[str]:
-    """What else a reader must know, a sentence or two each."""
+    """What else a reader must know, a sentence or two each. every: all rows of the results."""
     scored = {name for row in rows for member in row.members for name in member.datasets}
-    notes = [_test_sentence(settings, baseline, comparisons)]
+    notes = [each.sentence for row in rows for each in row.stale]
+    notes.append(_test_sentence(settings, baseline, comparisons, every))
     if not any(set(average.datasets) <= scored for average in averages):
         notes.append(missing_of_beir(scored))
     notes.append(_queries(rows, datasets))
@@ -54,9 +56,11 @@ def score_notes(
     return [note for note in notes if note]
 
 
-def _test_sentence(settings: Settings, baseline: Row | None, comparisons: Sequence[Comparison]) -> str:
+def _test_sentence(
+    settings: Settings, baseline: Row | None, comparisons: Sequence[Comparison], every: Sequence[Row]
+) -> str:
     if baseline is None:
-        return "No marks of significance: no baseline is named (--baseline)."
+        return f"No marks of significance: {no_baseline(every)}."
     if not comparisons:
         return f"No marks of significance: nothing is scored where {baseline.label} is."
     sentence = (
@@ -64,7 +68,7 @@ def _test_sentence(settings: Settings, baseline: Row | None, comparisons: Sequen
         f"({FLIPS:,} flips) of per-query differences"
     )
     if any(each.score_seeds > 1 or each.baseline_seeds > 1 for each in comparisons):
-        sentence += " of means over seeds, and an interval with their spread that leaves out 0"
+        sentence += " of means over seeds, and an interval including seed variance excludes 0"
     averages = [each for each in comparisons if each.is_average]
     by_queries = [each.row for each in averages if each.over_seeds is None]
     if averages and len(by_queries) < len(averages):
@@ -77,12 +81,15 @@ def _test_sentence(settings: Settings, baseline: Row | None, comparisons: Sequen
 def _correction_sentence(settings: Settings, comparisons: Sequence[Comparison]) -> str:
     if settings.correction == "none":
         return "Not corrected for the number of comparisons."
+    over = "all comparisons of these results"
+    if settings.primary is not None:
+        over = f"the primary comparisons ({', '.join(settings.primary)}); the others are exploratory and have no marks"
     families = {
         "on datasets": next((each.family for each in comparisons if not each.is_average), 0),
         "on averages": next((each.family for each in comparisons if each.is_average), 0),
     }
     listed = " and, apart from them, ".join(f"{count} {what}" for what, count in families.items() if count)
-    return f"{CORRECTIONS[settings.correction]} over all comparisons of these results: {listed}."
+    return f"{CORRECTIONS[settings.correction]} over {over}: {listed}."
 
 
 def _queries(rows: Sequence[Row], datasets: Sequence[str]) -> str:
@@ -95,6 +102,7 @@ def _queries(rows: Sequence[Row], datasets: Sequence[str]) -> str:
 def _missing(rows: Sequence[Row], datasets: Sequence[str]) -> list[str]:
     """Rows some of whose seeds lack what others have: their cells are empty, and it must be said why."""
     notes = []
+    without: dict[bool, list[str]] = {}
     for row in rows:
         for dataset in datasets:
             lacking = [member.name for member in row.members if dataset not in member.datasets]
@@ -104,9 +112,11 @@ def _missing(rows: Sequence[Row], datasets: Sequence[str]) -> list[str]:
             if unmeasured and len(unmeasured) < len(row.members):
                 notes.append(f"{row.name} has no IsoScore: {', '.join(unmeasured)} has none on {dataset}.")
         if datasets and all(member.isoscore(name) is None for member in row.members for name in datasets):
-            why = ", which has no meaning of passages that a whitening was fitted on"
             whitened = str(row.first.entry["transform"]).startswith("whiten")
-            notes.append(f"{row.name} has no IsoScore of passages{why if whitened else ''}.")
+            without.setdefault(whitened, []).append(row.name)
+    for whitened, names in without.items():
+        why = ": whitening was fitted on these passages" if whitened else ""
+        notes.append(f"{', '.join(names)}: no IsoScore{why}.")
     return notes
 
 

@@ -157,7 +157,7 @@ def build_scores(
     labels = [Column(label) for label, _ in columns.heads] + [Column(columns.isotropy_label, ISOSCORE_DIGITS)]
     return ResultTable(
         caption=score_caption(rows, columns.averages, columns.isotropy_over, columns.isotropy_label, settings.metric),
-        notes=tuple(score_notes(rows, columns.datasets, columns.averages, settings, baseline, comparisons)),
+        notes=tuple(score_notes(rows, columns.datasets, columns.averages, settings, baseline, comparisons, every)),
         marks=_marks_sentence(built),
         stubs=("model",),
         columns=tuple(labels),
@@ -195,7 +195,7 @@ def _sources(row: Row, datasets: Sequence[str]) -> list[str]:
 
 
 def _marked(cell: Cell, comparison: Comparison | None) -> Cell:
-    if comparison is None or comparison.verdict == "no difference shown":
+    if comparison is None or comparison.verdict not in ("better", "worse"):
         return cell
     return replace(cell, mark=BETTER if comparison.verdict == "better" else WORSE)
 

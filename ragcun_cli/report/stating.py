@@ -15,17 +15,40 @@ from ragcun_cli.report.claims import isotropy_sentence, preamble, sentence
 from ragcun_cli.report.collect import collect
 from ragcun_cli.report.comparison import Comparison, Settings, Shown, compare
 from ragcun_cli.report.isotropy_comparison import IsotropyComparison, compare_isotropy
-from ragcun_cli.report.rows import DIFFERENCES, Row, choose_rows, contrast_with, differing, find_baseline, fold
+from ragcun_cli.report.primary import primary_rows
+from ragcun_cli.report.rows import (
+    DIFFERENCES,
+    Row,
+    choose_rows,
+    contrast_with,
+    differing,
+    find_baseline,
+    fold,
+    no_baseline,
+)
 from ragcun_cli.report.scores import choose_datasets, known_datasets, require_metric
 from ragcun_cli.report.statistics.corrections import require_correction
 from ragcun_cli.report.table import metric_label
 
-VERDICTS = ("better", "worse", "no difference shown")
+VERDICTS = ("better", "worse", "no difference shown", "exploratory")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A row against the baseline in one sentence. verdict: what colours it."""
+
+    row: str
+    verdict: str
+    text: str
 
 
 @dataclass(frozen=True)
 class Claims:
-    """Comparisons with the baseline, and what else a reader must know. Arms come before rows that are for reference."""
+    """Comparisons with the baseline, and what else a reader must know. Arms come before rows that are for reference.
+
+    primary: the rows of the primary comparisons, None where none is declared. reference: rows that are no arm as it was
+    trained. contrasts: row -> what of its recipe and scoring differs from the baseline's.
+    """
 
     preamble: str
     metric: str
@@ -34,29 +57,48 @@ class Claims:
     isotropy: list[IsotropyComparison]
     datasets: list[Comparison]
     remarks: list[str]
+    primary: tuple[str, ...] | None
+    reference: frozenset[str]
+    contrasts: dict[str, str]
 
-    def headlines(self) -> list[str]:
-        """Of each row in a few words: isotropy, averages, and how often what was shown on datasets."""
-        isotropy = {each.row: each.verdict for each in self.isotropy}
-        rows = dict.fromkeys([each.row for each in (*self.datasets, *self.averages)] + list(isotropy))
-        return [self._headline(row, isotropy.get(row)) for row in rows]
+    def headlines(self) -> list[Headline]:
+        """One sentence for each primary comparison; where none is declared, for each arm as it was trained."""
+        rows = self._rows()
+        chosen = self.primary if self.primary is not None else [row for row in rows if row not in self.reference]
+        return [self._headline(row) for row in (chosen or rows) if row in rows]
 
-    def _headline(self, row: str, isotropy: str | None) -> str:
-        parts = [] if isotropy is None else [f"isotropy: {isotropy}"]
-        parts += [f"{each.where}: {each.verdict}" for each in self.averages if each.row == row]
-        verdicts = Counter(each.verdict for each in self.datasets if each.row == row)
-        if verdicts:
+    def others(self) -> list[Headline]:
+        """The same of the other rows."""
+        first = {each.row for each in self.headlines()}
+        return [self._headline(row) for row in self._rows() if row not in first]
+
+    def _rows(self) -> list[str]:
+        of_scores = [each.row for each in (*self.datasets, *self.averages)]
+        return list(dict.fromkeys([*of_scores, *(each.row for each in self.isotropy)]))
+
+    def _headline(self, row: str) -> Headline:
+        isotropy = next((each.verdict for each in self.isotropy if each.row == row), None)
+        parts = [] if isotropy in (None, "exploratory") else [f"isotropy: {isotropy}"]
+        averages = [each for each in self.averages if each.row == row]
+        parts += [f"{metric_label(self.metric)}, {each.where}: {_found(each)}" for each in averages]
+        of_datasets = [each for each in self.datasets if each.row == row]
+        verdicts = Counter(each.verdict for each in of_datasets)
+        if len(of_datasets) == 1:
+            parts.append(f"{metric_label(self.metric)} on {of_datasets[0].where}: {_found(of_datasets[0])}")
+        elif verdicts:
             shown = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
             parts.append(f"{metric_label(self.metric)} on {counted(sum(verdicts.values()), 'dataset')}: {shown}")
-        of_row = [each for each in (*self.datasets, *self.averages) if each.row == row]
-        if any(each.trained and each.over_seeds is None for each in of_row):
-            parts.append("One seed: of the models at hand alone")
-        return f"{row} against {self.baseline.name}. {'. '.join(parts)}."
+        if any(each.trained and each.over_seeds is None for each in (*of_datasets, *averages)):
+            parts.append("One seed: seed variance unknown")
+        if contrast := self.contrasts.get(row):
+            parts.append(f"It differs in {contrast}")
+        text = f"{row} against {self.baseline.name}. {'. '.join(parts)}."
+        return Headline(row, _overall([each.verdict for each in averages or of_datasets]), text)
 
     def sentences(self) -> list[str]:
         """Headlines, then each comparison: averages, isotropy, datasets; then the remarks."""
         return [
-            *self.headlines(),
+            *(each.text for each in (*self.headlines(), *self.others())),
             *map(sentence, self.averages),
             *map(isotropy_sentence, self.isotropy),
             *map(sentence, self.datasets),
@@ -68,7 +110,8 @@ class Claims:
         return {
             "how": self.preamble,
             "baseline": self.baseline.name,
-            "headlines": self.headlines(),
+            "primary": None if self.primary is None else list(self.primary),
+            "headlines": [each.__dict__ for each in (*self.headlines(), *self.others())],
             "comparisons": [{"sentence": sentence(each), **each.entry()} for each in (*self.averages, *self.datasets)],
             "isotropy": [{"sentence": isotropy_sentence(each), **each.entry()} for each in self.isotropy],
             "remarks": self.remarks,
@@ -76,7 +119,13 @@ class Claims:
 
 
 def state(
-    results: Path, metric: str, datasets: Sequence[str], rows: Sequence[str], baseline: str | None, correction: str
+    results: Path,
+    metric: str,
+    datasets: Sequence[str],
+    rows: Sequence[str],
+    baseline: str | None,
+    correction: str,
+    primary: Sequence[str] = (),
 ) -> Claims:
     """
     Raises:
@@ -85,7 +134,8 @@ def state(
     """
     require_correction(correction)
     every = fold(collect(results))
-    return state_rows(every, choose_rows(every, rows), find_baseline(every, baseline), metric, datasets, correction)
+    against = find_baseline(every, baseline)
+    return state_rows(every, choose_rows(every, rows), against, metric, datasets, correction, primary)
 
 
 def state_rows(
@@ -95,13 +145,12 @@ def state_rows(
     metric: str,
     datasets: Sequence[str],
     correction: str,
+    primary: Sequence[str] = (),
 ) -> Claims:
     """`state` of rows that were read: of all of them, those chosen."""
     if baseline is None:
-        raise UsageError(
-            "no row is the baseline by itself: none, or more than one, trains the encoder without an isotropy term",
-            f"Name one: --baseline, one of {', '.join(row.name for row in rows)}.",
-        )
+        raise UsageError(no_baseline(every), f"One of {', '.join(row.name for row in rows)}.")
+    declared = primary_rows(primary, every, baseline)
     require_metric(every, metric)
     others = [row for row in rows if row is not baseline]
     if not others:
@@ -110,47 +159,60 @@ def state_rows(
     averages = averages_over(chosen, named=bool(datasets))
     shown = Shown(tuple(row.name for row in others), tuple(chosen), tuple(averages))
     known = known_datasets(every)
-    made = compare(sorted(every, key=_for_reference), baseline, known, shown, Settings(metric, correction))
-    isotropy = compare_isotropy(sorted(every, key=_for_reference), baseline, chosen, correction)
+    made = compare(sorted(every, key=_for_reference), baseline, known, shown, Settings(metric, correction, declared))
+    isotropy = compare_isotropy(sorted(every, key=_for_reference), baseline, chosen, correction, declared)
     return Claims(
-        preamble=preamble(made, isotropy, correction),
+        preamble=preamble(made, isotropy, correction, declared),
         metric=metric,
         baseline=baseline,
         averages=[each for each in made if each.is_average],
         isotropy=[each for each in isotropy if each.row in shown.rows],
         datasets=[each for each in made if not each.is_average],
         remarks=_remarks(others, baseline, chosen, averages != [], metric),
+        primary=declared,
+        reference=frozenset(row.name for row in every if _for_reference(row)),
+        contrasts={row.name: contrast_with(row, baseline) for row in others},
     )
+
+
+def _found(comparison: Comparison) -> str:
+    """Verdict and points."""
+    points = f"{100 * comparison.difference:+.2f}"
+    return f"{comparison.verdict} ({points})"
+
+
+def _overall(verdicts: Sequence[str]) -> str:
+    """One verdict for several: where they do not point one way, no difference is shown."""
+    claimed = {each for each in verdicts if each in ("better", "worse")}
+    if len(claimed) == 1:
+        return claimed.pop()
+    return "exploratory" if verdicts and set(verdicts) == {"exploratory"} else "no difference shown"
 
 
 def _remarks(
     others: Sequence[Row], baseline: Row, datasets: Sequence[str], has_averages: bool, metric: str
 ) -> list[str]:
     """What a reader might expect to be told."""
-    remarks = []
+    remarks = [each.sentence for row in (*others, baseline) for each in row.stale]
     if not has_averages and len(datasets) > 1:
         remarks.append(
-            missing_of_beir(known_datasets([*others, baseline]))
-            or "No average is taken: name the sets that one should be of (--datasets)."
+            missing_of_beir(known_datasets([*others, baseline])) or "No average: list the sets with --datasets."
         )
     once = [row.name for row in (*others, baseline) if row.trained and len(row.members) == 1]
     if once:
         remarks.append(
-            f"Trained with one seed: {', '.join(once)}. What is said of these is of the models at hand, not of how "
-            "they were trained; three seeds are the least that says more."
+            f"Trained with one seed: {', '.join(once)}. Claims about these hold for the models at hand, not for how "
+            "they were trained; use at least three seeds."
         )
     for row in others:
-        contrast = contrast_with(row, baseline)
-        if contrast:
-            remarks.append(f"{row.name} differs from {baseline.name} in {contrast}.")
         lacking = [name for name in datasets if not (row.scores(name, metric) and baseline.scores(name, metric))]
         if lacking:
             remarks.append(f"{row.name} is not compared on {', '.join(lacking)}: not all of both were scored there.")
         unmeasured = [name for name in datasets if not (row.isoscores(name) and baseline.isoscores(name))]
         if unmeasured:
             remarks.append(
-                f"{row.name}'s isotropy is not compared on {', '.join(unmeasured)}: an IsoScore of the passages is "
-                "missing, or has no meaning (of passages that a whitening was fitted on)."
+                f"{row.name}'s isotropy is not compared on {', '.join(unmeasured)}: no IsoScore, or whitening was "
+                "fitted on these passages."
             )
     differences = [differing([*others, baseline], key, what) for key, what in DIFFERENCES]
     return remarks + [each for each in differences if each]

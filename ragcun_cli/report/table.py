@@ -124,7 +124,7 @@ def seeds_sentence(rows: Sequence[Row]) -> str:
     counts = {row.label: len(row.members) for row in rows if row.trained}
     several = {count for count in counts.values() if count > 1}
     if not several:
-        return "One seed each: the figures say nothing of what another seed would give." if counts else ""
+        return "One seed each: seed variance unknown." if counts else ""
     if len(set(counts.values())) == 1:
         return f"Mean ± standard deviation over {several.pop()} seeds."
     listed = ", ".join(f"{name} {count}" for name, count in counts.items())

@@ -137,7 +137,9 @@ def _verify_text(path: Path, text: str, results: Path) -> TableCheck:
 def problems_with_claims(text: str, options: TableOptions, results: Path) -> list[str]:
     """Of a page, whose first table is the one of scores: every sentence that it claims."""
     written = [html.unescape(each) for each in re.findall(r'<li class="[a-z]*">(.*?)</li>', text)]
-    stated = state(results, options.metric, options.datasets, options.rows, options.baseline, options.correction)
+    stated = state(
+        results, options.metric, options.datasets, options.rows, options.baseline, options.correction, options.primary
+    )
     return [f"claims: {each}" for each in problems_with_lines(sorted(written), sorted(stated.sentences()))]
 
 

@@ -23,7 +23,7 @@ PLAIN = Comparison(
     score_deviation=0.004, score_seeds=3, baseline_score=0.6402, baseline_deviation=0.002, baseline_seeds=3,
     paired_seeds=True, trained=True, queries=300, wins=120, losses=90, difference=0.011, p=0.002, p_t=0.003,
     p_corrected=0.008, correction="holm", family=4, interval=(0.004, 0.018), effect_size=0.18, detectable=0.012,
-    over_seeds=SeedAware(0.004, 5.0, (0.001, 0.021), 0.03),
+    over_seeds=SeedAware(0.004, 5.0, (0.001, 0.021), 0.03), split="test",
 )  # fmt: skip
 
 
@@ -33,9 +33,9 @@ def told(root: Path, datasets: tuple[str, ...] = ()) -> Claims:
 
 def test_better() -> None:
     assert sentence(PLAIN) == (
-        "isotropy against baseline on scifact, nDCG@10 x 100: 65.12 ± 0.40 against 64.02 ± 0.20: better by 1.10 "
-        "(95 % interval over queries +0.40 to +1.80; p = 0.0020, p = 0.0080 by Holm over 4 comparisons; d = 0.18; "
-        "120 queries up, 90 down, 90 even). With the spread of seeds the interval is +0.10 to +2.10."
+        "isotropy against baseline on scifact (test, 300 queries), nDCG@10 x 100: 65.12 ± 0.40 against 64.02 ± 0.20: "
+        "better by 1.10 (95 % interval over queries +0.40 to +1.80; p = 0.0020, p = 0.0080 by Holm over 4 comparisons; "
+        "d = 0.18; queries: 120 better, 90 worse, 90 tied). Including seed variance, the interval is +0.10 to +2.10."
     )
 
 
@@ -47,28 +47,28 @@ def test_no_difference_says_what_would_have_been_found() -> None:
     said = sentence(replace(PLAIN, p=0.3, p_corrected=0.6))
     assert ": no difference shown, +1.10 (" in said
     assert "A true difference of 1.20 would have been found 8 times in 10" in said
-    assert "better" not in said
-    assert "Alone it would count" not in said
+    assert ": better by" not in said
+    assert "Significant uncorrected" not in said
 
 
 def test_what_only_the_correction_takes_away_is_said() -> None:
     said = sentence(replace(PLAIN, p=0.02, p_corrected=0.08))
     assert "no difference shown" in said
-    assert "Alone it would count as one; the correction for 4 comparisons does not let it." in said
+    assert "Significant uncorrected, not after correction for 4 comparisons." in said
 
 
 def test_better_for_these_seeds_only() -> None:
     said = sentence(replace(PLAIN, over_seeds=SeedAware(0.01, 2.0, (-0.01, 0.03), 0.3)))
     assert "no difference shown, +1.10" in said
     assert (
-        "With the spread of seeds the interval is -1.00 to +3.00: these models differ, but another seed may not."
+        "Including seed variance, the interval is -1.00 to +3.00: these models differ, but another seed may not."
         in said
     )
 
 
 def test_one_seed() -> None:
     said = sentence(replace(PLAIN, over_seeds=None, score_deviation=None))
-    assert said.endswith("One seed: this is of the models at hand, and another seed may give another answer.")
+    assert said.endswith("One seed: this holds for the models at hand; seed variance unknown.")
 
 
 def test_encoders_that_nobody_trained_here_have_no_seeds() -> None:
@@ -91,9 +91,14 @@ def test_every_comparison_has_its_sentence(scored: Path) -> None:
     claims = told(scored)
     assert len(claims.datasets) == 6
     assert len(claims.sentences()) == 3 + 6 + 3 + len(claims.remarks)
-    assert claims.headlines()[0] == (
-        "isotropy against baseline. isotropy: no difference shown. nDCG@10 on 2 datasets: 2 better."
+    first = claims.headlines()[0]
+    assert (first.row, first.verdict) == ("isotropy", "better")
+    assert first.text == (
+        "isotropy against baseline. isotropy: no difference shown. nDCG@10 on 2 datasets: 2 better. It differs in "
+        "lambda_isotropy (1.0, not 0.0)."
     )
+    assert [each.row for each in claims.headlines()] == ["isotropy", "frozen"]  # the untouched encoder is no arm
+    assert [each.row for each in claims.others()] == ["encoder"]
     assert any("isotropy against baseline on one" in each and ": better by" in each for each in claims.sentences())
     assert any(
         "frozen against baseline on one" in each and "no difference shown" in each for each in claims.sentences()
@@ -102,15 +107,50 @@ def test_every_comparison_has_its_sentence(scored: Path) -> None:
 
 def test_no_average_is_claimed_over_what_happens_to_be_there(scored: Path) -> None:
     assert told(scored).averages == []
-    assert told(scored).remarks[0] == "No average is taken: name the sets that one should be of (--datasets)."
+    assert told(scored).remarks[0] == "No average: list the sets with --datasets."
     named = told(scored, ("one", "two"))
     assert [each.where for each in named.averages] == ["the 2 sets named (one, two)"] * 3
 
 
 def test_what_differs_between_arms_is_said(scored: Path) -> None:
-    remarks = told(scored).remarks
-    assert "isotropy differs from baseline in lambda_isotropy (1.0, not 0.0)." in remarks
-    assert "frozen differs from baseline in lambda_isotropy (1.0, not 0.0), freeze_base (True, not False)." in remarks
+    isotropy, frozen = told(scored).headlines()
+    assert isotropy.text.endswith("It differs in lambda_isotropy (1.0, not 0.0).")
+    assert frozen.text.endswith("It differs in lambda_isotropy (1.0, not 0.0), freeze_base (True, not False).")
+
+
+def test_primary_comparisons_alone_are_corrected_and_the_others_exploratory(scored: Path) -> None:
+    every = told(scored)
+    results = scored / "results"
+    claims = state(results, "ndcg@10", (), (), None, "holm", ["isotropy vs baseline"])
+    assert [each.row for each in claims.headlines()] == ["isotropy"]
+    primary = [each for each in claims.datasets if each.row == "isotropy"]
+    others = [each for each in claims.datasets if each.row != "isotropy"]
+    assert {each.family for each in primary} == {2}
+    assert {each.family for each in every.datasets} == {6}
+    assert all(each.verdict == "better" and not each.exploratory for each in primary)
+    assert all(each.verdict == "exploratory" and each.p_corrected == each.p for each in others)
+    assert all("exploratory and not corrected" in sentence(each) for each in others)
+    assert {each.row: each.verdict for each in claims.isotropy if each.exploratory} == {
+        "encoder": "exploratory", "frozen": "exploratory",
+    }  # fmt: skip
+    assert "over the primary comparisons (isotropy) on all datasets" in claims.preamble
+    assert "over all rows and datasets of the results" in every.preamble
+    both = state(results, "ndcg@10", (), (), None, "holm", ["frozen against baseline", "isotropy vs. baseline"])
+    assert [each.row for each in both.headlines()] == ["frozen", "isotropy"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "complaint"),
+    [
+        ("isotropy", "expected 'ROW vs BASELINE'"),
+        ("isotropie vs baseline", "did you mean 'isotropy'"),
+        ("isotropy vs frozen", "these comparisons are with baseline"),
+        ("baseline vs baseline", "these comparisons are with baseline"),
+    ],
+)
+def test_what_is_no_primary_comparison(scored: Path, declared: str, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        state(scored / "results", "ndcg@10", (), (), None, "holm", [declared])
 
 
 def test_what_was_trained_once_is_named(tmp_path: Path) -> None:
@@ -118,7 +158,7 @@ def test_what_was_trained_once_is_named(tmp_path: Path) -> None:
     score_model(tmp_path / "results", "baseline", data, 0.9, arm())
     score_model(tmp_path / "results", "isotropy", data, 0.5, arm(1.0))
     assert told(tmp_path).remarks[0].startswith("Trained with one seed: isotropy, baseline.")
-    assert told(tmp_path).headlines()[0].endswith("1 better. One seed: of the models at hand alone.")
+    assert "One seed: seed variance unknown." in told(tmp_path).headlines()[0].text
 
 
 def test_what_is_not_compared_is_named(copied: Path) -> None:
@@ -131,7 +171,7 @@ def test_what_is_not_compared_is_named(copied: Path) -> None:
 def test_no_baseline_and_nothing_to_compare(tmp_path: Path) -> None:
     data = [dataset_at(make_dataset(tmp_path / "data" / "one"))]
     score_model(tmp_path / "results", "encoder", data, 0.9)
-    with pytest.raises(UsageError, match="no row is the baseline by itself") as raised:
+    with pytest.raises(UsageError, match="no arm trains the encoder without an isotropy term") as raised:
         told(tmp_path)
     assert "encoder" in raised.value.hint
     with pytest.raises(UsageError, match="there is only encoder"):
@@ -174,6 +214,6 @@ def test_isotropy_with_wide_intervals_shows_nothing() -> None:
 
 
 def test_isotropy_of_one_seed_and_without_an_interval() -> None:
-    assert "one seed says nothing of another" in isotropy_of({"baseline": [0.2], "high": [0.4]}, 0.01)["high"]
+    assert "seed variance unknown" in isotropy_of({"baseline": [0.2], "high": [0.4]}, 0.01)["high"]
     without = isotropy_of({"baseline": [0.2], "high": [0.4]}, None)["high"]
     assert without.endswith("how far chance goes is not known, so no difference is shown.")

@@ -51,7 +51,11 @@ def test_a_table_on_a_terminal(ragcun: RunCommand, scored: Path) -> None:
 def test_claims_are_printed_and_given_to_programs(ragcun: RunCommand, scored: Path) -> None:
     results = scored / "results"
     text = ragcun("report", "claims", "--results", results).stdout
-    assert "isotropy against baseline on one, nDCG@10 x 100: 94.62" in text
+    assert "isotropy against baseline on one (test" not in text  # a sentence for each comparison is a detail
+    shown = [line.split("│")[1:] for line in text.splitlines() if line.startswith("│ isotropy ")]
+    assert [line[1].strip() for line in shown] == ["one (test, 40 queries)", "two (test, 40 queries)"]
+    detailed = ragcun("report", "claims", "--results", results, "--details").stdout
+    assert "isotropy against baseline on one (test, 40 queries), nDCG@10 x 100: 94.62" in detailed
     assert text.startswith("isotropy against baseline. isotropy: no difference shown. nDCG@10 on 2 datasets: 2 better.")
     assert "corrected by Holm over all rows and datasets of the results" in text
     content = json.loads(ragcun("report", "claims", "--results", results, "--json").stdout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def write_curves(folder: Path, seed: int, of: dict[str, Any] | None = None) -> N
          "variance": 0.1, "isoscore_positives": 0.2}
         for step in (1, 2, 3)
     ]  # fmt: skip
-    lines.append({"step": 3, "dev": {"ndcg@10": 0.5}})
+    lines += [{"step": step, "dev": {"ndcg@10": 0.4 + step / 30}} for step in (1, 3)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -130,8 +131,47 @@ def test_without_a_baseline(tmp_path: Path) -> None:
     data = [dataset_at(make_dataset(tmp_path / "data" / "one"))]
     score_model(tmp_path / "results", "encoder", data, 0.9)
     drawn, left = drawn_at(tmp_path, tmp_path / "none")
-    assert set(left) == {"effects", "queries", "training"}
+    assert set(left) == {"effects", "queries", "training", "isotropy-and-score"}
+    assert left["isotropy-and-score"] == "only one row has both scores and an IsoScore"  # no axis for one point
     assert "spectra" in drawn
+
+
+def test_no_two_systems_share_a_colour() -> None:
+    from ragcun_cli.report.figures.style import looks_of
+
+    looks = looks_of([f"row{number}" for number in range(40)])
+    assert len({look.colour for look in looks.values()}) == 40
+    assert len({(look.marker, look.line) for look in looks.values()}) == 40
+
+
+def test_of_nine_systems_curves_of_six_are_drawn_and_the_others_named(tmp_path: Path) -> None:
+    data = [dataset_at(make_dataset(tmp_path / "data" / "one", queries=8))]
+    for number in range(8):
+        score_model(tmp_path / "results", f"encoder{number}", data, 0.9 - number / 20)
+    score_model(tmp_path / "results", "baseline", data, 0.7, arm())
+    drawn, _ = drawn_at(tmp_path, tmp_path / "none")
+    for name in ("queries", "spectra", "cosines", "lengths"):
+        assert drawn[name].caption.endswith(" Not drawn: encoder5, encoder6, encoder7 (--rows chooses)."), name
+    (legend,) = drawn["spectra"].figure.legends
+    assert len(legend.get_texts()) <= 7  # and the band
+    assert "baseline" in {text.get_text().split(":")[0] for text in legend.get_texts()}
+    assert "Lines join" not in drawn["isotropy-and-score"].caption  # no two of them are joined
+
+
+def test_what_was_logged_or_scored_once_has_no_panel(scored: Path, with_runs: Path, tmp_path: Path) -> None:
+    runs = shutil.copytree(with_runs, tmp_path / "runs")
+    for path in runs.glob("*/metrics.jsonl"):
+        lines = path.read_text().splitlines()
+        once = [line for line in lines if '"dev"' in line][:1]
+        path.write_text("".join(f"{line}\n" for line in [line for line in lines if '"dev"' not in line] + once))
+    drawn, _ = drawn_at(scored, runs)
+    titles = {axes.get_title() for axes in drawn["training"].figure.axes}
+    assert "nDCG@10 x 100 on dev" not in titles
+    assert "nDCG@10 on dev" not in drawn["training"].caption
+    for path in runs.glob("*/metrics.jsonl"):
+        path.write_text(path.read_text().splitlines()[0] + "\n")
+    _, left = drawn_at(scored, runs)
+    assert left["training"] == "nothing was logged or scored more than once"
 
 
 def test_more_datasets_than_panels_are_said(tmp_path: Path) -> None:

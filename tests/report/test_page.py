@@ -124,12 +124,13 @@ def test_it_prints_what_is_folded_away(ragcun: RunCommand, scored: Path, tmp_pat
 def test_what_is_in_it(ragcun: RunCommand, scored: Path, tmp_path: Path) -> None:
     text = write_page(ragcun, scored, tmp_path / "report.html").read_text()
     order = [
-        "What the results show", "Scores", "Figures", "The greatest wins and losses", "Shape of the embeddings",
+        "What the results show", "Scores", "Each comparison in a sentence", "Figures",
+        "The greatest wins and losses", "Shape of the embeddings",
         "Smaller embeddings", "Cost", "Where this comes from", "What was expected",
     ]  # fmt: skip
     places = [text.index(f"<h2>{title}</h2>") for title in order]
     assert places == sorted(places)
-    assert "isotropy against baseline on one, nDCG@10 x 100: 94.62" in text
+    assert "isotropy against baseline on one (test, 40 queries), nDCG@10 x 100: 94.62" in text
     assert "nDCG@10 on 2 datasets: 2 better." in text
     assert "sha256:isotropy-seed1" in text
     assert "never verified" in text
@@ -182,7 +183,7 @@ def test_names_are_no_markup(ragcun: RunCommand, tmp_path: Path) -> None:
     done = ragcun("report", "page", "--results", tmp_path / "results", "--out", tmp_path / "a.html")
     assert done.exit_code == 0, done.stderr
     assert "<img src=x" not in (tmp_path / "a.html").read_text()
-    assert "claims: there is no baseline" in done.stderr
+    assert "claims: no arm trains the encoder without an isotropy term" in done.stderr
 
 
 def test_nothing_is_written_when_something_is_wrong(ragcun: RunCommand, copied: Path, tmp_path: Path) -> None:

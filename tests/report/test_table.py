@@ -121,7 +121,7 @@ def test_marks_and_the_test_that_made_them(scored: Path) -> None:
     assert marks == {"encoder (untouched)": WORSE, "baseline": "", "isotropy": BETTER, "frozen": ""}
     assert table.notes[0] == (
         "† better, ‡ worse than baseline, p < 0.05: paired sign-flip test (100,000 flips) of per-query differences of "
-        "means over seeds, and an interval with their spread that leaves out 0. Holm over all comparisons of these "
+        "means over seeds, and an interval including seed variance excludes 0. Holm over all comparisons of these "
         "results: 6 on datasets. No mark: no difference shown, or not tested."
     )
     by_bh = build_table(scored / "results", TableOptions(correction="bh"))
@@ -154,7 +154,10 @@ def test_what_differs_between_rows_is_said(tmp_path: Path) -> None:
     notes = build_table(tmp_path / "results", TableOptions()).notes
     assert "Tokens of a text at most: 256, but long 384." in notes
     assert "Embeddings of 8 dimensions." in notes
-    assert "No marks of significance: no baseline is named (--baseline)." in notes
+    assert (
+        "No marks of significance: no arm trains the encoder without an isotropy term: name the baseline with "
+        "--baseline." in notes
+    )
 
 
 def test_counts_that_differ_from_the_published_ones_are_said(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_frozen_encoder_passes_each_text_once(
     train_arm(load(small_recipe, *frozen, "seed=1", f"output_dir='{tmp_path / 'seed'}'"))
     train_arm(load(small_recipe, *frozen, "lambda_isotropy=0", f"output_dir='{tmp_path / 'arm'}'"))
     evaluate_models(
-        [ModelToScore(summary.folder)], find_datasets([str(dev_folder)], tmp_path, None)[0], tmp_path / "results"
+        [ModelToScore(summary.folder)], find_datasets([str(dev_folder)], tmp_path, "dev")[0], tmp_path / "results"
     )
     assert sum(passes.values()) == len(expected)
     train_arm(load(small_recipe, *frozen, "max_length=32", f"output_dir='{tmp_path / 'shorter'}'"))

@@ -16,9 +16,9 @@ from ragcun_cli.report.comparison import differences_per_query
 from ragcun_cli.report.figures.clouds import Counts, Spectrum, draw_densities, draw_spectra
 from ragcun_cli.report.figures.effects import Place, draw_forest, draw_queries, draw_tradeoff
 from ragcun_cli.report.figures.style import MOST_PANELS, looks_of, styled
-from ragcun_cli.report.figures.training import draw_training
+from ragcun_cli.report.figures.training import draw_training, has_curve
 from ragcun_cli.report.material import Material
-from ragcun_cli.report.rows import Row
+from ragcun_cli.report.rows import Row, no_baseline
 from ragcun_cli.report.runs import Run, find_run
 from ragcun_cli.report.table import metric_label
 
@@ -69,7 +69,7 @@ Made = tuple[Figure, str] | str  # a figure and its caption, or why there is non
 
 def _forest(material: Material) -> Made:
     if material.baseline is None:
-        return "no baseline is named (--baseline)"
+        return no_baseline(material.every)
     if not material.comparisons:
         return "nothing is scored where the baseline is"
     label = metric_label(material.metric)
@@ -89,23 +89,37 @@ def _tradeoff(material: Material) -> Made:
             places[label] = found
     if not places:
         return "no row has both scores and an IsoScore"
+    if all(len(rows) < 2 for rows in places.values()):
+        return "only one row has both scores and an IsoScore"
     label = metric_label(material.metric)
-    figure = draw_tradeoff(places, _paths(material.rows), label, looks_of(_names(material)))
-    return figure, (
-        f"IsoScore of the passages against {label} x 100. Large marks: means; small ones: seeds. Lines join arms "
-        "that differ in the isotropy and variance terms alone, by lambda_isotropy, and a model's whitenings by "
-        "exponent."
-    )
+    weights, exponents = _paths(material.rows)
+    drawn = {name for rows in places.values() for name in rows}
+    figure = draw_tradeoff(places, [*weights, *exponents], label, looks_of(_names(material)))
+    caption = f"IsoScore of the passages against {label} x 100. Large marks: means"
+    if any(len(place.scores) > 1 for rows in places.values() for place in rows.values()):
+        caption += "; small ones: seeds"
+    joined = [
+        what
+        for what, paths in (
+            ("arms that differ in the isotropy and variance terms alone, by lambda_isotropy", weights),
+            ("a model's whitenings, by exponent", exponents),
+        )
+        if any(len(drawn.intersection(path)) > 1 for path in paths)
+    ]
+    left = [row.name for row in material.rows if row.name not in drawn]
+    caption += f". Lines join {'; and '.join(joined)}." if joined else "."
+    return figure, caption + (f" Not drawn, for lack of an IsoScore: {', '.join(left)}." if left else "")
 
 
 def _queries(material: Material) -> Made:
     baseline = material.baseline
     if baseline is None:
-        return "no baseline is named (--baseline)"
+        return no_baseline(material.every)
+    rows, left = _readable(material)
     differences = {
         dataset: {
             row.name: differences_per_query(row, baseline, dataset, material.metric)[1]
-            for row in material.rows
+            for row in rows
             if row is not baseline and row.scores(dataset, material.metric)
         }
         for dataset in _panels(material)
@@ -118,21 +132,22 @@ def _queries(material: Material) -> Made:
     figure = draw_queries(differences, baseline.name, label, looks_of(_names(material)))
     return figure, (
         f"Difference in {label} to {baseline.name}, query by query, from the greatest loss to the greatest win; means "
-        "over seeds."
+        f"over seeds.{left}"
     )
 
 
 def _spectra(material: Material) -> Made:
     spectra: dict[str, dict[str, Spectrum]] = {}
+    rows, left = _readable(material)
     for dataset in _panels(material):
-        found = {row.name: spectrum for row in material.rows if (spectrum := _spectrum(row, dataset))}
+        found = {row.name: spectrum for row in rows if (spectrum := _spectrum(row, dataset))}
         if found:
             spectra[dataset] = found
     if not spectra:
         return "no eigenvalues were measured"
     return draw_spectra(spectra, looks_of(_names(material))), (
         "Eigenvalues of the passages' covariance, divided by their mean. Band: where those of as many draws of N(0, I) "
-        "lie (Marchenko-Pastur); none where the eigenvalues are means over forums."
+        f"lie (Marchenko-Pastur); none where the eigenvalues are means over forums.{left}"
     )
 
 
@@ -158,7 +173,7 @@ def _lengths(material: Material) -> Made:
 def _densities(counts: dict[str, dict[str, Counts]], material: Material, label: str, caption: str) -> Made:
     if not counts:
         return "no histograms were measured: evaluate again with this version of ragcun"
-    return draw_densities(counts, label, looks_of(_names(material))), caption
+    return draw_densities(counts, label, looks_of(_names(material))), caption + _readable(material)[1]
 
 
 def _training(material: Material) -> Made:
@@ -169,12 +184,18 @@ def _training(material: Material) -> Made:
             runs[row.name] = found
     if not runs:
         return f"no run folder with a metrics.jsonl is where its model was, or in {material.runs}"
-    return draw_training(runs, looks_of(_names(material))), (
-        "Training: each term of the loss by itself, and nDCG@10 on dev. Thin lines: seeds. Dotted: the isotropy term's "
-        "value on N(0, I)."
-    )
+    figure = draw_training(runs, looks_of(_names(material)))
+    if figure is None:
+        return "nothing was logged or scored more than once"
+    every = [run for members in runs.values() for run in members]
+    dev = ", and nDCG@10 on dev" if has_curve([run.scores for run in every]) else ""
+    seeds = " Thin lines: seeds." if any(len(members) > 1 for members in runs.values()) else ""
+    null = any("isotropy_null" in line for run in every for line in run.metrics)
+    dotted = " Dotted: the isotropy term's value on N(0, I)." if null else ""
+    return figure, f"Training: each term of the loss by itself{dev}.{seeds}{dotted}"
 
 
+MOST_ROWS = 6  # curves over each other in one panel
 TRADEOFF = "isotropy-and-score"
 WHOLE = ("effects", "training")  # figures without a panel for each dataset
 _FIGURES: dict[str, Callable[[Material], Made]] = {
@@ -191,6 +212,23 @@ _FIGURES: dict[str, Callable[[Material], Made]] = {
 def _panels(material: Material) -> list[str]:
     """The datasets that have a panel of their own."""
     return list(material.datasets[:MOST_PANELS])
+
+
+def _readable(material: Material) -> tuple[list[Row], str]:
+    """The rows whose curves are drawn over each other, and what the caption says of the others.
+
+    More than `MOST_ROWS` cannot be told apart: the baseline and arms as they were trained come first.
+    """
+    if len(material.rows) <= MOST_ROWS:
+        return list(material.rows), ""
+    ranked = sorted(material.rows, key=lambda row: (row is not material.baseline, not row.first.arm, _is_reduced(row)))
+    chosen = {row.name for row in ranked[:MOST_ROWS]}
+    left = [row.name for row in material.rows if row.name not in chosen]
+    return [row for row in material.rows if row.name in chosen], f" Not drawn: {', '.join(left)} (--rows chooses)."
+
+
+def _is_reduced(row: Row) -> bool:
+    return (row.first.entry["transform"], row.first.entry["similarity"]) != ("none", "euclidean")
 
 
 def _names(material: Material) -> list[str]:
@@ -213,8 +251,8 @@ def _place(row: Row, datasets: Sequence[str], metric: str) -> Place | None:
     )
 
 
-def _paths(rows: Sequence[Row]) -> list[list[str]]:
-    """Rows that differ in one thing, in its order."""
+def _paths(rows: Sequence[Row]) -> tuple[list[list[str]], list[list[str]]]:
+    """Rows that differ in one thing, in its order: the isotropy term's weight, and the exponent of a whitening."""
     by_weight: dict[object, list[tuple[float, str]]] = {}
     by_exponent: dict[object, list[tuple[float, str]]] = {}
     for row in rows:
@@ -227,7 +265,11 @@ def _paths(rows: Sequence[Row]) -> list[list[str]]:
         if exponent is not None:
             weights = tuple(member.entry["identity"] for member in row.members)
             by_exponent.setdefault((weights, entry["similarity"]), []).append((exponent, row.name))
-    return [[name for _, name in sorted(path)] for path in (*by_weight.values(), *by_exponent.values())]
+    return _named_in_order(by_weight), _named_in_order(by_exponent)
+
+
+def _named_in_order(paths: dict[object, list[tuple[float, str]]]) -> list[list[str]]:
+    return [[name for _, name in sorted(path)] for path in paths.values()]
 
 
 def _exponent(transform: str) -> float | None:
@@ -254,8 +296,9 @@ def _spectrum(row: Row, dataset: str) -> Spectrum | None:
 
 def _counts(material: Material, kind: str, names: tuple[str, str]) -> dict[str, dict[str, Counts]]:
     counts: dict[str, dict[str, Counts]] = {}
+    rows, _ = _readable(material)
     for dataset in _panels(material):
-        found = {row.name: each for row in material.rows if (each := _counts_of(row, dataset, kind, names))}
+        found = {row.name: each for row in rows if (each := _counts_of(row, dataset, kind, names))}
         if found:
             counts[dataset] = found
     return counts

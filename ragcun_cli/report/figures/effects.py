@@ -65,7 +65,7 @@ def draw_forest(comparisons: Sequence[Comparison], baseline: str, metric: str, l
         interval = by_seeds or each.interval
         if interval is not None:
             axes.plot([100 * interval[0], 100 * interval[1]], [y, y], color=look.colour, linewidth=1)
-        shown = each.verdict != "no difference shown"
+        shown = each.verdict in ("better", "worse")
         axes.plot(
             100 * each.difference, y, marker=look.marker, color=look.colour, linestyle="none", markersize=4,
             markerfacecolor=look.colour if shown else "white",

@@ -1,10 +1,12 @@
 """One style for all plots: for a column or the width of a page, readable in print and by the colour-blind.
 
-Colours are Okabe & Ito's (2008); a row differs from the others in marker and line too, for printers without colour.
+The first colours are Okabe & Ito's (2008), and no two rows share one; a row differs from the others in marker and line
+too, for printers without colour.
 """
 
 from __future__ import annotations
 
+import colorsys
 import io
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -25,6 +27,8 @@ DOTS_PER_INCH = 300
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7F00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (2, 1)), (0, (6, 1, 2, 1)))
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+LIGHTNESS = (0.3, 0.55, 0.7)
 GREY = "#767676"
 
 STYLE: dict[Any, Any] = {
@@ -59,13 +63,22 @@ class Look:
 
 
 def looks_of(names: Sequence[str]) -> dict[str, Look]:
-    """In the order of the table's rows. Marker and line move on by one with each round of the colours, so that no two
-    of 64 look alike.
+    """In the order of the table's rows. Marker and line move on by one with each round of eight, so that no two of 64
+    share both.
     """
     return {
-        name: Look(COLOURS[number % 8], MARKERS[(number + number // 8) % 8], LINES[(number + number // 8) % 8])
+        name: Look(_colour(number), MARKERS[(number + number // 8) % 8], LINES[(number + number // 8) % 8])
         for number, name in enumerate(names)
     }
+
+
+def _colour(number: int) -> str:
+    """Beyond the eight, hues as far from each other as they can be (steps of the golden ratio), dark and light."""
+    if number < len(COLOURS):
+        return COLOURS[number]
+    step = number - len(COLOURS)
+    red, green, blue = colorsys.hls_to_rgb((step * GOLDEN_RATIO) % 1, LIGHTNESS[step % len(LIGHTNESS)], 0.55)
+    return f"#{round(255 * red):02X}{round(255 * green):02X}{round(255 * blue):02X}"
 
 
 def styled() -> AbstractContextManager[None]:

@@ -16,10 +16,19 @@ NULL = "isotropy_null"
 GEOMETRY = {"isoscore_positives": "IsoScore of a batch's positives"}
 
 
-def draw_training(runs: dict[str, Sequence[Run]], looks: dict[str, Look]) -> Figure:
-    """A panel for each term that was logged, and for dev nDCG@10. runs: row -> its seeds, each a thin line."""
-    shown = [term for term in (*TERMS, *GEOMETRY) if any(term in line for run in _all(runs) for line in run.metrics)]
-    has_dev = any(run.scores for run in _all(runs))
+def draw_training(runs: dict[str, Sequence[Run]], looks: dict[str, Look]) -> Figure | None:
+    """A panel for each term that was logged, and for dev nDCG@10; None where there is no curve, only single points.
+
+    runs: row -> its seeds, each a thin line.
+    """
+    shown = [
+        term
+        for term in (*TERMS, *GEOMETRY)
+        if has_curve([[line for line in run.metrics if line.get(term) is not None] for run in _all(runs)])
+    ]
+    has_dev = has_curve([run.scores for run in _all(runs)])
+    if not shown and not has_dev:
+        return None
     figure, axes = panels(len(shown) + has_dev)
     for term, each in zip(shown, axes, strict=False):
         each.set_title({**TERMS, **GEOMETRY}[term])
@@ -39,6 +48,11 @@ def draw_training(runs: dict[str, Sequence[Run]], looks: dict[str, Look]) -> Fig
             _draw(axes[-1], curves, looks[name], name, with_marker=True)
     legend_below(figure, axes)
     return figure
+
+
+def has_curve(logged: Sequence[Sequence[object]]) -> bool:
+    """Whether any run has two points: of one, a panel's axis would say nothing."""
+    return any(len(points) > 1 for points in logged)
 
 
 def _all(runs: dict[str, Sequence[Run]]) -> list[Run]:

@@ -14,14 +14,13 @@ from ragcun_cli.evaluate.datasets import Dataset
 from ragcun_cli.report.building import TableOptions, build_table
 from ragcun_cli.report.claims import isotropy_sentence, sentence
 from ragcun_cli.report.collect import DatasetResult, ModelResults
-from ragcun_cli.report.comparison import Comparison
 from ragcun_cli.report.expectations import ISOTROPY_NOTE, ExpectationFile, compare_expectations
 from ragcun_cli.report.figures.drawing import Drawn, Left, draw_all
 from ragcun_cli.report.figures.style import saved
 from ragcun_cli.report.formats.html import to_html
 from ragcun_cli.report.material import Material
 from ragcun_cli.report.page.examples import Example, Extremes, Passage, find_extremes
-from ragcun_cli.report.rows import Row
+from ragcun_cli.report.rows import Row, no_baseline
 from ragcun_cli.report.table import metric_label
 from ragcun_cli.report.texts import find_texts
 
@@ -49,8 +48,9 @@ def build_page(material: Material, results: Path, data_dir: Path, expected: Expe
     left_out = [f"{each.name}: {each.why}." for each in left]
     options = _options(material)
     sections = [
-        _section("What the results show", _claims(material, left_out)),
+        _section("What the results show", _answers(material, left_out)),
         _section("Scores", _table(results, options("scores"), left_out)),
+        _section("Each comparison in a sentence", _claims(material)),
         _section("Figures", _figures(drawn, left)),
         _section("The greatest wins and losses", _examples(material, data_dir, left_out)),
         _section("Shape of the embeddings", _table(results, options("geometry"), left_out)),
@@ -108,34 +108,51 @@ def _options(material: Material) -> Callable[[str], TableOptions]:
         if preset != "scores":
             return replace(shared, preset=preset)
         baseline = None if material.baseline is None else material.baseline.name
-        return replace(shared, metric=material.metric, baseline=baseline, correction=material.correction)
+        return replace(
+            shared,
+            metric=material.metric,
+            baseline=baseline,
+            correction=material.correction,
+            primary=material.primary,
+        )
 
     return of
 
 
-def _claims(material: Material, left_out: list[str]) -> str:
+def _answers(material: Material, left_out: list[str]) -> str:
+    """One sentence for each primary comparison, or why there is none; before them, results that no longer hold."""
+    stale = [each.sentence for row in material.rows for each in row.stale]
+    banner = "".join(f'<p class="stale">{escape(each)}</p>' for each in stale)
     if material.claims is None:
-        why = "there is no baseline (--baseline)" if material.baseline is None else "there is nothing to compare"
+        why = "there is nothing to compare" if material.baseline is not None else no_baseline(material.every)
         left_out.append(f"claims: {why}.")
-        return f"<p>Nothing is claimed: {why}.</p>"
+        return f"{banner}<p>Nothing is claimed: {escape(why)}.</p>"
+    return banner + _claim_list([(each.verdict, each.text) for each in material.claims.headlines()])
+
+
+def _claims(material: Material) -> str:
+    """Every comparison, folded by kind and row."""
+    if material.claims is None:
+        return "<p>There is none.</p>"
     stated = material.claims
-    first = [("", headline) for headline in stated.headlines()]
-    first += [(each.verdict, sentence(each)) for each in stated.averages]
-    first += [(each.verdict, isotropy_sentence(each)) for each in stated.isotropy]
-    by_row: dict[str, list[Comparison]] = {}
-    for each in stated.datasets:
-        by_row.setdefault(each.row, []).append(each)
-    remarks = _claim_list([("", remark) for remark in stated.remarks])
-    return "\n".join(
-        [_claim_list(first), *map(_folded, by_row.values()), remarks, f'<p class="quiet">{escape(stated.preamble)}</p>']
-    )
+    of_averages = [(each.verdict, sentence(each)) for each in stated.averages]
+    parts = [
+        _folded("Other rows", [(each.verdict, each.text) for each in stated.others()]),
+        _folded("Averages", of_averages),
+        _folded("Isotropy", [(each.verdict, isotropy_sentence(each)) for each in stated.isotropy]),
+    ]
+    for row in dict.fromkeys(each.row for each in stated.datasets):
+        items = [(each.verdict, sentence(each)) for each in stated.datasets if each.row == row]
+        parts.append(_folded(f"{row} against {stated.baseline.name}, by dataset", items))
+    parts.append(_folded("Remarks", [("", remark) for remark in stated.remarks]))
+    return "\n".join([*filter(None, parts), f'<p class="quiet">{escape(stated.preamble)}</p>'])
 
 
-def _folded(comparisons: Sequence[Comparison]) -> str:
-    """One row on all datasets, each sentence."""
-    summary = f"{comparisons[0].row} against {comparisons[0].baseline}, by dataset"
-    items = _claim_list([(each.verdict, sentence(each)) for each in comparisons])
-    return f"<details><summary>{escape(summary)}</summary>{items}</details>"
+def _folded(summary: str, items: Sequence[tuple[str, str]]) -> str:
+    """Nothing for nothing."""
+    if not items:
+        return ""
+    return f"<details><summary>{escape(summary)} ({len(items)})</summary>{_claim_list(items)}</details>"
 
 
 def _claim_list(items: Sequence[tuple[str, str]]) -> str:

@@ -1,0 +1,103 @@
+"""`ragcun results`: what was scored, and taking some of it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="List results, rename them, and take out those that are done with.")
+
+RESULTS = typer.Option(Path("results"), "--results", help="Where the results lie.")
+JSON = typer.Option(False, "--json", help="Print JSON.")
+DIGITS_OF_TIME = "%Y-%m-%d %H:%M"
+
+
+@app.command("list")
+def list_results(results: Path = RESULTS, json_output: bool = JSON) -> None:
+    """List every model on every dataset, and whether the model is still as it was scored.
+
+    `changed`: other weights, config or tokenizer lie at its place now. `gone`: nothing does.
+    Example: ragcun results list
+    """
+    import dataclasses
+    import time
+
+    from ragcun_cli.console import Column, plain, print_json, print_table
+    from ragcun_cli.report.managing import list_results as listed
+
+    rows = listed(results)
+    if json_output:
+        print_json([dataclasses.asdict(each) for each in rows])
+        return
+    columns = [Column("model"), Column("dataset"), Column("split"), Column("queries", numeric=True)]
+    columns += [Column("nDCG@10", numeric=True), Column("scored"), Column("model is")]
+    print_table(
+        columns,
+        [
+            [
+                plain(each.model),
+                plain(each.dataset),
+                plain(each.split),
+                "–" if each.queries is None else str(each.queries),
+                "–" if each.ndcg is None else f"{each.ndcg:.4f}",
+                time.strftime(DIGITS_OF_TIME, time.localtime(each.scored)),
+                each.state,
+            ]
+            for each in rows
+        ],
+    )
+
+
+@app.command()
+def remove(
+    models: list[str] = typer.Argument(..., help="Names of models, as `ragcun results list` shows them."),
+    datasets: str = typer.Option("", "--datasets", "-d", help="Only these of their datasets, comma-separated."),
+    yes: bool = typer.Option(False, "--yes", help="Move them; without this, only say what would be moved."),
+    results: Path = RESULTS,
+    json_output: bool = JSON,
+) -> None:
+    """Take results out of the folder: they are moved to RESULTS/.trash/TIME, from where they can be moved back.
+
+    Example: ragcun results remove old-run --datasets scifact --yes
+    """
+    from ragcun_cli.console import note, print_json, print_text
+    from ragcun_cli.quantities import counted
+    from ragcun_cli.report.managing import plan_removal
+    from ragcun_cli.report.managing import remove as move
+
+    names = tuple(name.strip() for name in datasets.split(",") if name.strip())
+    removal = plan_removal(results, models, names)
+    if yes:
+        move(removal)
+    if json_output:
+        moves = [{"from": str(source), "to": str(target)} for source, target in removal.moves]
+        print_json({"moved": yes, "results": removal.cells, "trash": str(removal.trash), "moves": moves})
+        return
+    print_text("\n".join(str(source) for source, _ in removal.moves))
+    what = counted(removal.cells, "result")
+    if yes:
+        note(f"{what} moved to {removal.trash}/. To undo it, move them back.")
+    else:
+        note(f"{what} would be moved to {results}/.trash/. Nothing was done: add --yes.")
+
+
+@app.command()
+def rename(
+    old: str = typer.Argument(..., help="The model's name, as `ragcun results list` shows it."),
+    new: str = typer.Argument(..., help="What it is to be called in tables."),
+    results: Path = RESULTS,
+    json_output: bool = JSON,
+) -> None:
+    """Give a model's results another name, in all of their files.
+
+    Example: ragcun results rename isotropy isotropy-lambda1
+    """
+    from ragcun_cli.console import note, print_json
+    from ragcun_cli.report.managing import rename as give
+
+    folder = give(results, old, new)
+    if json_output:
+        print_json({"folder": str(folder)})
+        return
+    note(f"{old} is {new} now: {folder}/")

@@ -1,0 +1,180 @@
+"""What lies in a folder of results, and taking some of it out: moved to a trash folder, never deleted."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ragcun_cli import files
+from ragcun_cli.errors import DataError, UsageError
+from ragcun_cli.evaluate.layout import ISOTROPY, MODEL, QUERIES_ENDING, RUN_ENDING
+from ragcun_cli.recipe.problems import did_you_mean
+from ragcun_cli.report.staleness import gone, staleness
+
+TRASH = ".trash"
+ENDINGS = (".json", QUERIES_ENDING, RUN_ENDING, ".spectrum.tsv", ".histograms")
+RUN_COMPRESSION = 3
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One model on one dataset. state: of its model: `as scored`, `changed` since, or `gone`."""
+
+    model: str
+    dataset: str
+    split: str
+    queries: int | None
+    ndcg: float | None
+    state: str
+    scored: float
+
+
+def list_results(results: Path) -> list[Listed]:
+    """All of them, also such as no table would take.
+
+    Raises:
+        UsageError: if there are none.
+    """
+    found: list[Listed] = []
+    for folder in _folders(results):
+        entry, names = _read(folder / MODEL), _datasets(folder)
+        state = "gone" if gone(entry) else "as scored"
+        if staleness(entry, names, results) is not None:
+            state = "changed"
+        measured = _read(folder / ISOTROPY)
+        for name in names:
+            path = folder / f"{name}.json"
+            result = _read(path)
+            dataset = result.get("dataset") or {}
+            split = dataset.get("split") or (measured.get(name) or {}).get("split", "")
+            scored = (path if path.is_file() else folder / ISOTROPY).stat().st_mtime
+            ndcg = (result.get("metrics") or {}).get("ndcg@10")
+            found.append(Listed(folder.name, name, str(split), dataset.get("queries"), ndcg, state, scored))
+    return found
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What would be, or was, moved: (from, to) of files and folders. trash: the folder that has them."""
+
+    moves: tuple[tuple[Path, Path], ...]
+    trash: Path
+    cells: int
+
+
+def plan_removal(results: Path, models: Sequence[str], datasets: Sequence[str]) -> Removal:
+    """Take out models, or some of their datasets; changes nothing.
+
+    Raises:
+        UsageError: if there is no such model or dataset.
+    """
+    known = [folder.name for folder in _folders(results)]
+    trash = results / TRASH / time.strftime("%Y%m%d-%H%M%S")
+    moves: list[tuple[Path, Path]] = []
+    cells = 0
+    for model in dict.fromkeys(models):
+        if model not in known:
+            raise UsageError(f"{model}: there are no results of this name; {did_you_mean(model, known)}")
+        folder = results / model
+        names = _datasets(folder)
+        for dataset in datasets:
+            if dataset not in names:
+                raise UsageError(f"--datasets {dataset}: {model} has no such result; {did_you_mean(dataset, names)}")
+        chosen = list(datasets) or names
+        cells += len(chosen)
+        if set(chosen) == set(names):
+            moves.append((folder, trash / model))
+            continue
+        there = [folder / f"{dataset}{ending}" for dataset in chosen for ending in ENDINGS]
+        moves += [(path, trash / model / path.name) for path in there if path.is_file()]
+    return Removal(tuple(moves), trash, cells)
+
+
+def remove(removal: Removal) -> None:
+    """Move what was planned; isotropy.json keeps what is said of the datasets that stay."""
+    for source, target in removal.moves:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            os.rename(source, target)
+            continue
+        name, folder = source.name.removesuffix(".json"), source.parent
+        measured = _read(folder / ISOTROPY)
+        if source.suffix == ".json" and name in measured:
+            entry = measured.pop(name)
+            files.write_json(target.parent / ISOTROPY, {**_read(target.parent / ISOTROPY), name: entry})
+            files.write_json(folder / ISOTROPY, measured)
+        os.rename(source, target)
+
+
+def rename(results: Path, old: str, new: str) -> Path:
+    """Give a model's results another name, in all of its files; returns the folder.
+
+    Raises:
+        UsageError: if there is no such model, or the new name is taken or is no name for a folder.
+        DataError: if a file cannot be read.
+    """
+    known = [folder.name for folder in _folders(results)]
+    if old not in known:
+        raise UsageError(f"{old}: there are no results of this name; {did_you_mean(old, known)}")
+    if not new.strip() or new.startswith(".") or "/" in new or "\\" in new:
+        raise UsageError(f"{new}: this is no name for a folder of results", "Use letters, digits, - and _.")
+    folder, target = results / old, results / new
+    if target.exists():
+        raise UsageError(f"{target}: is there already", "Choose another name, or remove it: ragcun results remove")
+    with files.new_folder(target) as temporary:
+        files.copy_files(folder, temporary)
+        for path in sorted(temporary.glob("*.json")):
+            _rename_in(path, new)
+        for path in sorted(temporary.glob(f"*{RUN_ENDING}")):
+            _retag(path, "_".join(new.split()))
+    files.remove_folder(folder)
+    return target
+
+
+def _rename_in(path: Path, name: str) -> None:
+    content = _read(path)
+    if not content:
+        raise DataError(f"{path.name}: cannot be read", "Remove it, or evaluate again.")
+    if path.name == MODEL:
+        files.write_json(path, {**content, "name": name})
+    elif path.name != ISOTROPY:
+        files.write_json(path, {**content, "model": {**content["model"], "name": name}})
+
+
+def _retag(path: Path, tag: str) -> None:
+    """The last column of a run says whose it is."""
+    with (
+        gzip.open(path, "rb") as source,
+        files.replacing(path) as temporary,
+        temporary.open("wb") as raw,
+        gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=RUN_COMPRESSION, mtime=0, filename="") as sink,
+    ):
+        for line in source:
+            sink.write(line.rsplit(b" ", 1)[0] + f" {tag}\n".encode())
+
+
+def _folders(results: Path) -> list[Path]:
+    found = sorted(path for path in results.iterdir() if (path / MODEL).is_file()) if results.is_dir() else []
+    if not found:
+        raise UsageError(f"{results}: there are no results here", "Name the folder: --results")
+    return found
+
+
+def _datasets(folder: Path) -> list[str]:
+    """Scored or measured."""
+    scored = [path.stem for path in folder.glob("*.json") if path.name not in (MODEL, ISOTROPY)]
+    return sorted({*scored, *_read(folder / ISOTROPY)})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

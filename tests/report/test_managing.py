@@ -1,0 +1,161 @@
+"""Results can be listed, taken out and renamed, and say when the model that they are of has been replaced."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ragcun_cli.report.collect import collect
+from ragcun_cli.report.managing import TRASH
+from ragcun_cli.report.verify_results import verify_results
+from tests.conftest import RunCommand
+from tests.tiny_models import build_tiny_bert, write_collection
+
+
+def test_removal_is_dry_unless_told_and_names_the_trash(ragcun: RunCommand, copied: Path) -> None:
+    results = copied / "results"
+    before = sorted(path.relative_to(results) for path in results.rglob("*"))
+    dry = ragcun("results", "remove", "isotropy-seed1", "encoder", "-d", "two", "--results", results)
+    assert dry.exit_code == 0
+    assert "2 results would be moved" in dry.stderr
+    assert "Nothing was done: add --yes" in dry.stderr
+    assert sorted(path.relative_to(results) for path in results.rglob("*")) == before
+
+    done = json.loads(ragcun("results", "remove", "encoder", "--results", results, "--yes", "--json").stdout)
+    assert done["trash"].startswith(str(results / TRASH))
+    assert (Path(done["trash"]) / "encoder" / "one.json").is_file()
+    assert "encoder" not in [model.name for model in collect(results)]
+
+    some = ragcun("results", "remove", "isotropy-seed1", "-d", "two", "--results", results, "--yes")
+    assert "1 result moved to" in some.stderr
+    (left,) = [model for model in collect(results) if model.name == "isotropy-seed1"]
+    assert list(left.datasets) == ["one"]
+    assert "two" not in left.geometry
+    assert not any(check.problems for check in verify_results(results, copied / "data"))
+
+
+def test_what_is_moved_back_is_as_it_was(ragcun: RunCommand, copied: Path) -> None:
+    results = copied / "results"
+    before = {path.name: path.read_bytes() for path in (results / "encoder").iterdir()}
+    done = json.loads(ragcun("results", "remove", "encoder", "--results", results, "--yes", "--json").stdout)
+    for move in done["moves"]:
+        shutil.move(move["to"], move["from"])
+    assert {path.name: path.read_bytes() for path in (results / "encoder").iterdir()} == before
+
+
+def test_a_new_name_is_in_every_file(ragcun: RunCommand, copied: Path) -> None:
+    results = copied / "results"
+    assert ragcun("results", "rename", "encoder", "the old one", "--results", results).exit_code == 0
+    assert not (results / "encoder").exists()
+    (renamed,) = [model for model in collect(results) if model.name == "the old one"]
+    assert set(renamed.datasets) == {"one", "two"}
+    with gzip.open(results / "the old one" / "one.run.gz", "rt") as stream:
+        assert {line.rsplit(" ", 1)[1] for line in stream} == {"the_old_one\n"}
+    assert not any(check.problems for check in verify_results(results, copied / "data"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["remove", "encodr"], "did you mean 'encoder'?"),
+        (["remove", "encoder", "-d", "three"], "encoder has no such result"),
+        (["rename", "nothing", "x"], "there are no results of this name"),
+        (["rename", "encoder", "isotropy-seed0"], "is there already"),
+        (["rename", "encoder", "../x"], "is no name for a folder"),
+    ],
+)
+def test_wrong_wishes_change_nothing(ragcun: RunCommand, copied: Path, arguments: list[str], complaint: str) -> None:
+    results = copied / "results"
+    before = sorted(results.rglob("*"))
+    done = ragcun("results", *arguments, "--results", results)
+    assert done.exit_code == 2
+    assert complaint in " ".join(done.stderr.replace("│", "").split())
+    assert sorted(results.rglob("*")) == before
+
+
+def test_a_folder_without_results(ragcun: RunCommand, tmp_path: Path) -> None:
+    assert ragcun("results", "list", "--results", tmp_path).exit_code == 2
+
+
+@pytest.fixture
+def trained(ragcun: RunCommand, tmp_path: Path, small_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two arms, scored."""
+    monkeypatch.chdir(tmp_path)
+    write_collection(tmp_path / "data" / "tiny", 12)
+    for name, weight in (("baseline", 0), ("isotropy", 1)):
+        done = ragcun("train", "-r", small_recipe, "--set", f"name={name}", "--set", f"lambda_isotropy={weight}",
+                      "--set", "max_steps=2", "--set", f"output_dir=checkpoints/{name}")  # fmt: skip
+        assert done.exit_code == 0, done.stderr
+        assert ragcun("eval", "beir", "-m", f"checkpoints/{name}", "-d", "tiny").exit_code == 0
+    return tmp_path
+
+
+def test_a_result_of_replaced_weights_is_marked_everywhere_with_what_renews_it(
+    ragcun: RunCommand, trained: Path, small_recipe: Path
+) -> None:
+    listed = json.loads(ragcun("results", "list", "--json").stdout)
+    assert {(each["model"], each["state"]) for each in listed} == {("baseline", "as scored"), ("isotropy", "as scored")}
+    assert "stale" not in ragcun("report", "table").stdout
+    done = ragcun("train", "-r", small_recipe, "--set", "name=isotropy", "--set", "lambda_isotropy=3",
+                  "--set", "max_steps=2", "--set", "output_dir=checkpoints/isotropy", "--overwrite")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    renewal = (
+        "isotropy was scored before checkpoints/isotropy was changed. Renew it: ragcun eval beir --model "
+        "checkpoints/isotropy --datasets tiny --overwrite"
+    )
+    table = ragcun("report", "table", "--format", "json").stdout
+    assert "isotropy (stale)" in table
+    assert renewal in " ".join(table.split())
+    assert renewal in ragcun("report", "claims").stdout
+    assert ragcun("report", "page").exit_code == 0
+    assert renewal in (trained / "report.html").read_text()
+    exported = ragcun("export", "checkpoints/isotropy", "exported")
+    assert renewal in " ".join(exported.stderr.split())
+    assert "The card has no scores: this model is not in results/" in " ".join(exported.stderr.split())
+    assert "Nothing was measured" in (trained / "exported" / "README.md").read_text()
+    states = {each["model"]: each["state"] for each in json.loads(ragcun("results", "list", "--json").stdout)}
+    assert states == {"baseline": "as scored", "isotropy": "changed"}
+
+    command = renewal.split("Renew it: ragcun ")[1].split()
+    assert ragcun(*command).exit_code == 0
+    assert "stale" not in ragcun("report", "table").stdout
+    shutil.rmtree(trained / "checkpoints" / "isotropy")
+    states = {each["model"]: each["state"] for each in json.loads(ragcun("results", "list", "--json").stdout)}
+    assert states == {"baseline": "as scored", "isotropy": "gone"}
+    assert "stale" not in ragcun("report", "table").stdout
+
+
+def test_any_file_that_decides_an_embedding_makes_a_result_stale(
+    ragcun: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_collection(tmp_path / "data" / "tiny", 6)
+    build_tiny_bert(tmp_path / "encoder")
+    assert ragcun("eval", "beir", "-m", "./encoder", "-d", "tiny", "--no-robustness").exit_code == 0
+    config = tmp_path / "encoder" / "config.json"
+    config.write_text(config.read_text().replace('"gelu"', '"relu"'))
+    assert "encoder was scored before ./encoder was changed" in " ".join(ragcun("report", "table").stdout.split())
+    refused = ragcun("eval", "beir", "-m", "./encoder", "-d", "tiny", "--no-robustness")
+    assert refused.exit_code == 2
+    assert "holds results of another model of this name: identity" in " ".join(refused.stderr.split())
+
+
+def test_seeds_that_do_not_fit_together_name_the_keys(
+    ragcun: RunCommand, tmp_path: Path, small_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_collection(tmp_path / "data" / "tiny", 6)
+    for seed, temperature in ((0, 0.05), (1, 0.1)):
+        done = ragcun("train", "-r", small_recipe, "--set", "name=arm", "--set", f"temperature={temperature}",
+                      "--set", "max_steps=1", "--set", f"output_dir=checkpoints/arm-seed{seed}",
+                      "--set", f"seed={seed}")  # fmt: skip
+        assert done.exit_code == 0, done.stderr
+        assert ragcun("eval", "beir", "-m", f"checkpoints/arm-seed{seed}", "-d", "tiny").exit_code == 0
+    refused = ragcun("report", "table")
+    assert refused.exit_code == 1
+    said = " ".join(refused.stderr.replace("│", "").split())
+    assert "their recipes differ in more than the seed: temperature 0.05 there, 0.1 here" in said
