@@ -140,6 +140,20 @@ def check(
         "embedded:all-MiniLM-L6-v2", "--tokenizer", help="The model whose tokens lengths are counted in."
     ),
     max_length: int = typer.Option(384, "--max-length", min=2, help="Texts of more tokens are counted as cut."),
+    batch_size: int = typer.Option(
+        16,
+        "--batch-size",
+        min=2,
+        help="Of the training: which triples it leaves out, and which are each other's negatives.",
+    ),
+    write: Path | None = typer.Option(
+        None,
+        "--write",
+        metavar="CLEAN.jsonl",
+        help="Write the triples that have no query or answer of the dev and test sets; one source. The counts go to "
+        "CLEAN.jsonl.provenance.json.",
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace CLEAN.jsonl if it is there."),
     no_lengths: bool = typer.Option(False, "--no-lengths", help="Without counting tokens, which takes longest."),
     strict: bool = typer.Option(False, "--strict", help="Exit code 1 if anything was found."),
     json_output: bool = JSON,
@@ -152,20 +166,23 @@ def check(
     import dataclasses
 
     from ragcun_cli.console import print_json
-    from ragcun_cli.errors import ExitCode
+    from ragcun_cli.errors import ExitCode, UsageError
 
+    if write is not None:
+        if len(sources) > 1:
+            raise UsageError("--write: one file is written, and several sources are named", "Name one.")
+        _check_output(write, overwrite, "--write")
     count_tokens = None
     if not no_lengths:
         from ragcun_cli.model.tokenizer import token_counter
 
         count_tokens = token_counter(tokenizer)
 
-    from ragcun_cli.data.reports import check_source
+    from ragcun_cli.data.reports import Wishes, check_source
 
     others = [name.strip() for group in against for name in group.split(",") if name.strip()]
-    reports = [
-        report for source in sources for report in check_source(source, data_dir, dev, others, count_tokens, max_length)
-    ]
+    wishes = Wishes(data_dir, dev, others, count_tokens, max_length, batch_size, write)
+    reports = [report for source in sources for report in check_source(source, wishes)]
     if json_output:
         print_json([dataclasses.asdict(each) for each in reports])
     else:
@@ -210,6 +227,11 @@ def mine(
     processes: int | None = typer.Option(
         None, "--processes", min=1, help="Processes that encode and search; one for each GPU, or one, by default."
     ),
+    exclude: list[str] = typer.Option(
+        [],
+        "--exclude",
+        help="Collections whose queries and answers must not be in the triples: dev and test sets, comma-separated.",
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the output file if it is there."),
     json_output: bool = JSON,
 ) -> None:
@@ -226,6 +248,7 @@ def mine(
     mining = _mining(negatives, ranks, margin, pick, seed, model)
     _check_output(output, overwrite)
     from ragcun_cli.data.collection import read_collection
+    from ragcun_cli.data.exclusion import read_excluded
     from ragcun_cli.data.sources import named_collection
     from ragcun_cli.evaluate.beir import ModelToScore, Settings
     from ragcun_cli.evaluate.mining import mine as mine_negatives
@@ -234,19 +257,21 @@ def mine(
     settings = Settings(memory=parse_bytes(memory, "--memory"), processes=processes)
     asked = None if model is None else ModelToScore(model, None, max_length)
     found = read_collection(named_collection(collection, data_dir), split)
-    mined = mine_negatives(found, asked, settings, mining, output)
+    names = [name.strip() for group in exclude for name in group.split(",") if name.strip()]
+    mined = mine_negatives(found, asked, settings, mining, output, read_excluded(names, data_dir))
     if json_output:
         print_json({"output": str(output), **dataclasses.asdict(mined)})
         return
     if mined.short:
-        note(
-            f"{mined.short} of them have fewer than {negatives} negatives, {mined.none} have none and are pairs; "
-            "see --ranks and --margin."
-        )
+        fewer = f"{mined.short - mined.none} got fewer than {negatives} negatives" if mined.short > mined.none else ""
+        pairs = f"{mined.none} pairs got no negative and stay as pairs" if mined.none else ""
+        note(f"{'; '.join(filter(None, (fewer, pairs)))} (--ranks, --margin).")
     if mined.without_text:
         note(f"{mined.without_text} relevant passages are empty and make no triple.")
     if mined.nearer_left_out:
-        note(f"{mined.nearer_left_out} passages in the ranks are left out by --margin.")
+        note(f"--margin excluded {mined.nearer_left_out:,} candidates.")
+    if names:
+        note(f"--exclude left out {mined.excluded} pairs of {', '.join(names)}.")
     note(f"Next: ragcun train --recipe isotropy --set data.train={output} --set data.dev=null")
 
 
@@ -307,14 +332,14 @@ def _mining(negatives: int, ranks: str | None, margin: float | None, pick: str, 
     return Mining(negatives, first, last, margin, cast(Pick, pick), seed)
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
+def _check_output(output: Path, overwrite: bool, flag: str = "--output") -> None:
     from ragcun_cli.errors import UsageError
     from ragcun_cli.files import require_writable
 
     if output.suffix != ".jsonl":
-        raise UsageError(f"--output {output}: triples are written as JSON Lines", f"Call it {output.stem}.jsonl.")
+        raise UsageError(f"{flag} {output}: triples are written as JSON Lines", f"Call it {output.stem}.jsonl.")
     if output.exists() and not overwrite:
-        raise UsageError(f"--output {output}: is there already", "Give --overwrite to replace it.")
+        raise UsageError(f"{flag} {output}: is there already", "Give --overwrite to replace it.")
     require_writable(output)
 
 
@@ -349,8 +374,10 @@ def _print_report(report: CheckReport) -> None:
     ]
     if rows:
         print_table(columns, rows)
-    clean = len(report.checked) - len(report.findings)
-    note(f"{report.source}: {len(report.checked)} things looked for, {clean} of them clean.")
+    found = len(report.findings)
+    note(f"{report.source}: {len(report.checked)} checks, {found or 'none'} with findings.")
+    if report.written:
+        note(f"Written to {report.written}.")
     for each in report.not_checked:
         note(f"Not looked for: {each}")
 

@@ -84,8 +84,8 @@ def train(
     """Train one arm of the experiment, or several.
 
     Writes best_model/ (by nDCG@10 on the dev set), final_model/, checkpoints and metrics.jsonl into the
-    recipe's output_dir. Several runs go one after another, or one on each GPU, and each writes what it
-    says into <output_dir>.log; one that fails stops no other.
+    recipe's output_dir. Several runs go one after another, or one on each GPU; each run's output goes to
+    <output_dir>.log, and a failure does not stop the others.
 
     Ctrl-C, SIGTERM, a spot notice and --max-time save at the next step and end with exit code 75; the same
     command with --resume goes on.
@@ -182,7 +182,7 @@ def _train_several(
     gpus = count_gpus() if processes is None else 0
     options = [] if processes is None else ["--processes", str(processes)]
     side_by_side = f"up to {gpus} at a time, one on each GPU" if gpus > 1 else "one after another"
-    note(f"{len(runs)} runs, {side_by_side}; each writes its log to <output_dir>.log.")
+    note(f"{len(runs)} runs, {side_by_side}; each run's output goes to <output_dir>.log.")
     with LiveTable(RUN_COLUMNS) as table:
         try:
             train_all(runs, gpus, lambda: table.show([_row(run) for run in runs]), options, deadline)
@@ -198,6 +198,7 @@ def _train_several(
     note("Next:  ragcun eval beir " + " ".join(f"--model {run.recipe.output_dir}" for run in runs) + " --datasets NAME")
 
 
+WORTH_A_MACHINE = 3600  # seconds: what takes less here, nobody rents a machine for
 RUN_COLUMNS = ("run", "state", "step", "loss", "dev nDCG@10", "triples/s")
 
 
@@ -263,27 +264,31 @@ def _show_plans(recipes: Sequence[Recipe], processes: int | None, dollars: float
         _print_plan(plan)
     labels = [Path(recipe.output_dir).name for recipe in recipes]
     print_estimates(dict(zip(labels, estimates, strict=True)), dollars)
-    print_known(list({recipe.name: recipe for recipe in recipes}.values()), known)
+    if any(each.seconds is None or each.seconds > WORTH_A_MACHINE for each in estimates):
+        print_known(list({recipe.name: recipe for recipe in recipes}.values()), known)
 
 
 def _print_plan(plan: dict[str, Any]) -> None:
     from ragcun_cli.console import print_document
     from ragcun_cli.recipe.rendering import render_recipe
     from ragcun_cli.recipe.schema import Recipe
+    from ragcun_cli.train.plan import TrainingPlan, what_is_trained_on
 
     counts, model, dev = plan["plan"], plan["model"], plan["dev"]
-    recipe = Recipe.model_validate(plan["recipe"])
+    recipe, training_plan = Recipe.model_validate(plan["recipe"]), TrainingPlan(**counts)
     per_step = recipe.batch_size * recipe.gradient_accumulation_steps
     lines = {
         "data": f"{counts['triples']} triples, {counts['hard_negatives']} with a hard negative, "
         f"{counts['texts']} distinct texts"
-        + (f"; {counts['broken_rows_left_out']} broken rows left out" if counts["broken_rows_left_out"] else ""),
+        + (f"; {counts['broken_rows_left_out']} broken rows left out" if counts["broken_rows_left_out"] else "")
+        + (f"; {counts['triples_excluded']} triples excluded" if counts["triples_excluded"] else ""),
         "dev": f"{dev['name']}: {dev['queries']} queries, {dev['passages']} passages" if dev else "none: no best_model",
         "steps": f"{counts['total_steps']} of {per_step} triples ({counts['steps_per_epoch']} an epoch), "
         f"warm-up {counts['warmup_steps']}"
         + (
             f" (of {recipe.warmup_steps}: the run is no longer)" if counts["warmup_steps"] < recipe.warmup_steps else ""
         ),
+        "trained on": "; ".join(what_is_trained_on(training_plan, recipe)) or "every triple",
         "negatives per query": f"{counts['negatives_per_query']:.4g} (fewest {counts['fewest_negatives']})",
         "precision": counts["precision_explained"],
         "parameters": f"{model['trainable_parameters']:,} of {model['parameters']:,} train "

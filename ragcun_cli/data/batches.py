@@ -51,6 +51,19 @@ def batches_per_epoch(count: int, batch_size: int) -> int:
     return count // batch_size
 
 
+def conflicting_rows(table: TripleTable, batch_size: int, seed: int) -> int:
+    """Of the first epoch's triples, those that share a batch with a triple of the same query and another positive.
+
+    Each then serves as the other's negative, though both are known to answer the query.
+    """
+    order = epoch_order(len(table), seed, 0)[: batches_per_epoch(len(table), batch_size) * batch_size]
+    texts = len(table.texts)
+    keys = np.arange(len(order)) // batch_size * texts + table.queries[order]  # one for each query of a batch
+    _, group = np.unique(keys, return_inverse=True)
+    answers = np.unique(group * texts + table.positives[order])
+    return int((np.bincount(answers // texts)[group] > 1).sum())
+
+
 class BatchSequence:
     """All batches of a run, by number from 0."""
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from ragcun_cli.data.batches import conflicting_rows
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.data.corpus import Corpus
-from ragcun_cli.data.leakage import words_of
+from ragcun_cli.data.leakage import relevant_rows, words_of
 from ragcun_cli.data.text_keys import Keys, keys_of
 from ragcun_cli.data.triples.table import Numbers, TripleTable
 
@@ -51,7 +52,9 @@ class Lengths:
 
 @dataclass
 class CheckReport:
-    """Of one source. checked: what was looked for, found or not; not_checked: what could not be looked for, and why."""
+    """Of one source. checked: what was looked for, found or not; not_checked: what could not be looked for, and why.
+    written: what --write wrote, in words.
+    """
 
     source: str
     counts: dict[str, int]
@@ -59,13 +62,14 @@ class CheckReport:
     findings: list[Finding] = field(default_factory=list)
     checked: list[str] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
+    written: str = ""
 
     def look(self, what: str, count: int, of: int, examples: Iterable[str]) -> None:
         """Note what was looked for, and a finding if there is any; only the first examples are taken."""
         self.checked.append(what)
         if count:
             shown = [shortened(each) for each in itertools.islice(examples, EXAMPLES)]
-            self.findings.append(Finding(what, count, of, shown))
+            self.findings.append(Finding(what, count, of, shown or [""]))
 
 
 def check_triples(table: TripleTable, source: str, count_tokens: CountTokens | None, limit: int) -> CheckReport:
@@ -95,7 +99,7 @@ def check_triples(table: TripleTable, source: str, count_tokens: CountTokens | N
     look_for_broken_rows(report, table)
     look("triples whose positive is also a negative of theirs", rows_where(table.negatives == table.positives[owners]))
     look("triples whose query is their positive", np.flatnonzero(table.queries == table.positives))
-    look("triples that stand there twice", _repeated(table))
+    look("duplicate triples", _repeated(table))
     look(
         "triples with a negative that is a positive of their query elsewhere",
         rows_where(_known_positive(table, owners)),
@@ -105,6 +109,18 @@ def check_triples(table: TripleTable, source: str, count_tokens: CountTokens | N
             read = functools.partial(_texts, table, numbers)
             report.lengths.append(_lengths(of, len(numbers), read, count_tokens, limit))
     return report
+
+
+def look_at_batches(report: CheckReport, table: TripleTable, batch_size: int) -> None:
+    """What training at this batch size makes of the triples: some fill no batch, some are each other's negatives."""
+    rows = len(table)
+    report.counts[f"triples in an epoch's whole batches of {batch_size}"] = rows // batch_size * batch_size
+    report.look(
+        f"triples with another positive of their query in their batch of {batch_size}: it serves as their negative",
+        conflicting_rows(table, batch_size, seed=0) if rows >= batch_size else 0,
+        rows,
+        [],
+    )
 
 
 def look_for_broken_rows(report: CheckReport, table: TripleTable) -> None:
@@ -179,20 +195,9 @@ def _check_split(report: CheckReport, split: str, collection: Collection, seen: 
     examples = (f"{ids[place]}: {collection.queries[place]!r}" for place in again)
     report.look(f"{split} queries that an earlier split has too", len(again), len(ids), examples)
     twice = _later_of_equal(keys_of(words)).tolist()
-    report.look(f"{split} queries that stand there twice", len(twice), len(ids), (ids[place] for place in twice))
+    report.look(f"duplicate {split} queries", len(twice), len(ids), (ids[place] for place in twice))
     for each in words:
         seen.setdefault(each, split)
-
-
-def relevant_rows(collection: Collection) -> Numbers:
-    """The corpus rows of the passages that are relevant to any query."""
-    found = {
-        collection.corpus.row_of(passage_id)
-        for grades in collection.qrels.values()
-        for passage_id, grade in grades.items()
-        if grade > 0
-    }
-    return np.array(sorted(row for row in found if row is not None), dtype=np.int64)
 
 
 def shortened(text: str, characters: int = EXAMPLE_CHARACTERS) -> str:

@@ -119,6 +119,22 @@ def read_folder(
     )
 
 
+def collections_in(path: Path) -> dict[str, Path]:
+    """Name -> folder of the collection in a folder or zip, or of CQADupStack's forums.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    folder = path if path.is_dir() else unpack(path, cache_folder())
+    name = name_of(path)
+    if is_there(folder, CORPUS):
+        return {name: folder}
+    parts = {f"{name}/{part.name}": part for part in sorted(folder.iterdir()) if is_there(part, CORPUS)}
+    if not parts:
+        raise UsageError(f"{path}: not a collection in BEIR's layout: {CORPUS} is missing", LAYOUT)
+    return parts
+
+
 def is_there(folder: Path, name: str) -> bool:
     """Whether a collection has this file, as it is or gzipped."""
     return (folder / name).is_file() or (folder / f"{name}.gz").is_file()

@@ -1,8 +1,13 @@
-"""Whether two texts are the same to a reader: by their words, whatever case, punctuation and spaces."""
+"""What of a collection a model must not have been trained on, and when two texts are the same to a reader."""
 
 from __future__ import annotations
 
 import re
+
+import numpy as np
+
+from ragcun_cli.data.collection import Collection
+from ragcun_cli.data.triples.table import Numbers
 
 WORD = re.compile(r"\w+")
 
@@ -10,3 +15,14 @@ WORD = re.compile(r"\w+")
 def words_of(text: str) -> str:
     """The words in lower case, one space between them; the text itself if it has none."""
     return " ".join(WORD.findall(text.casefold())) or text
+
+
+def relevant_rows(collection: Collection) -> Numbers:
+    """The corpus rows of the passages that are relevant to any query."""
+    found = {
+        collection.corpus.row_of(passage_id)
+        for grades in collection.qrels.values()
+        for passage_id, grade in grades.items()
+        if grade > 0
+    }
+    return np.array(sorted(row for row in found if row is not None), dtype=np.int64)

@@ -2,63 +2,85 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.checking import (
     CheckReport,
     CountTokens,
     check_against,
     check_collection,
     check_triples,
+    look_at_batches,
     look_for_broken_rows,
 )
-from ragcun_cli.data.collection import CORPUS, LAYOUT, Collection, is_there, read_collection, read_folder
-from ragcun_cli.data.naming import is_zip, name_of
+from ragcun_cli.data.collection import LAYOUT, Collection, collections_in, read_collection, read_folder
+from ragcun_cli.data.exclusion import Excluded, without, write_clean
+from ragcun_cli.data.naming import is_zip
 from ragcun_cli.data.qrels import splits_in
 from ragcun_cli.data.registry import BEIR, KNOWN, TRAINING
 from ragcun_cli.data.sources import collection_in, dev_collection, named_collection, training_file
 from ragcun_cli.data.triples.prepared import TRAIN_SPLIT, open_triples
 from ragcun_cli.data.triples.table import TripleTable
-from ragcun_cli.data.unpacked import unpack
 from ragcun_cli.errors import UsageError
 
 
-def check_source(
-    source: str,
-    root: Path,
-    dev: str | None,
-    against: Sequence[str],
-    count_tokens: CountTokens | None,
-    limit: int,
-) -> list[CheckReport]:
-    """The report on a training file or a training set of the registry; on a collection one for each of its parts.
+@dataclass(frozen=True)
+class Wishes:
+    """How to look. root: the data folder. dev: None for the training set's own, if it has one. against: names or paths
+    of test sets; by default those of BEIR that are in the data folder. count_tokens: None for no lengths; limit: tokens
+    beyond which a text counts as cut. batch_size: of the training. write: where the triples go that have nothing of dev
+    and test sets.
+    """
 
-    dev: None for the training set's own, if it has one. against: names or paths of test sets; by default those of
-    BEIR that are in the data folder.
+    root: Path
+    dev: str | None = None
+    against: Sequence[str] = ()
+    count_tokens: CountTokens | None = None
+    limit: int = 384
+    batch_size: int = 16
+    write: Path | None = None
+
+
+def check_source(source: str, wishes: Wishes) -> list[CheckReport]:
+    """The report on a training file or a training set of the registry; on a collection one for each of its parts.
 
     Raises:
         UsageError, DataError: as reading it says.
     """
-    path = training_file(source, root, "")
+    path = training_file(source, wishes.root, "")
     if path.is_dir() or is_zip(path):
-        parts = _parts(path)
-        return [
-            # Named as the user did, where that is possible, and not by its place in the cache.
-            _of_collection(part, path if len(parts) == 1 else part, name, root, dev, against, count_tokens, limit)
-            for name, part in parts.items()
-        ]
+        parts = collections_in(path)
+        # Named as the user did, where that is possible, and not by its place in the cache.
+        return [_of_collection(part, path if len(parts) == 1 else part, name, wishes) for name, part in parts.items()]
     table, _ = open_triples(path, max_bad_rows=None)
-    report = check_triples(table, source, count_tokens, limit)
-    _check_leakage(report, table, root, source if dev is None and source in TRAINING else dev, against)
+    report = check_triples(table, source, wishes.count_tokens, wishes.limit)
+    look_at_batches(report, table, wishes.batch_size)
+    own = source if wishes.dev is None and source in TRAINING else wishes.dev
+    others = _check_leakage(report, table, dataclasses.replace(wishes, dev=own))
+    _write_clean(report, table, others, source, wishes.write)
     return [report]
 
 
-def _check_leakage(
-    report: CheckReport, table: TripleTable, root: Path, dev: str | None, against: Sequence[str], leave_out: str = ""
+def _write_clean(
+    report: CheckReport, table: TripleTable, others: dict[str, Collection], source: str, write: Path | None
 ) -> None:
-    others, absent = _tests(root, against, leave_out)
+    if write is None:
+        return
+    excluded = Excluded.of({f"{name} ({each.split})": each for name, each in others.items()})
+    clean, counts = without(table, excluded)
+    write_clean(clean, write, source, {"excluded": excluded.provenance(counts)})
+    report.written = f"{write}: {len(clean)} triples; {counts.sentence}"
+
+
+def _check_leakage(
+    report: CheckReport, table: TripleTable, wishes: Wishes, leave_out: str = ""
+) -> dict[str, Collection]:
+    """Add what of dev and test sets is among the triples; returns these."""
+    dev, root = wishes.dev, wishes.root
+    others, absent = _tests(root, wishes.against, leave_out)
     if dev is not None:
         found = read_collection(dev_collection(dev, root), preferred=("dev", "test"))
         others = {"the dev set": found, **others}
@@ -66,42 +88,25 @@ def _check_leakage(
         report.not_checked.append("leakage into a dev set: none is named (--dev)")
     check_against(report, table, others)
     report.not_checked += absent
+    return others
 
 
-def _of_collection(
-    folder: Path,
-    shown: Path,
-    name: str,
-    root: Path,
-    dev: str | None,
-    against: Sequence[str],
-    count_tokens: CountTokens | None,
-    limit: int,
-) -> CheckReport:
+def _of_collection(folder: Path, shown: Path, name: str, wishes: Wishes) -> CheckReport:
     # Train first and test last: it is the later one whose queries an earlier one has.
     order = sorted(splits_in(folder), key=lambda split: (split == "test", split != TRAIN_SPLIT, split))
     splits = {split: read_folder(folder, name, split, str(shown)) for split in order}
     if not splits:
         raise UsageError(f"{shown}: there are no judgements: qrels/<split>.tsv is missing", LAYOUT)
-    report = check_collection(splits, name, count_tokens, limit)
+    report = check_collection(splits, name, wishes.count_tokens, wishes.limit)
     if TRAIN_SPLIT in splits:
         table, _ = open_triples(shown, max_bad_rows=None)
         look_for_broken_rows(report, table)
+        look_at_batches(report, table, wishes.batch_size)
         # Of its own splits the queries were compared above, and the passages are shared.
-        _check_leakage(report, table, root, dev, against, leave_out=name)
+        others = _check_leakage(report, table, wishes, leave_out=name)
+        own = {f"{name} {split}": each for split, each in splits.items() if split != TRAIN_SPLIT}
+        _write_clean(report, table, {**own, **others}, str(shown), wishes.write)
     return report
-
-
-def _parts(path: Path) -> dict[str, Path]:
-    """Name -> folder of the collection, or of CQADupStack's forums."""
-    folder = path if path.is_dir() else unpack(path, cache_folder())
-    name = name_of(path)
-    if is_there(folder, CORPUS):
-        return {name: folder}
-    parts = {f"{name}/{part.name}": part for part in sorted(folder.iterdir()) if is_there(part, CORPUS)}
-    if not parts:
-        raise UsageError(f"{path}: not a collection in BEIR's layout: {CORPUS} is missing", LAYOUT)
-    return parts
 
 
 def _tests(root: Path, names: Sequence[str], leave_out: str) -> tuple[dict[str, Collection], list[str]]:
@@ -121,7 +126,7 @@ def _tests(root: Path, names: Sequence[str], leave_out: str) -> tuple[dict[str, 
                 )
             absent.append(known.name)
             continue
-        for part, folder in _parts(path).items():
+        for part, folder in collections_in(path).items():
             found[part] = read_folder(folder, part, known.score_split if known else None, str(folder))
     reason = f"leakage into test sets that are not in {root}/: {', '.join(absent)}"
     return found, [reason] if absent else []

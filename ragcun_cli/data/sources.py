@@ -39,8 +39,8 @@ def training_file(source: str, folder: Path, asked: str = "data.train: ") -> Pat
     return _known_or_path(source, folder, asked, cure)
 
 
-def dev_collection(source: str, folder: Path) -> Path:
-    """The collection that `data.dev` means.
+def dev_collection(source: str, folder: Path, asked: str = "data.dev: ") -> Path:
+    """The collection that `data.dev` means. asked: what an error begins with.
 
     Raises:
         UsageError: if it is not there, with what brings it.
@@ -49,10 +49,10 @@ def dev_collection(source: str, folder: Path) -> Path:
     if embedded:
         return embedded.dev
     if source in TRAINING:
-        return _of_training_set(source, folder, DEV_FOLDER, "data.dev: ")
-    return _known_or_path(
-        source, folder, "data.dev: ", "Name a folder or zip in BEIR's layout, or do without: --set data.dev=null."
-    )
+        return _of_training_set(source, folder, DEV_FOLDER, asked)
+    cure = "Name a folder or zip in BEIR's layout"
+    cure += ", or do without: --set data.dev=null." if asked == "data.dev: " else "."
+    return _known_or_path(source, folder, asked, cure)
 
 
 def named_collection(source: str, folder: Path, asked: str = "") -> Path:

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ragcun_cli.data.lines import json_lines, text_of
+from ragcun_cli.data.lines import json_lines, require_line_ends, text_of
+from ragcun_cli.data.naming import is_zip
+from ragcun_cli.data.triples.columns import is_quoted_header, require_commas
 from ragcun_cli.data.triples.formats import COMPRESSIONS, TripleFile, recognise
 from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.recipe.problems import did_you_mean
@@ -17,6 +19,7 @@ from ragcun_cli.recipe.problems import did_you_mean
 ID_COLUMNS = ("_id", "id")
 TEXT, TITLE = "text", "title"
 ROWS_AT_A_TIME = 8192
+TEXT_EXAMPLE = '{"_id": "...", "text": "..."}'
 
 Record = tuple[str, str]  # id, text
 
@@ -33,13 +36,15 @@ def read_texts(path: Path, column: str | None) -> Iterator[Record]:
     """
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file", "Give a .txt, .jsonl, .tsv, .csv or .parquet file.")
+    if is_zip(path):
+        raise UsageError(f"{path}: is a zip", "Unpack it, and name the file with the texts, such as corpus.jsonl.")
     inner = path.with_suffix("") if path.suffix in COMPRESSIONS else path
     if inner.suffix == ".txt":
         if column is not None:
             raise UsageError(f"--column {column}: a .txt file has no columns, each line is a text")
         yield from _plain(path)
         return
-    file = recognise(path)
+    file = recognise(path, TEXT_EXAMPLE)
     if file.format == "Parquet":
         yield from _parquet(path, column)
     elif file.format in ("TSV", "CSV"):
@@ -74,8 +79,10 @@ def _delimited(file: TripleFile, column: str | None) -> Iterator[Record]:
         try:
             # TSV knows no quotes: one at a cell's beginning would swallow the lines after it.
             tsv = file.format == "TSV"
+            quoted = tsv and _is_quoted(file)
             how: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tsv else {"strict": True}
-            rows = csv.DictReader(lines, **how)
+            rows = csv.DictReader(lines, **({"delimiter": "\t", "strict": True} if quoted else how))
+            require_commas(list(rows.fieldnames or []), str(file.path))
             _require_column(column or TEXT, list(rows.fieldnames or []), str(file.path))
             for place, row in enumerate(rows):
                 where = f"{file.path}:{rows.line_num}"
@@ -86,6 +93,14 @@ def _delimited(file: TripleFile, column: str | None) -> Iterator[Record]:
             raise DataError(f"{file.path}: not UTF-8 text (byte {error.start})") from None
         except csv.Error as error:
             raise DataError(f"{file.path}: cannot be read: {error}") from None
+
+
+def _is_quoted(file: TripleFile) -> bool:
+    """Whether a spreadsheet wrote this TSV, with CSV's quotes: its header has them."""
+    with file.opened() as stream:
+        first = stream.readline()
+        require_line_ends(first, str(file.path))
+    return is_quoted_header(first.decode("utf-8-sig", "replace").rstrip("\r\n").split("\t"))
 
 
 def _parquet(path: Path, column: str | None) -> Iterator[Record]:

@@ -27,6 +27,7 @@ from ragcun_cli import __version__, files
 from ragcun_cli.console import StepProgress, note, saying_if_interrupted
 from ragcun_cli.data.cache import cache_folder, key_of, only_writer
 from ragcun_cli.data.collection import Collection
+from ragcun_cli.data.exclusion import Excluded
 from ragcun_cli.data.qrels import qrels_lines, qrels_path, splits_in
 from ragcun_cli.data.registry import known_dataset
 from ragcun_cli.data.text_keys import keys_of
@@ -64,7 +65,7 @@ class Mining:
 class Mined:
     """What came of it. pairs: query and relevant passage; without_text: relevant passages that are empty, and no pair;
     short: pairs with fewer negatives than asked; none: with none at all; nearer_left_out: passages in the range that
-    the margin left out.
+    the margin left out. excluded: pairs left out since they are of an excluded collection.
     """
 
     pairs: int
@@ -74,9 +75,17 @@ class Mined:
     none: int
     nearer_left_out: int
     mean_rank: float | None
+    excluded: int = 0
 
 
-def mine(collection: Collection, model: ModelToScore | None, settings: Settings, mining: Mining, output: Path) -> Mined:
+def mine(
+    collection: Collection,
+    model: ModelToScore | None,
+    settings: Settings,
+    mining: Mining,
+    output: Path,
+    excluded: Excluded | None = None,
+) -> Mined:
     """Write one triple a line for each query and relevant passage; beside it `<output>.provenance.json`.
 
     Raises:
@@ -88,11 +97,11 @@ def mine(collection: Collection, model: ModelToScore | None, settings: Settings,
     known = _known_relevant(collection)
     if mining.pick == "corpus" or model is None:
         with StepProgress("picking", len(collection.queries), "queries") as bar:
-            mined = _write(collection, _anywhere(collection, known, mining, bar.advance), output)
-        _write_provenance(collection, None, mining, mined, output)
+            mined = _write(collection, _anywhere(collection, known, mining, bar.advance), output, excluded)
+        _write_provenance(collection, None, mining, mined, output, excluded)
         return mined
     with saying_if_interrupted(INTERRUPTED):
-        return _mine_near(collection, model, settings, mining, known, output)
+        return _mine_near(collection, model, settings, mining, known, output, excluded)
 
 
 def _mine_near(
@@ -102,6 +111,7 @@ def _mine_near(
     mining: Mining,
     known: list[set[int]],
     output: Path,
+    excluded: Excluded | None,
 ) -> Mined:
     copies = len(collection.corpus) - len(np.unique(collection.corpus.keys))
     depth = min(len(collection.corpus), mining.last_rank + max(map(len, known)) + min(copies, MOST_COPIES))
@@ -110,8 +120,9 @@ def _mine_near(
             embedded = bench.embed(collection, bar.advance)
         parts = _rankings_folder(bench, collection, depth)
         with only_writer(parts):
-            mined = _write(collection, _from_rankings(collection, known, mining, bench, embedded, parts, depth), output)
-            _write_provenance(collection, bench.entry, mining, mined, output)
+            choices = _from_rankings(collection, known, mining, bench, embedded, parts, depth)
+            mined = _write(collection, choices, output, excluded)
+            _write_provenance(collection, bench.entry, mining, mined, output, excluded)
             shutil.rmtree(parts, ignore_errors=True)
     return mined
 
@@ -289,10 +300,16 @@ def _rankings_folder(bench: Bench, collection: Collection, depth: int) -> Path:
     return cache_folder() / "mined" / key
 
 
-def _write(collection: Collection, choices: Iterator[_Choice], output: Path) -> Mined:
-    pairs = without_text = negatives = short = none = nearer = rank_sum = ranked = 0
+def _write(collection: Collection, choices: Iterator[_Choice], output: Path, excluded: Excluded | None = None) -> Mined:
+    pairs = without_text = negatives = short = none = nearer = rank_sum = ranked = left_out = 0
     with files.replacing(output) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for choice in choices:
+            if excluded is not None and (
+                excluded.has_query(collection.queries[choice.query])
+                or excluded.has_answer(collection.corpus.keys[choice.positive].tobytes())
+            ):
+                left_out += 1
+                continue
             texts = collection.corpus.texts(np.array([choice.positive, *choice.negatives], dtype=np.int64))
             if not texts[0]:
                 without_text += 1
@@ -310,11 +327,17 @@ def _write(collection: Collection, choices: Iterator[_Choice], output: Path) -> 
             nearer += choice.nearer
             rank_sum += int(choice.ranks.sum())
             ranked += len(choice.ranks)
-    return Mined(pairs, without_text, negatives, short, none, nearer, rank_sum / ranked if ranked else None)
+    mean_rank = rank_sum / ranked if ranked else None
+    return Mined(pairs, without_text, negatives, short, none, nearer, mean_rank, left_out)
 
 
 def _write_provenance(
-    collection: Collection, model: dict[str, Any] | None, mining: Mining, mined: Mined, output: Path
+    collection: Collection,
+    model: dict[str, Any] | None,
+    mining: Mining,
+    mined: Mined,
+    output: Path,
+    excluded: Excluded | None,
 ) -> None:
     content = {
         "ragcun": __version__,
@@ -322,6 +345,7 @@ def _write_provenance(
         "model": model,
         "mining": asdict(mining),
         "mined": asdict(mined),
+        "excluded": None if excluded is None else {"collections": list(excluded.names), "sha256": excluded.sha256},
         "sha256": files.sha256_of_file(output),
     }
     files.write_json(output.with_name(output.name + ".provenance.json"), content)

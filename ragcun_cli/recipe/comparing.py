@@ -11,7 +11,7 @@ from typing import Any
 KEYS_THAT_MAY_DIFFER = frozenset(
     {
         "output_dir", "description", "log_every", "trackers",
-        "save_every", "save_every_minutes", "keep_last", "backup", "parallel", "chunk_tokens",
+        "save_every", "save_every_minutes", "keep_last", "keep_models", "backup", "parallel", "chunk_tokens",
     }
 )  # fmt: skip
 SEEDS = frozenset({"seed", "seeds"})

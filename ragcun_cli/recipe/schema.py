@@ -44,6 +44,11 @@ class DataSettings(Strict):
         "test), a name that `ragcun data list` shows, or null",
         min_length=1,
     )
+    exclude: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list,
+        description="collections whose queries and answers must not be trained on: triples that have one are left out "
+        "by content (all their splits but train); names or paths, as [DEV, TEST]",
+    )
     max_bad_rows: Annotated[int, Field(ge=0)] = Field(
         0, description="broken training rows that are left out, and counted, before they are an error"
     )
@@ -169,6 +174,11 @@ class Recipe(Strict):
         description="s3://BUCKET/PREFIX or a folder: where checkpoints and final models are copied while training goes "
         "on, below the name of the run's folder; --resume fetches from there what the disk lacks",
         min_length=1,
+    )
+    keep_models: Literal["all", "best", "final", "none"] = Field(
+        "all",
+        description="all: the best, the final and each epoch's; best: the best on dev alone (without dev, the final "
+        "one); final: the final one alone; none: no model, for tuning runs, whose dev scores stay",
     )
     early_stopping: Positive | None = Field(
         None, description="stop after so many dev scores in a row without a better one; null: never"

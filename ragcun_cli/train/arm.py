@@ -24,7 +24,7 @@ from ragcun_cli.train.disk import disk_is_full, folder_bytes, require_room
 from ragcun_cli.train.hardware import find_hardware
 from ragcun_cli.train.loop import Stopped, fit
 from ragcun_cli.train.memory import OUT_OF_MEMORY_HINT, is_out_of_memory
-from ragcun_cli.train.plan import TrainingPlan, make_plan
+from ragcun_cli.train.plan import TrainingPlan, make_plan, what_is_trained_on
 from ragcun_cli.train.prepare import (
     ArmData,
     build_encoder,
@@ -66,7 +66,7 @@ def plan_arm(recipe: Recipe, trial: dict[str, Any] | None = None) -> dict[str, A
     require_trackers(recipe)
     place_of(recipe, RunFolder.of(recipe))  # whether the backup's address is one
     data, hardware = read_data(recipe), find_hardware()
-    plan = make_plan(recipe, data.table, hardware)
+    plan = make_plan(recipe, data.table, hardware, data.excluded.triples)
     encoder = build_encoder(recipe).to(hardware.device)
     texts = data.table.texts
     calibrate(
@@ -138,7 +138,7 @@ def _train_locked(
         return beginning.finished
     with first_on_each_machine(world):
         data = read_data(recipe)
-    plan = make_plan(recipe, data.table, hardware)
+    plan = make_plan(recipe, data.table, hardware, data.excluded.triples)
     if recipe.batch_size < world.size:
         raise UsageError(
             f"batch_size: {recipe.batch_size} triples are fewer than the {world.size} processes",
@@ -166,6 +166,8 @@ def _fit_in_folder(training: Training) -> ArmSummary:
     try:
         start_trackers(training.accelerator, recipe, folder, run_id_of(folder), training.progress.step)
         note(_first_line(training))
+        for sentence in what_is_trained_on(training.plan, recipe):
+            note(f"{recipe.name}: {sentence}.")
         _report_cut_texts(training.plan, recipe)
         reason = fit(training, saver)
     except BaseException as error:
@@ -317,6 +319,7 @@ def _origin(data: ArmData, encoder: IsotropicGaussianEncoder) -> dict[str, str |
         "train_sha256": data.train_sha256,
         "dev_sha256": data.dev.sha256 if data.dev is not None else None,
         "base_identity": encoder.settings.base_identity,
+        "excluded_sha256": data.excluded_sha256,
     }
 
 
@@ -340,7 +343,7 @@ def _describe_negatives(plan: TrainingPlan) -> str:
     if plan.fewest_negatives < plan.negatives_per_query:
         shown += f" (fewest {plan.fewest_negatives})"
     if plan.equal_passages_per_query:
-        shown += f", {plan.equal_passages_per_query:.3g} more left out that equal its own positive"
+        shown += f", plus {plan.equal_passages_per_query:.3g} masked per query as copies of its positive"
     return shown
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ragcun_cli.data.batches import BatchSequence, batches_per_epoch
+from ragcun_cli.data.batches import BatchSequence, batches_per_epoch, conflicting_rows
 from ragcun_cli.data.triples.table import TripleTable
 from ragcun_cli.errors import DataError
 from ragcun_cli.recipe.schema import Recipe
@@ -22,7 +22,9 @@ class TrainingPlan:
     left out; fewest_negatives: of any query there. equal_passages_per_query: those left out, the mean.
     texts: distinct ones of the triples; tokens_per_text: of these, the mean; texts_cut: those longer than max_length,
     the dev set's included; both are 0 before texts are tokenised. padding_share: of the computed tokens. chunk: how
-    the tokens of one pass were chosen.
+    the tokens of one pass were chosen. triples_excluded: those that data.exclude left out. triples_an_epoch: those that
+    an epoch trains on, whole steps only. conflicting_rows: of the first epoch, those that share a batch with another
+    positive of their query, which then serves as a negative.
     """
 
     triples: int
@@ -40,6 +42,9 @@ class TrainingPlan:
     texts: int
     tokens_per_text: float = 0.0
     texts_cut: int = 0
+    triples_excluded: int = 0
+    triples_an_epoch: int = 0
+    conflicting_rows: int = 0
     padding_share: float = 0.0
     chunk: str = ""
 
@@ -47,8 +52,8 @@ class TrainingPlan:
 BATCHES_LOOKED_AT = 1000  # for the negatives per query: about a second
 
 
-def make_plan(recipe: Recipe, table: TripleTable, hardware: Hardware) -> TrainingPlan:
-    """Resolve a recipe against its data and this machine.
+def make_plan(recipe: Recipe, table: TripleTable, hardware: Hardware, excluded: int = 0) -> TrainingPlan:
+    """Resolve a recipe against its data and this machine. excluded: triples that data.exclude has left out.
 
     Raises:
         DataError: if the data are too few for one optimiser step, or lack what the loss needs.
@@ -94,7 +99,34 @@ def make_plan(recipe: Recipe, table: TripleTable, hardware: Hardware) -> Trainin
         fewest_negatives=fewest,
         equal_passages_per_query=equal,
         texts=len(table.texts),
+        triples_excluded=excluded,
+        triples_an_epoch=steps_per_epoch * recipe.gradient_accumulation_steps * recipe.batch_size,
+        conflicting_rows=_conflicting_rows(recipe, table),
     )
+
+
+def what_is_trained_on(plan: TrainingPlan, recipe: Recipe) -> list[str]:
+    """What a recipe does not say: triples that no step takes, and positives that serve as negatives."""
+    sentences = []
+    per_step = recipe.batch_size * recipe.gradient_accumulation_steps
+    if plan.triples_an_epoch < plan.triples:
+        left = plan.triples - plan.triples_an_epoch
+        sentences.append(
+            f"an epoch trains on {plan.triples_an_epoch} of {plan.triples} triples: {left} do not fill a step of "
+            f"{per_step} (batch_size {recipe.batch_size} x gradient_accumulation_steps "
+            f"{recipe.gradient_accumulation_steps}); another epoch leaves out others"
+        )
+    if plan.conflicting_rows:
+        share = 100 * plan.conflicting_rows / max(plan.triples_an_epoch, 1)
+        sentences.append(
+            f"{plan.conflicting_rows} triples of the first epoch ({min(share, 100):.1f} %) share a batch with another "
+            "positive of their query, which serves as its negative"
+        )
+    return sentences
+
+
+def _conflicting_rows(recipe: Recipe, table: TripleTable) -> int:
+    return 0 if recipe.contrastive == "triplet" else conflicting_rows(table, recipe.batch_size, recipe.seed)
 
 
 def _negatives_per_query(recipe: Recipe, table: TripleTable, batches: int) -> tuple[float, int, float]:

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ragcun_cli.console import StepProgress, note
 from ragcun_cli.data.batches import BatchSequence, epoch_order
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.collection import Collection, read_collection
+from ragcun_cli.data.exclusion import ExclusionCounts, read_excluded, without
 from ragcun_cli.data.numbered_texts import NumberedTexts
 from ragcun_cli.data.registry import known_dataset
 from ragcun_cli.data.sources import dev_collection, training_file
@@ -61,11 +62,15 @@ UNLIMITED = 1 << 62  # tokens of a pass
 
 @dataclass(frozen=True)
 class ArmData:
-    """The texts of one arm, read and checked."""
+    """The texts of one arm, read and checked. excluded: what was left out of the triples; excluded_sha256: of the
+    collections that they were compared with.
+    """
 
     table: TripleTable
     train_sha256: str
     dev: Collection | None
+    excluded: ExclusionCounts = field(default_factory=ExclusionCounts)
+    excluded_sha256: str | None = None
 
 
 def read_data(recipe: Recipe) -> ArmData:
@@ -77,13 +82,17 @@ def read_data(recipe: Recipe) -> ArmData:
     root = expanded(recipe.data.folder)
     train = training_file(recipe.data.train, root)
     table, train_sha256 = open_triples(train, recipe.data.max_bad_rows)
+    excluded, counts = read_excluded(recipe.data.exclude, root), ExclusionCounts()
+    if excluded is not None:
+        table, counts = without(table, excluded)
+        note(f"{recipe.data.train}: {counts.sentence}, as data.exclude says: {', '.join(excluded.names)}.")
     dev = None
     if recipe.data.dev is not None:
         dev = read_collection(dev_collection(recipe.data.dev, root), preferred=("dev", "test"))
         known = known_dataset(dev.name)
         if known is not None and known.score_split == dev.split:
             note(f"{recipe.data.dev}: the best model is chosen on its {dev.split} split; its score there is no result.")
-    return ArmData(table, train_sha256, dev)
+    return ArmData(table, train_sha256, dev, counts, None if excluded is None else excluded.sha256)
 
 
 def build_encoder(recipe: Recipe) -> IsotropicGaussianEncoder:

@@ -66,6 +66,7 @@ def optimiser_step(training: Training, before_update: Callable[[], None] = nothi
     with tensor_float32(training.hardware):
         losses = _gradients_that_fit(training)
     norm = _clip_gradients(training)
+    triples_per_step = recipe.batch_size * recipe.gradient_accumulation_steps
     temperature = training.objective.temperature.item()  # the one that the losses above used
     _require_finite_gradient(training, norm)
     before_update()
@@ -74,7 +75,8 @@ def optimiser_step(training: Training, before_update: Callable[[], None] = nothi
     training.objective.keep_temperature_in_range()
     record = {
         "step": step + 1,
-        "epoch": round((step + 1) / training.plan.steps_per_epoch, 4),
+        # Passes over the triples there are, also where some of them fill no whole step.
+        "epoch": round((step + 1) * triples_per_step / training.plan.triples, 4),
         **_mean_terms(losses.terms),
         "temperature": temperature,
         "tokens": training.progress.tokens + losses.tokens,

@@ -44,7 +44,7 @@ def test_triples() -> None:
     assert findings(report) == {
         "triples whose positive is also a negative of theirs": (1, 7),
         "triples whose query is their positive": (1, 7),
-        "triples that stand there twice": (1, 7),
+        "duplicate triples": (1, 7),
         "triples with a negative that is a positive of their query elsewhere": (1, 7),
     }
     assert report.findings[2].examples == ["triple 3: 'q1'"]

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
+from ragcun_cli.data.lines import require_line_ends, require_utf8_kind
 from ragcun_cli.data.triples.formats import BYTE_ORDER_MARK
 from ragcun_cli.errors import DataError
 
@@ -38,6 +39,9 @@ def blocks_of_lines(stream: BinaryIO, name: str) -> Iterator[Lines]:
     first, rest, fresh = 1, b"", True
     while block := stream.read(BLOCK_BYTES):
         if fresh:
+            require_utf8_kind(block, name)
+            if b"\n" not in block:
+                require_line_ends(block, name)
             block, fresh = block.removeprefix(BYTE_ORDER_MARK), False
         cut = block.rfind(b"\n") + 1
         if not cut:

@@ -61,6 +61,7 @@ def header_of(cells: Sequence[str], place: str) -> list[str] | None:
     Raises:
         DataError: if it is a header of other names, or if the file has ids in place of texts.
     """
+    require_commas(cells, place)
     names = [cell.strip().lower() for cell in cells]
     if find_columns(names) is not None:
         require_distinct(names, place)
@@ -72,6 +73,20 @@ def header_of(cells: Sequence[str], place: str) -> list[str] | None:
     if all(map(NAME.match, names)) and any(map(OF_A_HEADER.search, names)):
         raise DataError(f"{place}: this looks like a header of other names: {', '.join(cells)}", NAMES_EXPECTED)
     return None
+
+
+def is_quoted_header(cells: Sequence[str]) -> bool:
+    """Whether a TSV's first line is a header in CSV's quotes, so that its texts are in them too."""
+    return len(cells) > 1 and all(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
+
+
+def require_commas(cells: Sequence[str], place: str) -> None:
+    """
+    Raises:
+        DataError: if a first line is one cell with semicolons, as spreadsheets of some countries write CSV.
+    """
+    if len(cells) == 1 and ";" in cells[0] and find_columns([part.strip() for part in cells[0].split(";")]) is not None:
+        raise DataError(f"{place}: its columns are separated by semicolons", "Save it with commas, or as .tsv.")
 
 
 def require_distinct(names: Sequence[str], place: str) -> None:

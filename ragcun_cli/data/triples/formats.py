@@ -12,6 +12,7 @@ from typing import BinaryIO, cast
 
 import pyarrow as pa
 
+from ragcun_cli.data.lines import LFS_POINTER, require_utf8_kind
 from ragcun_cli.errors import DataError
 
 GZIP, ZSTANDARD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
@@ -25,6 +26,7 @@ ENDINGS = {
     ".parquet": "Parquet",
 }
 SNIFFED = 1 << 16  # bytes
+TRIPLE_EXAMPLE = '{"query": "...", "positive": "...", "negative": "..."}'
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -66,15 +68,16 @@ class TripleFile:
                 raise DataError(f"{self.path}: damaged, or not all of it is there ({error})", "Get it again.") from None
 
 
-def recognise(path: Path) -> TripleFile:
-    """What kind of file this is.
+def recognise(path: Path, example: str = TRIPLE_EXAMPLE) -> TripleFile:
+    """What kind of file this is. example: what a line of it could be, for the error.
 
     Raises:
         DataError: if neither its ending nor its first bytes say.
     """
     with path.open("rb") as stream:
-        first = stream.read(4)
-    compression = "gzip" if first[:2] == GZIP else "zstandard" if first == ZSTANDARD else ""
+        first = stream.read(len(LFS_POINTER))
+    require_utf8_kind(first, str(path))
+    compression = "gzip" if first[:2] == GZIP else "zstandard" if first[:4] == ZSTANDARD else ""
     if not compression and path.suffix in COMPRESSIONS:
         raise DataError(f"{path}: this is no {COMPRESSIONS[path.suffix]} file", "Is it whole? Get it again.")
     inner = path.with_suffix("") if path.suffix in COMPRESSIONS else path
@@ -97,5 +100,5 @@ def recognise(path: Path) -> TripleFile:
         return TripleFile(path, "TSV", compression)
     raise DataError(
         f"{path}: neither JSON, JSON Lines, TSV, CSV nor Parquet",
-        'A JSON line is {"query": "...", "positive": "...", "negative": "..."}; any of these may be .gz or .zst.',
+        f"A JSON line is {example}; any of these may be .gz or .zst.",
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from ragcun_cli.data.triples.blocks import Lines, blocks_of_lines, in_order
-from ragcun_cli.data.triples.columns import Columns, find_columns, header_of
+from ragcun_cli.data.triples.columns import Columns, find_columns, header_of, is_quoted_header
 from ragcun_cli.data.triples.rows import RowBlock, block_of_texts
 from ragcun_cli.errors import DataError
 
@@ -22,6 +23,8 @@ def read_tsv(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
     """The columns, by the header or in the order query, positive, negatives; and all rows."""
     blocks = blocks_of_lines(stream, name)
     first = next(blocks, Lines.of(1, b""))
+    if is_quoted_header(first.content.split(b"\n", 1)[0].decode("utf-8", "replace").strip().split("\t")):
+        return _read_quoted(itertools.chain([first], blocks), name, "\t")
     columns, names, has_header = _layout(next(_tsv_rows(first, name, []), None), name)
 
     def all_blocks() -> Iterator[Lines]:
@@ -40,8 +43,12 @@ def read_tsv(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
 
 def read_csv(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
     """The same of a CSV file."""
+    return _read_quoted(blocks_of_lines(stream, name), name, ",")
+
+
+def _read_quoted(content: Iterable[Lines], name: str, delimiter: str) -> tuple[Columns, Iterator[RowBlock]]:
     broken: list[str] = []
-    rows = _csv_rows(stream, name, broken)
+    rows = _csv_rows(content, name, broken, delimiter)
     first = next(rows, None)
     columns, names, has_header = _layout(first, name)
 
@@ -92,9 +99,9 @@ def _decoded(lines: Lines, name: str, broken: list[str]) -> Iterator[tuple[int, 
             broken.append(f"{name}:{number}: not UTF-8 text (byte {error.start})")
 
 
-def _csv_rows(stream: BinaryIO, name: str, broken: list[str]) -> Iterator[Row]:
+def _csv_rows(content: Iterable[Lines], name: str, broken: list[str], delimiter: str) -> Iterator[Row]:
     def lines() -> Iterator[str]:
-        for block in blocks_of_lines(stream, name):
+        for block in content:
             # What is no UTF-8 becomes half surrogates, which `_faults` finds.
             # Not str.splitlines, which takes six other characters for line ends, such as U+0085 and U+2028.
             text = block.content.decode("utf-8", "surrogateescape")
@@ -102,7 +109,7 @@ def _csv_rows(stream: BinaryIO, name: str, broken: list[str]) -> Iterator[Row]:
 
     limit_before = csv.field_size_limit(LONGEST_CELL)
     try:
-        reader = csv.reader(lines(), strict=True)
+        reader = csv.reader(lines(), strict=True, delimiter=delimiter)
         begins = 1
         while True:
             try:

@@ -33,7 +33,8 @@ def read_parquet(path: Path) -> tuple[Columns, Iterator[RowBlock]]:
         raise DataError(f"{path}: its columns are {', '.join(file.schema_arrow.names)}", NAMES_EXPECTED)
     for name in (columns.query, columns.positive, *columns.negatives):
         kind = file.schema_arrow.field(name).type
-        if not _is_text(kind) and not (name != columns.query and _is_texts(kind)):
+        of_nulls = name in columns.negatives and _is_nulls(kind)
+        if not _is_text(kind) and not (name != columns.query and _is_texts(kind)) and not of_nulls:
             raise DataError(f"{path}: column {name!r} has {kind}, not texts")
     return columns, _blocks(file, path, columns)
 
@@ -77,7 +78,7 @@ def _block(batch: pa.RecordBatch, path: Path, columns: Columns, first: int) -> R
 def _negatives(column: pa.Array) -> list[list[str | None]]:
     """A list for each row; a null is none."""
     values = column.to_pylist()
-    if _is_texts(column.type):
+    if not _is_text(column.type) and not pa.types.is_null(column.type):
         return [each or [] for each in values]
     return [[] if each is None else [each] for each in values]
 
@@ -86,6 +87,11 @@ def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _is_nulls(kind: pa.DataType) -> bool:
+    """What pyarrow makes of a column in which every row has none."""
+    return pa.types.is_null(kind) or (pa.types.is_list(kind) and pa.types.is_null(kind.value_type))
 
 
 def _is_texts(kind: pa.DataType) -> bool:

@@ -5,6 +5,7 @@ Two passages are the same passage where their numbers are equal, so a text's num
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,6 +51,18 @@ class TripleTable:
         before = np.concatenate([[0], np.cumsum(ends - starts)[:-1]]) if len(rows) else starts
         places = np.arange(len(owners)) - before[owners] + starts[owners]
         return self.negatives[places], owners
+
+    def select(self, rows: Numbers) -> TripleTable:
+        """These rows, in this order; texts and their numbers stay."""
+        negatives, owners = self.negatives_of(rows)
+        ends = np.cumsum(np.bincount(owners, minlength=len(rows)))
+        return dataclasses.replace(
+            self,
+            queries=self.queries[rows],
+            positives=self.positives[rows],
+            negatives=negatives,
+            negative_ends=ends.astype(np.int64),
+        )
 
     def passages(self) -> Numbers:
         """The distinct positives and negatives, by text number, ascending."""

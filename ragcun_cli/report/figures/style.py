@@ -67,7 +67,7 @@ def looks_of(names: Sequence[str]) -> dict[str, Look]:
     share both.
     """
     return {
-        name: Look(_colour(number), MARKERS[(number + number // 8) % 8], LINES[(number + number // 8) % 8])
+        name: Look(_colour(number), MARKERS[number % 8], LINES[(number + number // 8) % 8])
         for number, name in enumerate(names)
     }
 

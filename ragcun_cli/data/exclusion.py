@@ -1,0 +1,140 @@
+"""Keeping dev and test sets out of the training data: by content, with counts, and recorded.
+
+A training triple goes if its query has the words of one of their queries, or if its positive is one of the passages
+that answer these. Other passages of theirs may stay: the corpus of a test set is no secret, its answers are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ragcun_cli import __version__, files
+from ragcun_cli.data.collection import Collection, collections_in, read_folder
+from ragcun_cli.data.leakage import relevant_rows, words_of
+from ragcun_cli.data.qrels import splits_in
+from ragcun_cli.data.sources import dev_collection
+from ragcun_cli.data.text_keys import KEY_BYTES, keys_of
+from ragcun_cli.data.triples.table import TripleTable
+
+TRAIN = "train"
+TEXTS_AT_A_TIME = 16_384
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """What must not be trained on. queries: their words; passages: content keys; sha256: of all collections named."""
+
+    names: tuple[str, ...]
+    queries: frozenset[str]
+    passages: frozenset[bytes]
+    sha256: str
+
+    @classmethod
+    def of(cls, collections: Mapping[str, Collection]) -> Excluded:
+        """All judged queries of these, and all passages that are relevant to any."""
+        queries = {words_of(query) for each in collections.values() for query in each.queries}
+        passages = {
+            key.tobytes() for each in collections.values() for key in each.corpus.keys[relevant_rows(each)]
+        }  # fmt: skip
+        digests = "\n".join(sorted(f"{each.split} {each.sha256}" for each in collections.values()))
+        return cls(
+            tuple(collections), frozenset(queries), frozenset(passages), hashlib.sha256(digests.encode()).hexdigest()
+        )
+
+    def has_query(self, query: str) -> bool:
+        """Whether this is one of their queries, but for case, punctuation and spaces."""
+        return bool(self.queries) and words_of(query) in self.queries
+
+    def has_answer(self, key: bytes) -> bool:
+        """Whether the passage with this content key answers one of their queries."""
+        return key in self.passages
+
+    def provenance(self, counts: ExclusionCounts) -> dict[str, Any]:
+        """For the record beside a file."""
+        return {"collections": list(self.names), "sha256": self.sha256, **counts.__dict__}
+
+
+@dataclass(frozen=True)
+class ExclusionCounts:
+    """Triples left out: all of them, those for their query, and those for their positive."""
+
+    triples: int = 0
+    by_query: int = 0
+    by_positive: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """In words."""
+        return (
+            f"{self.triples} triples excluded ({self.by_query} for their query, {self.by_positive} for their positive)"
+        )
+
+
+def read_excluded(sources: Sequence[str], root: Path) -> Excluded | None:
+    """From names or paths of collections; every split of theirs but `train`. None for no source.
+
+    Raises:
+        UsageError, DataError: as finding and reading a collection says.
+    """
+    if not sources:
+        return None
+    found: dict[str, Collection] = {}
+    for source in sources:
+        for name, folder in collections_in(dev_collection(source, root, "data.exclude: ")).items():
+            splits = splits_in(folder)
+            for split in [each for each in splits if each != TRAIN] or splits:
+                found[f"{name} ({split})"] = read_folder(folder, name, split, str(folder))
+    return Excluded.of(found)
+
+
+def without(table: TripleTable, excluded: Excluded) -> tuple[TripleTable, ExclusionCounts]:
+    """The triples that have nothing of what is excluded, and how many had."""
+    by_query = _flags(table, table.queries, lambda texts: [excluded.has_query(text) for text in texts])
+    by_positive = _flags(table, table.positives, lambda texts: [excluded.has_answer(key) for key in _keys(texts)])
+    leaking = by_query | by_positive
+    counts = ExclusionCounts(int(leaking.sum()), int(by_query.sum()), int(by_positive.sum()))
+    return (table.select(np.flatnonzero(~leaking)) if counts.triples else table), counts
+
+
+def write_clean(table: TripleTable, path: Path, source: str, record: dict[str, Any]) -> None:
+    """Write triples as JSON Lines, and what was done to them to `<path>.provenance.json`."""
+    with files.replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for row in range(len(table)):
+            negatives, _ = table.negatives_of(np.array([row]))
+            content: dict[str, Any] = {
+                "query": table.texts[int(table.queries[row])],
+                "positive": table.texts[int(table.positives[row])],
+            }
+            if len(negatives) == 1:
+                content["negative"] = table.texts[int(negatives[0])]
+            elif len(negatives):
+                content["negatives"] = [table.texts[number] for number in negatives.tolist()]
+            stream.write(json.dumps(content, ensure_ascii=False) + "\n")
+    record = {"ragcun": __version__, "source": source, **record, "sha256": files.sha256_of_file(path)}
+    files.write_json(path.with_name(path.name + ".provenance.json"), record)
+
+
+def _flags(table: TripleTable, numbers: npt.NDArray[np.int64], judge: Any) -> Flags:
+    """(n,) For each row whether its text is so; each distinct text is judged once."""
+    distinct, back = np.unique(numbers, return_inverse=True)
+    found = np.zeros(len(distinct), dtype=bool)
+    for start in range(0, len(distinct), TEXTS_AT_A_TIME):
+        part = distinct[start : start + TEXTS_AT_A_TIME].tolist()
+        found[start : start + len(part)] = judge([table.texts[number] for number in part])
+    flags: Flags = found[back]
+    return flags
+
+
+def _keys(texts: Sequence[str]) -> Iterable[bytes]:
+    joined = keys_of(texts).tobytes()
+    return (joined[start : start + KEY_BYTES] for start in range(0, len(joined), KEY_BYTES))

@@ -1,0 +1,156 @@
+"""Dev and test sets are kept out of the training data: by content, with counts, and recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from ragcun_cli.data.batches import BatchSequence, batches_per_epoch, conflicting_rows
+from ragcun_cli.data.exclusion import Excluded, ExclusionCounts, read_excluded, without
+from ragcun_cli.data.triples.prepared import open_triples
+from ragcun_cli.errors import UsageError
+from tests.conftest import RunCommand
+from tests.tasks import write_task
+from tests.triples import rows_of, table_of
+
+ROWS = [
+    ("what is a w1?", "p one", ["n"]),
+    ("something else", "the answer", []),  # an answer of the dev set
+    ("What IS a W2", "p two", ["n", "the answer"]),  # its query, but for case and punctuation
+    ("fine", "a passage of its corpus that answers nothing", ["the answer"]),
+    ("what is a w2", "the answer", ["m", "k"]),
+]
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Path:
+    passages = {"a": "the answer", "b": "a passage of its corpus that answers nothing", "c": "trained"}
+    folder = write_task(
+        tmp_path / "dev", passages, {"q": "what is a w2", "t": "of train"}, {"q": {"a": 1, "b": 0}}, "dev"
+    )
+    (folder / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nt\tc\t1\n")
+    return folder
+
+
+def test_triples_with_a_query_or_an_answer_go_and_all_others_stay(dev: Path, tmp_path: Path) -> None:
+    excluded = read_excluded([str(dev)], tmp_path)
+    assert excluded is not None
+    assert excluded.names == ("dev (dev)",)  # what its train split has may be trained on
+    clean, counts = without(table_of(ROWS), excluded)
+    assert counts == ExclusionCounts(triples=3, by_query=2, by_positive=2)
+    assert rows_of(clean) == [ROWS[0], ROWS[3]]
+    assert clean.texts == table_of(ROWS).texts  # and their numbers: what was tokenised stays so
+    nothing = table_of([("x", "y", ["z"])])
+    assert without(nothing, excluded) == (nothing, ExclusionCounts())
+    assert read_excluded([], tmp_path) is None
+    with pytest.raises(UsageError, match=r"data\.exclude: nowhere"):
+        read_excluded(["nowhere"], tmp_path)
+
+
+def test_the_digest_is_of_what_is_excluded(dev: Path, tmp_path: Path) -> None:
+    before = read_excluded([str(dev)], tmp_path)
+    queries = dev / "queries.jsonl"
+    queries.write_text(queries.read_text().replace("w2", "w3"))
+    after = read_excluded([str(dev)], tmp_path)
+    assert before is not None
+    assert after is not None
+    assert before.sha256 != after.sha256
+    assert Excluded.of({}).has_query("what is a w2") is False
+
+
+def write_rows(path: Path) -> Path:
+    keys = ("query", "positive", "negatives")
+    path.write_text("".join(json.dumps(dict(zip(keys, row, strict=True))) + "\n" for row in ROWS))
+    return path
+
+
+def test_data_check_writes_the_clean_triples_and_their_provenance(
+    ragcun: RunCommand, dev: Path, tmp_path: Path
+) -> None:
+    source, clean = write_rows(tmp_path / "mine.jsonl"), tmp_path / "clean.jsonl"
+    command = ["data", "check", source, "--dev", dev, "--no-lengths", "--write", clean]
+    done = ragcun(*command)
+    assert done.exit_code == 0, done.stderr
+    assert "2 triples; 3 triples excluded (2 for their query, 2 for their positive)" in done.stderr
+    assert rows_of(open_triples(clean)[0]) == [ROWS[0], ROWS[3]]
+    record = json.loads((tmp_path / "clean.jsonl.provenance.json").read_text())
+    assert record["excluded"]["triples"] == 3
+    assert record["excluded"]["collections"] == ["the dev set (dev)"]
+    (report,) = json.loads(ragcun("data", "check", clean, "--dev", dev, "--no-lengths", "--json").stdout)
+    # Passages of its corpus may stay, as negatives for one.
+    assert [each["what"] for each in report["findings"]] == ["passages of the dev set that are training passages"]
+    assert ragcun(*command).exit_code == 2  # the file is there
+    assert ragcun(*command, "--overwrite").exit_code == 0
+
+
+def test_mining_leaves_out_what_is_excluded(ragcun: RunCommand, dev: Path, tmp_path: Path) -> None:
+    passages = {"x": "the answer", "y": "another", "z": "a third"}
+    queries = {"1": "what is a w2", "2": "new", "3": "third"}
+    own = write_task(tmp_path / "own", passages, queries, {"1": {"y": 1}, "2": {"x": 1}, "3": {"z": 1}}, "train")
+    out = tmp_path / "mined.jsonl"
+    done = ragcun("data", "mine", own, "--pick", "corpus", "--exclude", dev, "-o", out, "--json")
+    assert json.loads(done.stdout)["excluded"] == 2
+    assert [json.loads(line)["query"] for line in out.read_text().splitlines()] == ["third"]
+    record = json.loads((tmp_path / "mined.jsonl.provenance.json").read_text())
+    assert record["excluded"]["collections"] == ["dev (dev)"]
+    assert record["mined"]["excluded"] == 2
+
+
+def test_training_leaves_it_out_records_it_and_resumes_on_the_same_only(
+    ragcun: RunCommand, small_recipe: Path, tmp_path: Path, dev_folder: Path, triples_file: Path
+) -> None:
+    first = json.loads(triples_file.read_text().splitlines()[0])
+    held = write_task(tmp_path / "held", {"a": first["positive"], "b": "w1"}, {"q": "w299 w1"}, {"q": {"a": 1}})
+    settings = ["--set", f"data.exclude=[{held}, {dev_folder}]", "--set", "max_steps=2", "--set", "save_every=1"]
+    done = ragcun("train", "-r", small_recipe, *settings)
+    assert done.exit_code == 0, done.stderr
+    assert "1 triples excluded (0 for their query, 1 for their positive)" in done.stderr
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert (environment["plan"]["triples_excluded"], environment["plan"]["triples"]) == (1, 79)
+    assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["data"]["exclude"][0] == str(held)
+    (held / "queries.jsonl").write_text('{"_id": "q", "text": "w298 w1"}\n')
+    (tmp_path / "run" / "status.json").unlink()
+    refused = ragcun("train", "-r", small_recipe, *settings, "--resume")
+    assert refused.exit_code == 2
+    assert "these have changed since the run began: excluded_sha256" in " ".join(refused.stderr.split())
+
+
+@pytest.mark.parametrize("batch_size", [2, 4, 5])
+def test_conflicts_are_counted_as_the_batches_have_them(batch_size: int) -> None:
+    rng = np.random.default_rng(batch_size)
+    rows = [(f"q{rng.integers(6)}", f"p{rng.integers(4)}", []) for _ in range(23)]
+    table = table_of(rows)
+    sequence = BatchSequence(table, batch_size, seed=3)
+    expected = 0
+    for number in range(batches_per_epoch(23, batch_size)):
+        batch = sequence.batch(number)
+        pairs = list(zip(batch.queries.tolist(), batch.positives.tolist(), strict=True))
+        expected += sum(any(q == query and p != positive for q, p in pairs) for query, positive in pairs)
+    assert conflicting_rows(table, batch_size, seed=3) == expected > 0
+    assert conflicting_rows(table_of([("a", "p", []), ("a", "p", [])]), 2, 0) == 0  # copies are masked already
+    assert conflicting_rows(table_of([("a", "p", []), ("a", "x", [])]), 2, 0) == 2
+
+
+def test_what_is_trained_on_is_said_before_the_start(ragcun: RunCommand, small_recipe: Path, tmp_path: Path) -> None:
+    rows = [{"query": f"w{n % 20}", "positive": f"w{n} w{n + 1} w{n + 2}"} for n in range(40)]
+    (tmp_path / "forty.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = ["--set", f"data.train={tmp_path / 'forty.jsonl'}", "--set", "gradient_accumulation_steps=3",
+                "--set", "max_steps=null", "--set", "epochs=2", "--set", "eval_every=null"]  # fmt: skip
+    planned = ragcun("train", "-r", small_recipe, *settings, "--dry-run")
+    assert planned.exit_code == 0, planned.stderr
+    sentence = "an epoch trains on 24 of 40 triples: 16 do not fill a step of 24 (batch_size 8 x"
+    assert sentence in planned.stdout
+    assert "share a batch with another positive of their query, which serves as its negative" in planned.stdout
+    done = ragcun("train", "-r", small_recipe, *settings)
+    assert done.exit_code == 0, done.stderr
+    assert sentence in done.stderr
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in logged if "epoch" in line] == [0.6, 1.2]
+    checked = ragcun("data", "check", tmp_path / "forty.jsonl", "--no-lengths", "--batch-size", "16", "--json")
+    (report,) = json.loads(checked.stdout)
+    assert report["counts"]["triples in an epoch's whole batches of 16"] == 32
+    assert any("another positive of their query in their batch of 16" in each["what"] for each in report["findings"])

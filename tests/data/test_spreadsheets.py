@@ -1,0 +1,113 @@
+"""Files as spreadsheets and other programs write them: read where they are certain, refused with the true reason."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+from ragcun_cli.data.texts import read_texts
+from ragcun_cli.data.triples.prepared import open_triples
+from ragcun_cli.errors import DataError, UsageError
+from tests.conftest import RunCommand
+from tests.triples import rows_of
+
+ROWS = [
+    ('He said "hi"', "a tab\tand a comma, here", "n"),
+    ("two\nlines", '"all of it"', 'x "y"'),
+    ("plain", "plain too", "also"),
+]
+HEADER = ("query", "positive", "negative")
+
+
+def triples(path: Path) -> list[tuple[str, str, list[str]]]:
+    return sorted(rows_of(open_triples(path)[0]))
+
+
+def test_a_tsv_in_csv_quotes_is_read_without_them(tmp_path: Path) -> None:
+    path = tmp_path / "excel.tsv"
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, delimiter="\t", quoting=csv.QUOTE_ALL).writerows([HEADER, *ROWS])
+    assert triples(path) == sorted((query, positive, [negative]) for query, positive, negative in ROWS)
+    texts = tmp_path / "texts.tsv"
+    with texts.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, delimiter="\t", quoting=csv.QUOTE_ALL).writerows(
+            [("id", "text"), *(row[:2] for row in ROWS)]
+        )
+    assert [text for _, text in read_texts(texts, None)] == [row[1] for row in ROWS]
+
+
+def test_quotes_in_a_plain_tsv_are_a_part_of_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "plain.tsv"
+    path.write_text('query\tpositive\n"quoted"\tan "inner" one\n"half\tx\n')
+    assert triples(path) == [('"half', "x", []), ('"quoted"', 'an "inner" one', [])]
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.csv", "a.jsonl", "a.tsv.gz"])
+def test_line_ends_of_cr_alone_are_named(tmp_path: Path, name: str) -> None:
+    lines = {"tsv": ["query\tpositive", "a\tb"], "csv": ["query,positive", "a,b"],
+             "jsonl": ['{"query": "a", "positive": "b"}'] * 2}[name.split(".")[1]]  # fmt: skip
+    content = ("\r".join(lines) + "\r").encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    with pytest.raises(DataError, match="its lines end in CR alone") as caught:
+        open_triples(tmp_path / name)
+    assert "tr '\\r' '\\n'" in caught.value.hint
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le-with-mark"])
+@pytest.mark.parametrize("name", ["a.tsv", "a.csv", "a.jsonl", "a"])
+def test_utf16_is_named(tmp_path: Path, name: str, encoding: str) -> None:
+    text = "query\tpositive\na\tb\n"
+    content = text.encode("utf-16") if encoding == "utf-16" else b"\xff\xfe" + text.encode("utf-16-le")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match="is UTF-16 text") as caught:
+        open_triples(tmp_path / name)
+    assert caught.value.hint.startswith("Convert it: iconv")
+
+
+def test_semicolons_and_pointers_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("query;positive;negative\na;b;c\n")
+    with pytest.raises(DataError, match="separated by semicolons"):
+        open_triples(tmp_path / "a.csv")
+    (tmp_path / "b.csv").write_text("id;text\n1;x; y\n")
+    with pytest.raises(UsageError, match="there is no column 'text'"):
+        list(read_texts(tmp_path / "b.csv", None))
+    (tmp_path / "c.jsonl").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\n")
+    with pytest.raises(DataError, match="is a pointer of git-LFS"):
+        open_triples(tmp_path / "c.jsonl")
+
+
+@pytest.mark.parametrize("kind", [pa.null(), pa.list_(pa.null())])
+def test_a_parquet_column_of_nulls_is_no_negatives_as_in_json(tmp_path: Path, kind: pa.DataType) -> None:
+    table = pa.table({"query": ["a", "b"], "positive": ["p", "q"], "negative": pa.array([None, None], kind)})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"query": q, "positive": p, "negative": None}) + "\n" for q, p in (("a", "p"), ("b", "q")))
+    )
+    assert triples(tmp_path / "a.parquet") == triples(tmp_path / "a.jsonl") == [("a", "p", []), ("b", "q", [])]
+    parquet.write_table(table.rename_columns(["query", "negative", "positive"]), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match="column 'positive' has"):
+        open_triples(tmp_path / "b.parquet")
+
+
+def test_wrong_types_say_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"query": 7, "positive": "x"}\n{"query": "a", "positive": {"text": "x"}}\n')
+    with pytest.raises(DataError) as caught:
+        open_triples(tmp_path / "a.jsonl")
+    assert "a.jsonl:1: 'query' must be a text (got int)" in caught.value.message
+    assert "a.jsonl:2: 'positive' must be a text (got dict)" in caught.value.message
+
+
+def test_encode_says_what_encode_reads(ragcun: RunCommand, tmp_path: Path) -> None:
+    """And not what training does."""
+    for name, said in (("c.zip", "Unpack it, and name the file with the texts"), ("c.bin", '{"_id": "...", "text"')):
+        (tmp_path / name).write_bytes(b"something\x00else")
+        done = ragcun("encode", tmp_path / name, "-m", "no/model", "-o", tmp_path / "x.npy")
+        assert done.exit_code in (1, 2)
+        assert said in " ".join(done.stderr.split())
+        assert "positive" not in done.stderr
