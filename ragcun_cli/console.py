@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ragcun_cli.environment import QUIET
 from ragcun_cli.errors import RagcunError
 from ragcun_cli.quantities import megabytes
+from ragcun_cli.secrets import redacted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -107,7 +108,7 @@ def note(message: str) -> None:
     """One line on stderr, so that a piped result stays clean; nothing with `--quiet`."""
     if is_quiet():
         return
-    message_console().print(message, highlight=False, markup=False, soft_wrap=True)
+    message_console().print(redacted(message), highlight=False, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -125,15 +126,16 @@ def print_error(error: RagcunError) -> None:
     from rich.panel import Panel
     from rich.text import Text
 
-    body = Text(error.message)
+    body = Text(redacted(error.message))
     if error.hint:
-        body.append("\n\n" + error.hint, style="dim")
+        body.append("\n\n" + redacted(error.hint), style="dim")
     message_console().print(Panel(body, title=error.title, title_align="left", border_style="red", highlight=False))
 
 
 def print_error_json(error: RagcunError) -> None:
     """The same as one JSON object on stdout, for `--json`."""
-    print_json({"error": error.message, "hint": error.hint, "kind": error.title, "exit_code": int(error.exit_code)})
+    said = {"error": redacted(error.message), "hint": redacted(error.hint)}
+    print_json({**said, "kind": error.title, "exit_code": int(error.exit_code)})
 
 
 @dataclass(frozen=True)

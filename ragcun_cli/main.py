@@ -99,9 +99,22 @@ def main() -> None:
     except OSError as error:
         known = as_ragcun_error(error)
         if known is None:
-            raise
-        _leave(known)
+            _leave_with_traceback(error)
+        else:
+            _leave(known)
+    except Exception as error:
+        _leave_with_traceback(error)
     sys.exit(code)
+
+
+def _leave_with_traceback(error: Exception) -> None:
+    """Of a defect of ragcun: whatever other packages quote, no credential."""
+    import traceback
+
+    from ragcun_cli.secrets import redacted
+
+    sys.stderr.write(redacted("".join(traceback.format_exception(error))))
+    sys.exit(ExitCode.FAILED)
 
 
 def _run(arguments: list[str]) -> int:

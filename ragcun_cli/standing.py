@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,12 @@ from ragcun_cli.quantities import counted
 from ragcun_cli.recipe.shipped import ARMS
 
 DATA, RUNS, RESULTS = Path("data"), Path("checkpoints"), Path("results")
-REPORTS = ("report.html", "table.tex", "table.md", "figures")
+REPORTS = ("report.html", "figures")
+TABLES = ("table*.tex", "table*.md", "table*.html", "table*.csv", "table*.json")
+TRAINING_FILES = ("*.jsonl", "*.tsv", "*.csv", "*.parquet", "*.jsonl.gz")
+NO_TRAINING = frozenset({"corpus.jsonl", "queries.jsonl", "metrics.jsonl", "speed.jsonl"})
 SHOWN = 4  # names in one line
+DEEPEST, MOST_FOLDERS = 3, 2000  # what is looked into, so that a home folder takes no longer than an experiment's
 
 
 @dataclass(frozen=True)
@@ -26,21 +31,66 @@ class Step:
     command: str
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A run's folder, below the one that is looked at, and its state in words."""
+
+    path: str
+    state: str
+    finished: bool
+    evaluated_as: str
+
+
 def standing(folder: Path) -> list[Step]:
-    """The steps in order. Only the folders that the commands take by default are looked into."""
-    runs = _runs(folder / RUNS)
-    finished = [name for name, state in runs.items() if state == "finished"]
+    """The steps in order, by whatever lies in the folder: runs and results need not be where they are by default."""
+    folders = [Path(), *_folders_below(folder)]
+    runs = [run for each in folders if (run := _run(folder, each)) is not None]
+    scored = sorted({each.parent for each in folders if (folder / each / "model.json").is_file()})
+    names = {each.name for each in folders if (folder / each / "model.json").is_file()}
     return [
         _data(folder, bool(runs)),
         _training(runs),
-        _evaluation(folder, finished),
-        _report(folder),
+        _evaluation(folder, runs, scored, names),
+        _report(folder, scored),
     ]
 
 
 def next_command(steps: Sequence[Step]) -> str:
     """Of the first step that is not done; the report again where all are."""
     return next((step.command for step in steps if not step.done), steps[-1].command)
+
+
+def _folders_below(root: Path) -> Iterator[Path]:
+    """Relative paths, near ones first; what lies in a run or a collection is its own."""
+    level, seen = [Path()], 0
+    for _ in range(DEEPEST):
+        below = []
+        for parent in level:
+            try:
+                children = sorted(each.name for each in os.scandir(root / parent) if each.is_dir())
+            except OSError:
+                continue
+            for name in children:
+                seen += 1
+                if name.startswith((".", "_")) or name == "node_modules" or seen > MOST_FOLDERS:
+                    continue
+                yield parent / name
+                if not (root / parent / name / "status.json").is_file():
+                    below.append(parent / name)
+        level = below
+
+
+def _run(root: Path, folder: Path) -> _Run | None:
+    place = root / folder
+    if not (place / "recipe.yaml").is_file():
+        return None
+    try:
+        content = json.loads((place / "status.json").read_text(encoding="utf-8"))
+        state, step, total = str(content["state"]), content["step"], content["total_steps"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    shown = state if state == "finished" else f"{state} at step {step} of {total}"
+    return _Run(folder.as_posix(), shown, state == "finished", folder.name)
 
 
 def _data(folder: Path, has_trained: bool) -> Step:
@@ -50,59 +100,56 @@ def _data(folder: Path, has_trained: bool) -> Step:
     place = folder / DATA
     known = entries(place) if place.is_dir() else []
     training = [each.name for each in known if each.kind == "training" and each.state not in ("", "part of it")]
+    for where in (folder, place):
+        found = sorted({path for pattern in TRAINING_FILES for path in where.glob(pattern)})
+        training += [path.relative_to(folder).as_posix() for path in found if path.name not in NO_TRAINING]
     collections = available_collections(place)
     own = "the runs' own" if has_trained else "none"
     seen = f"training data: {_named(training) or own}; {counted(len(collections), 'collection')} in {DATA}/"
     return Step("data", has_trained or bool(training and collections), seen, "ragcun data download msmarco beir")
 
 
-def _runs(folder: Path) -> dict[str, str]:
-    """State of each run, by the name of its folder."""
-    found = {}
-    for status in sorted(folder.glob("*/status.json")):
-        try:
-            content = json.loads(status.read_text(encoding="utf-8"))
-            state, step, total = str(content["state"]), content["step"], content["total_steps"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        found[status.parent.name] = state if state == "finished" else f"{state} at step {step} of {total}"
-    return found
-
-
-def _training(runs: dict[str, str]) -> Step:
+def _training(runs: Sequence[_Run]) -> Step:
     arms = " ".join(f"--recipe {name}" for name in ARMS)
     if not runs:
-        return Step("training", False, f"no run in {RUNS}/", f"ragcun train {arms} --seeds 0,1,2")
-    finished = [name for name, state in runs.items() if state == "finished"]
-    others = [f"{name} {state}" for name, state in runs.items() if state != "finished"]
+        return Step("training", False, "no run in this folder", f"ragcun train {arms} --seeds 0,1,2")
+    finished = [run.path for run in runs if run.finished]
+    others = [run for run in runs if not run.finished]
     parts = [f"finished: {_named(finished)}"] if finished else []
-    seen = "; ".join([*parts, *others[:SHOWN], *(["..."] if len(others) > SHOWN else [])])
-    unfinished = next((name for name, state in runs.items() if state != "finished"), None)
+    parts += [f"{run.path} {run.state}" for run in others[:SHOWN]]
+    seen = "; ".join([*parts, *(["..."] if len(others) > SHOWN else [])])
     command = f"ragcun train {arms} --seeds 0,1,2"
-    if unfinished is not None:
-        command = f"ragcun train --recipe {RUNS}/{unfinished}/recipe.yaml --resume"
-    return Step("training", unfinished is None, seen, command)
+    if others:
+        command = f"ragcun train --recipe {others[0].path}/recipe.yaml --resume"
+    return Step("training", not others, seen, command)
 
 
-def _evaluation(folder: Path, finished: Sequence[str]) -> Step:
-    results = sorted(path.parent.name for path in (folder / RESULTS).glob("*/model.json"))
-    missing = [name for name in finished if name not in results]
-    wanted = missing or list(finished)
-    models = " ".join(f"--model {RUNS}/{name}" for name in wanted) or f"--model {RUNS}/NAME"
+def _evaluation(folder: Path, runs: Sequence[_Run], scored: Sequence[Path], names: set[str]) -> Step:
+    finished = [run for run in runs if run.finished]
+    # Of models that a run did not keep (tuning's) there is nothing to score.
+    missing = [run for run in finished if run.evaluated_as not in names and _has_model(folder / run.path)]
+    models = " ".join(f"--model {run.path}" for run in missing or finished) or f"--model {RUNS}/NAME"
     here = available_collections(folder / DATA)
     command = f"ragcun eval beir {models} --datasets {'public' if not here else ','.join(here[:SHOWN])}"
-    if not results:
+    if not scored:
         return Step("evaluation", False, f"nothing in {RESULTS}/", command)
-    seen = f"{_named(results)} in {RESULTS}/" + (f"; not yet: {_named(missing)}" if missing else "")
-    return Step("evaluation", not missing, seen, command)
+    where = _named([f"{each.as_posix()}/" for each in scored])
+    not_yet = f"; not yet: {_named([run.path for run in missing])}" if missing else ""
+    return Step("evaluation", not missing, f"{_named(sorted(names))} in {where}{not_yet}", command)
 
 
-def _report(folder: Path) -> Step:
+def _has_model(run: Path) -> bool:
+    return (run / "best_model").is_dir() or (run / "final_model").is_dir()
+
+
+def _report(folder: Path, scored: Sequence[Path]) -> Step:
     made = [name for name in REPORTS if (folder / name).exists()]
-    command = "ragcun report table --format latex"
+    made += sorted({path.name for pattern in TABLES for path in folder.glob(pattern)})
+    where = f" --results {scored[0].as_posix()}" if scored and scored[0] != RESULTS else ""
+    command = f"ragcun report table --format latex{where} > table.tex"
     if not made:
-        return Step("report", False, "no table, figures or page by their usual names", command)
-    return Step("report", True, ", ".join(made), command)
+        return Step("report", False, "no table.*, figures/ or report.html here", command)
+    return Step("report", True, _named(made), command)
 
 
 def _named(names: Sequence[str]) -> str:

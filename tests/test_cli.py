@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Finished, RunCommand
+from tests.conftest import REPOSITORY, Finished, RunCommand
 from tests.tiny_models import write_collection
 
 HEAVY = {"torch", "transformers", "boto3", "pydantic", "accelerate", "numpy", "yaml"}
@@ -81,7 +82,7 @@ def test_a_base_model_that_is_not_one(ragcun: RunCommand, small_recipe: Path, tm
 def test_a_path_that_leads_through_a_file(ragcun: RunCommand, small_recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     panel(ragcun("train", "--recipe", small_recipe, "--set", f"output_dir={tmp_path}/file/run"), 2, "file")
-    panel(ragcun("recipe", "copy", "isotropy", tmp_path / "file" / "arm.yaml"), 2, "file")
+    panel(ragcun("recipe", "copy", "isotropy", tmp_path / "file" / "arm.yaml"), 4, "file")
     panel(ragcun("train", "--recipe", small_recipe, "--set", f"data.train={tmp_path}"), 2, "corpus.jsonl is missing")
 
 
@@ -94,7 +95,7 @@ def test_demo_takes_no_folder_that_is_not_a_demos(ragcun: RunCommand, tmp_path: 
 def test_resume_and_overwrite(ragcun: RunCommand, small_recipe: Path) -> None:
     run = ["train", "--recipe", small_recipe, "--max-steps", "2"]
     assert "starting at the first step" in ragcun(*run, "--resume").stderr
-    panel(ragcun(*run), 2, "holds a run of this recipe", "--resume continues it")
+    panel(ragcun(*run), 2, "holds a run of this recipe (finished)", "--overwrite drops it and trains again")
     panel(ragcun(*run, "--set", "seed=3"), 2, "holds a run of another recipe", "seed 0 there, 3 here")
     assert ragcun(*run, "--set", "seed=3", "--overwrite").exit_code == 0
 
@@ -262,13 +263,17 @@ def test_recipe_list_show_check_copy_schema(ragcun: RunCommand, tmp_path: Path) 
     copied = tmp_path / "my-arm.yaml"
     assert ragcun("recipe", "copy", "isotropy", copied).exit_code == 0
     panel(ragcun("recipe", "copy", "isotropy", copied), 2, "is there already")
-    assert ragcun("recipe", "check", copied, "baseline").stdout == f"{copied}: valid\nbaseline: valid\n"
+    checked = ragcun("recipe", "check", copied, "baseline", "demo-isotropy").stdout.splitlines()
+    missing = "valid. Not here yet: data.train: msmarco is not in data/. It comes with: ragcun data download msmarco"
+    assert checked[0].startswith(f"{copied}: {missing}")
+    assert checked[1].startswith(f"baseline: {missing}")
+    assert checked[2] == "demo-isotropy: valid"  # its data are made, its model comes with a package
     assert "name: my-arm" in ragcun("recipe", "show", copied).stdout
     panel(ragcun("recipe", "copy", "isotropy", tmp_path / "my arm.yaml"), 2, "'my arm' cannot be one")
     copied.write_text(copied.read_text().replace("seed: 0", "sed: 0"))
     checked = ragcun("recipe", "check", "baseline", copied, "nonsense")
     assert checked.exit_code == 3
-    assert checked.stdout == "baseline: valid\n"
+    assert checked.stdout.startswith("baseline: valid. Not here yet")
     assert checked.stderr.count("╭") == 2
     assert "unknown key; did you mean 'seed'?" in checked.stderr
     as_json = json.loads(ragcun("recipe", "check", "baseline", copied, "--json").stdout)
@@ -313,3 +318,46 @@ def test_the_publication_recipes_run_on_a_small_mpnet_changed_by_set_alone(
     assert ("learning_rate_base" in losses[0]) == (arm != "frozen")
     assert losses[0]["learning_rate_projection"] == pytest.approx(5e-4 / 10)  # warm-up shortened to the ten steps
     assert (output / "best_model" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "-r", "isotropy", "--set", "data.folder=nowhere"],
+        ["train", "-r", "demo-isotropy", "--set", "base_model=./nothing"],
+        ["train", "-r", "baseline", "--set", "data.train=nothing.jsonl", "--dry-run"],
+        ["eval", "beir", "-m", "./nothing", "-d", "scifact"],
+        ["eval", "beir", "-m", "embedded:all-MiniLM-L6-v2", "-d", "nothing", "--data-dir", "nowhere"],
+        ["encode", "nothing.txt", "-m", "./nothing"],
+        ["data", "mine", "nothing", "-m", "./nothing", "-o", "x.jsonl"],
+        ["results", "list", "--results", "nowhere"],
+        ["report", "claims", "--results", "nowhere"],
+    ],
+)
+def test_refusals_come_before_torch(arguments: list[str], tmp_path: Path) -> None:
+    """A typing error costs a moment, not the seconds of an import."""
+    loaded, code = torch_after(arguments, tmp_path)
+    assert (loaded, code) == (False, 2)
+
+
+def torch_after(arguments: list[str], folder: Path) -> tuple[bool, int]:
+    program = (
+        f"import sys\nsys.argv = ['ragcun', *{arguments!r}]\nfrom ragcun_cli.main import main\n"
+        "try:\n    main()\n    code = 0\nexcept SystemExit as error:\n    code = error.code\n"
+        "sys.stdout.write(f\"\\n{'torch' in sys.modules} {int(code or 0)}\\n\")\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=folder, env=environment,
+                          check=True)  # fmt: skip
+    loaded, code = done.stdout.splitlines()[-1].split()
+    return loaded == "True", int(code)
+
+
+def test_a_changed_recipe_and_a_finished_run_are_told_before_torch(
+    ragcun: RunCommand, small_recipe: Path, tmp_path: Path
+) -> None:
+    run = ["train", "-r", str(small_recipe), "--set", "max_steps=1"]
+    assert ragcun(*run).exit_code == 0
+    assert torch_after([*run, "--resume", "--set", "temperature=0.1"], tmp_path) == (False, 2)
+    assert torch_after(run, tmp_path) == (False, 2)
+    assert torch_after([*run, "--resume"], tmp_path) == (False, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,26 +29,43 @@ def test_from_an_empty_folder_to_a_report(tmp_path: Path) -> None:
     status(tmp_path, "isotropy", "finished", 300)
     status(tmp_path, "baseline", "finished", 300)
     steps = standing(tmp_path)
-    assert steps[1].seen == "finished: baseline, isotropy"
+    assert steps[1].seen == "finished: checkpoints/baseline, checkpoints/isotropy"
     assert next_command(steps).startswith("ragcun eval beir --model checkpoints/baseline --model checkpoints/isotropy")
 
     (tmp_path / "results" / "baseline").mkdir(parents=True)
     (tmp_path / "results" / "baseline" / "model.json").write_text("{}")
     steps = standing(tmp_path)
-    assert "not yet: isotropy" in steps[2].seen
+    assert "not yet: checkpoints/isotropy" in steps[2].seen
     assert "--model checkpoints/isotropy " in next_command(steps)
 
     (tmp_path / "results" / "isotropy").mkdir()
     (tmp_path / "results" / "isotropy" / "model.json").write_text("{}")
-    assert next_command(standing(tmp_path)) == "ragcun report table --format latex"
+    assert next_command(standing(tmp_path)) == "ragcun report table --format latex > table.tex"
     (tmp_path / "report.html").touch()
     assert [step.done for step in standing(tmp_path)] == [True] * 4
+
+
+def test_runs_results_and_data_are_seen_wherever_they_lie(tmp_path: Path) -> None:
+    for number in range(5):
+        status(tmp_path / "tuning", f"arm{number}", "finished", 300)
+        shutil.rmtree(tmp_path / "tuning" / "checkpoints" / f"arm{number}" / "best_model")  # not kept
+    status(tmp_path, "final", "finished", 300)
+    (tmp_path / "mixed.jsonl").touch()
+    (tmp_path / "results-dev" / "final").mkdir(parents=True)
+    (tmp_path / "results-dev" / "final" / "model.json").write_text("{}")
+    (tmp_path / "table1.tex").touch()
+    data, training, evaluation, report = standing(tmp_path)
+    assert data.seen.startswith("training data: mixed.jsonl")
+    assert training.seen.startswith("finished: checkpoints/final, tuning/checkpoints/arm0")
+    assert (evaluation.done, evaluation.seen) == (True, "final in results-dev/")
+    assert report.seen == "table1.tex"
+    assert report.command == "ragcun report table --format latex --results results-dev > table.tex"
 
 
 def test_what_cannot_be_read_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "broken").mkdir(parents=True)
     (tmp_path / "checkpoints" / "broken" / "status.json").write_text("{")
-    assert standing(tmp_path)[1].seen == "no run in checkpoints/"
+    assert standing(tmp_path)[1].seen == "no run in this folder"
 
 
 def test_the_command_alone_says_it(ragcun: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,6 +74,9 @@ def test_the_command_alone_says_it(ragcun: RunCommand, tmp_path: Path, monkeypat
     assert done.exit_code == 0
     assert "training" in done.stdout
     assert "Next:  ragcun data download msmarco beir" in done.stderr
+    assert "First: ragcun demo" in done.stderr
+    status(tmp_path, "final", "finished", 300)
+    assert "ragcun demo" not in ragcun().stderr  # who has trained has begun
     assert [step["name"] for step in json.loads(ragcun("--json").stdout)["steps"]] == [
         "data",
         "training",
@@ -66,5 +87,6 @@ def test_the_command_alone_says_it(ragcun: RunCommand, tmp_path: Path, monkeypat
 
 def status(folder: Path, run: str, state: str, step: int) -> None:
     place = folder / "checkpoints" / run
-    place.mkdir(parents=True, exist_ok=True)
+    (place / "best_model").mkdir(parents=True, exist_ok=True)
+    (place / "recipe.yaml").touch()
     (place / "status.json").write_text(json.dumps({"state": state, "step": step, "total_steps": 300}))

@@ -8,6 +8,8 @@ from typing import Any
 
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.recipe.problems import did_you_mean
+from ragcun_cli.secrets import redacted
+from ragcun_cli.storage.configuration import configuration_problem, require_clean
 
 ATTEMPTS = 5  # boto3's own, with growing pauses, for throttling and answers that do not come
 SECONDS_TO_CONNECT, SECONDS_TO_READ = 10, 60
@@ -54,16 +56,18 @@ def open_session(profile: str | None) -> Any:
     """
     try:
         import boto3
-        from botocore.exceptions import ConfigParseError, ProfileNotFound
+        from botocore.exceptions import ProfileNotFound
     except ImportError:
         raise EnvironmentUnfit("ragcun aws needs boto3", "pip install 'ragcun[aws]'") from None
     try:
-        return boto3.Session(profile_name=profile)
+        session = boto3.Session(profile_name=profile)
+        require_clean(session)  # now, and not in the middle of a call
+        return session
     except ProfileNotFound as error:
         where = f"--profile {profile}" if profile else f"AWS_PROFILE={os.environ.get('AWS_PROFILE', '')}"
         raise UsageError(f"{where}: {error}", "`aws configure list-profiles` shows what there is.") from None
-    except ConfigParseError as error:
-        raise UsageError(f"AWS's configuration cannot be read: {error}", "Mend the file, or move it away.") from None
+    except Exception as error:  # of a dozen kinds, most of them not botocore's own
+        raise _as_ours(error, "credentials", "") from None
 
 
 class Aws:
@@ -78,13 +82,12 @@ class Aws:
         key = (service, region)
         if key not in self._clients:
             from botocore.config import Config
-            from botocore.exceptions import BotoCoreError
 
             retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
             config = Config(retries=retries, connect_timeout=SECONDS_TO_CONNECT, read_timeout=SECONDS_TO_READ)
             try:
                 self._clients[key] = self.session.client(service, region_name=region, config=config)
-            except BotoCoreError as error:
+            except Exception as error:  # a wrong endpoint is a ValueError
                 raise _as_ours(error, f"{service}: client", region) from None
         return self._clients[key]
 
@@ -96,14 +99,12 @@ class Aws:
         Raises:
             AwsError: if AWS refuses it or does not answer.
         """
-        from botocore.exceptions import BotoCoreError, ClientError
-        from botocore.parsers import ResponseParserError
-
         name = f"{service}:{_camel(operation)}"
+        send = getattr(self.client(service, region), operation)
         try:
-            answer: dict[str, Any] = getattr(self.client(service, region), operation)(**(request or {}))
+            answer: dict[str, Any] = send(**(request or {}))
             return answer
-        except (ClientError, BotoCoreError, ResponseParserError) as error:
+        except Exception as error:  # credentials with a line break are a ValueError of http.client
             raise _as_ours(error, name, region) from None
 
     def ask(
@@ -131,14 +132,15 @@ class Aws:
         Raises:
             AwsError: as `call`.
         """
-        from botocore.exceptions import BotoCoreError, ClientError
-        from botocore.parsers import ResponseParserError
-
-        try:
-            for page in self.client(service, region).get_paginator(operation).paginate(**(request or {})):
-                yield from page.get(key, [])
-        except (ClientError, BotoCoreError, ResponseParserError) as error:
-            raise _as_ours(error, f"{service}:{_camel(operation)}", region) from None
+        pages = iter(self.client(service, region).get_paginator(operation).paginate(**(request or {})))
+        while True:
+            try:
+                page = next(pages, None)
+            except Exception as error:
+                raise _as_ours(error, f"{service}:{_camel(operation)}", region) from None
+            if page is None:
+                return
+            yield from page.get(key, [])
 
     def account(self) -> tuple[str, str]:
         """Number of the account, and who we are in it.
@@ -169,19 +171,22 @@ def _as_ours(error: Exception, operation: str, region: str) -> AwsError:
 
     if isinstance(error, exceptions.ClientError):
         return _refused(error, operation, region)
-    said = " ".join(str(error).split())
+    said = " ".join(redacted(str(error)).split())
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
         return AwsError("there are no AWS credentials", "Log in (aws sso login), set AWS_PROFILE, or see AWS_SETUP.md.")
     if isinstance(error, exceptions.CredentialRetrievalError | exceptions.SSOError | exceptions.TokenRetrievalError):
         return AwsError(f"the AWS credentials cannot be used: {said}", LOG_IN)
     if isinstance(error, exceptions.ParamValidationError):
         return AwsError(f"{operation} ({region}): {said}", "This is a defect of ragcun.", "ParamValidationError")
+    problem = configuration_problem(error)
+    if problem is not None:
+        return AwsError(*problem, "Configuration")
     return AwsError(f"{operation} ({region}): no answer from AWS: {said}", "Is the network there? Is the region right?")
 
 
 def _refused(error: Any, operation: str, region: str) -> AwsError:
     code = str(error.response.get("Error", {}).get("Code", ""))
-    said = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
+    said = " ".join(redacted(str(error.response.get("Error", {}).get("Message", ""))).split())
     if code in SKEWED or (code == "SignatureDoesNotMatch" and ("expired" in said.lower() or "not yet" in said)):
         return AwsError(f"{operation}: this machine's clock is not AWS's: {said}", SET_THE_CLOCK, code)
     if code in EXPIRED:

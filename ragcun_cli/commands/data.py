@@ -245,20 +245,26 @@ def mine(
 
     from ragcun_cli.console import note, print_json
 
-    mining = _mining(negatives, ranks, margin, pick, seed, model)
     _check_output(output, overwrite)
     from ragcun_cli.data.collection import read_collection
     from ragcun_cli.data.exclusion import read_excluded
     from ragcun_cli.data.sources import named_collection
-    from ragcun_cli.evaluate.beir import ModelToScore, Settings
-    from ragcun_cli.evaluate.mining import mine as mine_negatives
+    from ragcun_cli.model.sources import require_place
     from ragcun_cli.quantities import parse_bytes
 
-    settings = Settings(memory=parse_bytes(memory, "--memory"), processes=processes)
-    asked = None if model is None else ModelToScore(model, None, max_length)
+    if model is not None:
+        require_place(model)
     found = read_collection(named_collection(collection, data_dir), split)
     names = [name.strip() for group in exclude for name in group.split(",") if name.strip()]
-    mined = mine_negatives(found, asked, settings, mining, output, read_excluded(names, data_dir))
+    excluded = read_excluded(names, data_dir)
+
+    from ragcun_cli.evaluate.beir import ModelToScore, Settings
+    from ragcun_cli.evaluate.mining import mine as mine_negatives
+
+    settings = Settings(memory=parse_bytes(memory, "--memory"), processes=processes)
+    mining = _mining(negatives, ranks, margin, pick, seed, model)
+    asked = None if model is None else ModelToScore(model, None, max_length)
+    mined = mine_negatives(found, asked, settings, mining, output, excluded)
     if json_output:
         print_json({"output": str(output), **dataclasses.asdict(mined)})
         return

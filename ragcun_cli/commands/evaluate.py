@@ -13,7 +13,7 @@ from ragcun_cli.imports import collector_at_rest
 
 if TYPE_CHECKING:
     from ragcun_cli.evaluate.beir import ModelToScore, Settings
-    from ragcun_cli.evaluate.datasets import Missing
+    from ragcun_cli.evaluate.datasets import Dataset, Missing
     from ragcun_cli.evaluate.selfcheck import Check
 
 LEAST_MEMORY = 64 << 20
@@ -105,14 +105,12 @@ def beir(
     """
     from ragcun_cli.console import print_json
 
-    settings = _settings(similarity, transform, fit_on, memory, cache_limit, processes, precision, not no_robustness)
-    to_score, names = _models(models, name, max_length), _names(datasets)
-
+    found, missing = _datasets(models, datasets, data_dir, split)
     with collector_at_rest():
         from ragcun_cli.evaluate.beir import averages, evaluate_models
-    from ragcun_cli.evaluate.datasets import find_datasets
 
-    found, missing = find_datasets(names, data_dir, split)
+    settings = _settings(similarity, transform, fit_on, memory, cache_limit, processes, precision, not no_robustness)
+    to_score = _models(models, name, max_length)
     written = evaluate_models(to_score, found, results, settings, overwrite, recompute)
     means = averages(written)
     if json_output:
@@ -150,13 +148,12 @@ def isotropy(
     """
     from ragcun_cli.console import note, print_json
 
+    found, missing = _datasets(models, datasets, data_dir, split)
     settings = _settings(similarity, transform, fit_on, memory, cache_limit, processes, precision, False)
-    to_score, names = _models(models, name, max_length), _names(datasets)
+    to_score = _models(models, name, max_length)
 
     from ragcun_cli.evaluate.beir import measure_models
-    from ragcun_cli.evaluate.datasets import find_datasets
 
-    found, missing = find_datasets(names, data_dir, split)
     measured = measure_models(to_score, found, results, settings, overwrite, recompute)
     if json_output:
         print_json({"isotropy": measured, "missing": _entries(missing)})
@@ -197,6 +194,18 @@ def selfcheck(
         _print_checks(checks)
     if any(each.measured is not None and not each.passed for each in checks):
         raise typer.Exit(1)
+
+
+def _datasets(
+    models: Sequence[str], datasets: Sequence[str], data_dir: Path, split: str | None
+) -> tuple[list[Dataset], list[Missing]]:
+    """The collections; what can be refused of models and datasets is, before torch is imported."""
+    from ragcun_cli.evaluate.datasets import find_datasets
+    from ragcun_cli.model.sources import require_place
+
+    for model in models:
+        require_place(model)
+    return find_datasets(_names(datasets), data_dir, split)
 
 
 def _settings(

@@ -25,6 +25,9 @@ def show_overview(json_output: bool) -> None:
         title="Does making embeddings isotropic make dense retrieval better?",
     )
     note(f"Next:  {next_command(steps)}")
+    if any(step.done for step in steps):
+        note("Help:  ragcun --help, and --help after every command")
+        return
     note(
         "First: ragcun demo (two minutes: every step, small) and ragcun preflight (five: is this machine fit?)\n"
         "Help:  ragcun --help, and --help after every command"

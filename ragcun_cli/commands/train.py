@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ragcun_cli.recipe.schema import Recipe
     from ragcun_cli.train.launch import Placement
     from ragcun_cli.train.several import Run
+    from ragcun_cli.train.summary import ArmSummary
 
 
 def train(
@@ -102,16 +103,25 @@ def train(
     deadline = None if max_time is None else time.time() + parse_duration(max_time, "--max-time")
     loaded = [load_recipe(name, overrides) for name in recipes]
 
-    with collector_at_rest():
-        from ragcun_cli.train.several import one_per_seed
+    from ragcun_cli.train.run_folder import RunFolder, check_may_train
+    from ragcun_cli.train.runs import finished_summary, one_per_seed, require_inputs
 
     chosen = parse_seeds(seeds) if seeds is not None else None
     expanded = [each for recipe in loaded for each in one_per_seed(recipe, chosen)]
+    # What can be refused, or is done, is said before torch is imported.
+    for recipe in expanded:
+        if not dry_run:
+            check_may_train(RunFolder.of(recipe), recipe, resume, overwrite)
+        if recipe.backup is None or not resume:
+            require_inputs(recipe)
     if dry_run:
         _show_plans(expanded, processes, dollars_per_hour, json_output)
+    elif len(expanded) == 1 and resume and (summary := finished_summary(expanded[0])) is not None:
+        _say_finished(summary, json_output)
     elif len(expanded) == 1:
-        from ragcun_cli.train.hardware import count_gpus
-        from ragcun_cli.train.launch import plan_placement
+        with collector_at_rest():
+            from ragcun_cli.train.hardware import count_gpus
+            from ragcun_cli.train.launch import plan_placement
 
         placement = plan_placement(processes, nodes, node_rank, master, rendezvous, count_gpus(), overwrite)
         _train_one(expanded[0], placement, resume, overwrite, deadline, json_output)
@@ -140,11 +150,16 @@ def parse_seeds(seeds: str) -> list[int]:
     return numbers
 
 
+def _say_finished(summary: ArmSummary, json_output: bool) -> None:
+    from ragcun_cli.console import note
+
+    note(f"{summary.folder}: this run is finished; there is nothing left to do.")
+    _say_summary(summary, json_output)
+
+
 def _train_one(
     recipe: Recipe, placement: Placement, resume: bool, overwrite: bool, deadline: float | None, json_output: bool
 ) -> None:
-    from ragcun_cli.console import note, print_json
-
     with collector_at_rest():
         from ragcun_cli.train.arm import train_arm
     from ragcun_cli.train.launch import launch
@@ -155,15 +170,25 @@ def _train_one(
         summary = train_arm(recipe, resume=resume, overwrite=overwrite, deadline=deadline)
     else:
         summary = launch(recipe, placement, resume=resume, overwrite=overwrite, deadline=deadline)
+    if placement.node_rank:
+        from ragcun_cli.console import note
+
+        note(f"The run's folder, {summary.folder}, is on the machine of --node-rank 0.")
+    _say_summary(summary, json_output, here=not placement.node_rank)
+
+
+def _say_summary(summary: ArmSummary, json_output: bool, here: bool = True) -> None:
+    from ragcun_cli.console import note, print_json
+
     if json_output:
         print_json(dataclasses.asdict(summary))
         return
     if summary.best_dev_ndcg is not None:
         note(f"Best on dev: nDCG@10 {100 * summary.best_dev_ndcg:.2f} at step {summary.best_step}.")
-    if placement.node_rank:
-        note(f"The run's folder, {summary.folder}, is on the machine of --node-rank 0.")
-        return
-    note(f"Model: {summary.model}\nNext:  ragcun eval beir --model {summary.folder} --datasets NAME")
+    if here and summary.model:
+        note(f"Model: {summary.model}\nNext:  ragcun eval beir --model {summary.folder} --datasets NAME")
+    elif here:
+        note(f"No model is kept, as keep_models says; the dev scores are in {summary.folder}/metrics.jsonl.")
 
 
 def _train_several(
@@ -239,7 +264,7 @@ def _show_plans(recipes: Sequence[Recipe], processes: int | None, dollars: float
     from ragcun_cli.recipe.trial_figures import Trial, estimate_of_trial
     from ragcun_cli.train.arm import plan_arm
     from ragcun_cli.train.hardware import count_gpus
-    from ragcun_cli.train.several import require_distinct_folders
+    from ragcun_cli.train.runs import require_distinct_folders
 
     require_distinct_folders(recipes)
     plans: list[dict[str, Any]] = []

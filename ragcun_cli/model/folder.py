@@ -31,6 +31,7 @@ from ragcun_cli.errors import ModelError, UsageError
 from ragcun_cli.model.backbone import load_backbone, quiet_library
 from ragcun_cli.model.encoder import EncoderSettings, IsotropicGaussianEncoder
 from ragcun_cli.model.head import MlpHead, ResidualHead, build_head
+from ragcun_cli.model.native_use import MODULES, PROMPTS
 from ragcun_cli.model.sources import pickle_reason, weights_identity
 from ragcun_cli.tensors import save_tensors, system_errors
 
@@ -60,6 +61,14 @@ def save_encoder(encoder: IsotropicGaussianEncoder, folder: Path, texts: Mapping
         _write_sentence_transformers_files(encoder, temporary)
         for name, content in (texts or {}).items():
             files.write_text(temporary / name, content)
+
+
+def write_pointer(root: Path, inner: str) -> None:
+    """Let sentence-transformers load the model in `root/inner` by the name of `root`, such as a run's folder."""
+    modules = json.loads((root / inner / MODULES).read_text(encoding="utf-8"))
+    moved = [{**module, "path": f"{inner}/{module['path']}".rstrip("/")} for module in modules]
+    files.write_json(root / MODULES, moved)
+    files.write_bytes(root / PROMPTS, (root / inner / PROMPTS).read_bytes())
 
 
 def load_encoder(folder: Path) -> IsotropicGaussianEncoder:
@@ -126,13 +135,13 @@ def _write_sentence_transformers_files(encoder: IsotropicGaussianEncoder, folder
         {"idx": index, "name": str(index), "path": place, "type": f"sentence_transformers.models.{kind}"}
         for index, (kind, place) in enumerate(zip(chain, places, strict=True))
     ]
-    files.write_json(folder / "modules.json", modules)
+    files.write_json(folder / MODULES, modules)
     files.write_json(
         folder / "sentence_bert_config.json",
         {"max_seq_length": encoder.settings.max_length, "do_lower_case": False},
     )
     files.write_json(
-        folder / "config_sentence_transformers.json",
+        folder / PROMPTS,
         {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "euclidean"},
     )
     files.write_json(

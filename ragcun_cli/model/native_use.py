@@ -20,6 +20,7 @@ TEXT_SETTINGS = tuple(
     f"sentence_{family}_config.json"
     for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
+POINTER_FILES = (MODULES, PROMPTS)  # of a run folder: where its model lies, for sentence-transformers
 OWN_PACKAGE = "sentence_transformers."
 CHAINS = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
 FORM = "Use an encoder of the form Transformer, mean Pooling, Normalize."

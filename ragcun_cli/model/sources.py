@@ -63,6 +63,23 @@ def locate_model(name: str, revision: str | None = None) -> ModelFiles:
     folder = expanded(name)
     if folder.is_dir():
         return ModelFiles(name, folder, model_identity(folder))
+    require_place(name)
+    return _hub_model(name, revision)
+
+
+def require_place(name: str) -> None:
+    """Refuse what is neither an embedded model, a folder here nor a hub's id, in a moment and without a network.
+
+    Raises:
+        UsageError, ModelError: as `locate_model` says.
+    """
+    if name.startswith(EMBEDDED):
+        if name.removeprefix(EMBEDDED) not in EMBEDDED_PACKAGES:
+            raise _no_embedded(name)
+        return
+    folder = expanded(name)
+    if folder.is_dir():
+        return
     if folder.exists():
         raise ModelError(
             f"{name}: this is a file, not a model folder", pickle_reason(folder) or "Give the folder it is in."
@@ -76,7 +93,6 @@ def locate_model(name: str, revision: str | None = None) -> ModelFiles:
             "Give a local folder, a hub id such as sentence-transformers/all-mpnet-base-v2, "
             "or embedded:all-MiniLM-L6-v2.",
         )
-    return _hub_model(name, revision)
 
 
 def model_identity(folder: Path) -> str:
@@ -141,10 +157,7 @@ def pickle_reason(path: Path) -> str:
 def _embedded_model(name: str) -> ModelFiles:
     short = name[len(EMBEDDED) :]
     if short not in EMBEDDED_PACKAGES:
-        raise UsageError(
-            f"{name}: there is no such embedded model",
-            f"There is embedded:{', embedded:'.join(EMBEDDED_PACKAGES)}.",
-        )
+        raise _no_embedded(name)
     package, expected = EMBEDDED_PACKAGES[short]
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
@@ -157,6 +170,11 @@ def _embedded_model(name: str) -> ModelFiles:
             f"Install the package again: pip install --force-reinstall {package.replace('_', '-')}",
         )
     return ModelFiles(name, folder, f"sha256:{found}")
+
+
+def _no_embedded(name: str) -> UsageError:
+    known = ", ".join(f"{EMBEDDED}{each}" for each in EMBEDDED_PACKAGES)
+    return UsageError(f"{name}: there is no such embedded model", f"There is {known}.")
 
 
 def _hub_model(name: str, revision: str | None) -> ModelFiles:

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from ragcun_cli import files
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.paths import expanded
+from ragcun_cli.secrets import redacted
+from ragcun_cli.storage.configuration import configuration_problem, require_clean
 
 S3_SCHEME = "s3://"
 PROBE = "probe"  # written and removed, to see whether that is allowed
@@ -136,7 +138,8 @@ class S3Place:
                     f"backup: {self._name}: {_said(error)}", "Does the bucket exist, and may you use it?"
                 ) from None
         except Exception as error:
-            raise EnvironmentUnfit(f"backup: {self._name}: {_said(error)}", "Is the network there?") from None
+            said, cure = configuration_problem(error) or (_said(error), "Is the network there?")
+            raise EnvironmentUnfit(f"backup: {self._name}: {said}", cure) from None
 
     def put(self, key: str, path: Path) -> None:
         with _as_os_errors(self._name):
@@ -204,7 +207,10 @@ def _as_os_errors(name: str) -> Any:
             raise AlreadyThereError(f"{name}: {_said(error)}") from error
         raise OSError(f"{name}: {_said(error)}") from error
     except (BotoCoreError, Boto3Error) as error:
-        raise OSError(f"{name}: {_said(error)}") from error
+        raise OSError(f"{name}: {_said(error)}") from None
+    except ValueError as error:  # of http.client, which quotes the header that it refuses
+        said, _ = configuration_problem(error) or (_said(error), "")
+        raise OSError(f"{name}: {said}") from None
 
 
 def _status(error: Any) -> int:
@@ -212,7 +218,7 @@ def _status(error: Any) -> int:
 
 
 def _said(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return " ".join(redacted(str(error)).split())
 
 
 def _s3_client() -> Any:
@@ -222,6 +228,12 @@ def _s3_client() -> Any:
     except ImportError:
         raise EnvironmentUnfit("backup: s3:// needs boto3", "pip install 'ragcun[aws]'") from None
     retries = {"mode": "standard", "max_attempts": ATTEMPTS}
-    return boto3.client(
-        "s3", config=Config(retries=retries, connect_timeout=SECONDS_TO_CONNECT, read_timeout=SECONDS_TO_READ)
-    )
+    try:
+        session = boto3.Session()  # of its own: boto3's default one keeps what the environment was
+        require_clean(session)
+        return session.client(
+            "s3", config=Config(retries=retries, connect_timeout=SECONDS_TO_CONNECT, read_timeout=SECONDS_TO_READ)
+        )
+    except Exception as error:  # of a dozen kinds, most of them not botocore's own
+        said, cure = configuration_problem(error) or (_said(error), "See AWS_SETUP.md.")
+        raise EnvironmentUnfit(f"backup: s3://: {said}", cure) from None

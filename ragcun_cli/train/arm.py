@@ -162,7 +162,8 @@ def _fit_in_folder(training: Training) -> ArmSummary:
     recipe, folder, plan = training.recipe, training.folder, training.plan
     folder.write_status("running", training.progress, plan.total_steps)
     backup = open_backup(recipe, folder)
-    saver = Saver(folder.root, folder.checkpoints, recipe.keep_last, backup.checkpoint_is_there)
+    most_behind = (recipe.save_every or plan.steps_per_epoch) // 2
+    saver = Saver(folder.root, folder.checkpoints, recipe.keep_last, backup.checkpoint_is_there, most_behind)
     try:
         start_trackers(training.accelerator, recipe, folder, run_id_of(folder), training.progress.step)
         note(_first_line(training))
@@ -182,7 +183,7 @@ def _fit_in_folder(training: Training) -> ArmSummary:
             raise
         raise end.error from error
     folder.write_status("finished", training.progress, plan.total_steps, reason, ExitCode.DONE)
-    summary: ArmSummary = from_main(training.world, _summary(recipe, folder, training.progress))
+    summary: ArmSummary = from_main(training.world, folder.summary(recipe))
     backup.models_are_there(training.progress)
     backup.close(SECONDS_TO_FINISH)
     end_trackers(training.accelerator)
@@ -249,12 +250,12 @@ def _look(recipe: Recipe, folder: RunFolder, resume: bool, overwrite: bool) -> _
         check_may_train(folder, recipe, resume, overwrite)  # also of what the backup had
     if not resume:
         return _Beginning(None)
-    if folder.state() == "finished" and folder.final_model.is_dir():
+    if folder.state() == "finished" and folder.has_its_models(recipe):
         note(f"{folder.root}: this run is finished; there is nothing left to do.")
         backup = open_backup(recipe, folder)  # which may lack what was cut off
         backup.models_are_there(folder.progress())
         backup.close(SECONDS_TO_FINISH)
-        return _Beginning(None, _summary(recipe, folder, folder.progress()))
+        return _Beginning(None, folder.summary(recipe))
     if not checkpoints_in(folder.checkpoints):
         note(f"{folder.root}: no checkpoint yet; starting at the first step.")
         return _Beginning(None)
@@ -297,7 +298,15 @@ def _require_room(training: Training) -> None:
     checkpoint = sum(each.numel() for each in training.trainable()) * BYTES_OF_FLOAT * CHECKPOINT_FLOATS
     model = sum(each.numel() for each in training.encoder.parameters()) * BYTES_OF_FLOAT
     epochs = plan.total_steps // plan.steps_per_epoch - training.progress.step // plan.steps_per_epoch
-    models = model * (epochs + 1 + (training.dev is not None))
+    models = (
+        model
+        * {
+            "all": epochs + 1 + (training.dev is not None),
+            "best": 1,
+            "final": 1,
+            "none": 0,
+        }[recipe.keep_models]
+    )
     present = sum(map(folder_bytes, checkpoints_in(folder.checkpoints)))
     require_room(folder.root, checkpoint, recipe.keep_last + 1, present, models)
 
@@ -363,8 +372,3 @@ def _to_continue(folder: RunFolder) -> str:
     if not kept:
         return "It has no checkpoint yet: the same command with --resume starts again."
     return f"The same command with --resume continues from {kept[0].name}."
-
-
-def _summary(recipe: Recipe, folder: RunFolder, progress: Progress) -> ArmSummary:
-    model = folder.best_model if folder.best_model.is_dir() else folder.final_model
-    return ArmSummary(recipe.name, str(folder.root), str(model), progress.step, progress.best_step, progress.best_score)

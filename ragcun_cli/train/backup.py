@@ -258,7 +258,8 @@ class BackupThread:
     def _copy_models(self, best_step: int | None) -> None:
         if best_step is not None:
             self._copy_best(best_step)
-        copy_folder(self._place, self._folder.final_model, FINAL)
+        if self._folder.final_model.is_dir():  # keep_models may leave it out
+            copy_folder(self._place, self._folder.final_model, FINAL)
         self._copy_run_files()
         self._keep_one_best(best_step)
 

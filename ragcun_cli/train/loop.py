@@ -12,7 +12,7 @@ from ragcun_cli.evaluate.isotropy import MINIMUM_TEXTS, measure_isotropy
 from ragcun_cli.evaluate.models import RECIPE
 from ragcun_cli.evaluate.scoring import score_in_memory
 from ragcun_cli.model import IsotropicGaussianEncoder
-from ragcun_cli.model.folder import save_encoder
+from ragcun_cli.model.folder import save_encoder, write_pointer
 from ragcun_cli.train.checkpoint import capture
 from ragcun_cli.train.dev_encoding import ScoringAbandoned, encode_together
 from ragcun_cli.train.log import append_line
@@ -88,7 +88,8 @@ def fit(training: Training, saver: Saver | None = None) -> str:
         note(f"{recipe.name}: {stopped}")
     if saver is not None:
         saver.finish()
-    _save_model(training, training.folder.final_model)
+    if recipe.keep_models in ("all", "final") or (recipe.keep_models == "best" and training.dev is None):
+        _save_model(training, training.folder.final_model)
     return stopped
 
 
@@ -120,7 +121,7 @@ def _catch_up(training: Training, saver: Saver | None, saved: bool) -> None:
         if not saved:
             _save_checkpoint(training, saver)
         raise _stopped(saver, abandoned.reason) from None
-    if epoch_ended:
+    if epoch_ended and recipe.keep_models == "all":
         _save_model(training, training.folder.epoch_model(step // plan.steps_per_epoch))
     training.progress.behind = False
 
@@ -183,7 +184,8 @@ def _score_dev(training: Training) -> None:
     track(training.accelerator, {f"dev/{name}": figure for name, figure in figures.items()}, progress.step)
     progress.scores_without_gain += 1
     if progress.best_score is None or scored.metrics[DEV_METRIC] > progress.best_score:
-        _save_encoder(training, encoder, training.folder.best_model)  # first: a disk may be full
+        if training.recipe.keep_models in ("all", "best"):
+            _save_encoder(training, encoder, training.folder.best_model)  # first: a disk may be full
         progress.best_score, progress.best_step = scored.metrics[DEV_METRIC], progress.step
         progress.scores_without_gain = 0
 
@@ -226,6 +228,8 @@ def _save_encoder(training: Training, encoder: IsotropicGaussianEncoder, folder:
     recipe = training.folder.recipe.read_text(encoding="utf-8")
     origin = json.dumps({"step": training.progress.step, "tokens": training.progress.tokens})
     save_encoder(encoder, folder, {RECIPE: recipe, MODEL_ORIGIN: origin + "\n"})
+    if folder == training.folder.best_model or not training.folder.best_model.is_dir():
+        write_pointer(training.folder.root, folder.name)
 
 
 def _save_checkpoint(training: Training, saver: Saver | None) -> None:

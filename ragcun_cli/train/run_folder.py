@@ -16,23 +16,27 @@ from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
 from ragcun_cli import files
 from ragcun_cli.environment import environment
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
 from ragcun_cli.evaluate.models import BEST_MODEL, FINAL_MODEL, RECIPE
+from ragcun_cli.model.native_use import POINTER_FILES
 from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.comparing import KEYS_THAT_MAY_DIFFER
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.secrets import redacted
 from ragcun_cli.streams import lost_log
 from ragcun_cli.train.progress import Progress
+from ragcun_cli.train.summary import ArmSummary
 
 CHECKPOINT = re.compile(r"^step-\d{8}$")
 
 DIVERGED = "diverged.json"
 MODEL_ORIGIN = "training.json"  # in a model folder: the step that it is of
-OWN_FILES = ("environment.json", "status.json", "metrics.jsonl", "speed.jsonl", DIVERGED)
+OWN_FILES = ("environment.json", "status.json", "metrics.jsonl", "speed.jsonl", DIVERGED, *POINTER_FILES)
 WORKER_LOGS = "workers"
 OWN_FOLDERS = ("checkpoints", "trackers", WORKER_LOGS, BEST_MODEL, FINAL_MODEL)
 
@@ -109,6 +113,19 @@ class RunFolder:
         known = {field.name for field in fields(Progress)}
         return Progress(**{name: value for name, value in content.items() if name in known})
 
+    def has_its_models(self, recipe: Recipe) -> bool:
+        """Whether what a finished run keeps is there."""
+        kept = recipe.keep_models
+        if kept == "none" or (kept == "best" and self.best_model.is_dir()):
+            return True
+        return self.final_model.is_dir()
+
+    def summary(self, recipe: Recipe) -> ArmSummary:
+        """Of a run that has ended well."""
+        progress, kept = self.progress(), [each for each in (self.best_model, self.final_model) if each.is_dir()]
+        model = str(kept[0]) if kept else ""
+        return ArmSummary(recipe.name, str(self.root), model, progress.step, progress.best_step, progress.best_score)
+
     def write_status(
         self, state: str, progress: Progress, total_steps: int, reason: str = "", exit_code: int | None = None
     ) -> None:
@@ -116,7 +133,7 @@ class RunFolder:
 
         reason: why a run is not going on; exit_code: how its command ends.
         """
-        ended = {"exit_reason": reason, "exit_code": exit_code}
+        ended = {"exit_reason": redacted(reason), "exit_code": exit_code}
         if lost := lost_log():
             ended["log_lost"] = lost  # what it would have said is in the run's files alone
         files.write_json(self.status, {"state": state, **asdict(progress), "total_steps": total_steps, **ended})
@@ -145,13 +162,14 @@ def check_may_train(folder: RunFolder, recipe: Recipe, resume: bool, overwrite: 
     differing = _differing_keys(folder, recipe)
     # Nobody holds the folder's lock but us: a run that says it is running was killed.
     state = folder.state().replace("running", "killed")
+    if differing:
+        cure = "--overwrite drops it, --set output_dir=FOLDER keeps both."
+    elif state == "finished":
+        cure = "It has nothing left to train. --overwrite drops it and trains again, --set output_dir=FOLDER keeps it."
+    else:
+        cure = "--resume continues it, --overwrite drops it and starts again, --set output_dir=FOLDER keeps it."
     whose = f"another recipe ({_shown(differing)})" if differing else f"this recipe ({state})"
-    raise UsageError(
-        f"{folder.root}: holds a run of {whose}",
-        "--resume continues it, --overwrite drops it and starts again, --set output_dir=FOLDER keeps it."
-        if not differing
-        else "--overwrite drops it, --set output_dir=FOLDER keeps both.",
-    )
+    raise UsageError(f"{folder.root}: holds a run of {whose}", cure)
 
 
 def _is_foreign(root: Path) -> bool:
@@ -259,6 +277,8 @@ def _differing_keys(folder: RunFolder, recipe: Recipe) -> dict[str, tuple[Any, A
     except (ValueError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{folder.recipe}: not readable: {reason}", "Begin the run anew: --overwrite.") from None
+    with contextlib.suppress(ValidationError):  # keys that an older ragcun did not have get their defaults
+        recorded = Recipe.model_validate(recorded).model_dump()
     wanted = recipe.model_dump()
     keys = sorted((set(wanted) | set(recorded)) - KEYS_THAT_MAY_DIFFER)
     return {key: (recorded.get(key), wanted.get(key)) for key in keys if recorded.get(key) != wanted.get(key)}

@@ -23,17 +23,31 @@ from ragcun_cli.train.disk import folder_bytes, require_room
 from ragcun_cli.train.run_folder import checkpoints_in
 
 LOWEST_PRIORITY = 19
+BUSY = 1.5  # processes that want a core, by cores
 CHECKPOINTS_AT_ONCE = 2  # the last good one stays until the next is whole
 
 
 class Saver:
-    """Writes one checkpoint at a time. on_saved(folder): called in the thread when one is whole."""
+    """Writes one checkpoint at a time.
 
-    def __init__(self, run: Path, checkpoints: Path, keep_last: int, on_saved: Callable[[Path], None]) -> None:
+    on_saved(folder): called in the thread when one is whole. most_behind: optimiser steps that training may do before
+    it waits for a checkpoint to be whole: on a busy machine the thread would else fall behind by a whole interval.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        checkpoints: Path,
+        keep_last: int,
+        on_saved: Callable[[Path], None],
+        most_behind: int = 1 << 62,
+    ) -> None:
         self._run = run
         self._root = checkpoints
         self._keep_last = keep_last
         self._on_saved = on_saved
+        self._most_behind = max(1, most_behind)
+        self._updates = 0  # since the checkpoint was begun
         self._thread: threading.Thread | None = None
         self._copied = threading.Event()
         self._error: BaseException | None = None
@@ -50,12 +64,13 @@ class Saver:
         self.finish()
         require_room(self._run, state.size(), CHECKPOINTS_AT_ONCE, sum(map(folder_bytes, checkpoints_in(self._root))))
         ready = _point_in_stream()
+        self._updates = 0
         self._copied.clear()
         self._thread = threading.Thread(target=self._write, args=(state, ready), name="checkpoint-writer", daemon=True)
         self._thread.start()
 
     def before_update(self) -> None:
-        """Wait until the state is copied: to be called before the optimiser changes it.
+        """Wait until the state is copied, and whole if that takes long: to be called before the optimiser changes it.
 
         Raises:
             OSError: if the checkpoint could not be written.
@@ -63,6 +78,9 @@ class Saver:
         if self._thread is None:
             return
         self._copied.wait()
+        self._updates += 1
+        if self._updates > self._most_behind:
+            self.finish()
         self._raise()
 
     def finish(self) -> None:
@@ -98,8 +116,11 @@ class Saver:
 
 
 def _give_way() -> None:
-    """Let this thread have what training leaves of the cores: hashing takes one of them for seconds. Linux only."""
-    if sys.platform == "linux":
+    """Let this thread have what training leaves of the cores: hashing takes one of them for seconds. Linux only.
+
+    Not where others want the cores too: the checkpoint would wait for them.
+    """
+    if sys.platform == "linux" and os.getloadavg()[0] <= BUSY * (os.cpu_count() or 1):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
 
 

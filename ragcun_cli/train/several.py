@@ -26,6 +26,7 @@ from ragcun_cli.processes import kill_tree
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.run_folder import RunFolder, check_may_train
+from ragcun_cli.train.runs import finished_summary, require_distinct_folders
 from ragcun_cli.train.stopping import handled_by, restore, terminate_with
 
 PARENT = "RAGCUN_PARENT"  # in a run's environment: the process that started it
@@ -60,17 +61,6 @@ class Run:
         return known.get(ExitCode(self.exit_code), "failed")
 
 
-def one_per_seed(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
-    """The recipe once for each seed, each with a folder of its own; as it is where no seeds are given."""
-    wanted = list(seeds) if seeds is not None else recipe.seeds
-    if wanted is None:
-        return [recipe]
-    return [
-        recipe.model_copy(update={"seed": seed, "seeds": None, "output_dir": f"{recipe.output_dir}-seed{seed}"})
-        for seed in wanted
-    ]
-
-
 def plan_runs(recipes: Sequence[Recipe], resume: bool, overwrite: bool) -> list[Run]:
     """The runs, all checked before the first starts.
 
@@ -87,26 +77,11 @@ def plan_runs(recipes: Sequence[Recipe], resume: bool, overwrite: bool) -> list[
         folder = RunFolder.of(recipe)
         flag = "--resume" if resume else "--overwrite" if overwrite else ""
         check_may_train(folder, recipe, resume, overwrite)
-        runs.append(Run(recipe, flag, folder.root.with_name(f"{folder.root.name}.log")))
+        run = Run(recipe, flag, folder.root.with_name(f"{folder.root.name}.log"))
+        if resume and finished_summary(recipe) is not None:
+            run.exit_code = int(ExitCode.DONE)  # at once: a process would take seconds to say the same
+        runs.append(run)
     return runs
-
-
-def require_distinct_folders(recipes: Sequence[Recipe]) -> None:
-    """Refuse two runs in one folder.
-
-    Raises:
-        UsageError: naming both.
-    """
-    folders: dict[Path, Recipe] = {}
-    for recipe in recipes:
-        root = RunFolder.of(recipe).root
-        other = folders.setdefault(root.resolve(), recipe)
-        if other is not recipe:
-            raise UsageError(
-                f"{root}: two runs would train into this folder: {other.name} (seed {other.seed}) and "
-                f"{recipe.name} (seed {recipe.seed})",
-                "Give each recipe its own output_dir; two seeds of one recipe: --seeds 0,1.",
-            )
 
 
 def train_all(

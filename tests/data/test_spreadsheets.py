@@ -13,7 +13,7 @@ import pytest
 
 from ragcun_cli.data.texts import read_texts
 from ragcun_cli.data.triples.prepared import open_triples
-from ragcun_cli.errors import DataError, UsageError
+from ragcun_cli.errors import DataError
 from tests.conftest import RunCommand
 from tests.triples import rows_of
 
@@ -75,7 +75,7 @@ def test_semicolons_and_pointers_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="separated by semicolons"):
         open_triples(tmp_path / "a.csv")
     (tmp_path / "b.csv").write_text("id;text\n1;x; y\n")
-    with pytest.raises(UsageError, match="there is no column 'text'"):
+    with pytest.raises(DataError, match="separated by semicolons"):
         list(read_texts(tmp_path / "b.csv", None))
     (tmp_path / "c.jsonl").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\n")
     with pytest.raises(DataError, match="is a pointer of git-LFS"):

@@ -20,6 +20,7 @@ from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.train import loop, step
 from ragcun_cli.train.arm import plan_arm, train_arm
+from tests.conftest import RunCommand
 from tests.training import load, metrics, prepared
 
 
@@ -36,7 +37,8 @@ def test_what_a_run_leaves(small_recipe: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names == {
         "recipe.yaml", "environment.json", "status.json", "metrics.jsonl", "speed.jsonl", "checkpoints",
-        "checkpoint_epoch_1", "checkpoint_epoch_2", "best_model", "final_model",
+        "checkpoint_epoch_1", "checkpoint_epoch_2", "best_model", "final_model", "modules.json",
+        "config_sentence_transformers.json",
     }  # fmt: skip
     assert [path.name for path in sorted((folder / "checkpoints").iterdir())] == ["step-00000012", "step-00000016"]
     status = json.loads((folder / "status.json").read_text())
@@ -324,3 +326,52 @@ def test_an_output_folder_below_a_file_is_refused_before_the_first_text(small_re
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"output_dir: .*file is a file"):
         train_arm(load(small_recipe, f"output_dir={tmp_path / 'file' / 'run'}"))
+
+
+@pytest.mark.parametrize(
+    ("kept", "dev", "folders"),
+    [
+        ("all", True, ["best_model", "checkpoint_epoch_1", "checkpoint_epoch_2", "final_model"]),
+        ("best", True, ["best_model"]),
+        ("best", False, ["final_model"]),
+        ("final", True, ["final_model"]),
+        ("none", True, []),
+    ],
+)
+def test_the_models_that_are_kept(
+    small_recipe: Path, kept: str, dev: bool, folders: list[str], ragcun: RunCommand
+) -> None:
+    settings = ["max_steps=null", "eval_every=null", "save_every=null", f"keep_models={kept}"]
+    settings += [] if dev else ["data.dev=null"]
+    summary = train_arm(load(small_recipe, *settings))
+    folder = Path(summary.folder)
+    assert sorted(path.name for path in folder.iterdir() if (path / "config.json").is_file()) == folders
+    assert Path(summary.model).name == (folders[0] if folders else "")
+    assert (summary.best_dev_ndcg is not None) == dev  # scores stay, whatever models do
+    again = ragcun("train", "-r", small_recipe, *(part for each in settings for part in ("--set", each)), "--resume")
+    assert again.exit_code == 0
+    assert "this run is finished; there is nothing left to do" in again.stderr
+    assert ("No model is kept" in again.stderr) == (kept == "none")
+
+
+def test_a_run_folder_is_a_model_for_sentence_transformers(small_recipe: Path, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    from ragcun_cli.model import IsotropicGaussianEncoder
+
+    texts = ["w1 w2 w3", "w4 " * 30]
+    for number, settings in enumerate((["max_steps=5"], ["max_steps=5", "data.dev=null"])):
+        summary = train_arm(load(small_recipe, *settings, f"output_dir='{tmp_path / str(number)}'"))
+        loaded = SentenceTransformer(summary.folder, device="cpu")
+        assert loaded.similarity_fn_name == "euclidean"
+        ours = IsotropicGaussianEncoder.from_pretrained(summary.model).encode(texts)
+        np.testing.assert_allclose(loaded.encode(texts), ours, atol=1e-5)
+
+
+def test_a_finished_run_is_not_said_to_go_on(small_recipe: Path, ragcun: RunCommand) -> None:
+    assert ragcun("train", "-r", small_recipe, "--set", "max_steps=1").exit_code == 0
+    refused = ragcun("train", "-r", small_recipe, "--set", "max_steps=1")
+    said = " ".join(refused.stderr.replace("│", "").split())
+    assert refused.exit_code == 2
+    assert "It has nothing left to train. --overwrite drops it" in said
+    assert "--resume" not in said

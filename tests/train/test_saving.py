@@ -102,3 +102,24 @@ def test_checkpoints_by_the_clock(small_recipe: Path, tmp_path: Path) -> None:
     train_arm(never)
     assert checkpoints_in(tmp_path / "never" / "checkpoints") == []
     assert metrics(often.output_dir) == metrics(never.output_dir)  # saving changes nothing
+
+
+def test_on_a_busy_machine_a_checkpoint_is_whole_before_half_the_next_interval_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing = threading.Event()
+    real = __import__("ragcun_cli.train.saving", fromlist=["x"]).write_checkpoint
+
+    def slow_write(root: Path, state: TrainingState) -> Path:
+        writing.wait(10)
+        return real(root, state)
+
+    monkeypatch.setattr("ragcun_cli.train.saving.write_checkpoint", slow_write)
+    ours = Saver(tmp_path, tmp_path / "checkpoints", 2, lambda _: None, most_behind=2)
+    ours.begin(state(4, torch.zeros(3)))
+    for _ in range(2):
+        ours.before_update()
+        assert checkpoints_in(tmp_path / "checkpoints") == []  # two steps may go on beside it
+    threading.Timer(0.3, writing.set).start()
+    ours.before_update()  # the third waits
+    assert [path.name for path in checkpoints_in(tmp_path / "checkpoints")] == ["step-00000004"]

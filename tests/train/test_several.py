@@ -16,7 +16,8 @@ import pytest
 from ragcun_cli.errors import UsageError
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.train import several
-from ragcun_cli.train.several import one_per_seed, plan_runs, train_all
+from ragcun_cli.train.runs import one_per_seed
+from ragcun_cli.train.several import plan_runs, train_all
 from tests.conftest import RunCommand
 
 

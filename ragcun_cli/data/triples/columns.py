@@ -85,7 +85,8 @@ def require_commas(cells: Sequence[str], place: str) -> None:
     Raises:
         DataError: if a first line is one cell with semicolons, as spreadsheets of some countries write CSV.
     """
-    if len(cells) == 1 and ";" in cells[0] and find_columns([part.strip() for part in cells[0].split(";")]) is not None:
+    parts = [part.strip() for part in cells[0].split(";")] if len(cells) == 1 else []
+    if len(parts) > 1 and all(map(NAME.match, parts)):
         raise DataError(f"{place}: its columns are separated by semicolons", "Save it with commas, or as .tsv.")
 
 

@@ -1,0 +1,86 @@
+"""No part of a credential is ever shown: what errors of other packages quote is looked through before it is printed."""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import functools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+VARIABLES = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY",
+)  # fmt: skip
+FILES = (
+    ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+    ("AWS_CONFIG_FILE", "~/.aws/config"),
+    ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", ""),
+    ("AWS_WEB_IDENTITY_TOKEN_FILE", ""),
+)
+SECRET_KEY = re.compile(r"secret|token|password|access_key|credential_process", re.IGNORECASE)
+SHORTEST_PART = 6  # characters: shorter ones are words of every sentence
+HIDDEN = "[hidden]"
+
+
+def redacted(text: str) -> str:
+    """The text without any credential of this process's environment and files, and without parts of one.
+
+    A credential that was pasted with a line break is quoted in pieces.
+    """
+    for part in _parts():
+        if part in text:
+            text = text.replace(part, HIDDEN)
+    return text
+
+
+def _parts() -> list[str]:
+    """Long ones first, so that no piece is left of them."""
+    values = [*_of_environment(), *_of_files(tuple(_places()))]
+    parts = {piece for value in values for piece in (value, *re.split(r"[\s\\]+", value))}
+    # As Python quotes bytes and texts in its own errors.
+    parts |= {repr(part)[1:-1] for part in parts}
+    return sorted((part for part in parts if len(part) >= SHORTEST_PART), key=len, reverse=True)
+
+
+def _of_environment() -> Iterator[str]:
+    for name in VARIABLES:
+        if value := os.environ.get(name):
+            yield value
+
+
+def _places() -> Iterator[tuple[str, int]]:
+    for variable, usual in FILES:
+        path = os.environ.get(variable) or usual
+        with contextlib.suppress(RuntimeError, OSError):
+            place = Path(path).expanduser()
+            if path and place.is_file():
+                yield str(place), place.stat().st_mtime_ns
+
+
+@functools.lru_cache(maxsize=8)
+def _of_files(places: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
+    found = []
+    for name, _ in places:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            text = Path(name).read_text(encoding="utf-8")
+            found += _secrets_in(text)
+    return tuple(found)
+
+
+def _secrets_in(text: str) -> list[str]:
+    """Values of an INI file whose keys say that they are secret; all of a file that is one token."""
+    parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
+    try:
+        parser.read_string(text)
+    except configparser.Error:
+        # Not readable as a whole: every line's value.
+        return [line.partition("=")[2].strip() or line.strip() for line in text.splitlines() if line.strip()]
+    return [
+        value
+        for section in parser.sections()
+        for key, value in parser.items(section)
+        if value and SECRET_KEY.search(key)
+    ]

@@ -1,0 +1,71 @@
+"""What a command means by its recipes and seeds, and what refuses it at once: read without importing torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ragcun_cli.data.sources import PREFIX, dev_collection, training_file
+from ragcun_cli.errors import UsageError
+from ragcun_cli.model.sources import require_place
+from ragcun_cli.paths import expanded
+from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.train.run_folder import RunFolder
+from ragcun_cli.train.summary import ArmSummary
+
+
+def one_per_seed(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
+    """The recipe once for each seed, each with a folder of its own; as it is where no seeds are given."""
+    wanted = list(seeds) if seeds is not None else recipe.seeds
+    if wanted is None:
+        return [recipe]
+    return [
+        recipe.model_copy(update={"seed": seed, "seeds": None, "output_dir": f"{recipe.output_dir}-seed{seed}"})
+        for seed in wanted
+    ]
+
+
+def require_distinct_folders(recipes: Sequence[Recipe]) -> None:
+    """Refuse two runs in one folder.
+
+    Raises:
+        UsageError: naming both.
+    """
+    folders: dict[Path, Recipe] = {}
+    for recipe in recipes:
+        root = RunFolder.of(recipe).root
+        other = folders.setdefault(root.resolve(), recipe)
+        if other is not recipe:
+            raise UsageError(
+                f"{root}: two runs would train into this folder: {other.name} (seed {other.seed}) and "
+                f"{recipe.name} (seed {recipe.seed})",
+                "Give each recipe its own output_dir; two seeds of one recipe: --seeds 0,1.",
+            )
+
+
+def require_inputs(recipe: Recipe) -> None:
+    """Refuse a recipe whose data or base model are not here, as far as that can be told in a moment.
+
+    Raises:
+        UsageError: naming the key, and what brings it.
+    """
+    root, data = expanded(recipe.data.folder), recipe.data
+    if not data.train.startswith(PREFIX):
+        training_file(data.train, root)
+    if data.dev is not None and not data.dev.startswith(PREFIX):
+        dev_collection(data.dev, root)
+    for source in data.exclude:
+        if not source.startswith(PREFIX):
+            dev_collection(source, root, "data.exclude: ")
+    require_place(recipe.base_model)
+
+
+def finished_summary(recipe: Recipe) -> ArmSummary | None:
+    """Of a run that is finished and has what it is to keep; None if there is something left to do.
+
+    A run with a backup is not known to be finished: the backup may lack what was cut off.
+    """
+    folder = RunFolder.of(recipe)
+    if recipe.backup is not None or folder.state() != "finished" or not folder.has_its_models(recipe):
+        return None
+    return folder.summary(recipe)
