@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from ragcun_cli.data.batches import BatchSequence, batches_per_epoch, epoch_order
 from tests.triples import rows_of, table_of
 
@@ -60,3 +62,16 @@ def test_passages_equal_to_a_querys_own_positive_are_not_counted_as_negatives() 
     batch = BatchSequence(table, 4, seed=0).batch(0)
     counted = dict(zip((table.texts[number] for number in batch.queries), batch.negatives_per_query(), strict=True))
     assert counted == {"a": 4, "b": 4, "c": 6, "d": 6}  # of seven passages, three are "p"
+
+
+def test_a_run_may_begin_at_any_batch() -> None:
+    """As a resumed one does, in its second epoch for one."""
+    in_order = BatchSequence(TABLE, 8, seed=3)
+    expected = [in_order.batch(number).rows.tolist() for number in range(24)]
+    for number in range(24):
+        assert BatchSequence(TABLE, 8, seed=3).batch(number).rows.tolist() == expected[number]
+    second = list(itertools.chain.from_iterable(expected[8:16]))
+    assert sorted(second) == sorted(set(second))
+    assert expected[8:16] != expected[:8]
+    assert expected[0] == epoch_order(70, 3, 0)[:8].tolist()
+    assert expected[8] == epoch_order(70, 3, 1)[:8].tolist()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
+from ragcun_cli.evaluate import isotropy
 from ragcun_cli.evaluate.isotropy import measure_isotropy
 
 
@@ -56,3 +59,31 @@ def test_clouds_without_a_shape() -> None:
     with_zero = np.zeros((10, 8), dtype=np.float32)
     assert measure_isotropy(with_zero).mean_cosine is None
     assert measure_isotropy(cloud(3, np.ones(8), 0)).isoscore is None
+
+
+@pytest.mark.parametrize(("n", "dimensions"), [(4, 2), (5, 3), (7, 3), (12, 5)])
+def test_isoscore_is_the_ratio_of_the_two_u_statistics(n: int, dimensions: int) -> None:
+    """tr(S^2) and (tr S)^2 over all sets of four different texts, each pair of which is an unbiased covariance."""
+    values = cloud(n, np.geomspace(1, 0.2, dimensions), n).astype(np.float64)
+    of_square, square_of = [], []
+    for i, j, k, m in itertools.permutations(range(n), 4):
+        one, other = values[i] - values[j], values[k] - values[m]
+        of_square.append((one @ other) ** 2 / 4)
+        square_of.append((one @ one) * (other @ other) / 4)
+    expected = (np.mean(square_of) / np.mean(of_square) - 1) / (dimensions - 1)
+    assert measure_isotropy(values.astype(np.float32)).isoscore == pytest.approx(expected, rel=1e-4)
+
+
+def test_standard_deviation_and_mean_cosine_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = cloud(9, np.array([2.0, 1.0, 0.5]), 3, shift=1.0).astype(np.float64)
+    unit = values / np.linalg.norm(values, axis=1, keepdims=True)
+    cosines = (unit @ unit.T)[~np.eye(9, dtype=bool)]
+    for block in (1, 4, 100):
+        monkeypatch.setattr(isotropy, "BLOCK", block)
+        found = measure_isotropy(values.astype(np.float32))
+        assert found.standard_deviation == pytest.approx(np.sqrt(values.var(axis=0, ddof=1).mean()), rel=1e-5)
+        assert found.mean_cosine == pytest.approx(cosines.mean(), rel=1e-5)
+        assert found.isoscore is not None
+    assert measure_isotropy(values[:4].astype(np.float32)).isoscore is not None
+    assert measure_isotropy(values[:3].astype(np.float32)).isoscore is None
+    assert measure_isotropy(values[:, :1].astype(np.float32)).isoscore is None

@@ -104,3 +104,32 @@ def test_capped_recall_can_reach_one_where_recall_cannot() -> None:
     grades = dict.fromkeys(range(40), 1)
     scores = score(Judgements.of([grades]), np.arange(100)[None, :])
     assert (scores["recall@10"][0], scores["capped_recall@10"][0]) == (0.25, 1.0)
+
+
+def test_the_metrics_by_name() -> None:
+    cuts = (1, 3, 5, 10, 100, 1000)
+    expected = {f"{name}@{cut}" for name in ("map", "recall", "precision") for cut in cuts}
+    expected |= {f"ndcg@{cut}" for cut in cuts[:5]} | {"capped_recall@10", "capped_recall@100", "map", "mrr"}
+    assert set(score(Judgements.of([{0: 1}]), np.array([[0]]))) == expected | {"mrr@10", "judged@10"}
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(1, 1.0), (2, 0.5), (10, 0.1), (11, 0.0)])
+def test_mrr_at_ten_is_the_first_hits_and_nothing_behind_the_tenth_rank(rank: int, expected: float) -> None:
+    ranked = np.arange(1, 13)
+    ranked[rank - 1] = 0
+    found = score(Judgements.of([{0: 1}]), ranked[None])
+    assert found["mrr@10"][0] == pytest.approx(expected, abs=1e-15)
+    assert found["mrr"][0] == pytest.approx(1 / rank, abs=1e-15)
+
+
+def test_judged_at_ten_counts_ten_ranks_and_any_grade() -> None:
+    ranked = np.arange(12)[None]
+    assert score(Judgements.of([{0: 1, 9: 0, 10: 2}]), ranked)["judged@10"][0] == 0.2
+    assert score(Judgements.of([{0: 1, 1: -1, 20: 2}]), ranked[:, :4])["judged@10"][0] == 0.5
+    assert score(Judgements.of([{0: 1}]), np.array([[-1, -1]]))["judged@10"][0] == 0
+
+
+def test_the_greatest_passage_number_may_be_judged_or_ranked_alone() -> None:
+    assert score(Judgements.of([{7: 1}]), np.array([[7]]))["mrr"][0] == 1
+    assert score(Judgements.of([{9: 1}]), np.array([[7]]))["mrr"][0] == 0
+    assert score(Judgements.of([{3: 1}], [[1]]), np.array([[7, 3]]))["recall@10"][0] == 0.5

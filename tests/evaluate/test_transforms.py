@@ -96,3 +96,49 @@ def test_names() -> None:
     for wrong in ("whiten", "whiten:x", "whiten:-1", "truncate:0", "truncate:1.5", "center:1", "pca", ""):
         with pytest.raises(UsageError, match="there is no such transform"):
             parse_transform(wrong)
+
+
+def test_int8_is_its_formula() -> None:
+    values = cloud(100)
+    least, greatest = values.min(axis=0), values.max(axis=0)
+    step = (greatest - least) / np.float32(255)
+    expected = np.clip(np.round((values - least) / step), 0, 255) * step + least
+    np.testing.assert_allclose(transformed("int8", values), expected, rtol=1e-6)
+    assert len(np.unique(transformed("int8", cloud(4000))[:, 0])) > 150
+    below = transformed("int8", values * 0 - 1000, fit=values)
+    np.testing.assert_allclose(below, np.broadcast_to(least, below.shape), rtol=1e-6)
+
+
+def test_whitening_of_few_passages_takes_the_unbiased_covariance() -> None:
+    values = cloud(40)
+    out = transformed("whiten:1", values)
+    np.testing.assert_allclose(np.cov(out, rowvar=False), np.eye(8), atol=2e-2)
+    assert np.trace(np.cov(out, rowvar=False)) == pytest.approx(8, rel=1e-3)
+    alone = transformed("whiten:1", values[:1])
+    np.testing.assert_array_equal(alone, np.zeros((1, 8)))
+
+
+def test_directions_left_out_come_out_as_zero() -> None:
+    values = np.zeros((50, 3), dtype=np.float32)
+    values[:, :2] = np.random.default_rng(0).standard_normal((50, 2))
+    apart = values + np.array([0, 0, 7], dtype=np.float32)  # what no passage has
+    np.testing.assert_allclose(transformed("whiten:1", apart, fit=values)[:, 2], 0, atol=1e-6)
+    np.testing.assert_allclose(transformed("whiten:0.5", apart, fit=values)[:, 2], 0, atol=1e-6)
+
+
+def test_the_ends_of_what_is_allowed() -> None:
+    values = cloud(30)
+    assert transformed("whiten:2", values).shape == (30, 8)
+    assert transformed("truncate:1", values).shape == (30, 1)
+    np.testing.assert_array_equal(transformed("truncate:8", values), values)
+    with pytest.raises(UsageError, match="there is no such transform"):
+        parse_transform("whiten:2.01")
+    with pytest.raises(UsageError, match="the embeddings have 8 dimensions"):
+        transformed("truncate:9", values)
+    names = ("none", "center", "whiten:1", "int8", "binary", "truncate:3")
+    assert [parse_transform(name).needs_fit for name in names] == [False, True, True, True, False, False]
+
+
+def test_a_length_of_one() -> None:
+    values = torch.tensor([[3.0, 4.0], [0.0, 2.0]])
+    assert torch.allclose(unit_length(values), torch.tensor([[0.6, 0.8], [0.0, 1.0]]))

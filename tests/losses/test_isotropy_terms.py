@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,9 +15,11 @@ from torch import Tensor
 
 from ragcun_cli.losses.contrastive import own_squared_distances
 from ragcun_cli.losses.covariance import covariance_to_identity, vicreg
+from ragcun_cli.losses.isotropy import ISOTROPY_TERMS, View
 from ragcun_cli.losses.sigreg import null_value, random_directions, sigreg
 from ragcun_cli.losses.sigreg_exact import NULL_VALUE, _kernel, sigreg_exact
 from ragcun_cli.losses.sphere import spread_out, uniformity
+from ragcun_cli.recipe.schema import IsotropyKind, IsotropyOptions
 
 D = 24
 
@@ -29,21 +33,34 @@ def exact(embeddings: Tensor, debias: bool = False) -> Tensor:
     return sigreg_exact(own_squared_distances(embeddings), norms, embeddings.shape[1], debias)
 
 
-def sliced(embeddings: Tensor, debias: bool = False) -> Tensor:
+def value_of(kind: str, debias: bool, embeddings: Tensor) -> Tensor:
+    """The term as a recipe's `isotropy` calls it, with what it says it needs and nothing else."""
+    term = ISOTROPY_TERMS[kind]
     directions = random_directions(embeddings.shape[1], 2048, 0, 0).to(embeddings.dtype)
-    return sigreg(embeddings, directions, debias=debias)
+    view = View(
+        embeddings,
+        own_squared_distances(embeddings) if term.needs_distances else None,
+        directions if term.needs_directions else None,
+    )
+    return term.value(view, IsotropyOptions(debias=debias))
 
 
+# From the recipe's schema, so that a new term is under the tests of all terms from its first day.
+KINDS = [kind for kind in get_args(IsotropyKind) if kind != "none"]
 TERMS: dict[str, Callable[[Tensor], Tensor]] = {
-    "sigreg": sliced,
-    "sigreg, unbiased": lambda z: sliced(z, debias=True),
-    "sigreg-exact": exact,
-    "sigreg-exact, unbiased": lambda z: exact(z, debias=True),
-    "covariance": covariance_to_identity,
-    "vicreg": vicreg,
-    "uniformity": uniformity,
-    "gor": spread_out,
+    f"{kind}{', unbiased' * debias}": functools.partial(value_of, kind, debias)
+    for kind in KINDS
+    for debias in (False, True)
+    if not debias or kind.startswith("sigreg")
 }
+
+
+def test_a_term_has_only_what_it_asks_for() -> None:
+    """Distances cost a matrix product and directions a draw: a term that needs neither must not pay for them."""
+    needs = {kind: (term.needs_distances, term.needs_directions) for kind, term in ISOTROPY_TERMS.items()}
+    assert needs.keys() == set(KINDS)
+    assert {kind for kind, (distances, _) in needs.items() if distances} == {"sigreg-exact"}
+    assert {kind for kind, (_, directions) in needs.items() if directions} == {"sigreg"}
 
 
 def direct_sigreg(embeddings: Tensor, directions: Tensor, points: int, t_max: float, debias: bool) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from ragcun_cli.losses.objective import Objective, TripleEmbeddings
 from ragcun_cli.losses.sigreg import random_directions
 from ragcun_cli.losses.variance import standard_deviation, variance_penalty
 from ragcun_cli.recipe.loading import load_recipe
-from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.recipe.schema import IsotropyKind, Recipe
 
 D = 24
 WEIGHTS = torch.arange(5.0)[:, None] * torch.arange(5.0)[None, :] + 1  # of pairs, symmetric
@@ -213,7 +214,7 @@ def test_passages_equal_to_a_querys_own_positive_are_no_negatives() -> None:
     assert computed == pytest.approx(np.mean(losses), rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["sigreg", "sigreg-exact", "covariance", "vicreg", "uniformity", "gor"])
+@pytest.mark.parametrize("kind", [kind for kind in get_args(IsotropyKind) if kind != "none"])
 def test_one_key_switches_the_isotropy_term_and_leaves_the_rest(kind: str) -> None:
     terms = batch(8)
     plain = Objective(recipe(isotropy="none"))(terms, batch_number=3)
@@ -251,3 +252,23 @@ def test_the_null_line_is_logged_beside_the_statistic() -> None:
     assert (nulls["covariance"], nulls["uniformity"]) == (0, None)
     debiased = Objective(recipe(**{"isotropy_options.debias": True}))(batch(8), batch_number=0)
     assert debiased.isotropy_null == 0
+
+
+def test_distances_are_held_at_0_and_no_higher() -> None:
+    """Rounding may carry |a|^2 + |b|^2 - 2ab below 0; a distance between 0 and 1 is a distance like any other."""
+    points = torch.tensor([[0.0, 0.0], [0.3, 0.4]])
+    for distances in (squared_distances(points, points), own_squared_distances(points)):
+        assert distances[0, 1].item() == pytest.approx(0.25, rel=1e-6)
+    far = torch.randn(40, 16, generator=torch.Generator().manual_seed(0)) * 1e3
+    assert squared_distances(far, far.clone()).min().item() == 0
+    assert own_squared_distances(far.repeat(2, 1)).min().item() == 0
+
+
+def test_the_spread_of_equal_embeddings_is_almost_0_with_a_finite_gradient() -> None:
+    same = torch.ones(6, 4, requires_grad=True)
+    spread = standard_deviation(same)
+    assert spread.item() == pytest.approx(1e-6, rel=1e-3)
+    spread.backward()
+    assert torch.isfinite(same.grad).all()
+    nearly = torch.full((6, 4), 1e-5) * torch.tensor([[1.0], [-1.0]] * 3)
+    assert standard_deviation(nearly).item() == pytest.approx(1e-5 * math.sqrt(6 / 5), rel=1e-4)

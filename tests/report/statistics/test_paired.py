@@ -126,3 +126,46 @@ def test_shares_of_nested_strata() -> None:
     assert strata.shares().tolist() == pytest.approx([1 / 4, 1 / 4, 1 / 4, 1 / 12, 1 / 12, 1 / 12])
     assert strata.mean(np.array([1.0, 1, 0, 4, 4, 4])) == pytest.approx(0.5 * 1 + 0.5 * (0.5 * 0 + 0.5 * 4))
     assert strata.smallest == 1
+
+
+def test_the_bootstraps_ends_are_those_of_95_percent() -> None:
+    values = RNG(12).normal(0, 1, 400)
+    low, high = bootstrap_interval(values, Strata.single(400))
+    half = stats.norm.ppf(0.975) * values.std() / 20
+    assert (values.mean() - low, high - values.mean()) == pytest.approx((half, half), rel=0.05)
+
+
+def test_what_is_detectable_by_hand() -> None:
+    for significance in (0.05, 0.05 / 7):
+        expected = (stats.t.ppf(1 - significance / 2, 30) + stats.t.ppf(0.8, 30)) * 0.02
+        assert detectable_difference(0.02, 30, significance) == pytest.approx(expected, rel=1e-9)
+
+
+def test_effect_size_over_strata_by_hand() -> None:
+    one, other = RNG(13).normal(0.3, 1, 10), RNG(14).normal(0.1, 2, 30)
+    strata = Strata.equal([Strata.single(10), Strata.single(30)])
+    spread = np.sqrt((one.var(ddof=1) + other.var(ddof=1)) / 2)
+    expected = (one.mean() + other.mean()) / 2 / spread
+    assert effect_size(np.concatenate([one, other]), strata) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_standard_error_of_strata_by_hand() -> None:
+    one, other = RNG(15).normal(size=9), RNG(16).normal(size=20)
+    strata = Strata.equal([Strata.single(9), Strata.single(20)])
+    variances = np.array([one.var(ddof=1) / 9, other.var(ddof=1) / 20]) / 4
+    found = standard_error(np.concatenate([one, other]), strata)
+    assert found.value == pytest.approx(np.sqrt(variances.sum()), rel=1e-12)
+    assert found.degrees == pytest.approx(variances.sum() ** 2 / (variances[0] ** 2 / 8 + variances[1] ** 2 / 19))
+    constant = standard_error(np.ones(29), strata)
+    assert (constant.value, constant.degrees) == (0, np.inf)
+    assert strata.smallest == 9
+    assert strata.shares().sum() == pytest.approx(1)
+    assert [len(part) for part in strata.split(np.zeros((2, 29)))] == [2, 2]
+
+
+def test_an_answer_is_remembered_for_the_same_question_only() -> None:
+    values = RNG(17).normal(0.1, 1, 30)
+    strata = Strata.single(30)
+    assert sign_flip_test(values, strata, flips=500) == sign_flip_test(values.copy(), strata, flips=500)
+    assert sign_flip_test(values, strata, flips=500) != sign_flip_test(values, strata, flips=501)
+    assert sign_flip_test(values, strata, flips=500, seed=1) != sign_flip_test(values, strata, flips=500, seed=2)
