@@ -6,7 +6,7 @@ safetensors and raw arrays load a flipped byte without a word.
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ragcun_cli import files
@@ -35,13 +35,31 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def listed_files(manifest: bytes) -> dict[str, tuple[int, str]]:
+    """Name -> size and sha256 of what a manifest lists.
+
+    Raises:
+        ValueError: if it is no manifest, or names anything but files inside of its folder.
+    """
+    try:
+        listed = {name: (each["bytes"], each["sha256"]) for name, each in json.loads(manifest)["files"].items()}
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"no manifest: {error}") from None
+    for name in listed:
+        path = PurePosixPath(name)
+        # A manifest may come from a bucket that others write to.
+        if path.is_absolute() or ".." in path.parts or path == PurePosixPath(".") or "\0" in name:
+            raise ValueError(f"no name of a file in its folder: {name!r}")
+    return listed
+
+
 def problem_with(folder: Path) -> str | None:
     """Why a sealed folder is not as it was written, or None."""
     try:
-        expected = [(name, each["bytes"], each["sha256"]) for name, each in read_manifest(folder)["files"].items()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        expected = listed_files((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
         return f"it has no readable {MANIFEST}"
-    for name, size, digest in expected:
+    for name, (size, digest) in expected.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"

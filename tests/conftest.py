@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as ragcun does, before torch is loaded
 
@@ -19,6 +20,12 @@ os.environ["MOTO_AMIS_PATH"] = str(REPOSITORY / "tests" / "aws" / "images.json")
 
 # Real collections for a few checks against published figures; they are not part of the project.
 COLLECTIONS = Path(os.environ.get("RAGCUN_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+# The same inputs every time, few enough for every `make test`; `--hypothesis-profile long` draws many others.
+settings.register_profile("fixed", max_examples=40, derandomize=True, deadline=None, database=None)
+settings.register_profile("long", max_examples=3000, deadline=None)
+settings.load_profile("fixed")
 
 
 # Files and folders whose tests start, stop or kill whole processes, which takes long. With pytest-xdist these come

@@ -6,7 +6,6 @@ A folder whose manifest is not there does not exist, so a copy that was killed c
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ragcun_cli import files
-from ragcun_cli.manifest import MANIFEST, manifest_bytes, problem_with
+from ragcun_cli.manifest import MANIFEST, listed_files, manifest_bytes, problem_with
 from ragcun_cli.storage.places import Place
 
 
@@ -74,8 +73,8 @@ def fetch_folder(place: Place, key: str, final: Path, keeps_manifest: bool) -> s
     if manifest is None:
         return f"it has no {MANIFEST}"
     try:
-        names = list(json.loads(manifest)["files"])
-    except (ValueError, KeyError, TypeError):
+        names = list(listed_files(manifest))
+    except ValueError:
         return f"its {MANIFEST} is not readable"
     try:
         with files.new_folder(final) as temporary:

@@ -201,3 +201,14 @@ def test_broken_rows_are_named_by_the_file_that_is_read(tmp_path: Path) -> None:
         read(write(tmp_path, content, "two.jsonl"))
     with pytest.raises(DataError, match=r"all\.jsonl:1: 'query' is missing"):
         read(write(tmp_path, "{}\n{}\n", "all.jsonl"), 9)
+
+
+@pytest.mark.parametrize(
+    "line", ["null", " null", '{"query": "q", "positive": "p", "negative": "n"} null', "NaN", "[null]"]
+)
+def test_a_line_that_is_no_object_is_named(tmp_path: Path, line: str) -> None:
+    """The reader of Arrow 26.0 ends the process at the first of these."""
+    good = '{"query": "q", "positive": "p", "negative": null}'
+    (tmp_path / "rows.jsonl").write_text(f"{good}\n{line}\n{good}\n")
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: "):
+        open_triples(tmp_path / "rows.jsonl")

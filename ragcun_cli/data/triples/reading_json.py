@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import functools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -26,6 +27,8 @@ from ragcun_cli.errors import DataError
 
 TEXT, TEXTS = pa.string(), pa.list_(pa.string())
 ROWS_AT_A_TIME = 20_000  # of a JSON list
+# A line that is `null` kills the whole process in the reader of Arrow 26.0, where any other odd one is an error.
+NULL_FOR_A_ROW = re.compile(rb"(?:\A|[}\n])\s*null")
 USUAL = Columns("query", "positive", ("negative",))
 
 
@@ -82,13 +85,16 @@ def _schema(content: bytes) -> tuple[Columns, pa.Schema]:
 def _parse(lines: Lines, name: str, columns: Columns, schema: pa.Schema) -> RowBlock:
     try:
         return _columnar(lines, columns, schema)
-    # Broken JSON, a value of another type than the first line has, a column that no line has: the lines say which.
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError, _Odd):
+    # Broken JSON, a value of another type than the first line has, a column that no line has or whose name is not
+    # UTF-8: the lines say which.
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError, UnicodeDecodeError, _Odd):
         return _line_by_line(lines, name)
 
 
 def _columnar(lines: Lines, columns: Columns, schema: pa.Schema) -> RowBlock:
     content = lines.content
+    if b"null" in content and NULL_FOR_A_ROW.search(content):
+        raise _Odd
     table = pyarrow.json.read_json(
         pa.BufferReader(content),
         read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(content) + 1),
