@@ -96,7 +96,7 @@ def print_known(recipes: Sequence[Recipe], table: dict[str, dict[str, OnMachine]
     print_table(
         columns,
         rows,
-        title="One training on machines of AWS's, calculated",
+        title="One training on AWS (calculated, not measured)",
         caption=f"Time with all GPUs, and dollars on demand ({TABLE_SOURCE}). A calculation from data sheets, never "
         "measured: it may be wrong by a factor of two.",
     )

@@ -71,9 +71,9 @@ def _unbiased_isoscore(scatter: npt.NDArray[np.float64], fourth_powers: float, n
     frobenius = (scatter**2).sum() / (n - 1) ** 2
     trace = np.trace(scatter) / (n - 1)
     fourth = fourth_powers / (n - 1)
-    factor = (n - 1) / (n * (n - 2) * (n - 3))
-    trace_of_square = factor * ((n - 1) * (n - 2) * frobenius + trace**2 - n * fourth)
-    square_of_trace = factor * (2 * frobenius + (n**2 - 3 * n + 1) * trace**2 - n * fourth)
+    # Both times n (n - 2) (n - 3) / (n - 1), which the ratio does not see.
+    trace_of_square = (n - 1) * (n - 2) * frobenius + trace**2 - n * fourth
+    square_of_trace = 2 * frobenius + (n**2 - 3 * n + 1) * trace**2 - n * fourth
     if trace_of_square <= 0:
         return None
     return float((square_of_trace / trace_of_square - 1) / (dimensions - 1))

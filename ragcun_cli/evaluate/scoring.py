@@ -191,7 +191,7 @@ def measure_only(
 
 
 def _without_circular_isoscore(shape: Geometry | None, scheme: Scheme) -> Geometry | None:
-    """IsoScore's estimate takes passages as drawn apart from whatever was done to them.
+    """IsoScore's estimate assumes that the passages do not depend on the transform.
 
     Of those that a whitening was fitted on it says nothing: 1.4 was seen for 1,400 passages whitened by themselves.
     """

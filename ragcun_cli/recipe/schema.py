@@ -68,8 +68,8 @@ class IsotropyOptions(Strict):
     )
     reference_batch: Annotated[int, Field(ge=2)] | None = Field(
         None,
-        description="of sigreg and sigreg-exact: the batch size whose weight every batch size has; null: the weight "
-        "grows with the batch, as in the paper",
+        description="of sigreg and sigreg-exact: weigh the term at any batch size as the paper does at this one; null: "
+        "the weight grows with the batch, as in the paper",
     )
 
 
@@ -172,7 +172,7 @@ class Recipe(Strict):
     backup: str | None = Field(
         None,
         description="s3://BUCKET/PREFIX or a folder: where checkpoints and final models are copied while training goes "
-        "on, below the name of the run's folder; --resume fetches from there what the disk lacks",
+        "on, below the name of the run's folder; --resume fetches from there what is not on the disk",
         min_length=1,
     )
     keep_models: Literal["all", "best", "final", "none"] = Field(

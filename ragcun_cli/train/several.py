@@ -1,7 +1,7 @@
 """Several runs from one command: each in a process of its own, one after another, or one on each GPU.
 
 A run's process is `ragcun train` with its resolved recipe; what it prints goes to `<output_dir>.log`. One that fails,
-or that the system kills for memory, stops no other.
+or that the system kills for memory, does not stop the others.
 """
 
 from __future__ import annotations

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from ragcun_cli.data.batches import BatchSequence, batches_per_epoch, epoch_order
+import numpy as np
+import pytest
+
+from ragcun_cli.data.batches import BatchSequence, batches_per_epoch, conflicting_rows, epoch_order
 from tests.triples import rows_of, table_of
 
 TABLE = table_of([(f"q{n}", f"p{n}", [f"n{n}"] if n % 2 else []) for n in range(70)])
@@ -75,3 +78,19 @@ def test_a_run_may_begin_at_any_batch() -> None:
     assert expected[8:16] != expected[:8]
     assert expected[0] == epoch_order(70, 3, 0)[:8].tolist()
     assert expected[8] == epoch_order(70, 3, 1)[:8].tolist()
+
+
+@pytest.mark.parametrize("batch_size", [2, 4, 5])
+def test_conflicts_are_counted_as_the_batches_have_them(batch_size: int) -> None:
+    rng = np.random.default_rng(batch_size)
+    rows = [(f"q{rng.integers(6)}", f"p{rng.integers(4)}", []) for _ in range(23)]
+    table = table_of(rows)
+    sequence = BatchSequence(table, batch_size, seed=3)
+    expected = 0
+    for number in range(batches_per_epoch(23, batch_size)):
+        batch = sequence.batch(number)
+        pairs = list(zip(batch.queries.tolist(), batch.positives.tolist(), strict=True))
+        expected += sum(any(q == query and p != positive for q, p in pairs) for query, positive in pairs)
+    assert conflicting_rows(table, batch_size, seed=3) == expected > 0
+    assert conflicting_rows(table_of([("a", "p", []), ("a", "p", [])]), 2, 0) == 0  # copies are masked already
+    assert conflicting_rows(table_of([("a", "p", []), ("a", "x", [])]), 2, 0) == 2

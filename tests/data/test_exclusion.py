@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
-from ragcun_cli.data.batches import BatchSequence, batches_per_epoch, conflicting_rows
 from ragcun_cli.data.exclusion import Excluded, ExclusionCounts, read_excluded, without
 from ragcun_cli.data.triples.prepared import open_triples
 from ragcun_cli.errors import UsageError
@@ -117,22 +115,6 @@ def test_training_leaves_it_out_records_it_and_resumes_on_the_same_only(
     refused = ragcun("train", "-r", small_recipe, *settings, "--resume")
     assert refused.exit_code == 2
     assert "these have changed since the run began: excluded_sha256" in " ".join(refused.stderr.split())
-
-
-@pytest.mark.parametrize("batch_size", [2, 4, 5])
-def test_conflicts_are_counted_as_the_batches_have_them(batch_size: int) -> None:
-    rng = np.random.default_rng(batch_size)
-    rows = [(f"q{rng.integers(6)}", f"p{rng.integers(4)}", []) for _ in range(23)]
-    table = table_of(rows)
-    sequence = BatchSequence(table, batch_size, seed=3)
-    expected = 0
-    for number in range(batches_per_epoch(23, batch_size)):
-        batch = sequence.batch(number)
-        pairs = list(zip(batch.queries.tolist(), batch.positives.tolist(), strict=True))
-        expected += sum(any(q == query and p != positive for q, p in pairs) for query, positive in pairs)
-    assert conflicting_rows(table, batch_size, seed=3) == expected > 0
-    assert conflicting_rows(table_of([("a", "p", []), ("a", "p", [])]), 2, 0) == 0  # copies are masked already
-    assert conflicting_rows(table_of([("a", "p", []), ("a", "x", [])]), 2, 0) == 2
 
 
 def test_what_is_trained_on_is_said_before_the_start(ragcun: RunCommand, small_recipe: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def fetch_all(
 ) -> None:
     """Bring those of the files that are not here, and check those that are.
 
-    A file that fails stops no other. Ctrl-C stops all and keeps what came.
+    A file that fails does not stop the others. Ctrl-C stops all and keeps what came.
 
     Args:
         root: the data folder, which has the receipts.

@@ -61,7 +61,7 @@ def _passages(articles: Path, additions: list[Path]) -> Iterator[Passage]:
             continue
         seen.add(passage.identity)
         yield passage
-    note(f"{articles}: {twice} articles that stand there twice are taken once.")
+    note(f"{articles}: {twice} articles are listed twice; each is taken once.")
 
 
 def _all(articles: Path, additions: list[Path]) -> Iterator[Passage]:
