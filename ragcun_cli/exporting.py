@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ragcun_cli import __version__, files
+from ragcun_cli.console import note
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.evaluate.models import BEST_MODEL, RECIPE, model_folder
 from ragcun_cli.model.folder import SETTINGS, is_ragcun_model, load_encoder
@@ -91,6 +92,8 @@ def export_model(
     )
     with files.new_folder(destination) as temporary:
         files.copy_files(folder, temporary)
+        if onnx:
+            note("model.onnx: tracing the model, then comparing its values. This takes a minute or two.")
         difference = export_onnx(encoder, temporary) if onnx else None
         if facts.recipe is not None:
             files.write_text(temporary / RECIPE, yaml.safe_dump(facts.recipe, sort_keys=False, allow_unicode=True))

@@ -103,10 +103,8 @@ def _measured(facts: CardFacts) -> str:
     seen = [name for name in results.datasets if name == trained_on]
     remark = f" It was trained on the train split of {', '.join(seen)}: that row is not zero-shot." if seen else ""
     return (
-        "## Results\n\n"
-        + "\n".join(lines)
-        + f"\n\nnDCG@10 x 100, exact search by Euclidean distance. One model of one seed: "
-        f"the figures say nothing of what another seed would give.{remark}"
+        "## Results\n\n" + "\n".join(lines) + f"\n\nnDCG@10 x 100, exact search by Euclidean distance. One seed: "
+        f"seed variance unknown.{remark}"
     )
 
 

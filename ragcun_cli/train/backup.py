@@ -64,7 +64,7 @@ def open_backup(recipe: Recipe, folder: RunFolder) -> Backup:
 
 
 def look_at_backup(recipe: Recipe, folder: RunFolder, resume: bool, overwrite: bool) -> None:
-    """Before a run begins: fetch what `--resume` needs and the disk has not; see that no other run is there.
+    """Before a run begins: fetch what `--resume` needs if it is not on disk; see that no other run is there.
 
     Raises:
         EnvironmentUnfit: if the backup cannot be used.
