@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import re
 from enum import IntEnum
+
+# What numpy says instead of the system's error.
+NUMPY_WROTE_LESS = re.compile(r"\d+ requested and \d+ written")
 
 
 class ExitCode(IntEnum):
@@ -78,9 +82,18 @@ def is_full_disk(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def as_ragcun_error(error: OSError) -> RagcunError | None:
+def as_ragcun_error(error: BaseException) -> RagcunError | None:
     """What the system's error means to the user; None for what is no system's error."""
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of pathlib, before Python 3.13
+        return EnvironmentUnfit(str(error), "Links lead in a circle here: check the path.")
+    if not isinstance(error, OSError):
+        return None
     if error.errno is None:
+        if NUMPY_WROTE_LESS.match(str(error)):
+            return EnvironmentUnfit(
+                f"a file could not be written whole ({error})",
+                "Is the disk full, or a file's size limited (ulimit -f)?",
+            )
         return None
     where = str(error.filename) if error.filename else str(error)
     if is_full_disk(error):

@@ -14,9 +14,9 @@ from ragcun_cli import __version__, files
 from ragcun_cli.console import note
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.evaluate.models import BEST_MODEL, RECIPE, model_folder
-from ragcun_cli.model.folder import SETTINGS, is_ragcun_model, load_encoder
+from ragcun_cli.model.folder import is_ragcun_model, load_encoder
 from ragcun_cli.model.onnx import export_onnx
-from ragcun_cli.model.sources import HUB_ID, model_identity
+from ragcun_cli.model.sources import HUB_ID, SETTINGS, model_identity
 from ragcun_cli.paths import expanded
 from ragcun_cli.report.collect import ModelResults, collect, has_results
 from ragcun_cli.report.model_card import CardFacts, model_card, results_of

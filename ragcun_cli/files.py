@@ -33,9 +33,20 @@ def sha256_of_file(path: Path) -> str:
     return digest_of_file(path, "sha256")
 
 
+def given_path(path: Path) -> Path:
+    """The absolute path as it was given: through links by their own names, also where the shell stands in one."""
+    if path.is_absolute():
+        return Path(os.path.normpath(path))
+    here = Path(os.environ.get("PWD", ""))  # the shell's, which keeps a link's name; getcwd gives its target's
+    with contextlib.suppress(OSError):
+        if here.is_absolute() and here.samefile(Path.cwd()):
+            return Path(os.path.normpath(here / path))
+    return Path(os.path.abspath(path))
+
+
 def given_name(path: Path) -> str:
     """The last part of a path as it was given: a link's own name and not its target's; also of `.`."""
-    return Path(os.path.abspath(path)).name
+    return given_path(path).name
 
 
 def fsync(path: Path) -> None:
@@ -182,7 +193,12 @@ def copy_files(source: Path, target: Path) -> None:
         if path.is_file():
             place = target / path.relative_to(source)
             place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
+            try:
+                shutil.copyfile(path, place)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise OSError(error.errno, error.strerror, str(place)) from None  # shutil names the source
+                raise
 
 
 def sweep_leftovers(parent: Path, name: str = "*") -> None:

@@ -96,14 +96,12 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("Stopped by Ctrl-C.", err=True)
         sys.exit(ExitCode.CTRL_C)
-    except OSError as error:
+    except Exception as error:
         known = as_ragcun_error(error)
         if known is None:
             _leave_with_traceback(error)
         else:
             _leave(known)
-    except Exception as error:
-        _leave_with_traceback(error)
     sys.exit(code)
 
 

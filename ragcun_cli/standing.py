@@ -67,7 +67,7 @@ def _folders_below(root: Path) -> Iterator[Path]:
         below = []
         for parent in level:
             try:
-                children = sorted(each.name for each in os.scandir(root / parent) if each.is_dir())
+                children = sorted(each.name for each in os.scandir(root / parent) if _is_folder(each))
             except OSError:
                 continue
             for name in children:
@@ -155,3 +155,11 @@ def _report(folder: Path, scored: Sequence[Path]) -> Step:
 def _named(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """A link in a circle is none, and is no reason to leave out what lies beside it."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

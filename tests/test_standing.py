@@ -90,3 +90,10 @@ def status(folder: Path, run: str, state: str, step: int) -> None:
     (place / "best_model").mkdir(parents=True, exist_ok=True)
     (place / "recipe.yaml").touch()
     (place / "status.json").write_text(json.dumps({"state": state, "step": step, "total_steps": 300}))
+
+
+def test_a_link_in_a_circle_hides_nothing_beside_it(tmp_path: Path) -> None:
+    status(tmp_path / "tuning", "a", "finished", 300)
+    (tmp_path / "one").symlink_to("other")
+    (tmp_path / "other").symlink_to("one")
+    assert standing(tmp_path)[1].seen == "finished: tuning/checkpoints/a"

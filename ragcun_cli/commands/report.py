@@ -329,7 +329,9 @@ def _print_comparisons(stated: Claims) -> None:
         where = each.where if each.is_average else scored_on(each.where, each.split, each.queries)
         style = VERDICT_STYLES.get(each.verdict)
         verdict = f"[{style}]{each.verdict}[/]" if style else each.verdict
-        rows.append([plain(each.row), plain(where), f"{100 * each.difference:+.2f}", shown, *figures, verdict])
+        rows.append(
+            [plain(stated.label(each.row)), plain(where), f"{100 * each.difference:+.2f}", shown, *figures, verdict]
+        )
     label = f"{metric_label(stated.metric)} x 100, difference to {stated.baseline.label}"
     print_table(columns, rows, caption=plain(label))
 

@@ -17,7 +17,9 @@ DIGITS_OF_TIME = "%Y-%m-%d %H:%M"
 def list_results(results: Path = RESULTS, json_output: bool = JSON) -> None:
     """List every model on every dataset, and whether the model is still as it was scored.
 
-    `changed`: other weights, config or tokenizer lie at its place now. `gone`: nothing does.
+    `changed`: other weights, config or tokenizer lie at its place now. `gone`: nothing does. `unreadable`: no whole
+    model does.
+
     Example: ragcun results list
     """
     import dataclasses
@@ -57,7 +59,7 @@ def remove(
     results: Path = RESULTS,
     json_output: bool = JSON,
 ) -> None:
-    """Take results out of the folder: they are moved to RESULTS/.trash/TIME, from where they can be moved back.
+    """Take results out of the folder: they are moved to RESULTS/.trash/TIME, and `results restore` moves them back.
 
     Example: ragcun results remove old-run --datasets scifact --yes
     """
@@ -77,9 +79,28 @@ def remove(
     print_text("\n".join(str(source) for source, _ in removal.moves))
     what = counted(removal.cells, "result")
     if yes:
-        note(f"{what} moved to {removal.trash}/. To undo it, move them back.")
+        note(f"{what} moved to {removal.trash}/. To undo it: ragcun results restore {removal.trash}")
     else:
         note(f"{what} would be moved to {results}/.trash/. Nothing was done: add --yes.")
+
+
+@app.command()
+def restore(
+    trash: Path = typer.Argument(..., help="The folder that `ragcun results remove` named."),
+    json_output: bool = JSON,
+) -> None:
+    """Move back what `results remove` took out.
+
+    Example: ragcun results restore results/.trash/20261127-101500
+    """
+    from ragcun_cli.console import note, print_json
+    from ragcun_cli.report.managing import restore as move_back
+
+    moves = move_back(trash)
+    if json_output:
+        print_json({"moves": [{"from": str(source), "to": str(target)} for source, target in moves]})
+        return
+    note(f"Moved back to {trash.parent.parent}/.")
 
 
 @app.command()

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ragcun_cli.data.batches import conflicting_rows
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.data.corpus import Corpus
-from ragcun_cli.data.leakage import relevant_rows, words_of
+from ragcun_cli.data.leakage import relevant_rows, untitled_keys, words_of
 from ragcun_cli.data.text_keys import Keys, keys_of
 from ragcun_cli.data.triples.table import Numbers, TripleTable
 
@@ -130,7 +130,8 @@ def look_for_broken_rows(report: CheckReport, table: TripleTable) -> None:
 
 
 def check_against(report: CheckReport, table: TripleTable, others: Mapping[str, Collection]) -> None:
-    """Add what of dev and test collections is among the training texts: queries by words, passages as they are."""
+    """Add what of dev and test collections is among the training texts: queries by words, passages
+    as they are, and those that answer also without their titles."""
     numbers = np.unique(table.queries)
     words = {words_of(table.texts[number]) for number in numbers.tolist()}
     keys = np.sort(_keys_of(table, table.passages()))
@@ -141,7 +142,8 @@ def check_against(report: CheckReport, table: TripleTable, others: Mapping[str, 
         of = len(collection.queries)
         report.look(f"queries of {name} ({split}) that are training queries", len(same), of, map(repr, same))
         relevant = relevant_rows(collection)
-        trained = relevant[_is_in(collection.corpus.keys[relevant], positives)]
+        untitled = untitled_keys(collection, relevant)
+        trained = relevant[_is_in(collection.corpus.keys[relevant], positives) | _is_in(untitled, positives)]
         what = f"relevant passages of {name} ({split}) that are training positives"
         report.look(what, len(trained), len(relevant), ids(trained[:EXAMPLES]))
         seen = np.flatnonzero(_is_in(collection.corpus.keys, keys))

@@ -88,8 +88,8 @@ class Corpus:
                 high = middle
         return low if low < len(self) and self.id_of(low) == identity else None
 
-    def texts(self, rows: Rows | None = None) -> list[str]:
-        """`(title + " " + text).strip()` of these passages, or of all."""
+    def texts(self, rows: Rows | None = None, titles: bool = True) -> list[str]:
+        """`(title + " " + text).strip()` of these passages, or of all; without titles, the text alone."""
         rows = np.arange(len(self)) if rows is None else rows
         texts = [""] * len(rows)
         offsets = self._offsets[rows]
@@ -97,7 +97,8 @@ class Corpus:
             for place in np.argsort(offsets).tolist():  # forward through the file
                 stream.seek(int(offsets[place]))
                 try:
-                    texts[place] = passage_text(json.loads(stream.readline()), self.label)
+                    record = json.loads(stream.readline())
+                    texts[place] = passage_text(record if titles else {**record, "title": ""}, self.label)
                 except ValueError:
                     raise DataError(f"{self.label}: changed while it was being read", "Run again.") from None
         return texts

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ragcun_cli import __version__, files
 from ragcun_cli.data.collection import Collection, collections_in, read_folder
-from ragcun_cli.data.leakage import relevant_rows, words_of
+from ragcun_cli.data.leakage import answer_keys, words_of
 from ragcun_cli.data.qrels import splits_in
 from ragcun_cli.data.sources import dev_collection
 from ragcun_cli.data.text_keys import KEY_BYTES, keys_of
@@ -43,9 +43,7 @@ class Excluded:
     def of(cls, collections: Mapping[str, Collection]) -> Excluded:
         """All judged queries of these, and all passages that are relevant to any."""
         queries = {words_of(query) for each in collections.values() for query in each.queries}
-        passages = {
-            key.tobytes() for each in collections.values() for key in each.corpus.keys[relevant_rows(each)]
-        }  # fmt: skip
+        passages = {key for each in collections.values() for key in answer_keys(each)}
         digests = "\n".join(sorted(f"{each.split} {each.sha256}" for each in collections.values()))
         return cls(
             tuple(collections), frozenset(queries), frozenset(passages), hashlib.sha256(digests.encode()).hexdigest()
@@ -108,6 +106,7 @@ def without(table: TripleTable, excluded: Excluded) -> tuple[TripleTable, Exclus
 
 def write_clean(table: TripleTable, path: Path, source: str, record: dict[str, Any]) -> None:
     """Write triples as JSON Lines, and what was done to them to `<path>.provenance.json`."""
+    files.require_writable(provenance_path(path))
     with files.replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for row in range(len(table)):
             negatives, _ = table.negatives_of(np.array([row]))
@@ -121,7 +120,12 @@ def write_clean(table: TripleTable, path: Path, source: str, record: dict[str, A
                 content["negatives"] = [table.texts[number] for number in negatives.tolist()]
             stream.write(json.dumps(content, ensure_ascii=False) + "\n")
     record = {"ragcun": __version__, "source": source, **record, "sha256": files.sha256_of_file(path)}
-    files.write_json(path.with_name(path.name + ".provenance.json"), record)
+    files.write_json(provenance_path(path), record)
+
+
+def provenance_path(path: Path) -> Path:
+    """Where a file of triples says how it was made."""
+    return path.with_name(f"{path.name}.provenance.json")
 
 
 def _flags(table: TripleTable, numbers: npt.NDArray[np.int64], judge: Any) -> Flags:

@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from ragcun_cli.data.collection import Collection
+from ragcun_cli.data.text_keys import Keys, keys_of
 from ragcun_cli.data.triples.table import Numbers
 
 WORD = re.compile(r"\w+")
@@ -15,6 +16,19 @@ WORD = re.compile(r"\w+")
 def words_of(text: str) -> str:
     """The words in lower case, one space between them; the text itself if it has none."""
     return " ".join(WORD.findall(text.casefold())) or text
+
+
+def answer_keys(collection: Collection) -> frozenset[bytes]:
+    """Content keys of the relevant passages, with their titles and without: pairs are often made of the text alone."""
+    rows = relevant_rows(collection)
+    return frozenset(
+        key.tobytes() for keys in (collection.corpus.keys[rows], untitled_keys(collection, rows)) for key in keys
+    )
+
+
+def untitled_keys(collection: Collection, rows: Numbers) -> Keys:
+    """(n, KEY_BYTES) Content keys of these passages' texts without their titles."""
+    return keys_of(collection.corpus.texts(rows, titles=False))
 
 
 def relevant_rows(collection: Collection) -> Numbers:

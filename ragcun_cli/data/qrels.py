@@ -74,9 +74,16 @@ def splits_in(folder: Path) -> list[str]:
 
 
 def qrels_path(folder: Path, split: str) -> Path:
-    """Where a split's judgements lie."""
+    """Where a split's judgements lie.
+
+    Raises:
+        DataError: if they are there twice, packed and not.
+    """
     paths = [folder / FOLDER / f"{split}{ending}" for ending in ENDINGS]
-    return next((path for path in paths if path.is_file()), paths[0])
+    there = [path for path in paths if path.is_file()]
+    if len(there) > 1:
+        raise DataError(f"{there[0]} and {there[1].name} are both there", "Remove one of them.")
+    return there[0] if there else paths[0]
 
 
 def qrels_lines(path: Path, label: str) -> Iterator[Judgement]:
@@ -107,7 +114,7 @@ def qrels_lines(path: Path, label: str) -> Iterator[Judgement]:
 
 def grade_of(text: str) -> int | None:
     """A whole number, also as a spreadsheet or pandas writes it (`1.0`); None for anything else."""
-    match = GRADE.match(text.strip())
+    match = GRADE.match(_unquoted(text.strip()))
     return int(match[1]) if match else None
 
 
@@ -132,17 +139,26 @@ def _lines(path: Path, label: str) -> Iterator[tuple[int, str]]:
 
 def _layout(line: str, place: str) -> _Layout:
     cells = [cell.strip() for cell in line.split("\t")]
-    found = {kind: [n for n, cell in enumerate(cells) if _unquoted(cell).lower() in names] for kind, names in KINDS}
+    found = _columns(cells)
     if all(len(places) == 1 for places in found.values()):
         query, passage, grade = (found[kind][0] for kind, _ in KINDS)
         return _Layout(query, passage, grade, len(cells), "\t", has_header=True)
-    separator = "\t" if "\t" in line else None
+    # TREC's columns are apart by any blanks, or by tabs alone where ids have blanks.
+    separator = "\t" if line.count("\t") == 3 else None
     columns = line.split(separator)
     if len(columns) == 4 and ITERATION.match(columns[1].strip()) and grade_of(columns[3]) is not None:
         return _Layout(0, 2, 3, 4, separator, has_header=False)
     if any(found.values()) and not any(grade_of(cell) is not None for cell in cells):
         raise DataError(f"{place}: the header {_described(cells, found)}", FIRST_LINE)
+    for other, shown in ((",", "commas"), (";", "semicolons"), (None, "blanks")):
+        if all(_columns([cell.strip() for cell in line.split(other)]).values()):
+            raise DataError(f"{place}: its columns are apart by {shown}, not by tabs", FIRST_LINE)
     raise DataError(f"{place}: the header is missing", FIRST_LINE)
+
+
+def _columns(cells: Sequence[str]) -> dict[str, list[int]]:
+    """Which cells of a header name the query, the passage and the grade."""
+    return {kind: [n for n, cell in enumerate(cells) if _unquoted(cell).lower() in names] for kind, names in KINDS}
 
 
 def _described(cells: Sequence[str], found: dict[str, list[int]]) -> str:

@@ -6,6 +6,7 @@ the registry is looked for in the data folder only: a file of that name that hap
 
 from __future__ import annotations
 
+import glob
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -17,7 +18,6 @@ from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.problems import did_you_mean
 
 PREFIX = "embedded:"
-COLLECTION_ENDINGS = ("", ".zip", ".ZIP")
 CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz")
 TRAIN_FILE, DEV_FOLDER = "train.parquet", "dev"
 
@@ -74,7 +74,10 @@ def training_folder(folder: Path, name: str) -> Path:
 
 def collection_in(folder: Path, name: str) -> Path | None:
     """The folder or zip of this name in the data folder; None if there is neither."""
-    return next((path for path in (folder / f"{name}{ending}" for ending in COLLECTION_ENDINGS) if path.exists()), None)
+    if (folder / name).exists():
+        return folder / name
+    zips = sorted(path for path in folder.glob(f"{glob.escape(name)}.*") if path.name == f"{name}{path.suffix}")
+    return next((path for path in zips if is_zip(path)), None)
 
 
 def source_path(folder: Path, name: str, file: SourceFile) -> Path:

@@ -61,7 +61,7 @@ def _plain(path: Path) -> Iterator[Record]:
         # Blank lines are texts too: row i of the embeddings is line i of the file.
         for place, line in enumerate(stream):
             line = line.removeprefix(codecs.BOM_UTF8) if place == 0 else line
-            yield str(place), _decoded(line, f"{path}:{place + 1}").strip()
+            yield str(place), _decoded(line, f"{path}:{place + 1}").rstrip("\r\n")
 
 
 def _json(file: TripleFile, column: str | None) -> Iterator[Record]:
@@ -124,7 +124,7 @@ def _parquet(path: Path, column: str | None) -> Iterator[Record]:
 def _text(record: dict[str, Any], column: str | None, where: str) -> str:
     """An empty text is one too: it has an embedding, and rows must stay where they are."""
     if column is not None:
-        return text_of(record, column, where, required=False)
+        return text_of(record, column, where, required=False, strip=False)
     title = text_of(record, TITLE, where, required=False, strip=False) if TITLE in record else ""
     return f"{title} {text_of(record, TEXT, where, required=False, strip=False)}".strip()
 

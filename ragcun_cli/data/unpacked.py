@@ -27,6 +27,7 @@ DAMAGE = (
 )  # fmt: skip
 MOST_EXPANDED = 200  # times: JSON of texts shrinks to a third, the same line over and over to a hundredth
 LISTED = ("corpus.jsonl", "queries.jsonl", "corpus.jsonl.gz", "queries.jsonl.gz")
+SHOWN = 5  # of what an error lists
 ENCRYPTED = 1  # a bit of a member's flags
 
 
@@ -138,6 +139,10 @@ def _members(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[zipfile.Zip
         left_by_mac = "__MACOSX" in place.parts or place.name.startswith("._")
         if (place.name in LISTED or in_qrels) and not left_by_mac and not member.is_dir():
             wanted.append((member, place, place.parts[: -2 if in_qrels else -1]))
+    corpora = sorted({top for _, place, top in wanted if place.name.startswith("corpus.jsonl")})
+    if len({len(top) for top in corpora}) > 1:
+        shown = ", ".join("/".join(top) or "its top" for top in corpora[:SHOWN])
+        raise DataError(f"{path}: has collections at several levels: {shown}", "Unpack it, and name one of them.")
     tops = {top for _, _, top in wanted}
     shared = 0
     while tops and all(len(top) > shared for top in tops) and len({top[: shared + 1] for top in tops}) == 1:

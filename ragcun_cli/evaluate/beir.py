@@ -155,6 +155,7 @@ def _each(
         for rows, dataset in ((rows, dataset) for rows in plan for dataset in datasets):
             for row in rows:
                 if (result := done[row.folder, dataset.name]) is not None:
+                    claim_results_folder(row.folder, row.entry)  # the same model may lie elsewhere by now
                     table.keep(_label(row, dataset), result.get("metrics", {}), result["isotropy"])
         for asked, rows in zip(models, plan, strict=True):
             left = {dataset.name: [row for row in rows if done[row.folder, dataset.name] is None]

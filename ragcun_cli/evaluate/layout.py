@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from ragcun_cli import files
 
 MODEL = "model.json"
 ISOTROPY = "isotropy.json"
 QUERIES_ENDING, RUN_ENDING = ".queries.parquet", ".run.gz"
 PLAIN_MEAN = "mean of queries"  # how the score of a dataset without parts is made
 MEAN_OF_PARTS = "unweighted mean of parts"
+
+
+def file_record(folder: Path, dataset: str) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of what lies beside a result's JSON: without them the result is not whole."""
+    return {
+        path.name: {"bytes": path.stat().st_size, "sha256": files.sha256_of_file(path)}
+        for path in (folder / f"{dataset}{ending}" for ending in (QUERIES_ENDING, RUN_ENDING))
+    }
 
 
 def scored_on(dataset: str, split: str, queries: int) -> str:

@@ -27,11 +27,11 @@ from ragcun_cli import __version__, files
 from ragcun_cli.console import StepProgress, note, saying_if_interrupted
 from ragcun_cli.data.cache import cache_folder, key_of, only_writer
 from ragcun_cli.data.collection import Collection
-from ragcun_cli.data.exclusion import Excluded
+from ragcun_cli.data.exclusion import Excluded, provenance_path
 from ragcun_cli.data.qrels import qrels_lines, qrels_path, splits_in
 from ragcun_cli.data.registry import known_dataset
 from ragcun_cli.data.text_keys import keys_of
-from ragcun_cli.errors import UsageError
+from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.evaluate.beir import Bench, ModelToScore, Settings, open_bench
 from ragcun_cli.evaluate.embedding import Embedded
 from ragcun_cli.manifest import problem_with, seal
@@ -92,6 +92,9 @@ def mine(
         UsageError: if the ranks make no sense for this collection.
         RagcunError: as opening the model, embedding and searching say.
     """
+    files.require_writable(provenance_path(output))
+    if excluded is not None and not any(_may_stay(collection, *pair, excluded) for pair in _pairs(collection)):
+        raise DataError("--exclude: it leaves no pair of this collection", "Mine another split, or exclude less.")
     if mining.first_rank > len(collection.corpus):
         raise UsageError(f"--ranks: the corpus has {len(collection.corpus)} passages", "Ask for nearer ones.")
     known = _known_relevant(collection)
@@ -304,10 +307,7 @@ def _write(collection: Collection, choices: Iterator[_Choice], output: Path, exc
     pairs = without_text = negatives = short = none = nearer = rank_sum = ranked = left_out = 0
     with files.replacing(output) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for choice in choices:
-            if excluded is not None and (
-                excluded.has_query(collection.queries[choice.query])
-                or excluded.has_answer(collection.corpus.keys[choice.positive].tobytes())
-            ):
+            if excluded is not None and not _may_stay(collection, choice.query, choice.positive, excluded):
                 left_out += 1
                 continue
             texts = collection.corpus.texts(np.array([choice.positive, *choice.negatives], dtype=np.int64))
@@ -331,6 +331,19 @@ def _write(collection: Collection, choices: Iterator[_Choice], output: Path, exc
     return Mined(pairs, without_text, negatives, short, none, nearer, mean_rank, left_out)
 
 
+def _pairs(collection: Collection) -> Iterator[tuple[int, int]]:
+    """Numbers of each query and of each passage that is relevant to it."""
+    for query, identity in enumerate(collection.query_ids):
+        rows = (collection.corpus.row_of(passage) for passage, grade in collection.qrels[identity].items() if grade > 0)
+        yield from ((query, row) for row in rows if row is not None)
+
+
+def _may_stay(collection: Collection, query: int, positive: int, excluded: Excluded) -> bool:
+    """Whether a pair has nothing of what is excluded."""
+    key = collection.corpus.keys[positive].tobytes()
+    return not excluded.has_query(collection.queries[query]) and not excluded.has_answer(key)
+
+
 def _write_provenance(
     collection: Collection,
     model: dict[str, Any] | None,
@@ -348,5 +361,5 @@ def _write_provenance(
         "excluded": None if excluded is None else {"collections": list(excluded.names), "sha256": excluded.sha256},
         "sha256": files.sha256_of_file(output),
     }
-    files.write_json(output.with_name(output.name + ".provenance.json"), content)
+    files.write_json(provenance_path(output), content)
     note(f"{output}: {mined.pairs} triples with {mined.negatives} negatives.")

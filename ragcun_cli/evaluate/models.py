@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
-from ragcun_cli.files import given_name
+from ragcun_cli.files import given_name, given_path
+from ragcun_cli.model.sources import SETTINGS
 from ragcun_cli.recipe.comparing import digest_but_seed, digest_but_terms
 
 if TYPE_CHECKING:
@@ -75,11 +76,9 @@ def open_model(
     if folder is not None and is_ragcun_model(folder):
         encoder = IsotropicGaussianEncoder.from_pretrained(folder)
         identity, kind, arm = model_identity(folder), "trained", _arm(folder)
-        default_name = _trained_name(folder)
     else:
         encoder = IsotropicGaussianEncoder.untouched(name)
         identity, kind, arm = encoder.settings.base_identity, "untouched", None
-        default_name = name.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
     if max_length is not None:
         limit = longest_input(encoder.network)
         if max_length > limit:
@@ -91,10 +90,14 @@ def open_model(
     if precision == "fp16" and encoder.device.type == "cpu":
         raise EnvironmentUnfit("--precision fp16: a CPU does not compute in it", "Take float32, or bf16.")
     entry = {
-        "name": shown_as or default_name,
+        "name": shown_as or default_name(name),
         "kind": kind,
         "identity": identity,
         "path": name,
+        # What renews a result: the place whatever folder the command is given in, and what was asked for.
+        "found_at": None if folder is None else str(given_path(Path(name))),
+        "asked_name": shown_as or default_name(name),
+        "asked_max_length": max_length,
         **dataclasses.asdict(encoder.settings),
         "tokenizer": type(encoder.tokenizer).__name__,
         "tokenizer_sha256": encoder.text_tokenizer.digest,
@@ -114,8 +117,16 @@ def model_folder(path: Path) -> Path | None:
     return path
 
 
+def default_name(name: str) -> str:
+    """What a model is called in results unless it is said: the run's name, or the encoder's without its owner."""
+    folder = model_folder(Path(name))
+    if folder is not None and (folder / SETTINGS).is_file():
+        return _trained_name(folder)
+    return name.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+
+
 def _trained_name(folder: Path) -> str:
-    name, run = given_name(folder), folder.absolute().parent
+    name, run = given_name(folder), given_path(folder).parent
     if not (run / RECIPE).is_file():
         return name
     return given_name(run) if name == BEST_MODEL else f"{given_name(run)}-{name}"

@@ -31,6 +31,7 @@ from ragcun_cli.evaluate.layout import (
     PLAIN_MEAN,
     QUERIES_ENDING,
     RUN_ENDING,
+    file_record,
     shown_query_ids,
 )
 from ragcun_cli.evaluate.scoring import RANKING_DEPTH, Evaluation
@@ -78,7 +79,7 @@ def check_results_folder(root: Path, model: dict[str, Any], datasets: Sequence[D
 
 
 def kept_result(folder: Path, model: dict[str, Any], dataset: Dataset, robustness: bool) -> dict[str, Any] | None:
-    """The result that is there already of this very model, texts and rules, with all its files; None if there is none.
+    """The result that is there already of this very model, texts and rules, its files whole; None if there is none.
 
     robustness: whether it must have the scores of smaller embeddings.
     """
@@ -87,9 +88,12 @@ def kept_result(folder: Path, model: dict[str, Any], dataset: Dataset, robustnes
         return None
     if result.get("format") != FORMAT or (robustness and not result.get("robustness")):
         return None
-    files_there = all((folder / f"{dataset.name}{ending}").is_file() for ending in (QUERIES_ENDING, RUN_ENDING))
+    try:
+        whole = result.get("files") == file_record(folder, dataset.name)
+    except FileNotFoundError:
+        return None
     measured = result.get("isotropy") is None or kept_geometry(folder, model, dataset) is not None
-    return result if files_there and measured else None
+    return result if whole and measured else None
 
 
 def kept_geometry(folder: Path, model: dict[str, Any], dataset: Dataset) -> dict[str, Any] | None:
@@ -158,6 +162,7 @@ def write_results(
         "versions": versions(),
         "command": command_line(),
     }
+    result["files"] = file_record(folder, dataset.name)
     if several:
         result["parts"] = {name: _part_entry(evaluation) for name, evaluation in evaluations.items()}
     files.write_json(folder / f"{dataset.name}.json", result)
@@ -196,6 +201,7 @@ def _dataset_entry(dataset: Dataset) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": dataset.name,
         "path": str(dataset.path),
+        "found_at": str(files.given_path(dataset.path)),
         "split": dataset.split,
         "sha256": dataset.sha256,
         "passages": sum(len(part.corpus) for part in parts),

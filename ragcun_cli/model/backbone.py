@@ -65,6 +65,7 @@ def load_backbone(folder: Path, native_files: bool = True) -> Backbone:
     try:
         with quiet_library(), collector_at_rest():
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            _require_text_encoder(folder, config)
             network, fit = AutoModel.from_pretrained(
                 folder,
                 config=config,
@@ -72,16 +73,23 @@ def load_backbone(folder: Path, native_files: bool = True) -> Backbone:
                 use_safetensors=True,
                 dtype=torch.float32,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # named below; the library's own error names none
                 **_without_pooler(config),
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
+    except ModelError:
+        raise
     except Exception as error:  # whatever a foreign config makes the library raise, the folder is what is wrong
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
             f"{folder}: transformers cannot load this model: {reason}", "Is it whole? Fetch or copy it again."
         ) from None
     _require_fit(folder, network, fit)
-    _require_text_encoder(folder, network, tokenizer)
+    if len(tokenizer) > config.vocab_size:
+        raise ModelError(
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens and the model {config.vocab_size}",
+            "These files do not belong together.",
+        )
     if native.lower_case:
         _lower_case(tokenizer, folder)
     _require_independence(folder, network, tokenizer)
@@ -101,6 +109,14 @@ def _require_fit(folder: Path, network: nn.Module, fit: Mapping[str, Any]) -> No
         raise ModelError(
             f"{folder}: its weights do not fit its config.json: {len(missing)} are missing, first {missing[0]}",
             "Save or copy the model again; the names in model.safetensors must be those that transformers writes.",
+        )
+    misshapen = sorted(fit["mismatched_keys"])
+    if misshapen:
+        name, in_file, here = misshapen[0]
+        raise ModelError(
+            f"{folder}: its weights do not fit its config.json: {len(misshapen)} have another shape, first {name}: "
+            f"{tuple(in_file)} in the file, {tuple(here)} by config.json",
+            "Is config.json that of another model?",
         )
     prefix = f"{getattr(network, 'base_model_prefix', '')}."
     parts = {name for name, _ in network.named_children()}
@@ -161,9 +177,9 @@ def _means(network: nn.Module, ids: list[list[int]], pad_id: int) -> torch.Tenso
     return (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
 
 
-def _require_text_encoder(folder: Path, network: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
-    config: Any = network.config
-    if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
+def _require_text_encoder(folder: Path, config: Any) -> None:
+    is_pair = getattr(config, "is_encoder_decoder", False)
+    if is_pair or not (hasattr(config, "hidden_size") and hasattr(config, "vocab_size")):
         raise ModelError(
             f"{folder}: a {config.model_type} model is not a text encoder", "Use an encoder such as BERT or MPNet."
         )
@@ -171,11 +187,6 @@ def _require_text_encoder(folder: Path, network: nn.Module, tokenizer: PreTraine
         raise ModelError(
             f"{folder}: config.json has no pad_token_id, after which a {config.model_type} model counts positions",
             "Copy the model again.",
-        )
-    if len(tokenizer) > config.vocab_size:
-        raise ModelError(
-            f"{folder}: the tokenizer has {len(tokenizer)} tokens and the model {config.vocab_size}",
-            "These files do not belong together.",
         )
 
 

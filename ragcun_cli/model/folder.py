@@ -32,10 +32,9 @@ from ragcun_cli.model.backbone import load_backbone, quiet_library
 from ragcun_cli.model.encoder import EncoderSettings, IsotropicGaussianEncoder
 from ragcun_cli.model.head import MlpHead, ResidualHead, build_head
 from ragcun_cli.model.native_use import MODULES, PROMPTS
-from ragcun_cli.model.sources import pickle_reason, weights_identity
+from ragcun_cli.model.sources import SETTINGS, pickle_reason, weights_identity
 from ragcun_cli.tensors import save_tensors, system_errors
 
-SETTINGS = "ragcun.json"
 PROJECTION = "projection.safetensors"
 FORMAT = 1
 

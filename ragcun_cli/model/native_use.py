@@ -22,6 +22,7 @@ TEXT_SETTINGS = tuple(
 )
 POINTER_FILES = (MODULES, PROMPTS)  # of a run folder: where its model lies, for sentence-transformers
 OWN_PACKAGE = "sentence_transformers."
+PROMPTS_OF_RETRIEVAL = ("query", "document", "passage", "corpus")
 CHAINS = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
 FORM = "Use an encoder of the form Transformer, mean Pooling, Normalize."
 # Of the text settings: those that are read here, and the values of others that change nothing.
@@ -54,7 +55,7 @@ def native_use(folder: Path) -> NativeUse:
     try:
         _refuse_code(folder)
         unit_norm = _chain(folder)
-        _refuse_default_prompt(folder)
+        _refuse_prompts(folder)
         return _text_settings(folder, unit_norm)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ModelError(f"{folder}: {MODULES} or a file it names is not what it should be ({error!r})") from None
@@ -109,13 +110,15 @@ def _require_mean_pooling(folder: Path, path: Path) -> None:
         )
 
 
-def _refuse_default_prompt(folder: Path) -> None:
-    prompts = _read(folder / PROMPTS, {})
-    if (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name") or ""):
-        raise ModelError(
-            f"{folder}: its authors put a prompt before every text ({prompts['default_prompt_name']!r})",
-            "ragcun puts none, so this encoder would look worse than it is.",
-        )
+def _refuse_prompts(folder: Path) -> None:
+    """Those that sentence-transformers puts before every text, before queries, or before passages."""
+    declared = _read(folder / PROMPTS, {})
+    for name in (declared.get("default_prompt_name") or "", *PROMPTS_OF_RETRIEVAL):
+        if prompt := (declared.get("prompts") or {}).get(name):
+            raise ModelError(
+                f"{folder / PROMPTS}: its authors put a prompt before texts ({name}: {prompt!r})",
+                "ragcun puts none, so this encoder would look worse than it is. Without them: set prompts to {}.",
+            )
 
 
 def _text_settings(folder: Path, unit_norm: bool) -> NativeUse:
@@ -136,8 +139,10 @@ def _text_settings(folder: Path, unit_norm: bool) -> NativeUse:
             f"{settings.get('document_length')}",
             "ragcun cuts both at one length: give it with --max-length after removing both keys from the file.",
         )
-    length = arguments.get("model_max_length") or settings.get("max_seq_length") or 0
-    return NativeUse(unit_norm, int(next(iter(lengths), length)), bool(settings.get("do_lower_case")))
+    length = int(next(iter(lengths), arguments.get("model_max_length") or settings.get("max_seq_length") or 0))
+    if length < 0 or length == 1:
+        raise ModelError(f"{path}: texts are cut at {length} tokens", "At least 2; 0 or null for the model's own.")
+    return NativeUse(unit_norm, length, bool(settings.get("do_lower_case")))
 
 
 def _read(path: Path, default: Any) -> Any:

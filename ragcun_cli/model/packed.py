@@ -168,7 +168,8 @@ def first_position(network: nn.Module) -> int:
     any_network: Any = network
     if any_network.config.model_type not in POSITIONS_AFTER_PADDING:
         return 0
-    return int(any_network.embeddings.word_embeddings.padding_idx) + 1
+    # Not word_embeddings.padding_idx: torch counts a negative one from the end.
+    return int(any_network.embeddings.padding_idx) + 1
 
 
 def packed_network(network: nn.Module, compiled: bool = False) -> PackedNetwork | None:

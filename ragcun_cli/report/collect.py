@@ -11,7 +11,7 @@ from typing import Any
 from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.evaluate.fingerprint import IDENTIFYING
 from ragcun_cli.evaluate.layout import ISOTROPY, MODEL
-from ragcun_cli.report.staleness import Stale, staleness
+from ragcun_cli.report.staleness import ScoredDataset, Stale, staleness
 
 # Of a result's rules, those that a row may have of its own; the others must be one for a whole column.
 RULES_OF_A_ROW = ("similarity",)
@@ -25,7 +25,8 @@ class DatasetResult:
     metrics: means over queries, from 0 to 1. isotropy: what was measured along the way. format: of how figures are
     computed. robustness: transform -> nDCG@10 after it. sha256 and split: which texts and judgements these were.
     ties: what the order of equally distant passages changes. fingerprint: of everything that decides the figures.
-    found_at: where the dataset was. path: the JSON; beside it lie per-query scores and run.
+    found_at: where the dataset was, as it was named; place: its absolute path then. path: the JSON; beside it lie
+    per-query scores and run.
     """
 
     name: str
@@ -43,6 +44,7 @@ class DatasetResult:
     command: str
     versions: dict[str, str]
     found_at: str
+    place: str
     path: Path
 
     @property
@@ -60,8 +62,8 @@ class DatasetResult:
 class ModelResults:
     """One model on all its datasets.
 
-    entry: model.json. geometry: dataset -> what isotropy.json says of it. stale: set where other weights lie at the
-    model's place by now.
+    entry: model.json. geometry: dataset -> what isotropy.json says of it. stale: set where another model lies at its
+    place by now, or none.
     """
 
     name: str
@@ -149,7 +151,9 @@ def _read_model(folder: Path) -> ModelResults | None:
     if not found and not geometry:
         return None
     datasets = {result.name: result for result in found}
-    stale = staleness(entry, list(dict.fromkeys([*datasets, *geometry])), folder.parent)
+    scored = [ScoredDataset(each.name, each.split, each.place) for each in found]
+    scored += [ScoredDataset(name, of["split"]) for name, of in geometry.items() if name not in datasets]
+    stale = staleness(entry, scored, folder.parent)
     return ModelResults(str(entry["name"]), folder, entry, datasets, geometry, stale)
 
 
@@ -181,6 +185,7 @@ def _read_result(path: Path, entry: dict[str, Any]) -> DatasetResult:
             fingerprint=content["fingerprint"],
             command=content["command"],
             versions=dict(content["versions"]),
+            place=str(dataset["found_at"]),
             found_at=str(dataset.get("path", dataset["name"])),
             path=path,
         )

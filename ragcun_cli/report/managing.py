@@ -13,9 +13,9 @@ from typing import Any
 
 from ragcun_cli import files
 from ragcun_cli.errors import DataError, UsageError
-from ragcun_cli.evaluate.layout import ISOTROPY, MODEL, QUERIES_ENDING, RUN_ENDING
+from ragcun_cli.evaluate.layout import ISOTROPY, MODEL, QUERIES_ENDING, RUN_ENDING, file_record
 from ragcun_cli.recipe.problems import did_you_mean
-from ragcun_cli.report.staleness import gone, staleness
+from ragcun_cli.report.staleness import staleness
 
 TRASH = ".trash"
 ENDINGS = (".json", QUERIES_ENDING, RUN_ENDING, ".spectrum.tsv", ".histograms")
@@ -24,7 +24,7 @@ RUN_COMPRESSION = 3
 
 @dataclass(frozen=True)
 class Listed:
-    """One model on one dataset. state: of its model: `as scored`, `changed` since, or `gone`."""
+    """One model on one dataset. state: of its model: `as scored`, `changed` since, `gone`, or `unreadable`."""
 
     model: str
     dataset: str
@@ -44,9 +44,8 @@ def list_results(results: Path) -> list[Listed]:
     found: list[Listed] = []
     for folder in _folders(results):
         entry, names = _read(folder / MODEL), _datasets(folder)
-        state = "gone" if gone(entry) else "as scored"
-        if staleness(entry, names, results) is not None:
-            state = "changed"
+        stale = staleness(entry, [], results)
+        state = "as scored" if stale is None else stale.state
         measured = _read(folder / ISOTROPY)
         for name in names:
             path = folder / f"{name}.json"
@@ -61,11 +60,15 @@ def list_results(results: Path) -> list[Listed]:
 
 @dataclass(frozen=True)
 class Removal:
-    """What would be, or was, moved: (from, to) of files and folders. trash: the folder that has them."""
+    """What would be, or was, moved: (from, to) of files and folders. trash: the folder that has them.
+
+    measured: (folder, dataset) of entries of isotropy.json, which also keeps those of the datasets that stay.
+    """
 
     moves: tuple[tuple[Path, Path], ...]
     trash: Path
     cells: int
+    measured: tuple[tuple[Path, str], ...] = ()
 
 
 def plan_removal(results: Path, models: Sequence[str], datasets: Sequence[str]) -> Removal:
@@ -77,6 +80,7 @@ def plan_removal(results: Path, models: Sequence[str], datasets: Sequence[str]) 
     known = [folder.name for folder in _folders(results)]
     trash = results / TRASH / time.strftime("%Y%m%d-%H%M%S")
     moves: list[tuple[Path, Path]] = []
+    measured: list[tuple[Path, str]] = []
     cells = 0
     for model in dict.fromkeys(models):
         if model not in known:
@@ -93,23 +97,50 @@ def plan_removal(results: Path, models: Sequence[str], datasets: Sequence[str]) 
             continue
         there = [folder / f"{dataset}{ending}" for dataset in chosen for ending in ENDINGS]
         moves += [(path, trash / model / path.name) for path in there if path.is_file()]
-    return Removal(tuple(moves), trash, cells)
+        measured += [(folder, dataset) for dataset in chosen if dataset in _read(folder / ISOTROPY)]
+    return Removal(tuple(moves), trash, cells, tuple(measured))
 
 
 def remove(removal: Removal) -> None:
-    """Move what was planned; isotropy.json keeps what is said of the datasets that stay."""
+    """Move what was planned."""
     for source, target in removal.moves:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            os.rename(source, target)
-            continue
-        name, folder = source.name.removesuffix(".json"), source.parent
-        measured = _read(folder / ISOTROPY)
-        if source.suffix == ".json" and name in measured:
-            entry = measured.pop(name)
-            files.write_json(target.parent / ISOTROPY, {**_read(target.parent / ISOTROPY), name: entry})
-            files.write_json(folder / ISOTROPY, measured)
         os.rename(source, target)
+    for folder, name in removal.measured:
+        measured = _read(folder / ISOTROPY)
+        kept = removal.trash / folder.name / ISOTROPY
+        files.write_json(kept, {**_read(kept), name: measured.pop(name)})
+        files.write_json(folder / ISOTROPY, measured)
+
+
+def restore(trash: Path) -> list[tuple[Path, Path]]:
+    """Move back what a removal took; returns (from, to). Isotropy goes back beside that of datasets that stayed.
+
+    Raises:
+        UsageError: if there is no such folder, or a result was made again in the meantime.
+    """
+    results = trash.parent.parent
+    folders = sorted(path for path in trash.iterdir() if path.is_dir()) if trash.is_dir() else []
+    if not folders or trash.parent.name != TRASH:
+        raise UsageError(f"{trash}: no results were moved here", f"Name a folder in RESULTS/{TRASH}/.")
+    moves = [
+        (path, results / folder.name / path.name)
+        for folder in folders
+        for path in sorted(folder.iterdir())
+        if path.name != ISOTROPY
+    ]
+    for source, target in moves:
+        if target.exists():
+            raise UsageError(f"{target}: is there again", f"Remove it first, or leave {source} where it is.")
+    for source, target in moves:
+        target.parent.mkdir(exist_ok=True)
+        os.rename(source, target)
+    for folder in folders:
+        if measured := _read(folder / ISOTROPY):
+            there = results / folder.name / ISOTROPY
+            files.write_json(there, dict(sorted({**measured, **_read(there)}.items())))
+    files.remove_folder(trash)
+    return moves
 
 
 def rename(results: Path, old: str, new: str) -> Path:
@@ -129,10 +160,10 @@ def rename(results: Path, old: str, new: str) -> Path:
         raise UsageError(f"{target}: is there already", "Choose another name, or remove it: ragcun results remove")
     with files.new_folder(target) as temporary:
         files.copy_files(folder, temporary)
-        for path in sorted(temporary.glob("*.json")):
-            _rename_in(path, new)
         for path in sorted(temporary.glob(f"*{RUN_ENDING}")):
             _retag(path, "_".join(new.split()))
+        for path in sorted(temporary.glob("*.json")):
+            _rename_in(path, new)
     files.remove_folder(folder)
     return target
 
@@ -142,9 +173,16 @@ def _rename_in(path: Path, name: str) -> None:
     if not content:
         raise DataError(f"{path.name}: cannot be read", "Remove it, or evaluate again.")
     if path.name == MODEL:
-        files.write_json(path, {**content, "name": name})
+        files.write_json(path, _renamed(content, name))
     elif path.name != ISOTROPY:
-        files.write_json(path, {**content, "model": {**content["model"], "name": name}})
+        record = file_record(path.parent, path.stem)
+        files.write_json(path, {**content, "model": _renamed(content["model"], name), "files": record})
+
+
+def _renamed(entry: dict[str, Any], name: str) -> dict[str, Any]:
+    """asked_name: what `--name` has to say for it, without what is put behind it for a transform."""
+    behind = str(entry["name"]).removeprefix(str(entry["asked_name"]))
+    return {**entry, "name": name, "asked_name": name.removesuffix(behind)}
 
 
 def _retag(path: Path, tag: str) -> None:

@@ -42,11 +42,16 @@ class Row:
     def label(self) -> str:
         """As a table shows it."""
         label = f"{self.name} (untouched)" if self.first.untouched else self.name
-        return f"{label} (stale)" if self.stale else label
+        return f"{label} (stale)" if self.is_stale else label
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the model of one of its members has changed since it was scored."""
+        return any(each.state == "changed" for each in self.stale)
 
     @property
     def stale(self) -> list[Stale]:
-        """Those of its members whose model is another one by now."""
+        """Of its members whose model is another one by now, or is gone."""
         return [member.stale for member in self.members if member.stale is not None]
 
     @property
@@ -162,7 +167,7 @@ def _require_alike(name: str, members: Sequence[ModelResults]) -> None:
         if differing:
             raise DataError(
                 f"{one.name} and {other.name} are named as seeds of {name}, but were scored differently: "
-                f"{differing[0]} is {one.entry.get(differing[0])} and {other.entry.get(differing[0])}",
+                + ", ".join(f"{key} is {one.entry.get(key)} and {other.entry.get(key)}" for key in differing),
                 remedy,
             )
     for key in ("seed", "identity"):

@@ -9,6 +9,7 @@ from ragcun_cli.evaluate.layout import ties_sentence
 from ragcun_cli.report.averages import Average, missing_of_beir
 from ragcun_cli.report.comparison import SIGNIFICANCE, Comparison, Settings
 from ragcun_cli.report.rows import DIFFERENCES, Row, differing, no_baseline
+from ragcun_cli.report.staleness import stale_sentences
 from ragcun_cli.report.statistics.corrections import CORRECTIONS
 from ragcun_cli.report.statistics.paired import FLIPS
 from ragcun_cli.report.table import BETTER, WORSE, metric_label, seeds_sentence
@@ -40,7 +41,7 @@ def score_notes(
 ) -> list[str]:
     """What else a reader must know, a sentence or two each. every: all rows of the results."""
     scored = {name for row in rows for member in row.members for name in member.datasets}
-    notes = [each.sentence for row in rows for each in row.stale]
+    notes = stale_sentences(each for row in rows for each in row.stale)
     notes.append(_test_sentence(settings, baseline, comparisons, every))
     if not any(set(average.datasets) <= scored for average in averages):
         notes.append(missing_of_beir(scored))

@@ -3,66 +3,114 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from ragcun_cli.data.registry import known_dataset
 from ragcun_cli.errors import RagcunError
-from ragcun_cli.evaluate.models import model_folder
-from ragcun_cli.model.sources import EMBEDDED, model_identity
-from ragcun_cli.paths import expanded
+from ragcun_cli.evaluate.models import default_name, model_folder
+from ragcun_cli.model.sources import model_identity
+
+
+@dataclass(frozen=True)
+class ScoredDataset:
+    """found_at: its absolute path at that time; None where only its name is known."""
+
+    name: str
+    split: str
+    found_at: str | None = None
 
 
 @dataclass(frozen=True)
 class Stale:
-    """A model whose results are of other weights, or another use, than what lies at its place now."""
+    """A model that is not, or cannot be told to be, the one that was scored.
+
+    state: changed: other weights, config or tokenizer lie at its place now. gone: nothing does. unreadable: what lies
+    there is no whole model.
+    """
 
     name: str
     place: str
+    state: Literal["changed", "gone", "unreadable"]
     renewal: str
 
     @property
     def sentence(self) -> str:
-        """What is wrong, and the command that renews it."""
-        return f"{self.name} was scored before {self.place} was changed. Renew it: {self.renewal}"
+        """What is wrong, and what helps."""
+        if self.state == "changed":
+            return f"{self.name} was scored before {self.place} was changed. Renew it: {self.renewal}"
+        what = "is no longer there" if self.state == "gone" else "cannot be read"
+        return f"{self.name} was scored with {self.place}, which {what}: whether it changed cannot be told."
 
 
-def staleness(entry: Mapping[str, Any], datasets: Sequence[str], results: Path) -> Stale | None:
-    """None where the model is as it was scored, or is no longer at its place: of that nothing is known.
+def staleness(entry: Mapping[str, Any], datasets: Sequence[ScoredDataset], results: Path) -> Stale | None:
+    """None where the model is as it was scored, or was never a folder here.
 
     entry: model.json. datasets: what it was scored or measured on.
     """
-    place = str(entry.get("path", ""))
-    if not place or place.startswith(EMBEDDED):
+    if entry.get("found_at") is None:
         return None
+    place = Path(str(entry["found_at"]))
+    shown = str(entry["path"]) if Path(str(entry["path"])).expanduser().absolute() == place else str(place)
+
+    def stale(state: Literal["changed", "gone", "unreadable"]) -> Stale:
+        return Stale(str(entry["name"]), shown, state, _renewal(entry, shown, datasets, results))
+
     try:
-        folder = model_folder(expanded(place))
-        if folder is None or not (folder / "config.json").is_file() or model_identity(folder) == entry["identity"]:
-            return None
-    except (RagcunError, OSError):
-        return None
-    return Stale(str(entry["name"]), place, _renewal(entry, datasets, results))
+        folder = model_folder(place)
+        if folder is None:
+            return stale("gone")
+        return None if model_identity(folder) == entry["identity"] else stale("changed")
+    except (RagcunError, OSError, ValueError):
+        return stale("unreadable")
 
 
-def gone(entry: Mapping[str, Any]) -> bool:
-    """Whether a model that was scored in a folder here is no longer there."""
-    place = str(entry.get("path", ""))
-    is_folder = entry.get("kind") == "trained" or place.startswith(("/", ".", "~"))
-    try:
-        return is_folder and model_folder(expanded(place)) is None
-    except RagcunError:
-        return False
+def stale_sentences(found: Iterable[Stale]) -> list[str]:
+    """One for each that has changed; of the others one for all, since results are often kept without their models."""
+    every = list(found)
+    sentences = [each.sentence for each in every if each.state == "changed"]
+    lost = [each for each in every if each.state != "changed"]
+    if len(lost) == 1:
+        sentences.append(lost[0].sentence)
+    elif lost:
+        names = ", ".join(each.name for each in lost)
+        sentences.append(
+            f"{names} were scored with models that are no longer there, or cannot be read: whether they changed "
+            "cannot be told."
+        )
+    return sentences
 
 
-def _renewal(entry: Mapping[str, Any], datasets: Sequence[str], results: Path) -> str:
-    words = ["ragcun", "eval", "beir", "--model", str(entry["path"]), "--datasets", ",".join(datasets)]
-    if entry["transform"] != "none":
-        words += ["--transform", str(entry["transform"])]
-    if entry.get("fit_on") not in (None, "corpus"):
-        words += ["--fit-on", str(entry["fit_on"])]
-    if entry["similarity"] != "euclidean":
-        words += ["--similarity", str(entry["similarity"])]
-    if results != Path("results"):
-        words += ["--results", str(results)]
+def _renewal(entry: Mapping[str, Any], place: str, datasets: Sequence[ScoredDataset], results: Path) -> str:
+    """A command for each split that was scored, in one line."""
+    by_split: dict[str, list[ScoredDataset]] = {}
+    for dataset in datasets:
+        known = known_dataset(dataset.name)
+        by_default = dataset.split == ("test" if known is None else known.score_split)
+        by_split.setdefault("" if by_default else dataset.split, []).append(dataset)
+    return " && ".join(_command(entry, place, split, some, results) for split, some in by_split.items())
+
+
+def _command(entry: Mapping[str, Any], place: str, split: str, datasets: Sequence[ScoredDataset], results: Path) -> str:
+    words = ["ragcun", "eval", "beir", "--model", place, "--datasets", ",".join(map(_named, datasets))]
+    options = {
+        "--split": split,
+        "--name": entry["asked_name"] if entry["asked_name"] != default_name(place) else "",
+        "--max-length": entry["asked_max_length"] or "",
+        "--precision": entry["precision"] if entry["precision"] != "float32" else "",
+        "--transform": entry["transform"] if entry["transform"] != "none" else "",
+        "--fit-on": entry["fit_on"] if entry.get("fit_on") not in (None, "corpus") else "",
+        "--similarity": entry["similarity"] if entry["similarity"] != "euclidean" else "",
+        "--results": results if results != Path("results") else "",
+    }
+    words += [str(word) for option, value in options.items() if value for word in (option, value)]
     return shlex.join([*words, "--overwrite"])
+
+
+def _named(dataset: ScoredDataset) -> str:
+    """By name where it lies in data/ here, else by its path."""
+    if dataset.found_at is None or Path(dataset.found_at).parent == Path("data").absolute():
+        return dataset.name
+    return dataset.found_at

@@ -27,6 +27,7 @@ from ragcun_cli.report.rows import (
     no_baseline,
 )
 from ragcun_cli.report.scores import choose_datasets, known_datasets, require_metric
+from ragcun_cli.report.staleness import stale_sentences
 from ragcun_cli.report.statistics.corrections import require_correction
 from ragcun_cli.report.table import metric_label
 
@@ -47,7 +48,8 @@ class Claims:
     """Comparisons with the baseline, and what else a reader must know. Arms come before rows that are for reference.
 
     primary: the rows of the primary comparisons, None where none is declared. reference: rows that are no arm as it was
-    trained. contrasts: row -> what of its recipe and scoring differs from the baseline's.
+    trained. contrasts: row -> what of its recipe and scoring differs from the baseline's. stale: rows whose model has
+    changed since.
     """
 
     preamble: str
@@ -60,6 +62,7 @@ class Claims:
     primary: tuple[str, ...] | None
     reference: frozenset[str]
     contrasts: dict[str, str]
+    stale: frozenset[str] = frozenset()
 
     def headlines(self) -> list[Headline]:
         """One sentence for each primary comparison; where none is declared, for each arm as it was trained."""
@@ -92,8 +95,12 @@ class Claims:
             parts.append("One seed: seed variance unknown")
         if contrast := self.contrasts.get(row):
             parts.append(f"It differs in {contrast}")
-        text = f"{row} against {self.baseline.name}. {'. '.join(parts)}."
+        text = f"{self.label(row)} against {self.label(self.baseline.name)}. {'. '.join(parts)}."
         return Headline(row, _overall([each.verdict for each in averages or of_datasets]), text)
+
+    def label(self, row: str) -> str:
+        """A row's name, with a mark where its model has changed since."""
+        return f"{row} (stale)" if row in self.stale else row
 
     def sentences(self) -> list[str]:
         """Headlines, then each comparison: averages, isotropy, datasets; then the remarks."""
@@ -151,6 +158,8 @@ def state_rows(
     if baseline is None:
         raise UsageError(no_baseline(every), f"One of {', '.join(row.name for row in rows)}.")
     declared = primary_rows(primary, every, baseline)
+    if hidden := [name for name in declared or () if name not in [row.name for row in rows]]:
+        raise UsageError(f"--primary: {hidden[0]} is not among --rows", "Show it, or do not declare it.")
     require_metric(every, metric)
     others = [row for row in rows if row is not baseline]
     if not others:
@@ -172,6 +181,7 @@ def state_rows(
         primary=declared,
         reference=frozenset(row.name for row in every if _for_reference(row)),
         contrasts={row.name: contrast_with(row, baseline) for row in others},
+        stale=frozenset(row.name for row in (*others, baseline) if row.is_stale),
     )
 
 
@@ -193,7 +203,7 @@ def _remarks(
     others: Sequence[Row], baseline: Row, datasets: Sequence[str], has_averages: bool, metric: str
 ) -> list[str]:
     """What a reader might expect to be told."""
-    remarks = [each.sentence for row in (*others, baseline) for each in row.stale]
+    remarks = stale_sentences(each for row in (*others, baseline) for each in row.stale)
     if not has_averages and len(datasets) > 1:
         remarks.append(
             missing_of_beir(known_datasets([*others, baseline])) or "No average: list the sets with --datasets."

@@ -12,7 +12,15 @@ from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.data.triples.table import TripleTable
-from ragcun_cli.errors import EnvironmentUnfit, ExitCode, Interrupted, RagcunError, UsageError, is_full_disk
+from ragcun_cli.errors import (
+    EnvironmentUnfit,
+    ExitCode,
+    Interrupted,
+    RagcunError,
+    UsageError,
+    as_ragcun_error,
+    is_full_disk,
+)
 from ragcun_cli.files import remove_folder, sweep_leftovers
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.feature_store import FeatureStore
@@ -211,8 +219,9 @@ class _Ending:
     def status(self, training: Training) -> tuple[str, Progress, int, str, int]:
         """The arguments of `write_status`."""
         code = ExitCode.CTRL_C if isinstance(self.error, KeyboardInterrupt) else ExitCode.FAILED
-        if isinstance(self.error, RagcunError):
-            code = self.error.exit_code
+        known = self.error if isinstance(self.error, RagcunError) else as_ragcun_error(self.error)
+        if known is not None:
+            code = known.exit_code
         return self.state, training.progress, training.plan.total_steps, self.reason, int(code)
 
 

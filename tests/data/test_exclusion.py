@@ -136,3 +136,29 @@ def test_what_is_trained_on_is_said_before_the_start(ragcun: RunCommand, small_r
     (report,) = json.loads(checked.stdout)
     assert report["counts"]["triples in an epoch's whole batches of 16"] == 32
     assert any("another positive of their query in their batch of 16" in each["what"] for each in report["findings"])
+
+
+def test_an_answer_without_its_title_is_an_answer_too(tmp_path: Path) -> None:
+    """Pairs are often made of the text alone."""
+    folder = write_task(tmp_path / "own", {"p": "the answer", "o": "another"}, {"q": "why"}, {"q": {"p": 1}})
+    (folder / "corpus.jsonl").write_text(
+        '{"_id": "p", "title": "A title", "text": "the answer"}\n{"_id": "o", "title": "", "text": "another"}\n'
+    )
+    excluded = read_excluded([str(folder)], tmp_path)
+    assert excluded is not None
+    rows = [("a", "the answer", []), ("b", "A title the answer", []), ("c", "another", []), ("d", "A title", [])]
+    left, counts = without(table_of(rows), excluded)
+    assert [query for query, _, _ in rows_of(left)] == ["c", "d"]
+    assert counts == ExclusionCounts(2, 0, 2)
+
+
+def test_mining_that_would_leave_nothing_is_refused_before_it_begins(
+    tmp_path: Path, ragcun: RunCommand, tiny_bert: Path
+) -> None:
+    folder = write_task(tmp_path / "own", {"p": "x", "o": "y"}, {"q": "why"}, {"q": {"p": 1}})
+    done = ragcun(
+        "data", "mine", folder, "-m", tiny_bert, "-o", tmp_path / "m.jsonl", "--ranks", "1-1", "--exclude", folder
+    )
+    assert done.exit_code == 1
+    assert "it leaves no pair of this collection" in " ".join(done.stderr.replace("│", "").split())
+    assert not (tmp_path / "m.jsonl").exists()

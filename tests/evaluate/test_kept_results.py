@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -121,7 +122,8 @@ def test_killed_at_ten_random_moments_no_finished_cell_is_computed_again(place: 
             look()
             time.sleep(0.02)
         time.sleep(draw.uniform(0, 0.4))
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # a quick machine may be through with all of them
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         look()
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)

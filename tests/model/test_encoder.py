@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import BertweetTokenizer
 
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.encoder import FeatureBatch
 from ragcun_cli.model.head import ResidualHead
 from ragcun_cli.model.sources import locate_model
+from ragcun_cli.model.tokenizer import text_tokenizer
 from tests.tiny_models import build_tiny_bert
 
 MINILM = "embedded:all-MiniLM-L6-v2"
@@ -269,7 +271,10 @@ def test_folders_that_the_library_would_take_without_a_word(tmp_path: Path) -> N
     folder = build_tiny_bert(tmp_path / "foreign")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 40}))
-    with pytest.raises(ModelError, match=r"cannot load this model|the tokenizer has 305 tokens"):
+    with pytest.raises(
+        ModelError,
+        match=r"cannot load this model|the tokenizer has 305 tokens|1 have another shape, first embeddings.word",
+    ):
         IsotropicGaussianEncoder.untouched(str(folder))
 
 
@@ -305,7 +310,7 @@ def test_an_encoder_that_wants_prompts_is_refused(tmp_path: Path) -> None:
     folder = build_tiny_bert(tmp_path / "prompted")
     settings = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
-    with pytest.raises(ModelError, match="put a prompt before every text"):
+    with pytest.raises(ModelError, match="put a prompt before texts"):
         IsotropicGaussianEncoder.untouched(str(folder))
 
 
@@ -338,3 +343,51 @@ def test_an_absent_embedded_package_is_named(monkeypatch: pytest.MonkeyPatch) ->
     assert "ragcun[demo]" in caught.value.hint
     with pytest.raises(UsageError, match="no such embedded model"):
         locate_model("embedded:bert")
+
+
+def test_the_digest_of_a_tokenizer_knows_which_side_it_cuts_and_a_slow_ones_files(tmp_path: Path) -> None:
+    """What was tokenised or embedded before must not be taken for what is now."""
+    folder = build_tiny_bert(tmp_path / "bert")
+    encoder = IsotropicGaussianEncoder.untouched(str(folder))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "truncation_side": "left"}))
+    left = IsotropicGaussianEncoder.untouched(str(folder))
+    assert left.text_tokenizer.digest != encoder.text_tokenizer.digest
+    assert left.text_tokenizer.tokenize(["w1 " * 2000 + "w2"]) != encoder.text_tokenizer.tokenize(["w1 " * 2000 + "w2"])
+
+    (tmp_path / "vocab.txt").write_text("a 1\nb 1\n")
+    digests = set()
+    for codes, normalise in (("a b 1\n", False), ("a b 1\n", True), ("b a 1\n", False), ("a b 1\n", False)):
+        (tmp_path / "bpe.codes").write_text(codes)
+        made = BertweetTokenizer(str(tmp_path / "vocab.txt"), str(tmp_path / "bpe.codes"), normalization=normalise)
+        made.save_pretrained(tmp_path / "saved")
+        slow = BertweetTokenizer.from_pretrained(tmp_path / "saved", local_files_only=True)
+        digests.add(text_tokenizer(slow, 8, 10).digest)
+    assert len(digests) == 3
+
+
+def test_weights_of_another_shape_are_named(tmp_path: Path) -> None:
+    folder = build_tiny_bert(tmp_path / "bert")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": config["intermediate_size"] * 2}))
+    with pytest.raises(ModelError, match=r"have another shape, first encoder\.layer\.0\.intermediate"):
+        IsotropicGaussianEncoder.untouched(str(folder))
+
+
+@pytest.mark.parametrize("length", [-5, 1])
+def test_a_length_that_is_none_is_refused(tmp_path: Path, length: int) -> None:
+    folder = build_tiny_bert(tmp_path / "bert")
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": length}))
+    with pytest.raises(ModelError, match=f"texts are cut at {length} tokens"):
+        IsotropicGaussianEncoder.untouched(str(folder))
+
+
+@pytest.mark.parametrize("name", ["query", "document", "passage"])
+def test_prompts_of_retrieval_are_refused(tmp_path: Path, name: str) -> None:
+    folder = build_tiny_bert(tmp_path / "bert")
+    declared = {"prompts": {name: "w1 ", "STS": "w2 "}, "default_prompt_name": None}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(declared))
+    with pytest.raises(ModelError, match=f"put a prompt before texts .{name}: 'w1 '"):
+        IsotropicGaussianEncoder.untouched(str(folder))
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {name: "", "STS": "w2 "}}))
+    assert IsotropicGaussianEncoder.untouched(str(folder)) is not None

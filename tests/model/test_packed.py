@@ -48,8 +48,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-def library_network(family: str) -> nn.Module:
-    config = AutoConfig.for_model(family.split(",")[0], **SMALL, **FAMILIES[family])
+def library_network(family: str, **changes: Any) -> nn.Module:
+    config = AutoConfig.for_model(family.split(",")[0], **SMALL, **FAMILIES[family], **changes)
     torch.manual_seed(0)
     network: Any = AutoModel.from_config(config)
     if family == "mpnet":  # its bias is small at first, and a wrong one would not show
@@ -106,6 +106,17 @@ def test_minilms_pooled_features_and_gradients_equal_the_librarys() -> None:
     ours, theirs = packed.states(batch), library_states(network, batch)
     assert ((ours - theirs).norm() / theirs.norm()).item() < 1e-5
     assert_equal_gradients(gradients(network, ours), gradients(network, theirs))
+
+
+@pytest.mark.parametrize("pad", [-1, 0, 5])
+@pytest.mark.parametrize("family", ["roberta", "mpnet"])
+def test_positions_are_counted_from_the_librarys_padding(family: str, pad: int) -> None:
+    """MPNet's is always 1; RoBERTa's is the config's, where -1 means that positions begin at 0."""
+    network = library_network(family, pad_token_id=pad)
+    batch = TokenBatch.of([[6, 7, 8], [9] * 8])
+    packed = packed_network(network)
+    assert packed is not None
+    torch.testing.assert_close(packed.states(batch), library_states(network, batch), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["roberta", "mpnet"])

@@ -49,6 +49,7 @@ def score_model(
         recipe = {**arm, "seed": seed, **digests}
     entry = {
         "name": name, "kind": "trained" if arm else "untouched", "identity": f"sha256:{name}", "path": f"runs/{name}",
+        "found_at": None, "asked_name": name, "asked_max_length": None,
         "output_dim": DIMENSIONS, "max_length": max_length, "arm": recipe, "precision": "float32",
         "similarity": "euclidean", "transform": "none", "fit_on": None, "fit_sha256": None,
         "tokenizer_sha256": "0" * 64,

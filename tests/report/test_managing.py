@@ -110,7 +110,9 @@ def test_a_result_of_replaced_weights_is_marked_everywhere_with_what_renews_it(
     table = ragcun("report", "table", "--format", "json").stdout
     assert "isotropy (stale)" in table
     assert renewal in " ".join(table.split())
-    assert renewal in ragcun("report", "claims").stdout
+    claims = ragcun("report", "claims").stdout
+    assert renewal in claims
+    assert claims.lstrip().startswith("isotropy (stale) against baseline.")
     assert ragcun("report", "page").exit_code == 0
     assert renewal in (trained / "report.html").read_text()
     exported = ragcun("export", "checkpoints/isotropy", "exported")
@@ -126,7 +128,9 @@ def test_a_result_of_replaced_weights_is_marked_everywhere_with_what_renews_it(
     shutil.rmtree(trained / "checkpoints" / "isotropy")
     states = {each["model"]: each["state"] for each in json.loads(ragcun("results", "list", "--json").stdout)}
     assert states == {"baseline": "as scored", "isotropy": "gone"}
-    assert "stale" not in ragcun("report", "table").stdout
+    table = " ".join(ragcun("report", "table").stdout.split())
+    assert "(stale)" not in table
+    assert "isotropy was scored with checkpoints/isotropy, which is no longer there: whether it changed cannot" in table
 
 
 def test_any_file_that_decides_an_embedding_makes_a_result_stale(
@@ -159,3 +163,72 @@ def test_seeds_that_do_not_fit_together_name_the_keys(
     assert refused.exit_code == 1
     said = " ".join(refused.stderr.replace("│", "").split())
     assert "their recipes differ in more than the seed: temperature 0.05 there, 0.1 here" in said
+
+
+def test_what_renews_a_result_has_all_that_it_was_made_with(
+    ragcun: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_collection(tmp_path / "elsewhere" / "own", 6, split="dev")
+    build_tiny_bert(tmp_path / "encoder")
+    scored = ("eval", "beir", "-m", "encoder", "-d", "elsewhere/own", "--split", "dev", "--max-length", "12")
+    assert ragcun(*scored, "--name", "shown", "--no-robustness").exit_code == 0
+    config = tmp_path / "encoder" / "config.json"
+    config.write_text(config.read_text().replace('"gelu"', '"relu"'))
+    said = " ".join(ragcun("report", "table", "--format", "json").stdout.split())
+    command = said.split("Renew it: ragcun ")[1].split('"')[0]
+    assert "--split dev --name shown --max-length 12" in command
+    assert ragcun(*command.split()).exit_code == 0
+    assert "stale" not in ragcun("report", "table").stdout
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["shown"]
+
+
+def test_a_model_is_known_wherever_it_lies_and_wherever_the_report_is_made(
+    ragcun: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_collection(tmp_path / "data" / "tiny", 6)
+    build_tiny_bert(tmp_path / "a" / "encoder")
+    evaluated = ("eval", "beir", "-d", "tiny", "--no-robustness", "--results", str(tmp_path / "results"))
+    assert ragcun(*evaluated, "-m", "a/encoder").exit_code == 0
+    other = build_tiny_bert(tmp_path / "other" / "a" / "encoder")
+    (other / "config.json").write_text((other / "config.json").read_text().replace('"gelu"', '"relu"'))
+    monkeypatch.chdir(tmp_path / "other")
+    (listed,) = json.loads(ragcun("results", "list", "--json", "--results", "../results").stdout)
+    assert listed["state"] == "as scored"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    again = ragcun(*evaluated, "-m", "b/encoder")
+    assert "1 of 1 results are there already" in " ".join(again.stderr.split())
+    build_tiny_bert(tmp_path / "a" / "encoder")
+    (tmp_path / "a" / "encoder" / "model.safetensors").unlink()
+    (listed,) = json.loads(ragcun("results", "list", "--json").stdout)
+    assert listed["state"] == "as scored"
+    (tmp_path / "b" / "encoder" / "model.safetensors").unlink()
+    (listed,) = json.loads(ragcun("results", "list", "--json").stdout)
+    assert listed["state"] == "unreadable"
+
+
+def test_what_is_removed_comes_back_whole(ragcun: RunCommand, copied: Path) -> None:
+    results = copied / "results"
+    before = {path: path.read_bytes() for path in sorted(results.rglob("*")) if path.is_file()}
+    done = ragcun("results", "remove", "encoder", "-d", "one", "--yes", "--results", results, "--json")
+    trash = json.loads(done.stdout)["trash"]
+    assert "one" not in json.loads((results / "encoder" / "isotropy.json").read_text())
+    assert ragcun("results", "restore", trash).exit_code == 0
+    assert {path: path.read_bytes() for path in sorted(results.rglob("*")) if path.is_file()} == before
+    refused = ragcun("results", "restore", trash)
+    assert refused.exit_code == 2
+    assert "no results were moved here" in " ".join(refused.stderr.replace("│", "").split())
+
+
+def test_what_is_only_measured_can_be_removed_too(
+    ragcun: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        write_collection(tmp_path / "data" / name, 6)
+    build_tiny_bert(tmp_path / "encoder")
+    assert ragcun("eval", "isotropy", "-m", "encoder", "-d", "one,two").exit_code == 0
+    assert ragcun("results", "remove", "encoder", "-d", "two", "--yes").exit_code == 0
+    assert [each["dataset"] for each in json.loads(ragcun("results", "list", "--json").stdout)] == ["one"]

@@ -23,7 +23,23 @@ from tests.report.scored import arm, dataset_at, make_dataset, recipe_of, score_
 def result(name: str, score: float) -> DatasetResult:
     rules = {"average": "mean of queries"}
     return DatasetResult(
-        name, {"ndcg@10": score}, {}, 300, "test", "s", 2, None, rules, None, (), f"{name}{score}", "", {}, name, Path()
+        name,
+        {"ndcg@10": score},
+        {},
+        300,
+        "test",
+        "s",
+        2,
+        None,
+        rules,
+        None,
+        (),
+        f"{name}{score}",
+        "",
+        {},
+        name,
+        name,
+        Path(),
     )
 
 

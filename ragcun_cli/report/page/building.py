@@ -21,6 +21,7 @@ from ragcun_cli.report.formats.html import to_html
 from ragcun_cli.report.material import Material
 from ragcun_cli.report.page.examples import Example, Extremes, Passage, find_extremes
 from ragcun_cli.report.rows import Row, no_baseline
+from ragcun_cli.report.staleness import stale_sentences
 from ragcun_cli.report.table import metric_label
 from ragcun_cli.report.texts import find_texts
 
@@ -121,7 +122,7 @@ def _options(material: Material) -> Callable[[str], TableOptions]:
 
 def _answers(material: Material, left_out: list[str]) -> str:
     """One sentence for each primary comparison, or why there is none; before them, results that no longer hold."""
-    stale = [each.sentence for row in material.rows for each in row.stale]
+    stale = stale_sentences(each for row in material.rows for each in row.stale)
     banner = "".join(f'<p class="stale">{escape(each)}</p>' for each in stale)
     if material.claims is None:
         why = "there is nothing to compare" if material.baseline is not None else no_baseline(material.every)

@@ -1,0 +1,99 @@
+"""Copies of folders: whole or not there, and never vouched for by another folder's manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ragcun_cli.manifest import MANIFEST, seal
+from ragcun_cli.storage.places import AlreadyThereError, FolderPlace, open_place
+from ragcun_cli.storage.sealed import copy_folder, copy_held, fetch_folder, folders_in, held, remove_folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "run" / "below").mkdir(parents=True)
+    (tmp_path / "run" / "weights").write_bytes(b"1234")
+    (tmp_path / "run" / "below" / "recipe.yaml").write_text("name: a\n")
+    return tmp_path / "run"
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("keeps_manifest", [True, False])
+def test_a_copy_comes_back_as_it_was(tmp_path: Path, folder: Path, keeps_manifest: bool) -> None:
+    if keeps_manifest:
+        seal(folder, step=3)
+    place = open_place(str(tmp_path / "backup"), "arm")
+    copy_folder(place, folder, "step-3")
+    assert (tmp_path / "backup" / "arm" / "step-3" / "weights").read_bytes() == b"1234"
+    assert fetch_folder(place, "step-3", tmp_path / "fetched", keeps_manifest) is None
+    assert content(tmp_path / "fetched") == content(folder)
+
+
+def test_only_what_changed_is_copied_again_and_its_manifest_goes_first(tmp_path: Path, folder: Path) -> None:
+    done: list[str] = []
+
+    class Watched(FolderPlace):
+        def put(self, key: str, path: Path) -> None:
+            done.append(f"put {key}")
+            super().put(key, path)
+
+        def delete(self, keys: list[str]) -> None:
+            done.extend(f"delete {key}" for key in keys)
+            super().delete(keys)
+
+    place = Watched(tmp_path / "backup")
+    copy_held(place, folder, "step-3")
+    assert sorted(done) == ["put step-3/below/recipe.yaml", "put step-3/weights"]
+    done.clear()
+    copy_held(place, folder, "step-3")
+    assert done == []
+    (folder / "weights").write_bytes(b"5678")
+    copy_held(place, folder, "step-3")
+    assert done[0] == f"delete step-3/{MANIFEST}"
+    assert fetch_folder(place, "step-3", tmp_path / "fetched", keeps_manifest=False) is None
+    assert (tmp_path / "fetched" / "weights").read_bytes() == b"5678"
+
+
+def test_what_is_not_whole_is_not_fetched(tmp_path: Path, folder: Path) -> None:
+    place = FolderPlace(tmp_path / "backup")
+    copy_folder(place, folder, "step-3")
+    assert folders_in(place, "") == ["step-3"]
+    copied = tmp_path / "backup" / "step-3"
+    (copied / "weights").write_bytes(b"12345")
+    assert "5 bytes, not 4" in str(fetch_folder(place, "step-3", tmp_path / "fetched", keeps_manifest=False))
+    (copied / "weights").unlink()
+    assert fetch_folder(place, "step-3", tmp_path / "fetched", keeps_manifest=False) is not None
+    (copied / MANIFEST).write_text("{}")
+    assert "is not readable" in str(fetch_folder(place, "step-3", tmp_path / "fetched", keeps_manifest=False))
+    remove_folder(place, "step-3")
+    assert f"has no {MANIFEST}" in str(fetch_folder(place, "step-3", tmp_path / "fetched", keeps_manifest=False))
+    assert folders_in(place, "") == []
+    assert not (tmp_path / "fetched").exists()
+    assert content(tmp_path / "backup") == {}
+
+
+def test_a_held_folder_stays_while_it_is_changed_and_one_that_is_replaced_is_not_copied(
+    tmp_path: Path, folder: Path
+) -> None:
+    with held(folder) as links:
+        before = content(links)
+        (folder / "below" / "recipe.yaml").unlink()
+        assert content(links) == before == {"weights": b"1234", "below/recipe.yaml": b"name: a\n"}
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_place_for_copies(tmp_path: Path) -> None:
+    place = FolderPlace(tmp_path / "backup")
+    assert place.read("a/b") is None
+    place.put_new("a/b", b"x")
+    assert place.read("a/b") == b"x"
+    with pytest.raises(AlreadyThereError):
+        place.put_new("a/b", b"y")
+    assert list(place.keys("a")) == ["a/b"]
+    with pytest.raises(FileNotFoundError):
+        place.fetch("a/c", tmp_path / "c")
