@@ -14,8 +14,6 @@ from ragcun_cli import __version__, files
 from ragcun_cli.console import note
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.evaluate.models import BEST_MODEL, RECIPE, model_folder
-from ragcun_cli.model.folder import is_ragcun_model, load_encoder
-from ragcun_cli.model.onnx import export_onnx
 from ragcun_cli.model.sources import HUB_ID, SETTINGS, model_identity
 from ragcun_cli.paths import expanded
 from ragcun_cli.report.collect import ModelResults, collect, has_results
@@ -51,7 +49,7 @@ def require_destination(destination: Path, overwrite: bool) -> None:
         return
     empty = destination.is_dir() and not any(destination.iterdir())
     # A run's own models have no card, and lie beside the run's status.
-    exported = is_ragcun_model(destination) and (destination / CARD).is_file()
+    exported = (destination / SETTINGS).is_file() and (destination / CARD).is_file()
     if not empty and (not exported or (destination.parent / STATUS).is_file()):
         raise UsageError(f"{destination}: this is there, and is not an exported model", "Name another folder.")
     if not empty and not overwrite:
@@ -69,13 +67,17 @@ def export_model(
         EnvironmentUnfit: if a package for ONNX is missing.
     """
     folder = model_folder(Path(model))
-    if folder is None or not is_ragcun_model(folder):
+    if folder is None or not (folder / SETTINGS).is_file():
         raise UsageError(
             f"{model}: neither a run folder nor a model folder of ragcun's",
             "Name what `ragcun train` wrote, such as checkpoints/isotropy.",
         )
     if folder.resolve() in (destination.resolve(), *destination.resolve().parents):
         raise UsageError(f"{destination}: lies in the model that is exported", "Name a folder elsewhere.")
+    # After the refusals: torch takes seconds.
+    from ragcun_cli.model.folder import load_encoder
+    from ragcun_cli.model.onnx import export_onnx
+
     encoder = load_encoder(folder)  # compares every file with its checksum
     every = collect(results) if has_results(results) else []
     measured = results_of(every, model_identity(folder))

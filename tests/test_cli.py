@@ -340,6 +340,30 @@ def test_refusals_come_before_torch(arguments: list[str], tmp_path: Path) -> Non
     assert (loaded, code) == (False, 2)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["eval", "beir", "-m", "embedded:all-MiniLM-L6-v2", "-d", "own", "--transform", "foo"], 2),
+        (["eval", "beir", "-m", "embedded:all-MiniLM-L6-v2", "-d", "own", "--similarity", "foo"], 2),
+        (["eval", "beir", "-m", "embedded:all-MiniLM-L6-v2", "-d", "own", "--memory", "1KiB"], 2),
+        (["eval", "beir", "-m", "nomodel", "-d", "own"], 4),
+        (["encode", "own/corpus.jsonl", "-m", "nomodel"], 4),
+        (["data", "mine", "own", "--split", "test", "-m", "nomodel", "-o", "x.jsonl"], 4),
+        (["data", "mine", "own", "--split", "test", "-o", "x.jsonl"], 2),
+        (["data", "mine", "own", "-m", "embedded:all-MiniLM-L6-v2", "-o", "x.jsonl", "--ranks", "9-3"], 2),
+        (["data", "check", "own", "--tokenizer", "nomodel"], 4),
+        (["export", "nothing", "there"], 2),
+        (["train", "-r", "demo-isotropy", "--set", "base_model=nomodel"], 4),
+    ],
+)
+def test_so_do_those_of_flags_and_models_where_the_data_are_there(
+    arguments: list[str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    write_collection(tmp_path / "own", 3)
+    assert torch_after(arguments, tmp_path) == (False, expected)
+
+
 def torch_after(arguments: list[str], folder: Path) -> tuple[bool, int]:
     program = (
         f"import sys\nsys.argv = ['ragcun', *{arguments!r}]\nfrom ragcun_cli.main import main\n"

@@ -14,7 +14,6 @@ from ragcun_cli.commands import completion
 if TYPE_CHECKING:
     from ragcun_cli.data.checking import CheckReport
     from ragcun_cli.data.fetch.catalogue import Plan
-    from ragcun_cli.evaluate.mining import Mining
 
 app = typer.Typer(no_args_is_help=True, help="Bring training and test data here, look at them, mine hard negatives.")
 
@@ -174,6 +173,9 @@ def check(
         _check_output(write, overwrite, "--write")
     count_tokens = None
     if not no_lengths:
+        from ragcun_cli.model.sources import require_model
+
+        require_model(tokenizer)
         from ragcun_cli.model.tokenizer import token_counter
 
         count_tokens = token_counter(tokenizer)
@@ -249,20 +251,25 @@ def mine(
     from ragcun_cli.data.collection import read_collection
     from ragcun_cli.data.exclusion import read_excluded
     from ragcun_cli.data.sources import named_collection
-    from ragcun_cli.model.sources import require_place
+    from ragcun_cli.model.sources import require_model, require_place
     from ragcun_cli.quantities import parse_bytes
 
+    first, last = _ranks(negatives, ranks, margin, pick, model)
+    budget = parse_bytes(memory, "--memory")
     if model is not None:
         require_place(model)
     found = read_collection(named_collection(collection, data_dir), split)
     names = [name.strip() for group in exclude for name in group.split(",") if name.strip()]
     excluded = read_excluded(names, data_dir)
+    if model is not None:
+        require_model(model)
 
     from ragcun_cli.evaluate.beir import ModelToScore, Settings
+    from ragcun_cli.evaluate.mining import Mining, Pick
     from ragcun_cli.evaluate.mining import mine as mine_negatives
 
-    settings = Settings(memory=parse_bytes(memory, "--memory"), processes=processes)
-    mining = _mining(negatives, ranks, margin, pick, seed, model)
+    settings = Settings(memory=budget, processes=processes)
+    mining = Mining(negatives, first, last, margin, cast(Pick, pick), seed)
     asked = None if model is None else ModelToScore(model, None, max_length)
     mined = mine_negatives(found, asked, settings, mining, output, excluded)
     if json_output:
@@ -314,7 +321,8 @@ def _scoring(name: str, data_dir: Path) -> str:
     return f"ragcun eval beir --model RUN --datasets {shlex.quote(name)}{where}"
 
 
-def _mining(negatives: int, ranks: str | None, margin: float | None, pick: str, seed: int, model: str | None) -> Mining:
+def _ranks(negatives: int, ranks: str | None, margin: float | None, pick: str, model: str | None) -> tuple[int, int]:
+    """The first and the last rank that negatives are taken from, where all of these go together."""
     from ragcun_cli.errors import UsageError
     from ragcun_cli.recipe.problems import did_you_mean
 
@@ -332,10 +340,7 @@ def _mining(negatives: int, ranks: str | None, margin: float | None, pick: str, 
         raise UsageError(f"--ranks {ranks}: these are fewer than --negatives {negatives}", "Give a wider range.")
     if model is None and pick != "corpus":
         raise UsageError("--model: which encoder?", "Such as -m embedded:all-MiniLM-L6-v2; --pick corpus needs none.")
-
-    from ragcun_cli.evaluate.mining import Mining, Pick
-
-    return Mining(negatives, first, last, margin, cast(Pick, pick), seed)
+    return first, last
 
 
 def _check_output(output: Path, overwrite: bool, flag: str = "--output") -> None:

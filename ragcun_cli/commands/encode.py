@@ -60,6 +60,7 @@ def encode(
     from ragcun_cli.evaluate.embedding_file import encode_file, require_ending
     from ragcun_cli.evaluate.models import open_model
     from ragcun_cli.files import require_writable
+    from ragcun_cli.model.sources import require_model
 
     if precision not in PRECISIONS:
         raise UsageError(f"--precision {precision}: {did_you_mean(precision, PRECISIONS)}")
@@ -67,6 +68,7 @@ def encode(
     require_ending(out, overwrite)
     require_writable(out)
     next(read_texts(source, column), None)  # a wrong file or column is told before a model is loaded
+    require_model(model)
     opened = open_model(model, max_length, precision=precision)
 
     from ragcun_cli.evaluate.embedding import Embedder

@@ -106,11 +106,14 @@ def beir(
     from ragcun_cli.console import print_json
 
     found, missing = _datasets(models, datasets, data_dir, split)
-    with collector_at_rest():
-        from ragcun_cli.evaluate.beir import averages, evaluate_models
+    with collector_at_rest():  # torch is imported, once the flags are right
+        settings = _settings(
+            similarity, transform, fit_on, memory, cache_limit, processes, precision, not no_robustness
+        )
+        to_score = _models(models, name, max_length)
 
-    settings = _settings(similarity, transform, fit_on, memory, cache_limit, processes, precision, not no_robustness)
-    to_score = _models(models, name, max_length)
+    from ragcun_cli.evaluate.beir import averages, evaluate_models
+
     written = evaluate_models(to_score, found, results, settings, overwrite, recompute)
     means = averages(written)
     if json_output:
@@ -201,11 +204,14 @@ def _datasets(
 ) -> tuple[list[Dataset], list[Missing]]:
     """The collections; what can be refused of models and datasets is, before torch is imported."""
     from ragcun_cli.evaluate.datasets import find_datasets
-    from ragcun_cli.model.sources import require_place
+    from ragcun_cli.model.sources import require_model, require_place
 
     for model in models:
         require_place(model)
-    return find_datasets(_names(datasets), data_dir, split)
+    found = find_datasets(_names(datasets), data_dir, split)
+    for model in models:  # a hub's may have to be fetched
+        require_model(model)
+    return found
 
 
 def _settings(
@@ -219,6 +225,7 @@ def _settings(
     robustness: bool,
 ) -> Settings:
     from ragcun_cli.errors import UsageError
+    from ragcun_cli.evaluate.transform_names import parse_transform
     from ragcun_cli.quantities import parse_bytes
     from ragcun_cli.recipe.problems import did_you_mean
 
@@ -233,12 +240,11 @@ def _settings(
     limit = None if cache_limit is None else parse_bytes(cache_limit, "--cache-limit")
     if fit_on != "corpus" and not Path(fit_on).is_file():
         raise UsageError(f"--fit-on {fit_on}: there is no such file", "Give `corpus`, or a file of training triples.")
+    transforms = [parse_transform(each) for each in transform]
 
     from ragcun_cli.evaluate.beir import Settings
     from ragcun_cli.evaluate.scoring import Scheme
-    from ragcun_cli.evaluate.transforms import parse_transform
 
-    transforms = [parse_transform(each) for each in transform]
     schemes = [Scheme(how, each, fit_on) for each in dict.fromkeys(transforms) for how in dict.fromkeys(similarity)]
     return Settings(tuple(schemes), budget, limit, processes, precision, robustness)
 

@@ -24,15 +24,8 @@ from ragcun_cli.evaluate.judged import judgements_of, own_passages
 from ragcun_cli.evaluate.metrics import NO_PASSAGE, Figures, Judgements, means, score
 from ragcun_cli.evaluate.search import Ranking, search
 from ragcun_cli.evaluate.ties import SPARE, Ties, levels_of, measure_ties
-from ragcun_cli.evaluate.transforms import (
-    NO_TRANSFORM,
-    ROBUSTNESS,
-    Map,
-    Transform,
-    fitted,
-    parse_transform,
-    unit_length,
-)
+from ragcun_cli.evaluate.transform_names import NO_TRANSFORM, Transform, parse_transform
+from ragcun_cli.evaluate.transforms import ROBUSTNESS, Map, fitted, unit_length
 from ragcun_cli.evaluate.vectors import PassageVectors
 from ragcun_cli.model.finite import require_finite
 

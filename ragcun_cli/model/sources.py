@@ -96,6 +96,17 @@ def require_place(name: str) -> None:
         )
 
 
+def require_model(name: str, revision: str | None = None) -> None:
+    """`require_place`, and fetch a hub's model: before torch is imported, which takes seconds.
+
+    Raises:
+        UsageError, ModelError, EnvironmentUnfit: as `locate_model` says.
+    """
+    require_place(name)
+    if not name.startswith(EMBEDDED) and not expanded(name).is_dir():
+        _hub_model(name, revision)
+
+
 def model_identity(folder: Path) -> str:
     """`sha256:…` over every file of a model folder that decides an embedding: weights, config, tokenizer, modules.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ragcun_cli.data.sources import PREFIX, dev_collection, training_file
 from ragcun_cli.errors import UsageError
-from ragcun_cli.model.sources import require_place
+from ragcun_cli.model.sources import require_model
 from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.run_folder import RunFolder
@@ -57,7 +57,7 @@ def require_inputs(recipe: Recipe) -> None:
     for source in data.exclude:
         if not source.startswith(PREFIX):
             dev_collection(source, root, "data.exclude: ")
-    require_place(recipe.base_model)
+    require_model(recipe.base_model, recipe.base_revision)
 
 
 def finished_summary(recipe: Recipe) -> ArmSummary | None:

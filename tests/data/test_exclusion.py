@@ -157,7 +157,8 @@ def test_mining_that_would_leave_nothing_is_refused_before_it_begins(
 ) -> None:
     folder = write_task(tmp_path / "own", {"p": "x", "o": "y"}, {"q": "why"}, {"q": {"p": 1}})
     done = ragcun(
-        "data", "mine", folder, "-m", tiny_bert, "-o", tmp_path / "m.jsonl", "--ranks", "1-1", "--exclude", folder
+        *("data", "mine", folder, "-m", tiny_bert, "-o", tmp_path / "m.jsonl"),
+        *("--ranks", "1-1", "--split", "test", "--exclude", folder),
     )
     assert done.exit_code == 1
     assert "it leaves no pair of this collection" in " ".join(done.stderr.replace("│", "").split())

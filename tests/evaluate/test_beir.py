@@ -15,7 +15,7 @@ from ragcun_cli.evaluate import beir
 from ragcun_cli.evaluate.beir import ModelToScore, Settings, averages, evaluate_models, measure_models
 from ragcun_cli.evaluate.datasets import Dataset, find_datasets
 from ragcun_cli.evaluate.scoring import Scheme
-from ragcun_cli.evaluate.transforms import parse_transform
+from ragcun_cli.evaluate.transform_names import parse_transform
 from ragcun_cli.evaluate.workers import Workers
 from tests.tiny_models import write_collection, write_triples
 

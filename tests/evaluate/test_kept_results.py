@@ -19,7 +19,7 @@ from ragcun_cli.evaluate import beir as beir_module
 from ragcun_cli.evaluate.beir import ModelToScore, Settings, evaluate_models, measure_models
 from ragcun_cli.evaluate.datasets import find_datasets
 from ragcun_cli.evaluate.scoring import Scheme
-from ragcun_cli.evaluate.transforms import parse_transform
+from ragcun_cli.evaluate.transform_names import parse_transform
 from tests.conftest import REPOSITORY, RunCommand
 from tests.tiny_models import build_tiny_bert, write_collection
 

@@ -23,7 +23,8 @@ from ragcun_cli.evaluate.scoring import (
     write_transformed,
 )  # fmt: skip
 from ragcun_cli.evaluate.search import search
-from ragcun_cli.evaluate.transforms import fitted, parse_transform
+from ragcun_cli.evaluate.transform_names import parse_transform
+from ragcun_cli.evaluate.transforms import fitted
 from ragcun_cli.evaluate.vectors import PassageVectors
 from tests.conftest import COLLECTIONS
 from tests.tasks import Encode, embedded_by, numbered, write_task

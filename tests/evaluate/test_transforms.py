@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ragcun_cli.errors import UsageError
-from ragcun_cli.evaluate.transforms import fitted, parse_transform, unit_length
+from ragcun_cli.evaluate.transform_names import parse_transform
+from ragcun_cli.evaluate.transforms import fitted, unit_length
 from ragcun_cli.evaluate.vectors import PassageVectors
 
 
