@@ -10,6 +10,8 @@ from scipy import stats
 
 from ragcun_cli.report.statistics.differences import Strata, standard_error
 from ragcun_cli.report.statistics.paired import (
+    DRAWS,
+    FLIPS,
     bootstrap_interval,
     detectable_difference,
     effect_size,
@@ -169,3 +171,21 @@ def test_an_answer_is_remembered_for_the_same_question_only() -> None:
     assert sign_flip_test(values, strata, flips=500) == sign_flip_test(values.copy(), strata, flips=500)
     assert sign_flip_test(values, strata, flips=500) != sign_flip_test(values, strata, flips=501)
     assert sign_flip_test(values, strata, flips=500, seed=1) != sign_flip_test(values, strata, flips=500, seed=2)
+
+
+def test_differences_of_exactly_1_count_as_any_other() -> None:
+    """A query that one system answers and the other does not: of five such all-one, 2 of 32 sign patterns are as far."""
+    assert sign_flip_test(np.ones(5), Strata.single(5)) == pytest.approx(2 / 32, abs=0.006)
+
+
+def test_equal_differences_have_no_effect_size_whatever_their_size() -> None:
+    """Their spread in floating point is not 0: rounding is measured by the largest of them."""
+    large = np.full(7, 1e8 / 3)
+    assert large.std(ddof=1) > 0
+    assert effect_size(large, Strata.single(7)) is None
+    small = np.array([1e-12, 2e-12, 4e-12])
+    assert effect_size(small, Strata.single(3)) == pytest.approx(small.mean() / small.std(ddof=1))
+
+
+def test_draws_are_as_many_as_the_documentation_says() -> None:
+    assert (FLIPS, DRAWS) == (100_000, 10_000)
