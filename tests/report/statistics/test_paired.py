@@ -174,7 +174,7 @@ def test_an_answer_is_remembered_for_the_same_question_only() -> None:
 
 
 def test_differences_of_exactly_1_count_as_any_other() -> None:
-    """A query that one system answers and the other does not: of five such all-one, 2 of 32 sign patterns are as far."""
+    """A query that one system alone answers: of five such, 2 of the 32 patterns of signs are as far from 0."""
     assert sign_flip_test(np.ones(5), Strata.single(5)) == pytest.approx(2 / 32, abs=0.006)
 
 
