@@ -6,8 +6,10 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import re
+import resource
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -91,6 +93,14 @@ def require_writable(path: Path, needed: int = 0) -> None:
         temporary.unlink()
         if needed > shutil.disk_usage(nearest).free:
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: it takes {needed} bytes")
+        if needed > largest_file():
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+
+def largest_file() -> float:
+    """Bytes that a file of this process may have (`ulimit -f`)."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
 @contextlib.contextmanager

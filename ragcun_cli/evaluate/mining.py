@@ -37,6 +37,7 @@ from ragcun_cli.evaluate.embedding import Embedded
 from ragcun_cli.manifest import problem_with, seal
 
 FORMAT = 1
+LEAST_BYTES_OF_A_TRIPLE = 40  # its keys alone
 INTERRUPTED = "Interrupted. What was embedded and searched is kept: the same command goes on from there."
 SHUFFLED = 1 << 16  # passages: of more, so few are drawn that drawing one twice costs less than shuffling all
 MOST_COPIES = 1000  # of other passages, that may stand among the ranks of a query and are passed over
@@ -93,6 +94,7 @@ def mine(
         RagcunError: as opening the model, embedding and searching say.
     """
     files.require_writable(provenance_path(output))
+    files.require_writable(output, len(collection.queries) * LEAST_BYTES_OF_A_TRIPLE)
     if excluded is not None and not any(_may_stay(collection, *pair, excluded) for pair in _pairs(collection)):
         raise DataError("--exclude: it leaves no pair of this collection", "Mine another split, or exclude less.")
     if mining.first_rank > len(collection.corpus):

@@ -38,6 +38,7 @@ from ragcun_cli.evaluate.scoring import RANKING_DEPTH, Evaluation
 from ragcun_cli.evaluate.ties import Ties
 
 TIES = "equal distances: greater id first, as trec_eval"
+LEAST_BYTES_OF_A_LINE = 3  # of a run, compressed; five to eight are usual
 RUN_COMPRESSION = 3  # a run of MS MARCO's dev set has seven million lines
 
 
@@ -49,7 +50,7 @@ def check_results_folder(root: Path, model: dict[str, Any], datasets: Sequence[D
             overwritten: a row of the table must never mix two models, nor a column two collections.
     """
     folder = root / str(model["name"])
-    files.require_writable(folder / MODEL)
+    files.require_writable(folder / MODEL, max((_bytes_of_run(dataset) for dataset in datasets), default=0))
     recorded = _read_json(folder / MODEL)
     if folder.is_dir() and any(folder.iterdir()) and recorded is None:
         raise UsageError(f"{folder}: this folder is not one of ragcun's results", "Choose another --results or --name.")
@@ -76,6 +77,12 @@ def check_results_folder(root: Path, model: dict[str, Any], datasets: Sequence[D
                 "Give --overwrite to replace it, or another --results to keep both.",
             )
     return folder
+
+
+def _bytes_of_run(dataset: Dataset) -> int:
+    """What the largest file of a result takes at the least."""
+    lines = (len(part.queries) * min(RANKING_DEPTH, len(part.corpus)) for part in dataset.parts.values())
+    return LEAST_BYTES_OF_A_LINE * sum(lines)
 
 
 def kept_result(folder: Path, model: dict[str, Any], dataset: Dataset, robustness: bool) -> dict[str, Any] | None:

@@ -32,6 +32,7 @@ from ragcun_cli.manifest import problem_with, seal
 from ragcun_cli.model.finite import require_finite
 from ragcun_cli.quantities import shown_bytes
 
+SMALLEST_BLOCK = 512  # texts that are encoded, and written, at a time
 FORMAT = 2
 VECTORS = "vectors.npy"
 SHARD_OVERHEAD = 1024  # bytes of manifest and headers
@@ -186,6 +187,8 @@ class VectorStore:
         needed = self.bytes_for(texts)
         if self._make_room is not None and needed:
             self._make_room(needed)
+        if self.bytes_for(min(texts, SMALLEST_BLOCK)) > files.largest_file():
+            raise EnvironmentUnfit(f"{self.folder}: files may not be as large here as kept vectors", "See: ulimit -f")
         free = self.free_bytes()
         if needed > free:
             raise EnvironmentUnfit(

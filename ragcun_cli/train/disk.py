@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from ragcun_cli import files
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.quantities import shown_bytes
@@ -31,6 +32,12 @@ def require_room(run: Path, checkpoint_bytes: int, checkpoints: int, present_byt
     Raises:
         EnvironmentUnfit: saying how much is missing and what could go.
     """
+    # At least half of a checkpoint is one file: the weights, or the optimiser's moments.
+    if checkpoint_bytes // 2 > files.largest_file():
+        raise EnvironmentUnfit(
+            f"{run}: a checkpoint takes {shown_bytes(checkpoint_bytes)}, and files may not be that large here",
+            "See: ulimit -f",
+        )
     free = free_bytes(run)
     if free >= checkpoint_bytes and free + present_bytes >= checkpoints * checkpoint_bytes + model_bytes:
         return
