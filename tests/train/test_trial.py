@@ -93,4 +93,4 @@ def test_a_dry_run_says_what_it_will_take_and_writes_nothing(
     assert not Path(load(small_recipe).output_dir).exists()
     shown = ragcun("train", "-r", small_recipe, "--dry-run").stdout
     assert "One training on this machine" in shown
-    assert "never measured" in " ".join(shown.split())
+    assert "One training on AWS" not in shown  # of minutes: no machine is rented for that
