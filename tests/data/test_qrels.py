@@ -24,7 +24,7 @@ JUDGED = [("q0", "d1", 2), ("q1", "d0", 0), ("q1", "d2", 1)]
 
 def read(tmp_path: Path, text: str, name: str = "test.tsv") -> list[tuple[str, str, int]]:
     path = tmp_path / name
-    (gzip.open if name.endswith(".gz") else open)(path, "wb").write(text.encode())  # type: ignore[operator]
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
     return [judgement[1:] for judgement in qrels_lines(path, "qrels/test.tsv")]
 
 

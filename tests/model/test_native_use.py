@@ -22,6 +22,7 @@ from transformers import (
     DistilBertModel,
     GPT2Config,
     GPT2Model,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaModel,
@@ -300,8 +301,8 @@ def test_positions_are_counted_after_whatever_the_padding_index_is(tmp_path: Pat
 SMALL = {"vocab_size": len(BERTS) + len(WORDS), "pad_token_id": 0}
 
 
-def saved(folder: Path, model: torch.nn.Module) -> Path:
-    model.save_pretrained(folder)  # type: ignore[operator]
+def saved(folder: Path, model: PreTrainedModel) -> Path:
+    model.save_pretrained(folder)
     save_tokenizer(folder)
     return folder
 
