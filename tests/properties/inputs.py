@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ragcun_cli.errors import RagcunError
 
-# Surrogates cannot be written as UTF-8, and what counts as blank is Unicode's: both ends are stripped when read.
+# Surrogates cannot be written as UTF-8, and what counts as blank is Unicode's: texts of blanks alone are refused.
 CHARACTERS = st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("aA0 \t\n\"'\\,;é中🙂\u200b\u00a0")
 TEXTS = st.text(CHARACTERS, min_size=1, max_size=12).filter(str.strip)
 IDS = st.text(st.sampled_from("abAB019_-.:/é中\"'"), min_size=1, max_size=6)

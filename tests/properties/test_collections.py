@@ -88,7 +88,7 @@ def test_what_is_written_is_read_as_it_was(task: Drawn) -> None:
         (folder / "set.zip").write_bytes(zipped(task.lines.files()))
         assert content_of(read_collection(folder / "set.zip")) == (passages, queries, grades)
     assert grades == task.grades
-    assert queries == {each: text.strip() for each, text in task.queries.items()}
+    assert queries == task.queries
     # BEIR's way to put title and text together.
     assert passages == {each: f"{title} {text}".strip() for each, (title, text) in task.passages.items()}
 
