@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import math
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 HASH_BLOCK_BYTES = 1 << 20
+TOKEN_BYTES = 4  # random, as hexadecimal digits in temporary names
+ANY_TOKEN = "[0-9a-f]" * 2 * TOKEN_BYTES
 LONGEST_STEM = 200  # bytes of a name that temporary ones are made of
 HIDDEN = re.compile(r"/\.[^/]*\.[0-9a-f]{8}(\.new|\.tmp|\.old)?(/|$)")  # what temporary names look like
 
@@ -141,18 +144,22 @@ def _of_path(path: Path) -> Iterator[None]:
 
 def _new_file(folder: Path, name: str) -> tuple[int, Path]:
     """An empty file that nobody else has, with what the umask allows (mkstemp's other users could not read)."""
-    path = folder / f".{_shortened(name)}.{secrets.token_hex(4)}.new"
+    path = folder / f".{_shortened(name)}.{_token()}.new"
     return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), path
 
 
 def _new_folder(folder: Path, name: str, ending: str) -> Path:
-    path = folder / f".{name}.{secrets.token_hex(4)}{ending}"
+    path = folder / f".{name}.{_token()}{ending}"
     with contextlib.suppress(OSError):  # too long a name with what is put around it
         path.mkdir()
         return path
-    path = folder / f".{_shortened(name)}.{secrets.token_hex(4)}{ending}"
+    path = folder / f".{_shortened(name)}.{_token()}{ending}"
     path.mkdir()
     return path
+
+
+def _token() -> str:
+    return secrets.token_hex(TOKEN_BYTES)
 
 
 def _shortened(name: str) -> str:
@@ -211,17 +218,18 @@ def copy_files(source: Path, target: Path) -> None:
                 raise
 
 
-def sweep_leftovers(parent: Path, name: str = "*") -> None:
+def sweep_leftovers(parent: Path, name: str | None = None) -> None:
     """Finish what a process killed inside `new_folder` left in `parent`: a half-filled or a displaced folder.
 
     name: of the one final folder that is meant, where other processes may be filling its siblings.
     """
-    for displaced in parent.glob(f".{name}.*.old"):
+    one = "*" if name is None else glob.escape(name)  # not those of a sibling called NAME.x
+    for displaced in parent.glob(f".{one}.{ANY_TOKEN}.old"):
         for folder in displaced.iterdir():
             if not (parent / folder.name).exists():
                 os.rename(folder, parent / folder.name)
         shutil.rmtree(displaced, ignore_errors=True)
-    for half_filled in parent.glob(f".{name}.*.tmp"):
+    for half_filled in parent.glob(f".{one}.{ANY_TOKEN}.tmp"):
         shutil.rmtree(half_filled, ignore_errors=True)
 
 

@@ -47,19 +47,27 @@ def test_a_folder_takes_its_name_only_when_it_is_complete(tmp_path: Path) -> Non
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
-    (tmp_path / ".model.abc.tmp").mkdir()
-    (tmp_path / ".model.abc.tmp" / "half").write_text("1")
+    (tmp_path / ".model.0123abcd.tmp").mkdir()
+    (tmp_path / ".model.0123abcd.tmp" / "half").write_text("1")
     # Killed between moving the old folder aside and naming the new one.
-    (tmp_path / ".best.abc.old" / "best").mkdir(parents=True)
-    (tmp_path / ".best.abc.old" / "best" / "weights").write_text("old")
+    (tmp_path / ".best.0123abcd.old" / "best").mkdir(parents=True)
+    (tmp_path / ".best.0123abcd.old" / "best" / "weights").write_text("old")
     # Killed before removing the old folder, the new one in its place.
     (tmp_path / "final").mkdir()
     (tmp_path / "final" / "weights").write_text("new")
-    (tmp_path / ".final.abc.old" / "final").mkdir(parents=True)
+    (tmp_path / ".final.0123abcd.old" / "final").mkdir(parents=True)
     files.sweep_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "final"]
     assert (tmp_path / "best" / "weights").read_text() == "old"
     assert (tmp_path / "final" / "weights").read_text() == "new"
+
+
+def test_of_one_folder_nothing_is_swept_that_may_be_a_siblings(tmp_path: Path) -> None:
+    for name in ("set[1]", "set", "set.v2", "set1"):
+        (tmp_path / f".{name}.0123abcd.tmp").mkdir()
+    files.sweep_leftovers(tmp_path, "set[1]")
+    files.sweep_leftovers(tmp_path, "set")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".set.v2.0123abcd.tmp", ".set1.0123abcd.tmp"]
 
 
 def test_sha256(tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="List results, rename them, and take out those that are done with.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="List results, rename them, remove those you no longer need, and restore what was removed.",
+)
 
 RESULTS = typer.Option(Path("results"), "--results", help="Where the results lie.")
 JSON = typer.Option(False, "--json", help="Print JSON.")

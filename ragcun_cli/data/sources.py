@@ -74,9 +74,11 @@ def training_folder(folder: Path, name: str) -> Path:
 
 def collection_in(folder: Path, name: str) -> Path | None:
     """The folder or zip of this name in the data folder; None if there is neither."""
-    if (folder / name).exists():
-        return folder / name
-    zips = sorted(path for path in folder.glob(f"{glob.escape(name)}.*") if path.name == f"{name}{path.suffix}")
+    place = folder / name
+    if place.exists():
+        return place
+    beside = sorted(place.parent.glob(f"{glob.escape(place.name)}.*"))
+    zips = [path for path in beside if path.name == f"{place.name}{path.suffix}"]
     return next((path for path in zips if is_zip(path)), None)
 
 

@@ -27,6 +27,7 @@ def test_names_paths_and_zips(tmp_path: Path) -> None:
                 archive.write(path, f"mine/{path.relative_to(mine)}")
     names = f"scifact,{mine},{tmp_path / 'zipped.zip'}"
     assert found(names, tmp_path / "data") == ["scifact", "mine", "zipped"]
+    assert found(str(tmp_path / "zipped"), tmp_path / "data") == ["zipped"]
 
 
 def test_a_group_lists_what_is_missing_with_what_brings_it(tmp_path: Path) -> None:

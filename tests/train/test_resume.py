@@ -147,7 +147,7 @@ def test_what_a_kill_left_half_written_is_swept(
 ) -> None:
     output = tmp_path / "run"
     interrupted(small_recipe, output, monkeypatch)
-    (output / "checkpoints" / ".step-00000012.abc.tmp").mkdir()
+    (output / "checkpoints" / ".step-00000012.0123abcd.tmp").mkdir()
     train_arm(load_recipe(str(small_recipe), [f"output_dir='{output}'"]), resume=True)
     assert not list((output / "checkpoints").glob(".*"))
 

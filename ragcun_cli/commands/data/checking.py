@@ -1,0 +1,128 @@
+"""`ragcun data check`: what is wrong with data, before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from ragcun_cli.commands.data.options import DATA_DIR, JSON, require_new_triples
+
+if TYPE_CHECKING:
+    from ragcun_cli.data.checking import CheckReport
+
+EXAMPLE_CHARACTERS = 70
+LENGTH_COLUMNS = ("measured", "mean", "median", "95 %", "longest", "cut")
+
+
+def check(
+    sources: list[str] = typer.Argument(
+        ..., help="Training files, collections in BEIR's layout, or names of `ragcun data list`."
+    ),
+    data_dir: Path = DATA_DIR,
+    dev: str | None = typer.Option(
+        None, "--dev", help="A dev set that must not be in the training data; msmarco's own by default."
+    ),
+    against: list[str] = typer.Option(
+        [],
+        "--against",
+        help="Test sets to look for in the training data, comma-separated; all of BEIR's that are in --data-dir by "
+        "default.",
+    ),
+    tokenizer: str = typer.Option(
+        "embedded:all-MiniLM-L6-v2", "--tokenizer", help="The model whose tokens lengths are counted in."
+    ),
+    max_length: int = typer.Option(384, "--max-length", min=2, help="Texts of more tokens are counted as cut."),
+    batch_size: int = typer.Option(
+        16,
+        "--batch-size",
+        min=2,
+        help="Of the training: which triples it leaves out, and which are each other's negatives.",
+    ),
+    write: Path | None = typer.Option(
+        None,
+        "--write",
+        metavar="CLEAN.jsonl",
+        help="Write the triples that have no query or answer of the dev and test sets; one source. The counts go to "
+        "CLEAN.jsonl.provenance.json.",
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace CLEAN.jsonl if it is there."),
+    no_lengths: bool = typer.Option(False, "--no-lengths", help="Without counting tokens, which takes longest."),
+    strict: bool = typer.Option(False, "--strict", help="Exit code 1 if anything was found."),
+    json_output: bool = JSON,
+) -> None:
+    """Say what is in training data and collections, and what is wrong with them.
+
+    Counts, lengths in tokens, duplicates, empty texts, negatives that are positives, and whether dev or test queries
+    and their passages are among the training texts. Example: ragcun data check msmarco --against scifact,nfcorpus
+    """
+    import dataclasses
+
+    from ragcun_cli.console import print_json
+    from ragcun_cli.errors import ExitCode, UsageError
+
+    if write is not None:
+        if len(sources) > 1:
+            raise UsageError("--write: one file is written, and several sources are named", "Name one.")
+        require_new_triples(write, overwrite, "--write")
+    count_tokens = None
+    if not no_lengths:
+        from ragcun_cli.model.sources import require_model
+
+        require_model(tokenizer)
+        from ragcun_cli.model.tokenizer import token_counter
+
+        count_tokens = token_counter(tokenizer)
+
+    from ragcun_cli.data.reports import Wishes, check_source
+
+    others = [name.strip() for group in against for name in group.split(",") if name.strip()]
+    wishes = Wishes(data_dir, dev, others, count_tokens, max_length, batch_size, write)
+    reports = [report for source in sources for report in check_source(source, wishes)]
+    if json_output:
+        print_json([dataclasses.asdict(each) for each in reports])
+    else:
+        for report in reports:
+            _print_report(report)
+    if strict and any(report.findings for report in reports):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _print_report(report: CheckReport) -> None:
+    from ragcun_cli.console import Column, note, plain, print_table
+    from ragcun_cli.data.checking import shortened
+
+    counts = [[what, f"{count:,}"] for what, count in report.counts.items()]
+    print_table([Column(plain(report.source)), Column("", numeric=True)], counts)
+    if report.lengths:
+        columns = [Column("tokens of"), *(Column(each, numeric=True) for each in LENGTH_COLUMNS)]
+        print_table(
+            columns,
+            [
+                [
+                    each.of,
+                    f"{each.texts:,}",
+                    f"{each.mean:.1f}",
+                    f"{each.median:.0f}",
+                    f"{each.percentile_95:.0f}",
+                    f"{each.longest:,}",
+                    f"{each.cut:,} ({100 * each.cut / max(1, each.texts):.1f} %) over {each.limit}",
+                ]
+                for each in report.lengths
+            ],
+        )
+    count, of = Column("count", numeric=True), Column("of", numeric=True)
+    columns = [Column("found", wraps=True), count, of, Column("such as", wraps=True)]
+    rows = [
+        [each.what, f"{each.count:,}", f"{each.of:,}", plain(shortened(each.examples[0], EXAMPLE_CHARACTERS))]
+        for each in report.findings
+    ]
+    if rows:
+        print_table(columns, rows)
+    found = len(report.findings)
+    note(f"{report.source}: {len(report.checked)} checks, {found or 'none'} with findings.")
+    if report.written:
+        note(f"Written to {report.written}.")
+    for each in report.not_checked:
+        note(f"Not looked for: {each}")

@@ -1,0 +1,157 @@
+"""`ragcun data list`, `download` and `import`: what there is, and bringing it here."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from ragcun_cli.commands import completion
+from ragcun_cli.commands.data.options import DATA_DIR, JSON
+
+if TYPE_CHECKING:
+    from ragcun_cli.data.fetch.catalogue import Plan
+
+
+def list_sources(data_dir: Path = DATA_DIR, json_output: bool = JSON) -> None:
+    """List every known source: its size, licence and use, and whether it is here and verified; then your own.
+
+    `verified`: compared with the published checksum, and not written to since. Your own: other collections in BEIR's
+    layout in --data-dir. Example: ragcun data list
+    """
+    import dataclasses
+
+    from ragcun_cli.console import Column, note, plain, print_json, print_table
+    from ragcun_cli.data.fetch.catalogue import entries
+    from ragcun_cli.quantities import megabytes
+
+    rows = entries(data_dir)
+    if json_output:
+        print_json([dataclasses.asdict(each) for each in rows])
+        return
+    texts = [Column("texts", wraps=True), Column("licence", wraps=True)]
+    for kind in ("training", "evaluation"):
+        print_table(
+            [Column(f"for {kind}"), *texts, Column("size", numeric=True), Column("here")],
+            [
+                [
+                    each.name,
+                    each.task,
+                    each.licence,
+                    "-" if each.bytes is None else megabytes(each.bytes),
+                    each.state or "-",
+                ]
+                for each in rows
+                if each.kind == kind
+            ],
+        )
+    if own := [each.name for each in rows if each.kind == "own"]:
+        columns = [Column("your own"), Column("score a model on it", wraps=True)]
+        print_table(columns, [[plain(name), plain(_scoring(name, data_dir))] for name in own])
+    note("Bring one: ragcun data download NAME. Groups: beir (the 14 public sets), all. `-` under size: licensed sets;")
+    note("their owners give them out, and `ragcun data import NAME --from FOLDER` takes them.")
+
+
+def _scoring(name: str, data_dir: Path) -> str:
+    """The command that scores a model on a collection of the data folder."""
+    where = "" if data_dir == Path("data") else f" --data-dir {shlex.quote(str(data_dir))}"
+    return f"ragcun eval beir --model RUN --datasets {shlex.quote(name)}{where}"
+
+
+def download(
+    names: list[str] = typer.Argument(
+        ...,
+        help="Names of `ragcun data list`; msmarco (500k training triples and a dev set), beir (14 sets), all.",
+        autocompletion=completion.downloads,
+    ),
+    data_dir: Path = DATA_DIR,
+    mirror: str | None = typer.Option(
+        None,
+        "--mirror",
+        metavar="URL|DIR",
+        help="Take the files from here; laid out like a data folder, such as one "
+        "that ragcun filled on another machine.",
+    ),
+    jobs: int = typer.Option(4, "--jobs", "-j", min=1, max=32, help="Files at a time."),
+    timeout: float = typer.Option(30, "--timeout", min=1, help="Seconds to wait for a server that sends nothing."),
+    attempts: int = typer.Option(
+        6, "--attempts", min=1, help="Attempts in a row that bring nothing, before giving up."
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a file that is here with another content."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Say what would come, and stop."),
+    json_output: bool = typer.Option(False, "--json", help="Print as JSON how these datasets stand in the end."),
+) -> None:
+    """Download datasets: resumed where it broke off, checked before a file gets its name.
+
+    Ctrl-C keeps what came; the same command goes on from there. HF_TOKEN, HF_HOME, HF_ENDPOINT and the usual proxy
+    variables are respected. Example: ragcun data download msmarco beir
+    """
+    import dataclasses
+
+    from ragcun_cli.console import note, print_json
+    from ragcun_cli.data.fetch.catalogue import entries, expand, plan_download
+    from ragcun_cli.data.fetch.opening import Patience
+    from ragcun_cli.data.fetch.several import fetch_all
+    from ragcun_cli.data.msmarco import prepare_training_sets
+    from ragcun_cli.data.registry import TRAINING
+
+    chosen = expand(names)
+    plan = plan_download(chosen, data_dir, mirror)
+    _show_plan(plan)
+    if not dry_run:
+        files = [each for of_name in plan.files.values() for each in of_name]
+        to_prepare = [name for name in plan.files if name in TRAINING]
+        patience = Patience(seconds=timeout, attempts=attempts)
+        fetch_all(data_dir, files, jobs, patience, overwrite, more_bytes=plan.to_come(to_prepare))
+        prepare_training_sets(to_prepare, data_dir)
+    if json_output:
+        print_json([dataclasses.asdict(each) for each in entries(data_dir) if each.name in chosen])
+    for error in plan.failed.values():
+        raise error
+    if not dry_run:
+        where = "" if data_dir == Path("data") else f" --data-dir {data_dir}"
+        note(f"All of it is in {data_dir}/. See: ragcun data list{where}")
+
+
+def _show_plan(plan: Plan) -> None:
+    """Sizes and licences, before the first byte."""
+    from ragcun_cli.console import note
+    from ragcun_cli.data.fetch.catalogue import described
+    from ragcun_cli.quantities import megabytes
+
+    for name, files in plan.files.items():
+        known = described(name)
+        size = megabytes(sum(each.bytes or each.about for each in files))
+        here = ", here already" if all(each.path.exists() for each in files) else ""
+        note(f"{name} ({known.task}): {size}{here}. Licence: {known.licence}.")
+    for name, error in plan.failed.items():
+        note(f"{name}: cannot come: {error.message}")
+    note(f"{megabytes(plan.to_come())} to come. Licences bind you, not ragcun: read them at the data's owners.")
+
+
+def import_licensed(
+    name: str = typer.Argument(..., help="robust04, trec-news, signal1m or bioasq."),
+    delivered: Path = typer.Option(..., "--from", help="The folder with what the owner delivers; see docs/data.md."),
+    data_dir: Path = DATA_DIR,
+    overwrite: bool = typer.Option(False, "--overwrite", help="Make it again if it is here."),
+    json_output: bool = JSON,
+) -> None:
+    """Turn a licensed set's files, as their owner delivers them, into BEIR's layout, and compare the counts.
+
+    Example: ragcun data import robust04 --from trec-disks-4-5/
+    """
+    import dataclasses
+
+    from ragcun_cli.console import note, print_json
+    from ragcun_cli.data.licensed.importing import import_set
+
+    done = import_set(name, delivered, data_dir, overwrite)
+    if json_output:
+        print_json({**dataclasses.asdict(done), "folder": str(done.folder)})
+        return
+    note(f"{done.folder}: {done.passages:,} passages, {done.queries:,} queries, {done.judgements:,} judgements.")
+    for difference in done.differences:
+        note(f"It differs: {difference}.")
+    note("Its scores will say that it differs." if done.differences else f"Next: {_scoring(name, data_dir)}")
