@@ -53,7 +53,7 @@ def held(folder: Path) -> Iterator[Path]:
         for path in sorted(folder.rglob("*")):
             target = links / path.relative_to(folder)
             if path.is_dir():
-                target.mkdir(exist_ok=True)
+                target.mkdir()
             else:
                 _link_or_copy(path, target)
         if folder.stat().st_ino != before:

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from ragcun_cli.manifest import MANIFEST, seal
-from ragcun_cli.storage.places import AlreadyThereError, FolderPlace, open_place
+from ragcun_cli.storage.places import FolderPlace, open_place
 from ragcun_cli.storage.sealed import copy_folder, copy_held, fetch_folder, folders_in, held, remove_folder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "run" / "below").mkdir(parents=True)
+    (tmp_path / "run" / "below" / "it").mkdir(parents=True)
     (tmp_path / "run" / "weights").write_bytes(b"1234")
+    (tmp_path / "run" / "below" / "it" / "log").write_text("")
     (tmp_path / "run" / "below" / "recipe.yaml").write_text("name: a\n")
     return tmp_path / "run"
 
@@ -48,7 +49,7 @@ def test_only_what_changed_is_copied_again_and_its_manifest_goes_first(tmp_path:
 
     place = Watched(tmp_path / "backup")
     copy_held(place, folder, "step-3")
-    assert sorted(done) == ["put step-3/below/recipe.yaml", "put step-3/weights"]
+    assert sorted(done) == ["put step-3/below/it/log", "put step-3/below/recipe.yaml", "put step-3/weights"]
     done.clear()
     copy_held(place, folder, "step-3")
     assert done == []
@@ -83,17 +84,5 @@ def test_a_held_folder_stays_while_it_is_changed_and_one_that_is_replaced_is_not
     with held(folder) as links:
         before = content(links)
         (folder / "below" / "recipe.yaml").unlink()
-        assert content(links) == before == {"weights": b"1234", "below/recipe.yaml": b"name: a\n"}
+        assert content(links) == before == {"weights": b"1234", "below/it/log": b"", "below/recipe.yaml": b"name: a\n"}
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-
-
-def test_a_place_for_copies(tmp_path: Path) -> None:
-    place = FolderPlace(tmp_path / "backup")
-    assert place.read("a/b") is None
-    place.put_new("a/b", b"x")
-    assert place.read("a/b") == b"x"
-    with pytest.raises(AlreadyThereError):
-        place.put_new("a/b", b"y")
-    assert list(place.keys("a")) == ["a/b"]
-    with pytest.raises(FileNotFoundError):
-        place.fetch("a/c", tmp_path / "c")

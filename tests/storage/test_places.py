@@ -1,0 +1,193 @@
+"""Where backups lie, folder and S3 (moto, and recorded answers for what moto never gives): objects and refusals."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from moto import mock_aws
+
+from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.storage import places
+from ragcun_cli.storage.places import AlreadyThereError, FolderPlace, Place, S3Place, open_place
+
+BUCKET = "experiments"
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with mock_aws():
+        client = boto3.client("s3")
+        client.create_bucket(Bucket=BUCKET)
+        yield client
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "folder":
+        return open_place(str(tmp_path / "backup"), "run")
+    request.getfixturevalue("s3")
+    return open_place(f"s3://{BUCKET}/runs", "run")
+
+
+def test_objects_come_back_by_their_keys(place: Place, tmp_path: Path) -> None:
+    source, back = tmp_path / "source", tmp_path / "back"
+    for content in (b"one", b"two"):
+        source.write_bytes(content)
+        place.put("a/x", source)
+        place.fetch("a/x", back)
+        assert place.read("a/x") == back.read_bytes() == content
+    place.put_new("a/b/y", b"three")
+    with pytest.raises(AlreadyThereError):
+        place.put_new("a/b/y", b"four")
+    place.put_new("c/z", b"five")
+    assert place.read("a/b/y") == b"three"
+    assert sorted(place.keys("")) == ["a/b/y", "a/x", "c/z"]
+    assert sorted(place.keys("a/")) == ["a/b/y", "a/x"]
+    assert place.keys("a/b") == ["a/b/y"]
+    assert place.read("a/nothing") is None
+    with pytest.raises(FileNotFoundError):
+        place.fetch("a/nothing", back)
+    place.delete(["a/x", "a/nothing"])
+    assert sorted(place.keys("")) == ["a/b/y", "c/z"]
+    place.delete(["a/b/y", "c/z"])
+    assert place.keys("") == []
+
+
+def test_a_place_is_looked_at_without_a_trace(place: Place) -> None:
+    place.check()
+    assert place.keys("") == []
+
+
+def test_a_folder_shows_no_half_written_file_and_loses_its_empty_folders(tmp_path: Path) -> None:
+    place = FolderPlace(tmp_path)
+    for key in ("a/x", "a/y", "b/x"):
+        place.put_new(key, b"")
+    (tmp_path / "a" / ".x.0123abcd.new").touch()
+    assert place.keys("") == ["a/x", "a/y", "b/x"]
+    place.delete(["a/x", "b/x"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
+
+
+def test_the_name_of_a_run_is_the_last_part_of_its_place(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for address, prefix in (("s3://b", "run/"), ("s3://b/", "run/"), ("s3://b/p/q/", "p/q/run/")):
+        place = open_place(address, "run")
+        assert isinstance(place, S3Place)
+        assert (place.bucket, place.prefix) == ("b", prefix)
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert open_place("~/backup", "run") == FolderPlace(Path("/home/someone/backup/run"))
+    for address, words in (("s3://", "names no bucket"), ("s3:///p", "names no bucket"), ("gs://b/p", "is neither")):
+        with pytest.raises(UsageError, match=f"backup: {address}: {words}"):
+            open_place(address, "run")
+
+
+def test_a_folder_is_refused_that_cannot_be_made_or_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentUnfit, match="Not a directory"):
+        open_place(str(tmp_path / "file"), "run").check()
+    place = FolderPlace(tmp_path / "new" / "run")
+    place.check()
+    assert place.root.is_dir()
+    asked: list[int] = []
+
+    def refused(path: Path, mode: int) -> bool:  # of the system: root may do everything
+        asked.append(mode)
+        return False
+
+    monkeypatch.setattr(os, "access", refused)
+    with pytest.raises(EnvironmentUnfit, match=f"backup: {place.root}: no permission to write there"):
+        place.check()
+    assert asked == [os.W_OK | os.X_OK]
+
+
+def test_s3_is_tried_again_before_an_error_is_a_runs(s3: Any) -> None:
+    place = open_place(f"s3://{BUCKET}", "run")
+    assert isinstance(place, S3Place)
+    configured = place.client.meta.config
+    assert configured.retries == {"mode": "standard", "total_max_attempts": 1 + 5}
+    assert (configured.connect_timeout, configured.read_timeout) == (10, 60)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "words"),
+    [
+        ("NoSuchBucket", 404, "NoSuchBucket"),
+        ("AccessDenied", 403, "AccessDenied"),
+        ("Odd", 499, "Odd"),
+        ("Busy", 500, None),
+        ("SlowDown", 503, None),
+    ],
+)
+def test_a_bucket_is_refused_for_what_time_does_not_cure(code: str, status: int, words: str | None) -> None:
+    place, stub = answering()
+    with stub:
+        stub.add_client_error("list_objects_v2", code, code, status)
+        if words is None:
+            place.check()
+        else:
+            with pytest.raises(EnvironmentUnfit, match=f"backup: s3://b/p/: .*{words}"):
+                place.check()
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("NoSuchKey", 404, FileNotFoundError),
+        ("404", 404, FileNotFoundError),
+        ("NoSuchBucket", 404, OSError),
+        ("NoSuchKey", 400, OSError),
+        ("AccessDenied", 403, PermissionError),
+        ("PreconditionFailed", 412, AlreadyThereError),
+        ("SlowDown", 503, OSError),
+    ],
+)
+def test_errors_of_s3_are_the_systems(code: str, status: int, kind: type[OSError]) -> None:
+    place, stub = answering()
+    with stub:
+        stub.add_client_error("put_object", code, "said", status)
+        with pytest.raises(OSError, match=r"s3://b/p/: .*said") as caught:
+            place.put_new("k", b"")
+    assert type(caught.value) is kind
+
+
+def test_no_credentials_are_said_with_what_gives_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with pytest.raises(EnvironmentUnfit, match=r"s3://b/p/run/: no AWS credentials") as caught:
+        open_place("s3://b/p", "run").check()
+    assert "aws sso login" in caught.value.hint
+
+
+def test_a_name_that_no_bucket_has_is_said_as_such(s3: Any) -> None:
+    with pytest.raises(EnvironmentUnfit, match="Invalid bucket name") as caught:
+        open_place("s3://Not A Bucket", "run").check()
+    assert caught.value.hint == "Is the bucket's name right?"
+
+
+def test_a_network_that_is_not_there_is_said_as_such(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "ATTEMPTS", 0)
+    place = S3Place(boto3.client("s3", endpoint_url="http://127.0.0.1:9"), "b", "p/")
+    with pytest.raises(EnvironmentUnfit, match="Could not connect") as caught:
+        place.check()
+    assert caught.value.hint == "Is the network there?"
+    with pytest.raises(OSError, match="s3://b/p/: Could not connect"):
+        place.keys("")
+
+
+def answering() -> tuple[S3Place, Stubber]:
+    """A place whose answers a test writes down."""
+    client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    return S3Place(client, "b", "p/"), Stubber(client)
