@@ -158,7 +158,9 @@ def test_eval_options_that_make_no_sense(ragcun: RunCommand, tmp_path: Path, tin
 def test_eval_of_a_single_query_and_broken_files(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> None:
     task = write_collection(tmp_path / "one", 1)
     beir = ["eval", "beir", "-m", tiny_bert, "--results", tmp_path / "results", "-d"]
-    assert ragcun(*beir, task).exit_code == 0
+    done = ragcun(*beir, task)
+    assert done.exit_code == 0
+    assert done.stdout.count("one (test, 1 query)") == 2  # scores, and those after int8 and the like
     assert json.loads((tmp_path / "results" / "tiny-bert" / "one.json").read_text())["metrics"]["ndcg@10"] == 1.0
     with (task / "corpus.jsonl").open("a") as stream:
         stream.write('{"_id": "d9", "text": \n')
@@ -345,6 +347,7 @@ def test_refusals_come_before_torch(arguments: list[str], tmp_path: Path) -> Non
     [
         (["eval", "beir", "-m", "embedded:all-MiniLM-L6-v2", "-d", "own", "--transform", "foo"], 2),
         (["eval", "beir", "-m", "embedded:all-MiniLM-L6-v2", "-d", "own", "--similarity", "foo"], 2),
+        (["eval", "beir", "-m", "embedded:all-MiniLM-L6-v2", "-d", "own", "--similarity", ","], 2),
         (["eval", "beir", "-m", "embedded:all-MiniLM-L6-v2", "-d", "own", "--memory", "1KiB"], 2),
         (["eval", "beir", "-m", "nomodel", "-d", "own"], 4),
         (["encode", "own/corpus.jsonl", "-m", "nomodel"], 4),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ragcun_cli.commands import completion
+from ragcun_cli.commands.lists import listed
 from ragcun_cli.imports import collector_at_rest
 
 if TYPE_CHECKING:
@@ -43,13 +44,13 @@ SPLIT = typer.Option(None, "--split", help="Which qrels; by default `test` (msma
 NAME = typer.Option(None, "--name", help="What one model is called in results.")
 MAX_LENGTH = typer.Option(None, "--max-length", min=2, help="Tokens of a text, if not the model's.")
 SIMILARITY = typer.Option(
-    ["euclidean"], "--similarity", help="euclidean or cosine. May be repeated: each is a row of its own."
+    ["euclidean"], "--similarity", help="euclidean, cosine or both, comma-separated: each is a row of its own."
 )
 TRANSFORM = typer.Option(
     ["none"],
     "--transform",
     help="What is done to embeddings first: none, center, whiten:ALPHA (from 0 to 2, such as whiten:0.5), int8, "
-    "binary or truncate:D. May be repeated: each is a row of its own.",
+    "binary or truncate:D; comma-separated: each is a row of its own.",
 )
 FIT_ON = typer.Option(
     "corpus", "--fit-on", help="What center, whiten and int8 are fitted on: `corpus`, or a file of training triples."
@@ -229,8 +230,12 @@ def _settings(
     from ragcun_cli.quantities import parse_bytes
     from ragcun_cli.recipe.problems import did_you_mean
 
+    similarities, names = listed(similarity), listed(transform)
+    for flag, values in (("--similarity", similarities), ("--transform", names)):
+        if not values:
+            raise UsageError(f"{flag}: nothing is named")
     known = {"--similarity": ["euclidean", "cosine"], "--precision": ["float32", "bf16", "fp16"]}
-    for flag, values in (("--similarity", similarity), ("--precision", [precision])):
+    for flag, values in (("--similarity", similarities), ("--precision", (precision,))):
         for value in values:
             if value not in known[flag]:
                 raise UsageError(f"{flag} {value}: there is no such {flag[2:]}; {did_you_mean(value, known[flag])}")
@@ -240,12 +245,12 @@ def _settings(
     limit = None if cache_limit is None else parse_bytes(cache_limit, "--cache-limit")
     if fit_on != "corpus" and not Path(fit_on).is_file():
         raise UsageError(f"--fit-on {fit_on}: there is no such file", "Give `corpus`, or a file of training triples.")
-    transforms = [parse_transform(each) for each in transform]
+    transforms = [parse_transform(each) for each in names]
 
     from ragcun_cli.evaluate.beir import Settings
     from ragcun_cli.evaluate.scoring import Scheme
 
-    schemes = [Scheme(how, each, fit_on) for each in dict.fromkeys(transforms) for how in dict.fromkeys(similarity)]
+    schemes = [Scheme(how, each, fit_on) for each in dict.fromkeys(transforms) for how in dict.fromkeys(similarities)]
     return Settings(tuple(schemes), budget, limit, processes, precision, robustness)
 
 
@@ -262,10 +267,10 @@ def _models(models: Sequence[str], name: str | None, max_length: int | None) -> 
     return [ModelToScore(model, name, max_length) for model in models]
 
 
-def _names(datasets: Sequence[str], may_be_empty: bool = False) -> list[str]:
+def _names(datasets: Sequence[str], may_be_empty: bool = False) -> tuple[str, ...]:
     from ragcun_cli.errors import UsageError
 
-    names = [part.strip() for group in datasets for part in group.split(",") if part.strip()]
+    names = listed(datasets)
     if not names and not may_be_empty:
         raise UsageError("--datasets: no dataset is named", "`ragcun data list` shows what there is.")
     return names
@@ -304,7 +309,7 @@ def _ties_sentence(result: dict[str, Any]) -> str:
     from ragcun_cli.evaluate.layout import ties_sentence
 
     sentence = ties_sentence(result["ties"], "ndcg@10", "nDCG@10")
-    return f"{result['model']['name']} on {result['dataset']['name']}: {sentence}" if sentence else ""
+    return f"{result['model']['name']} on {_scored_on(result)}: {sentence}" if sentence else ""
 
 
 def _print_robustness(written: list[dict[str, Any]]) -> None:
@@ -318,7 +323,7 @@ def _print_robustness(written: list[dict[str, Any]]) -> None:
     for result in written:
         after = {"none": result["metrics"]["ndcg@10"], **result["robustness"]}
         figures = ["-" if after.get(kind) is None else f"{after[kind]:.4f}" for kind in ["none", *kinds]]
-        rows.append([plain(result["model"]["name"]), plain(result["dataset"]["name"]), *figures])
+        rows.append([plain(result["model"]["name"]), plain(_scored_on(result)), *figures])
     print_table(columns, rows)
 
 

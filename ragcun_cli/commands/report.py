@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ragcun_cli.commands.lists import listed
+
 if TYPE_CHECKING:
     from ragcun_cli.report.expectations import Outcome
     from ragcun_cli.report.stating import Claims
@@ -87,7 +89,7 @@ def table(
     if output_format not in known:
         raise UsageError(f"--format {output_format}: there is no such format; {did_you_mean(output_format, known)}")
     options = TableOptions(
-        preset, metric, _listed(datasets), _listed(rows), baseline, correction, str(runs), dollars_per_hour,
+        preset, metric, listed(datasets), listed(rows), baseline, correction, str(runs), dollars_per_hour,
         tuple(primary),
     )  # fmt: skip
     built = build_table(results, options)
@@ -123,7 +125,7 @@ def claims(
     from ragcun_cli.console import note, print_json, print_paragraphs
     from ragcun_cli.report.stating import state
 
-    stated = state(results, metric, _listed(datasets), _listed(rows), baseline, correction, primary)
+    stated = state(results, metric, listed(datasets), listed(rows), baseline, correction, primary)
     if json_output:
         print_json(stated.entry())
         return
@@ -191,7 +193,7 @@ def figures(
     from ragcun_cli.recipe.problems import did_you_mean
     from ragcun_cli.report.material import KINDS, require_matplotlib
 
-    kinds = _listed(formats)
+    kinds = listed(formats)
     for kind in kinds or ("",):
         if kind not in KINDS:
             raise UsageError(f"--formats {kind}: there is no such format; {did_you_mean(kind, list(KINDS))}")
@@ -204,7 +206,7 @@ def figures(
     from ragcun_cli.report.figures.style import saved
     from ragcun_cli.report.material import gather
 
-    material = gather(results, metric, _listed(datasets), _listed(rows), baseline, correction, runs, primary)
+    material = gather(results, metric, listed(datasets), listed(rows), baseline, correction, runs, primary)
     drawn, left = draw_all(material)
     written = []
     for each in drawn:
@@ -260,7 +262,7 @@ def page(
     from ragcun_cli.report.material import gather
     from ragcun_cli.report.page.building import build_page
 
-    material = gather(results, metric, _listed(datasets), _listed(rows), baseline, correction, runs, primary)
+    material = gather(results, metric, listed(datasets), listed(rows), baseline, correction, runs, primary)
     built = build_page(material, results, data_dir, file)
     write_text(out, built.html)
     if json_output:
@@ -315,7 +317,7 @@ def _print_headlines(stated: Claims) -> None:
 def _print_comparisons(stated: Claims) -> None:
     """All of them, averages first."""
     from ragcun_cli.console import Column, plain, print_table
-    from ragcun_cli.evaluate.layout import scored_on
+    from ragcun_cli.report.claims import p_value
     from ragcun_cli.report.table import metric_label
 
     headers = ("difference", "95 % interval", "p", "corrected")
@@ -324,13 +326,19 @@ def _print_comparisons(stated: Claims) -> None:
     for each in (*stated.averages, *stated.datasets):
         interval = each.over_seeds.interval if each.is_average and each.over_seeds is not None else each.interval
         shown = "–" if interval is None else f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
-        figures = ["–" if value is None else f"{value:.4f}" for value in (each.p_judged, each.p_corrected)]
+        figures = ["–" if value is None else p_value(value) for value in (each.p_judged, each.p_corrected)]
         figures[1] = "" if each.exploratory else figures[1]
-        where = each.where if each.is_average else scored_on(each.where, each.split, each.queries)
         style = VERDICT_STYLES.get(each.verdict)
         verdict = f"[{style}]{each.verdict}[/]" if style else each.verdict
         rows.append(
-            [plain(stated.label(each.row)), plain(where), f"{100 * each.difference:+.2f}", shown, *figures, verdict]
+            [
+                plain(stated.label(each.row)),
+                plain(each.scored_on),
+                f"{100 * each.difference:+.2f}",
+                shown,
+                *figures,
+                verdict,
+            ]
         )
     label = f"{metric_label(stated.metric)} x 100, difference to {stated.baseline.label}"
     print_table(columns, rows, caption=plain(label))
@@ -394,7 +402,3 @@ def _markup(cell: Cell, column: Column) -> str:
     text = f"[bold]{text}[/bold]" if cell.best else f"[underline]{text}[/underline]" if cell.second else text
     deviation = cell.printed_deviation(column.digits)
     return text + (f" ± {deviation}" if deviation is not None else "") + cell.mark
-
-
-def _listed(names: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in names.split(",") if name.strip())

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from ragcun_cli.commands.lists import listed
+
 app = typer.Typer(
     no_args_is_help=True,
     help="List results, rename them, remove those you no longer need, and restore what was removed.",
@@ -71,7 +73,7 @@ def remove(
     from ragcun_cli.report.managing import plan_removal
     from ragcun_cli.report.managing import remove as move
 
-    names = tuple(name.strip() for name in datasets.split(",") if name.strip())
+    names = listed(datasets)
     removal = plan_removal(results, models, names)
     if yes:
         move(removal)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ragcun_cli.evaluate.layout import scored_on
 from ragcun_cli.quantities import counted
 from ragcun_cli.report.comparison import SIGNIFICANCE, Comparison
 from ragcun_cli.report.isotropy_comparison import IsotropyComparison
@@ -16,6 +15,7 @@ from ragcun_cli.report.statistics.paired import DRAWS, FLIPS
 from ragcun_cli.report.table import metric_label
 
 MOST_NAMED = 5  # datasets in a sentence
+LEAST_P = 0.0001  # smaller ones are told as below it
 
 
 def isotropy_sentence(comparison: IsotropyComparison) -> str:
@@ -67,9 +67,7 @@ def sentence(comparison: Comparison) -> str:
 
 
 def _where(comparison: Comparison) -> str:
-    if comparison.is_average:
-        return f"on average over {comparison.where}"
-    return f"on {scored_on(comparison.where, comparison.split, comparison.queries)}"
+    return f"on average over {comparison.where}" if comparison.is_average else f"on {comparison.scored_on}"
 
 
 def _evidence(comparison: Comparison) -> str:
@@ -124,7 +122,14 @@ def _p_values(p: float, adjusted: float | None, correction: str, family: int) ->
 
 
 def _p(value: float) -> str:
-    return "p < 0.0001" if value < 0.0001 else f"p = {value:.4f}" if value < 0.01 else f"p = {value:.3f}"
+    return f"p < {LEAST_P}" if value < LEAST_P else f"p = {p_value(value)}"
+
+
+def p_value(value: float) -> str:
+    """To as many digits as say something."""
+    if value < LEAST_P:
+        return f"< {LEAST_P}"
+    return f"{value:.4f}" if value < 0.01 else f"{value:.3f}"
 
 
 def preamble(

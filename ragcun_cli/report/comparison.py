@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ragcun_cli.evaluate.layout import scored_on
 from ragcun_cli.report.averages import Average
 from ragcun_cli.report.per_query import pair_scores
 from ragcun_cli.report.rows import Row, mean_and_deviation
@@ -91,6 +92,11 @@ class Comparison:
     def p_judged(self) -> float | None:
         """The one that the verdict is by, before its correction."""
         return self.over_seeds.p if self.is_average and self.over_seeds is not None else self.p
+
+    @property
+    def scored_on(self) -> str:
+        """The dataset with its split and queries; of an average, its label."""
+        return self.where if self.is_average else scored_on(self.where, self.split, self.queries)
 
     @property
     def verdict(self) -> str:

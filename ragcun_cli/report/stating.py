@@ -87,7 +87,7 @@ class Claims:
         of_datasets = [each for each in self.datasets if each.row == row]
         verdicts = Counter(each.verdict for each in of_datasets)
         if len(of_datasets) == 1:
-            parts.append(f"{metric_label(self.metric)} on {of_datasets[0].where}: {_found(of_datasets[0])}")
+            parts.append(f"{metric_label(self.metric)} on {of_datasets[0].scored_on}: {_found(of_datasets[0])}")
         elif verdicts:
             shown = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
             parts.append(f"{metric_label(self.metric)} on {counted(sum(verdicts.values()), 'dataset')}: {shown}")

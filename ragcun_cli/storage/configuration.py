@@ -42,8 +42,8 @@ def require_clean(session: Any) -> None:
         ValueError: without the credential.
     """
     credentials = session.get_credentials()  # which reads files, and runs credential_process
-    # Only those that are written down somewhere: others ask a server as soon as they are looked at.
-    if credentials is None or type(credentials).__name__ != "Credentials":
+    # Only those that are written down somewhere: others ask a server as soon as they are looked at. None is none.
+    if type(credentials).__name__ != "Credentials":
         return
     values = (credentials.access_key, credentials.secret_key, credentials.token)
     if any(not character.isprintable() for value in values for character in value or ""):

@@ -38,7 +38,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_second_evaluation_computes_nothing(
     place: Path, tiny_bert: Path, ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ["eval", "beir", "-m", tiny_bert, "-d", "set0,set1", "--transform", "none", "--transform", "center"]
+    command = ["eval", "beir", "-m", tiny_bert, "-d", "set0,set1", "--transform", "none,center"]
     first = ragcun(*command, "--json")
     assert first.exit_code == 0, first.stderr
     worked: list[str] = []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ragcun_cli.errors import UsageError
-from ragcun_cli.report.claims import isotropy_sentence, sentence
+from ragcun_cli.report.claims import isotropy_sentence, p_value, sentence
 from ragcun_cli.report.comparison import Comparison
 from ragcun_cli.report.isotropy_comparison import compare_isotropy
 from ragcun_cli.report.rows import fold
@@ -103,6 +104,19 @@ def test_every_comparison_has_its_sentence(scored: Path) -> None:
     assert any(
         "frozen against baseline on one" in each and "no difference shown" in each for each in claims.sentences()
     )
+
+
+def test_the_answer_about_one_dataset_says_what_was_scored(scored: Path) -> None:
+    (first, *_) = told(scored, ("one",)).headlines()
+    assert re.search(r"nDCG@10 on one \(test, \d+ queries\): better \(\+", first.text), first.text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.00001, "< 0.0001"), (0.0001, "0.0001"), (0.00994, "0.0099"), (0.01, "0.010"), (0.5, "0.500"), (1.0, "1.000")],
+)
+def test_a_p_value_has_the_digits_that_say_something(value: float, shown: str) -> None:
+    assert p_value(value) == shown
 
 
 def test_no_average_is_claimed_over_what_happens_to_be_there(scored: Path) -> None:

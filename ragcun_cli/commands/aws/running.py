@@ -12,6 +12,7 @@ import typer
 from ragcun_cli.commands.aws.opening import confirm, open_account, region_of, the_run
 from ragcun_cli.commands.aws.options import JSON, ONE_REGION, OWN_BUCKET, PROFILE, WHICH, YES
 from ragcun_cli.commands.aws.showing import RUN_COLUMNS, run_row, show_run, show_runs
+from ragcun_cli.commands.lists import listed
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 
 
@@ -120,7 +121,7 @@ def fetch(
     from ragcun_cli.errors import DataError
     from ragcun_cli.quantities import counted, shown_bytes
 
-    wanted = USUAL_PARTS if parts is None else tuple(part for part in parts.split(",") if part)
+    wanted = USUAL_PARTS if parts is None else listed(parts)
     if unknown := [part for part in wanted if part not in PARTS]:
         raise UsageError(f"--parts {unknown[0]}: there are {', '.join(PARTS)}")
     found = the_run(open_account(profile), run, region, bucket)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ragcun_cli.commands.data.options import DATA_DIR, JSON, require_new_triples
+from ragcun_cli.commands.lists import listed
 
 if TYPE_CHECKING:
     from ragcun_cli.data.checking import CheckReport
@@ -77,7 +78,7 @@ def check(
 
     from ragcun_cli.data.reports import Wishes, check_source
 
-    others = [name.strip() for group in against for name in group.split(",") if name.strip()]
+    others = listed(against)
     wishes = Wishes(data_dir, dev, others, count_tokens, max_length, batch_size, write)
     reports = [report for source in sources for report in check_source(source, wishes)]
     if json_output:

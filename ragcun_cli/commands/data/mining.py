@@ -9,6 +9,7 @@ from typing import cast
 import typer
 
 from ragcun_cli.commands.data.options import DATA_DIR, JSON, require_new_triples
+from ragcun_cli.commands.lists import listed
 
 
 def mine(
@@ -75,7 +76,7 @@ def mine(
     if model is not None:
         require_place(model)
     found = read_collection(named_collection(collection, data_dir), split)
-    names = [name.strip() for group in exclude for name in group.split(",") if name.strip()]
+    names = listed(exclude)
     excluded = read_excluded(names, data_dir)
     if model is not None:
         require_model(model)
