@@ -86,6 +86,7 @@ def require_writable(path: Path, needed: int = 0) -> None:
     target = destination(path)
     nearest = next(each for each in target.parents if each.is_dir() or os.path.lexists(each))
     with _of_path(path):
+        nearest.stat()  # a link that leads nowhere, or in a circle
         if not nearest.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         longest = os.pathconf(nearest, "PC_NAME_MAX")

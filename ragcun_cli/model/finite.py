@@ -25,7 +25,7 @@ def require_finite(embeddings: npt.NDArray[np.float32], label: Callable[[int], s
     named = ", ".join(label(row) for row in broken[:SHOWN_TEXTS].tolist())
     raise ModelError(
         f"the model gives no finite embedding for {len(broken)} of {len(embeddings)} texts, first {named}",
-        "Its training diverged, half precision overflowed, or a weight is not a number; see its metrics.jsonl.",
+        "Its training diverged (see its run's metrics.jsonl), half precision overflowed, or a weight is not a number.",
     )
 
 

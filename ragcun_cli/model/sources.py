@@ -73,6 +73,7 @@ def require_place(name: str) -> None:
 
     Raises:
         UsageError, ModelError: as `locate_model` says.
+        OSError: of a link that leads nowhere.
     """
     if name.startswith(EMBEDDED):
         if name.removeprefix(EMBEDDED) not in EMBEDDED_PACKAGES:
@@ -81,6 +82,8 @@ def require_place(name: str) -> None:
     folder = expanded(name)
     if folder.is_dir():
         return
+    if folder.is_symlink():
+        folder.stat()  # a link that leads nowhere, or in a circle: the system's own error
     if folder.exists():
         raise ModelError(
             f"{name}: this is a file, not a model folder", pickle_reason(folder) or "Give the folder it is in."

@@ -120,6 +120,8 @@ def collect(results: Path) -> list[ModelResults]:
 
 
 def _require_folder(results: Path) -> None:
+    if results.is_symlink():
+        results.stat()  # a link that leads nowhere, or in a circle: the system's own error
     if results.is_file():
         raise UsageError(f"--results {results}: is a file", "Name the folder that `ragcun eval beir` wrote into.")
     if not _folders(results) and _folders(results / "results"):

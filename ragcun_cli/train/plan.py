@@ -109,12 +109,18 @@ def what_is_trained_on(plan: TrainingPlan, recipe: Recipe) -> list[str]:
     """What a recipe does not say: triples that no step takes, and positives that serve as negatives."""
     sentences = []
     per_step = recipe.batch_size * recipe.gradient_accumulation_steps
-    if plan.triples_an_epoch < plan.triples:
+    if plan.total_steps < plan.steps_per_epoch:
+        sentences.append(
+            f"max_steps ends the run within its first epoch: it trains on {plan.total_steps * per_step} of "
+            f"{plan.triples} triples"
+        )
+    elif plan.triples_an_epoch < plan.triples:
         left = plan.triples - plan.triples_an_epoch
         sentences.append(
             f"an epoch trains on {plan.triples_an_epoch} of {plan.triples} triples: {left} do not fill a step of "
             f"{per_step} (batch_size {recipe.batch_size} x gradient_accumulation_steps "
-            f"{recipe.gradient_accumulation_steps}); another epoch leaves out others"
+            f"{recipe.gradient_accumulation_steps})"
+            + ("; another epoch leaves out others" if plan.total_steps > plan.steps_per_epoch else "")
         )
     if plan.conflicting_rows:
         share = 100 * plan.conflicting_rows / max(plan.triples_an_epoch, 1)

@@ -127,6 +127,15 @@ def test_what_is_trained_on_is_said_before_the_start(ragcun: RunCommand, small_r
     sentence = "an epoch trains on 24 of 40 triples: 16 do not fill a step of 24 (batch_size 8 x"
     assert sentence in planned.stdout
     assert "share a batch with another positive of their query, which serves as its negative" in planned.stdout
+    assert "another epoch leaves out others" in planned.stdout
+    once = ragcun("train", "-r", small_recipe, *settings, "--set", "epochs=1", "--dry-run")
+    assert sentence in once.stdout
+    assert "another epoch" not in once.stdout
+    plain = ["--set", "gradient_accumulation_steps=1", "--dry-run"]
+    short = ragcun("train", "-r", small_recipe, *settings, *plain, "--set", "max_steps=3")
+    assert "max_steps ends the run within its first epoch: it trains on 24 of 40 triples" in short.stdout
+    whole = ragcun("train", "-r", small_recipe, *settings, *plain, "--set", "max_steps=5")
+    assert "max_steps ends the run" not in whole.stdout
     done = ragcun("train", "-r", small_recipe, *settings)
     assert done.exit_code == 0, done.stderr
     assert sentence in done.stderr
