@@ -53,10 +53,10 @@ def print_document(text: str) -> None:
     if _knows_all_characters() or not isinstance(sys.stdout, io.TextIOWrapper):
         print_text(text)
         return
-    before = sys.stdout.encoding
-    sys.stdout.reconfigure(encoding="utf-8")
+    encoding, errors = sys.stdout.encoding, sys.stdout.errors  # which `reconfigure` would reset to strict
+    sys.stdout.reconfigure(encoding="utf-8", errors=errors)
     print_text(text)
-    sys.stdout.reconfigure(encoding=before)
+    sys.stdout.reconfigure(encoding=encoding, errors=errors)
 
 
 def _knows_all_characters() -> bool:

@@ -97,9 +97,11 @@ def as_ragcun_error(error: BaseException) -> RagcunError | None:
         return None
     where = str(error.filename) if error.filename else str(error)
     if is_full_disk(error):
-        return EnvironmentUnfit(f"the disk is full: {where}", "Free some space and run again.")
+        _, _, needed = str(error.strerror).partition(": ")  # what `files.require_writable` says
+        said = f"the disk has too little room: {where}: {needed}" if needed else f"the disk is full: {where}"
+        return EnvironmentUnfit(said, "Free some space and run again.")
     if error.errno == errno.EFBIG:
-        return EnvironmentUnfit(f"{where}: files may not be that large here", "See: ulimit -f")
+        return EnvironmentUnfit(f"{where}: that exceeds the file-size limit here", "See: ulimit -f")
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return EnvironmentUnfit(f"no permission: {where}", "Choose a folder you can write to.")
     said = f"{where}: {error.strerror}" if error.filename else where

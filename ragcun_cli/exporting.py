@@ -66,7 +66,7 @@ def export_model(
         ModelError: if it is damaged, or its ONNX graph gives other values.
         EnvironmentUnfit: if a package for ONNX is missing.
     """
-    folder = model_folder(Path(model))
+    folder = model_folder(expanded(model))
     if folder is None or not (folder / SETTINGS).is_file():
         raise UsageError(
             f"{model}: neither a run folder nor a model folder of ragcun's",
@@ -167,7 +167,7 @@ def _first_line(error: BaseException) -> str:
 
 def _is_of(model: ModelResults, folder: Path) -> bool:
     """Whether results are of what lay in this folder when they were made."""
-    found = model_folder(expanded(str(model.entry.get("path", ""))))
+    found = model_folder(expanded(str(model.entry.get("found_at") or model.entry.get("path", ""))))
     return found is not None and found.resolve() == folder.resolve()
 
 

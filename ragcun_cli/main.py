@@ -61,14 +61,14 @@ def _options(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
     ),
     quiet: bool = typer.Option(
-        False, *QUIET_FLAGS, help="Results and errors only: no notes, no progress. May stand anywhere on the line."
+        False, *QUIET_FLAGS, help="Results and errors only: no notes, no progress. May be given anywhere."
     ),
-    json_output: bool = typer.Option(False, "--json", help="Without a command: where this folder stands, as JSON."),
+    json_output: bool = typer.Option(False, "--json", help="Without a command: the state of this folder, as JSON."),
 ) -> None:
     if context.invoked_subcommand is None:
         show_overview(json_output)
     elif json_output:
-        raise UsageError("--json stands after the command", f"ragcun {context.invoked_subcommand} … --json")
+        raise UsageError("--json goes after the command", f"ragcun {context.invoked_subcommand} … --json")
 
 
 def main() -> None:

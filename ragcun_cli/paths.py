@@ -18,9 +18,7 @@ def expanded(text: str | Path) -> Path:
     try:
         path = Path(text).expanduser()
     except RuntimeError:
-        raise UsageError(
-            f"{text}: no home folder is known for it", "Write the whole path, or set HOME where it is your own."
-        ) from None
+        raise UsageError(f"{text}: cannot find this home folder", "Write the full path, or set HOME.") from None
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import functools
+import netrc
 import os
 import re
 from collections.abc import Iterator
@@ -19,8 +20,12 @@ FILES = (
     ("AWS_CONFIG_FILE", "~/.aws/config"),
     ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", ""),
     ("AWS_WEB_IDENTITY_TOKEN_FILE", ""),
+    ("HF_TOKEN_PATH", "~/.cache/huggingface/token"),
 )
-SECRET_KEY = re.compile(r"secret|token|password|access_key|credential_process", re.IGNORECASE)
+LOGINS = ("NETRC", "~/.netrc")  # which downloads send too
+SECRET_KEY = re.compile(r"secret|token|password|access_key", re.IGNORECASE)
+COMMAND = "credential_process"  # its words may be anything: what looks drawn at random is taken for a credential
+DRAWN = re.compile(r"(?=\S*\d)(?=\S*[A-Za-z])[^\s/\\]{8,}")
 SHORTEST_PART = 6  # characters: shorter ones are words of every sentence
 HIDDEN = "[hidden]"
 
@@ -38,7 +43,7 @@ def redacted(text: str) -> str:
 
 def _parts() -> list[str]:
     """Long ones first, so that no piece is left of them."""
-    values = [*_of_environment(), *_of_files(tuple(_places()))]
+    values = [*_of_environment(), *_of_files(tuple(_places())), *_of_logins()]
     parts = {piece for value in values for piece in (value, *re.split(r"[\s\\]+", value))}
     # As Python quotes bytes and texts in its own errors.
     parts |= {repr(part)[1:-1] for part in parts}
@@ -60,6 +65,13 @@ def _places() -> Iterator[tuple[str, int]]:
                 yield str(place), place.stat().st_mtime_ns
 
 
+def _of_logins() -> Iterator[str]:
+    variable, usual = LOGINS
+    with contextlib.suppress(RuntimeError, OSError, netrc.NetrcParseError, UnicodeDecodeError):
+        logins = netrc.netrc(str(Path(os.environ.get(variable) or usual).expanduser()))
+        yield from (password for _, _, password in logins.hosts.values() if password)
+
+
 @functools.lru_cache(maxsize=8)
 def _of_files(places: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
     found = []
@@ -78,9 +90,11 @@ def _secrets_in(text: str) -> list[str]:
     except configparser.Error:
         # Not readable as a whole: every line's value.
         return [line.partition("=")[2].strip() or line.strip() for line in text.splitlines() if line.strip()]
-    return [
-        value
-        for section in parser.sections()
-        for key, value in parser.items(section)
-        if value and SECRET_KEY.search(key)
-    ]
+    found: list[str] = []
+    for section in parser.sections():
+        for key, value in parser.items(section):
+            if value and key == COMMAND:
+                found += DRAWN.findall(value)
+            elif value and SECRET_KEY.search(key):
+                found.append(value)
+    return found

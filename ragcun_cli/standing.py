@@ -100,9 +100,10 @@ def _data(folder: Path, has_trained: bool) -> Step:
     place = folder / DATA
     known = entries(place) if place.is_dir() else []
     training = [each.name for each in known if each.kind == "training" and each.state not in ("", "part of it")]
+    made = {path.name for pattern in TABLES for path in folder.glob(pattern)}
     for where in (folder, place):
         found = sorted({path for pattern in TRAINING_FILES for path in where.glob(pattern)})
-        training += [path.relative_to(folder).as_posix() for path in found if path.name not in NO_TRAINING]
+        training += [path.relative_to(folder).as_posix() for path in found if path.name not in NO_TRAINING | made]
     collections = available_collections(place)
     own = "the runs' own" if has_trained else "none"
     seen = f"training data: {_named(training) or own}; {counted(len(collections), 'collection')} in {DATA}/"

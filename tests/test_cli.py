@@ -189,10 +189,11 @@ def test_eval_isotropy(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> N
     isotropy = ["eval", "isotropy", "-m", tiny_bert, "-d", task, "--results", tmp_path / "results"]
     done = ragcun(*isotropy, "--transform", "none", "--transform", "whiten:0.5")
     assert done.exit_code == 0, done.stderr
-    rows = [line.split() for line in done.stdout.splitlines() if line.startswith("│")]
-    assert [(row[1], row[5]) for row in rows] == [
-        ("tiny-bert", "passages"), ("tiny-bert", "queries"),
-        ("tiny-bert+whiten-0.5", "passages"), ("tiny-bert+whiten-0.5", "queries"),
+    rows = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines() if line.startswith("│")]
+    scored = "task (test, 12 queries)"
+    assert [tuple(row[1:4]) for row in rows] == [
+        ("tiny-bert", scored, "passages"), ("tiny-bert", scored, "queries"),
+        ("tiny-bert+whiten-0.5", scored, "passages"), ("tiny-bert+whiten-0.5", scored, "queries"),
     ]  # fmt: skip
     (measured,) = json.loads(ragcun(*isotropy, "--json").stdout)["isotropy"]
     assert measured["isotropy"]["passages"]["texts"] == 12
@@ -256,7 +257,10 @@ def test_usage_errors_are_typers(ragcun: RunCommand) -> None:
     assert ragcun("train", "--recip", "x").exit_code == 2
 
 
-def test_recipe_list_show_check_copy_schema(ragcun: RunCommand, tmp_path: Path) -> None:
+def test_recipe_list_show_check_copy_schema(
+    ragcun: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("a model was fetched"))
     assert "demo-isotropy" in ragcun("recipe", "list").stdout
     assert {each["name"] for each in json.loads(ragcun("recipe", "list", "--json").stdout)} >= {"isotropy", "frozen"}
     assert "seed: 7" in ragcun("recipe", "show", "isotropy", "--set", "seed=7").stdout
@@ -270,6 +274,12 @@ def test_recipe_list_show_check_copy_schema(ragcun: RunCommand, tmp_path: Path) 
     assert checked[0].startswith(f"{copied}: {missing}")
     assert checked[1].startswith(f"baseline: {missing}")
     assert checked[2] == "demo-isotropy: valid"  # its data are made, its model comes with a package
+    here = ragcun("recipe", "check", "isotropy", "--set", "data.train=demo", "--set", f"data.train={copied}",
+                  "--set", "data.dev=null")  # fmt: skip
+    assert here.stdout.strip() == (  # told, and not fetched
+        "isotropy: valid. Not here yet: base_model: sentence-transformers/all-mpnet-base-v2. `ragcun train` fetches it "
+        "from the hub."
+    )
     assert "name: my-arm" in ragcun("recipe", "show", copied).stdout
     panel(ragcun("recipe", "copy", "isotropy", tmp_path / "my arm.yaml"), 2, "'my arm' cannot be one")
     copied.write_text(copied.read_text().replace("seed: 0", "sed: 0"))

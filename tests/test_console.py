@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 from rich.console import Console
@@ -96,3 +97,12 @@ def test_entries_go_on_below_what_stands_beside_the_name(
         "             instance profile ragcun-one",
         *lines[1:],
     ]
+
+
+def test_a_document_leaves_the_terminal_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii", errors="backslashreplace"))
+    console.print_document("caf\u00e9")
+    console.print_text("caf\u00e9")
+    sys.stdout.flush()
+    assert raw.getvalue() == "caf\u00e9\n".encode() + b"caf\\xe9\n"

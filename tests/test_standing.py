@@ -54,11 +54,12 @@ def test_runs_results_and_data_are_seen_wherever_they_lie(tmp_path: Path) -> Non
     (tmp_path / "results-dev" / "final").mkdir(parents=True)
     (tmp_path / "results-dev" / "final" / "model.json").write_text("{}")
     (tmp_path / "table1.tex").touch()
+    (tmp_path / "table1.csv").touch()  # no training data
     data, training, evaluation, report = standing(tmp_path)
-    assert data.seen.startswith("training data: mixed.jsonl")
+    assert data.seen.startswith("training data: mixed.jsonl;")
     assert training.seen.startswith("finished: checkpoints/final, tuning/checkpoints/arm0")
     assert (evaluation.done, evaluation.seen) == (True, "final in results-dev/")
-    assert report.seen == "table1.tex"
+    assert report.seen == "table1.csv, table1.tex"
     assert report.command == "ragcun report table --format latex --results results-dev > table.tex"
 
 

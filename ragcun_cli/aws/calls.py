@@ -181,7 +181,8 @@ def _as_ours(error: Exception, operation: str, region: str) -> AwsError:
     problem = configuration_problem(error)
     if problem is not None:
         return AwsError(*problem, "Configuration")
-    return AwsError(f"{operation} ({region}): no answer from AWS: {said}", "Is the network there? Is the region right?")
+    where = f"{operation} ({region})" if region else operation
+    return AwsError(f"{where}: no answer from AWS: {said}", "Is the network there? Is the region right?")
 
 
 def _refused(error: Any, operation: str, region: str) -> AwsError:

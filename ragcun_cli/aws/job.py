@@ -78,7 +78,7 @@ def make_job(recipes: Sequence[Recipe], seeds: Sequence[int], datasets: str | No
     inputs: dict[str, Input] = {}
     rewritten = tuple(_for_machine(recipe, backup, inputs) for recipe in recipes)
     folder = expanded(recipes[0].data.folder)
-    wanted = [name for name in (datasets or _usual_datasets(recipes)).split(",") if name]
+    wanted = [each.strip() for each in (datasets or _usual_datasets(recipes)).split(",") if each.strip()]
     scored = [name if _can_be_had(name) else _as_input(name, "--datasets", inputs, folder) for name in wanted]
     needed = [recipe.data.train for recipe in rewritten]
     needed += [recipe.data.dev for recipe in rewritten if recipe.data.dev is not None]

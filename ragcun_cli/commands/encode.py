@@ -42,7 +42,7 @@ def encode(
     cache_limit: str | None = typer.Option(
         None,
         "--cache-limit",
-        help="What kept embeddings may take on disk, such as 50GiB; those not used longest go first.",
+        help="Disk space for cached embeddings, such as 50GiB; the least recently used go first.",
     ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the file if it is there."),
     json_output: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
@@ -78,5 +78,5 @@ def encode(
         print_json({**dataclasses.asdict(written), "model": opened.entry["identity"]})
         return
     if written.kept:
-        note(f"{written.kept} of {written.texts} embeddings were kept from before.")
+        note(f"{written.kept} of {written.texts} embeddings were already in the cache.")
     note(f"{out}: {written.texts} texts, {written.dimensions} dimensions. Compare them by Euclidean distance.")

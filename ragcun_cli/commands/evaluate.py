@@ -40,7 +40,7 @@ DATASETS = typer.Option(
 )
 DATA_DIR = typer.Option(Path("data"), "--data-dir", help="Where named datasets lie, as folders or zips.")
 RESULTS = typer.Option(Path("results"), "--results", help="Where results are written.")
-SPLIT = typer.Option(None, "--split", help="Which qrels; by default `test` (msmarco: `dev`), and never another one.")
+SPLIT = typer.Option(None, "--split", help="Which split to score: `test` by default, `dev` for msmarco.")
 NAME = typer.Option(None, "--name", help="What one model is called in results.")
 MAX_LENGTH = typer.Option(None, "--max-length", min=2, help="Tokens of a text, if not the model's.")
 SIMILARITY = typer.Option(
@@ -59,7 +59,7 @@ MEMORY = typer.Option(
     "1GiB", "--memory", help="What the search may take, besides the model; such as 4GiB. At least 64MiB."
 )
 CACHE_LIMIT = typer.Option(
-    None, "--cache-limit", help="What kept embeddings may take on disk, such as 50GiB; those not used longest go first."
+    None, "--cache-limit", help="Disk space for cached embeddings, such as 50GiB; the least recently used go first."
 )
 PROCESSES = typer.Option(
     None, "--processes", min=1, help="Processes that encode and search; one for each GPU, or one, by default."
@@ -68,9 +68,7 @@ PRECISION = typer.Option(
     "float32", "--precision", help="Of the encoder: float32, bf16 or fp16. Published figures are float32."
 )
 OVERWRITE = typer.Option(False, "--overwrite", help="Replace results of another model of the same name.")
-RECOMPUTE = typer.Option(
-    False, "--recompute", help="Make results again that are there already of the same model, texts and rules."
-)
+RECOMPUTE = typer.Option(False, "--recompute", help="Score again even where an up-to-date result exists.")
 JSON = typer.Option(False, "--json", help="Print the results as JSON.")
 
 
@@ -349,7 +347,7 @@ def _print_isotropy(measured: list[dict[str, Any]]) -> None:
                 continue
             figures = ["-" if cloud[key] is None else f"{cloud[key]:.4g}" for key in shown.values()]
             interval = "-" if cloud["interval"] is None else "{:.3f}-{:.3f}".format(*cloud["interval"])
-            names = [plain(each["model"]["name"]), plain(each["dataset"]["name"]), side]
+            names = [plain(each["model"]["name"]), plain(_scored_on(each)), side]
             # Of both sides together, so they stand once.
             both = [each["isotropy"][key] if side == "passages" else None for key in ("alignment", "hubness")]
             ends = ["-" if value is None else f"{value:.4g}" for value in both]

@@ -13,7 +13,6 @@ from ragcun_cli.commands import completion
 
 if TYPE_CHECKING:
     from ragcun_cli.errors import RecipeError
-    from ragcun_cli.recipe.schema import Recipe
 
 app = typer.Typer(no_args_is_help=True, help="Read, check and copy recipes: one YAML file is one arm.")
 
@@ -73,19 +72,20 @@ def check(
 ) -> None:
     """Say every problem of the recipes, each with file, line and column; exit code 3 if there is one.
 
-    Data and a base model that are not here yet are said, and are no problem of the recipe.
+    Missing data or a missing base model is reported, but is not an error in the recipe.
 
     Example: ragcun recipe check my-recipe.yaml
     """
     from ragcun_cli.console import print_error, print_json, print_text
     from ragcun_cli.errors import ExitCode, RecipeError
     from ragcun_cli.recipe.loading import load_recipe
+    from ragcun_cli.train.runs import missing_input
 
     errors: dict[str, RecipeError] = {}
     missing: dict[str, str] = {}
     for recipe in recipes:
         try:
-            missing[recipe] = _not_here(load_recipe(recipe, overrides))
+            missing[recipe] = missing_input(load_recipe(recipe, overrides))
         except RecipeError as error:
             errors[recipe] = error
     if json_output:
@@ -98,18 +98,6 @@ def check(
                 print_text(f"{recipe}: valid" + (f". Not here yet: {missing[recipe]}" if missing[recipe] else ""))
     if errors:
         raise typer.Exit(ExitCode.RECIPE)
-
-
-def _not_here(recipe: Recipe) -> str:
-    """Which of its inputs is missing, and what brings it; empty if none is."""
-    from ragcun_cli.errors import RagcunError
-    from ragcun_cli.train.runs import require_inputs
-
-    try:
-        require_inputs(recipe)
-    except RagcunError as error:
-        return f"{error.message}. {error.hint}"
-    return ""
 
 
 def _checked(recipe: str, error: RecipeError | None, missing: str) -> dict[str, object]:

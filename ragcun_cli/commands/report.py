@@ -40,8 +40,8 @@ PRIMARY = typer.Option(
     [],
     "--primary",
     metavar="'ROW vs BASELINE'",
-    help="A comparison that the experiment was made for. Only these are corrected, the others are exploratory; without "
-    "any, all are corrected. May be repeated.",
+    help="A planned comparison; repeatable. Only planned comparisons are corrected, all others are exploratory. "
+    "Without any, all are corrected.",
 )
 RUNS = typer.Option(Path("checkpoints"), "--runs", help="Where run folders lie that are no longer where they were.")
 JSON = typer.Option(False, "--json", help="Print JSON.")

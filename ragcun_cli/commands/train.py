@@ -103,20 +103,20 @@ def train(
     deadline = None if max_time is None else time.time() + parse_duration(max_time, "--max-time")
     loaded = [load_recipe(name, overrides) for name in recipes]
 
-    from ragcun_cli.train.run_folder import RunFolder, check_may_train
+    from ragcun_cli.train.run_folder import RunFolder, refuse_early
     from ragcun_cli.train.runs import finished_summary, one_per_seed, require_inputs
 
     chosen = parse_seeds(seeds) if seeds is not None else None
     expanded = [each for recipe in loaded for each in one_per_seed(recipe, chosen)]
     # What can be refused, or is done, is said before torch is imported.
     for recipe in expanded:
-        if not dry_run:
-            check_may_train(RunFolder.of(recipe), recipe, resume, overwrite)
+        if not dry_run and nodes == "1":  # one of several machines may join a run that is there
+            refuse_early(RunFolder.of(recipe), recipe, resume, overwrite)
         if recipe.backup is None or not resume:
             require_inputs(recipe)
     if dry_run:
         _show_plans(expanded, processes, dollars_per_hour, json_output)
-    elif len(expanded) == 1 and resume and (summary := finished_summary(expanded[0])) is not None:
+    elif len(expanded) == 1 and resume and nodes == "1" and (summary := finished_summary(expanded[0])) is not None:
         _say_finished(summary, json_output)
     elif len(expanded) == 1:
         with collector_at_rest():
@@ -188,7 +188,7 @@ def _say_summary(summary: ArmSummary, json_output: bool, here: bool = True) -> N
     if here and summary.model:
         note(f"Model: {summary.model}\nNext:  ragcun eval beir --model {summary.folder} --datasets NAME")
     elif here:
-        note(f"No model is kept, as keep_models says; the dev scores are in {summary.folder}/metrics.jsonl.")
+        note(f"No model was kept (keep_models); the dev scores are in {summary.folder}/metrics.jsonl.")
 
 
 def _train_several(

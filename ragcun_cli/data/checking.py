@@ -116,7 +116,7 @@ def look_at_batches(report: CheckReport, table: TripleTable, batch_size: int) ->
     rows = len(table)
     report.counts[f"triples in an epoch's whole batches of {batch_size}"] = rows // batch_size * batch_size
     report.look(
-        f"triples with another positive of their query in their batch of {batch_size}: it serves as their negative",
+        f"triples whose query has another positive in the same batch of {batch_size} (a false negative)",
         conflicting_rows(table, batch_size, seed=0) if rows >= batch_size else 0,
         rows,
         [],

@@ -186,7 +186,7 @@ def _lost(
         if identity not in queries and identity not in passages:
             continue
         other = _in_another_form(identity, known_queries, corpus if what == "passage" else None)
-        why = f"; {other!r} is, in another Unicode normal form" if other else ""
+        why = f"; {other!r} is there, which differs only in Unicode normalisation" if other else ""
         problems.append(f"{label}:{number}: the {what} {identity!r} is not in {file}{why}")
     return listed(problems)
 
@@ -214,7 +214,7 @@ def _choose_split(folder: Path, label: str, asked: str | None, preferred: Sequen
         if asked not in splits:
             raise UsageError(
                 f"{label}: there is no split {asked!r}; it has {', '.join(splits)}",
-                f"Name the one that is meant: --split {splits[0]}",
+                f"Choose one: --split {splits[0]}",
             )
         return asked
     for name in preferred:

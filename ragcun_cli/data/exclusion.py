@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ragcun_cli.data.qrels import splits_in
 from ragcun_cli.data.sources import dev_collection
 from ragcun_cli.data.text_keys import KEY_BYTES, keys_of
 from ragcun_cli.data.triples.table import TripleTable
+from ragcun_cli.quantities import counted
 
 TRAIN = "train"
 TEXTS_AT_A_TIME = 16_384
@@ -59,7 +60,7 @@ class Excluded:
 
     def provenance(self, counts: ExclusionCounts) -> dict[str, Any]:
         """For the record beside a file."""
-        return {"collections": list(self.names), "sha256": self.sha256, **counts.__dict__}
+        return {"collections": list(self.names), "sha256": self.sha256, **asdict(counts)}
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,13 @@ class ExclusionCounts:
     @property
     def sentence(self) -> str:
         """In words."""
-        return (
-            f"{self.triples} triples excluded ({self.by_query} for their query, {self.by_positive} for their positive)"
-        )
+        return f"{counted(self.triples, 'triple')} excluded ({self.by_query} by query, {self.by_positive} by positive)"
 
 
-def read_excluded(sources: Sequence[str], root: Path) -> Excluded | None:
+def read_excluded(sources: Sequence[str], root: Path, asked: str) -> Excluded | None:
     """From names or paths of collections; every split of theirs but `train`. None for no source.
+
+    asked: the key or flag that named them, which an error begins with.
 
     Raises:
         UsageError, DataError: as finding and reading a collection says.
@@ -88,11 +89,17 @@ def read_excluded(sources: Sequence[str], root: Path) -> Excluded | None:
         return None
     found: dict[str, Collection] = {}
     for source in sources:
-        for name, folder in collections_in(dev_collection(source, root, "data.exclude: ")).items():
+        for name, folder in collections_in(dev_collection(source, root, f"{asked}: ")).items():
             splits = splits_in(folder)
             for split in [each for each in splits if each != TRAIN] or splits:
-                found[f"{name} ({split})"] = read_folder(folder, name, split, str(folder))
+                label = unused_name(found, f"{name} ({split})", f"{folder} ({split})")
+                found[label] = read_folder(folder, name, split, str(folder))
     return Excluded.of(found)
+
+
+def unused_name(taken: Container[str], name: str, path: str) -> str:
+    """What one of several collections is called: two folders may have the same name."""
+    return path if name in taken else name
 
 
 def without(table: TripleTable, excluded: Excluded) -> tuple[TripleTable, ExclusionCounts]:
@@ -128,7 +135,7 @@ def provenance_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.provenance.json")
 
 
-def _flags(table: TripleTable, numbers: npt.NDArray[np.int64], judge: Any) -> Flags:
+def _flags(table: TripleTable, numbers: npt.NDArray[np.int64], judge: Callable[[list[str]], list[bool]]) -> Flags:
     """(n,) For each row whether its text is so; each distinct text is judged once."""
     distinct, back = np.unique(numbers, return_inverse=True)
     found = np.zeros(len(distinct), dtype=bool)

@@ -143,7 +143,7 @@ def _layout(line: str, place: str) -> _Layout:
     if all(len(places) == 1 for places in found.values()):
         query, passage, grade = (found[kind][0] for kind, _ in KINDS)
         return _Layout(query, passage, grade, len(cells), "\t", has_header=True)
-    # TREC's columns are apart by any blanks, or by tabs alone where ids have blanks.
+    # TREC's columns are separated by any whitespace, or by single tabs where ids contain blanks.
     separator = "\t" if line.count("\t") == 3 else None
     columns = line.split(separator)
     if len(columns) == 4 and ITERATION.match(columns[1].strip()) and grade_of(columns[3]) is not None:

@@ -17,7 +17,7 @@ from ragcun_cli.data.checking import (
     look_for_broken_rows,
 )
 from ragcun_cli.data.collection import LAYOUT, Collection, collections_in, read_collection, read_folder
-from ragcun_cli.data.exclusion import Excluded, without, write_clean
+from ragcun_cli.data.exclusion import Excluded, unused_name, without, write_clean
 from ragcun_cli.data.naming import is_zip
 from ragcun_cli.data.qrels import splits_in
 from ragcun_cli.data.registry import BEIR, KNOWN, TRAINING
@@ -25,6 +25,8 @@ from ragcun_cli.data.sources import collection_in, dev_collection, named_collect
 from ragcun_cli.data.triples.prepared import TRAIN_SPLIT, open_triples
 from ragcun_cli.data.triples.table import TripleTable
 from ragcun_cli.errors import UsageError
+
+DEV = "the dev set"  # in findings
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ def check_source(source: str, wishes: Wishes) -> list[CheckReport]:
     path = training_file(source, wishes.root, "")
     if path.is_dir() or is_zip(path):
         parts = collections_in(path)
+        if wishes.write is not None and len(parts) > 1:
+            raise UsageError(
+                f"--write: {source} has {len(parts)} collections",
+                f"Name one of them, such as {next(iter(parts.values()))}.",
+            )
         # Named as the user did, where that is possible, and not by its place in the cache.
         return [_of_collection(part, path if len(parts) == 1 else part, name, wishes) for name, part in parts.items()]
     table, _ = open_triples(path, max_bad_rows=None)
@@ -69,7 +76,11 @@ def _write_clean(
 ) -> None:
     if write is None:
         return
-    excluded = Excluded.of({f"{name} ({each.split})": each for name, each in others.items()})
+    named = {
+        f"{each.name} ({each.split})" if name == DEV else f"{name} ({each.split})": each
+        for name, each in others.items()
+    }
+    excluded = Excluded.of(named)
     clean, counts = without(table, excluded)
     write_clean(clean, write, source, {"excluded": excluded.provenance(counts)})
     report.written = f"{write}: {len(clean)} triples; {counts.sentence}"
@@ -83,7 +94,7 @@ def _check_leakage(
     others, absent = _tests(root, wishes.against, leave_out)
     if dev is not None:
         found = read_collection(dev_collection(dev, root), preferred=("dev", "test"))
-        others = {"the dev set": found, **others}
+        others = {DEV: found, **others}
     else:
         report.not_checked.append("leakage into a dev set: none is named (--dev)")
     check_against(report, table, others)
@@ -97,6 +108,8 @@ def _of_collection(folder: Path, shown: Path, name: str, wishes: Wishes) -> Chec
     splits = {split: read_folder(folder, name, split, str(shown)) for split in order}
     if not splits:
         raise UsageError(f"{shown}: there are no judgements: qrels/<split>.tsv is missing", LAYOUT)
+    if wishes.write is not None and TRAIN_SPLIT not in splits:
+        raise UsageError(f"--write: {shown} has no {TRAIN_SPLIT} split, so no triples", "Name a file of triples.")
     report = check_collection(splits, name, wishes.count_tokens, wishes.limit)
     if TRAIN_SPLIT in splits:
         table, _ = open_triples(shown, max_bad_rows=None)
@@ -127,6 +140,8 @@ def _tests(root: Path, names: Sequence[str], leave_out: str) -> tuple[dict[str, 
             absent.append(known.name)
             continue
         for part, folder in collections_in(path).items():
-            found[part] = read_folder(folder, part, known.score_split if known else None, str(folder))
+            found[unused_name(found, part, str(folder))] = read_folder(
+                folder, part, known.score_split if known else None, str(folder)
+            )
     reason = f"leakage into test sets that are not in {root}/: {', '.join(absent)}"
     return found, [reason] if absent else []

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from ragcun_cli import files
 from ragcun_cli.console import note
 from ragcun_cli.data.cache import only_writer
+from ragcun_cli.data.digests import sha256_of
 from ragcun_cli.data.qrels import ENDINGS, FOLDER
 from ragcun_cli.errors import DataError, EnvironmentUnfit
 from ragcun_cli.manifest import problem_with, seal
@@ -25,6 +26,7 @@ BLOCK_BYTES = 1 << 20
 DAMAGE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, NotImplementedError, ValueError,
 )  # fmt: skip
+MADE_TO_FILL = "this is no collection of texts, but made to fill a disk"
 MOST_EXPANDED = 200  # times: JSON of texts shrinks to a third, the same line over and over to a hundredth
 LISTED = ("corpus.jsonl", "queries.jsonl", "corpus.jsonl.gz", "queries.jsonl.gz")
 SHOWN = 5  # of what an error lists
@@ -65,7 +67,7 @@ def unpacked_file(path: Path, cache: Path) -> Path:
     Raises:
         DataError: if it is damaged.
     """
-    folder = cache / "unpacked" / files.sha256_of_file(path)[:32]
+    folder = cache / "unpacked" / sha256_of(path, cache)[:32]
     target = folder / path.stem
     with only_writer(folder):
         if problem_with(folder) is not None:
@@ -73,7 +75,11 @@ def unpacked_file(path: Path, cache: Path) -> Path:
             with files.new_folder(folder) as temporary:
                 try:
                     with gzip.open(path) as source, (temporary / path.stem).open("wb") as sink:
-                        shutil.copyfileobj(source, sink, BLOCK_BYTES)
+                        most = MOST_EXPANDED * path.stat().st_size
+                        while block := source.read(BLOCK_BYTES):
+                            sink.write(block)
+                            if sink.tell() > most:
+                                raise DataError(f"{path}: {MADE_TO_FILL}", "Get it from another source.")
                 except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                     raise DataError(f"{path}: damaged, or not all of it is there ({error})", "Get it again.") from None
                 seal(temporary)
@@ -112,8 +118,7 @@ def _unpack(path: Path, folder: Path) -> None:
         packed = sum(member.compress_size for member, _ in members)
         if needed > MOST_EXPANDED * packed or packed > path.stat().st_size:
             raise DataError(
-                f"{path}: {shown_bytes(path.stat().st_size)} would become {shown_bytes(needed)}: this is no collection "
-                "of texts, but made to fill a disk",
+                f"{path}: {shown_bytes(path.stat().st_size)} would become {shown_bytes(needed)}: {MADE_TO_FILL}",
                 "Get it from another source.",
             )
         free = shutil.disk_usage(folder.parent).free
@@ -133,7 +138,7 @@ def _members(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[zipfile.Zip
     wanted = []
     for member in archive.infolist():
         place = PurePosixPath(member.filename.replace("\\", "/"))  # as some programs on Windows write it
-        if ".." in place.parts or place.is_absolute() or ":" in place.parts[0]:
+        if ".." in place.parts or place.is_absolute() or ":" in "".join(place.parts[:1]):
             raise DataError(f"{path}: its member {member.filename!r} would be written outside of its folder")
         in_qrels = place.name.endswith(ENDINGS) and len(place.parts) > 1 and place.parts[-2] == FOLDER
         left_by_mac = "__MACOSX" in place.parts or place.name.startswith("._")

@@ -147,8 +147,8 @@ def _each(
     done = {(row.folder, dataset.name): kept(row, dataset) for rows in plan for dataset in datasets for row in rows}
     if found := sum(each is not None for each in done.values()):
         note(
-            f"{found} of {len(done)} results are there already, of the same models, texts and rules, and are kept; "
-            "--recompute makes them again."
+            f"{found} of {len(done)} results are up to date (same models, texts and rules) and were reused; "
+            "--recompute scores them again."
         )
     labels = [_label(row, dataset) for rows in plan for dataset in datasets for row in rows]
     with saying_if_interrupted(INTERRUPTED), EvaluationTable(labels) as table:

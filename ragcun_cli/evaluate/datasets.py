@@ -194,7 +194,7 @@ def _report(part: Collection, path: Path) -> None:
         named = ", ".join(map(repr, part.unknown_passages))
         more = "" if part.unknown_judgements <= len(part.unknown_passages) else ", ..."
         note(
-            f"{path}: {part.unknown_judgements} of {part.judgements} judgements name passages that are not there: "
+            f"{path}: {part.unknown_judgements} of {part.judgements} judgements name passages missing from the corpus: "
             f"{named}{more}."
         )
     if without := part.queries_without_relevant:

@@ -118,7 +118,7 @@ class Embedder:
             lambda number: f"text {ids[number]!r}",
         )
         self._reserve([numbered.keys])
-        self.found += len(texts) - len(self._through_network.missing(numbered.keys))
+        self.found += self._through_network.count_kept(numbered.keys)
         self._fill(numbered, None, on_done)
         vectors = self._with_head.take(self._with_head.places(numbered.keys))
         self.let_go()

@@ -89,8 +89,12 @@ def _write_npy(path: Path, parts: Iterator[tuple[list[str], Embeddings]], count:
     with path.open("wb") as stream:
         header = {"descr": "<f4", "fortran_order": False, "shape": (count, dimensions)}
         np.lib.format.write_array_header_1_0(stream, header)
+        written = 0
         for _, embeddings in parts:
+            written += len(embeddings)
             stream.write(embeddings.astype("<f4", copy=False).tobytes())
+    if written != count:
+        raise DataError(f"the texts changed while they were encoded: {count} before, {written} then", "Run it again.")
 
 
 def _write_parquet(path: Path, parts: Iterator[tuple[list[str], Embeddings]], dimensions: int) -> None:

@@ -11,6 +11,7 @@ import yaml
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.files import given_name, given_path
 from ragcun_cli.model.sources import SETTINGS
+from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.comparing import digest_but_seed, digest_but_terms
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def open_model(
     from ragcun_cli.model.folder import is_ragcun_model
     from ragcun_cli.model.sources import model_identity
 
-    folder = model_folder(Path(name))
+    folder = model_folder(expanded(name))
     if folder is not None and is_ragcun_model(folder):
         encoder = IsotropicGaussianEncoder.from_pretrained(folder)
         identity, kind, arm = model_identity(folder), "trained", _arm(folder)
@@ -95,7 +96,7 @@ def open_model(
         "identity": identity,
         "path": name,
         # What renews a result: the place whatever folder the command is given in, and what was asked for.
-        "found_at": None if folder is None else str(given_path(Path(name))),
+        "found_at": None if folder is None else str(given_path(expanded(name))),
         "asked_name": shown_as or default_name(name),
         "asked_max_length": max_length,
         **dataclasses.asdict(encoder.settings),
@@ -119,7 +120,7 @@ def model_folder(path: Path) -> Path | None:
 
 def default_name(name: str) -> str:
     """What a model is called in results unless it is said: the run's name, or the encoder's without its owner."""
-    folder = model_folder(Path(name))
+    folder = model_folder(expanded(name))
     if folder is not None and (folder / SETTINGS).is_file():
         return _trained_name(folder)
     return name.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]

@@ -163,7 +163,7 @@ def _require_independence(folder: Path, network: nn.Module, tokenizer: PreTraine
         ) from None
     if not torch.linalg.vector_norm(alone[0] - beside[0]) <= PROBE_TOLERANCE * torch.linalg.vector_norm(alone[0]):
         raise ModelError(
-            f"{folder}: what {type(network).__name__} gives for a text depends on the texts beside it",
+            f"{folder}: {type(network).__name__}'s embedding of a text depends on the other texts in the batch",
             "Its scores would depend on the order of texts. Use an encoder whose padding changes nothing.",
         )
 

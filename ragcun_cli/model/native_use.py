@@ -84,7 +84,7 @@ def _chain(folder: Path) -> bool:
         if not kind.startswith(OWN_PACKAGE):
             raise ModelError(
                 f"{folder / MODULES}: {kind} is a module of another package",
-                "ragcun runs no code from a model folder or for it. " + FORM,
+                "ragcun never runs code that comes with a model. " + FORM,
             )
         kinds.append(kind.rsplit(".", 1)[-1])
     if kinds and kinds not in CHAINS:
@@ -116,8 +116,8 @@ def _refuse_prompts(folder: Path) -> None:
     for name in (declared.get("default_prompt_name") or "", *PROMPTS_OF_RETRIEVAL):
         if prompt := (declared.get("prompts") or {}).get(name):
             raise ModelError(
-                f"{folder / PROMPTS}: its authors put a prompt before texts ({name}: {prompt!r})",
-                "ragcun puts none, so this encoder would look worse than it is. Without them: set prompts to {}.",
+                f"{folder / PROMPTS}: this model expects prompts ({name}: {prompt!r})",
+                "ragcun adds no prompts, so its scores would be too low. To score it without: set prompts to {}.",
             )
 
 
@@ -129,9 +129,9 @@ def _text_settings(folder: Path, unit_norm: bool) -> NativeUse:
         if key in ARGUMENTS:
             arguments |= value or {}
         elif key not in READ and value and value not in MEANS_NOTHING.get(key, ()):
-            raise ModelError(f"{path}: {key} is {value!r}, which ragcun does not do", FORM)
+            raise ModelError(f"{path}: {key} is {value!r}, which is not supported", FORM)
     if unknown := sorted(key for key, value in arguments.items() if key not in HARMLESS_ARGUMENTS and value):
-        raise ModelError(f"{path}: its tokenizer wants {', '.join(unknown)}, which ragcun does not do", FORM)
+        raise ModelError(f"{path}: its tokenizer settings {', '.join(unknown)} are not supported", FORM)
     lengths = {settings.get("query_length"), settings.get("document_length")} - {None}
     if len(lengths) > 1 or (lengths and None in (settings.get("query_length"), settings.get("document_length"))):
         raise ModelError(

@@ -110,6 +110,15 @@ def require_model(name: str, revision: str | None = None) -> None:
         _hub_model(name, revision)
 
 
+def model_is_here(name: str, revision: str | None = None) -> bool:
+    """Whether a model that `require_place` lets pass needs no network."""
+    if name.startswith(EMBEDDED) or expanded(name).is_dir():
+        return True
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+
+
 def model_identity(folder: Path) -> str:
     """`sha256:…` over every file of a model folder that decides an embedding: weights, config, tokenizer, modules.
 

@@ -97,13 +97,20 @@ class VectorStore:
 
     def missing(self, keys: Keys) -> Numbers:
         """The first number of each key that no shard has, in the order given."""
+        unknown = np.flatnonzero(~self._known(keys))
+        _, first = np.unique(keys[unknown], return_index=True)
+        return unknown[np.sort(first)]
+
+    def count_kept(self, keys: Keys) -> int:
+        """How many of these texts a shard has, one that comes twice counted twice."""
+        return int(self._known(keys).sum())
+
+    def _known(self, keys: Keys) -> npt.NDArray[np.bool_]:
         places = np.searchsorted(self._keys, keys)
         known = np.zeros(len(keys), dtype=bool)
         inside = places < len(self._keys)
         known[inside] = self._keys[places[inside]] == keys[inside]
-        unknown = np.flatnonzero(~known)
-        _, first = np.unique(keys[unknown], return_index=True)
-        return unknown[np.sort(first)]
+        return known
 
     def missing_blocks(self, keys: Keys) -> list[Numbers]:
         """The missing texts, by number, as the blocks that are encoded together."""

@@ -75,7 +75,7 @@ def recipe_schema() -> str:
 
 
 # What the schema does not say: a list that is made anew, and values that come from the file's name.
-DEFAULTS = {"trackers": "`[]`", "extends": "", "name": "", "output_dir": ""}
+DEFAULTS = {"trackers": "`[]`", "exclude": "`[]`", "extends": "", "name": "", "output_dir": ""}
 
 
 def recipe_reference() -> str:

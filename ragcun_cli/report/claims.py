@@ -27,7 +27,7 @@ def isotropy_sentence(comparison: IsotropyComparison) -> str:
     )
     start = f"{comparison.row} against {comparison.baseline}, IsoScore of the passages, {over}: {figures}: "
     if comparison.between is None:
-        return f"{start}{comparison.difference:+.3f}; how far chance goes is not known, so no difference is shown."
+        return f"{start}{comparison.difference:+.3f}; no confidence interval, so no difference is shown."
     low, high = comparison.between.interval
     what = {"more isotropic": "more isotropic by", "less isotropic": "less isotropic by"}.get(comparison.verdict)
     found = (

@@ -6,7 +6,7 @@ import gzip
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ragcun_cli.report.staleness import staleness
 TRASH = ".trash"
 ENDINGS = (".json", QUERIES_ENDING, RUN_ENDING, ".spectrum.tsv", ".histograms")
 RUN_COMPRESSION = 3
+NO_DATASET = (MODEL, ISOTROPY)  # files of a whole model
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,12 @@ def restore(trash: Path) -> list[tuple[Path, Path]]:
     ]
     for source, target in moves:
         if target.exists():
-            raise UsageError(f"{target}: is there again", f"Remove it first, or leave {source} where it is.")
+            raise UsageError(f"{target}: a new result is there already", f"Remove it first, or leave {source}.")
+        now, then = _identity(target.parent), _identity(source.parent)
+        if None not in (now, then) and now != then:
+            raise UsageError(
+                f"{target.parent}: holds results of another model now", f"Remove or rename them, or leave {source}."
+            )
     for source, target in moves:
         target.parent.mkdir(exist_ok=True)
         os.rename(source, target)
@@ -141,6 +147,12 @@ def restore(trash: Path) -> list[tuple[Path, Path]]:
             files.write_json(there, dict(sorted({**measured, **_read(there)}.items())))
     files.remove_folder(trash)
     return moves
+
+
+def _identity(folder: Path) -> str | None:
+    """Of the model whose results these are; None where nothing says."""
+    scored = (_read(path).get("model", {}) for path in sorted(folder.glob("*.json")) if path.name not in NO_DATASET)
+    return next((str(entry["identity"]) for entry in (_read(folder / MODEL), *scored) if "identity" in entry), None)
 
 
 def rename(results: Path, old: str, new: str) -> Path:
@@ -156,6 +168,11 @@ def rename(results: Path, old: str, new: str) -> Path:
     if not new.strip() or new.startswith(".") or "/" in new or "\\" in new:
         raise UsageError(f"{new}: this is no name for a folder of results", "Use letters, digits, - and _.")
     folder, target = results / old, results / new
+    behind = _behind(_read(folder / MODEL))
+    if not new.endswith(behind):
+        raise UsageError(
+            f"{new}: `eval beir` puts {behind} behind the name of such results", f"Call them {new}{behind}."
+        )
     if target.exists():
         raise UsageError(f"{target}: is there already", "Choose another name, or remove it: ragcun results remove")
     with files.new_folder(target) as temporary:
@@ -180,9 +197,12 @@ def _rename_in(path: Path, name: str) -> None:
 
 
 def _renamed(entry: dict[str, Any], name: str) -> dict[str, Any]:
-    """asked_name: what `--name` has to say for it, without what is put behind it for a transform."""
-    behind = str(entry["name"]).removeprefix(str(entry["asked_name"]))
-    return {**entry, "name": name, "asked_name": name.removesuffix(behind)}
+    return {**entry, "name": name, "asked_name": name.removesuffix(_behind(entry))}
+
+
+def _behind(entry: Mapping[str, Any]) -> str:
+    """What an evaluation puts behind the name that `--name` gives, for a transform or a similarity."""
+    return str(entry.get("name", "")).removeprefix(str(entry.get("asked_name", entry.get("name", ""))))
 
 
 def _retag(path: Path, tag: str) -> None:
@@ -206,7 +226,7 @@ def _folders(results: Path) -> list[Path]:
 
 def _datasets(folder: Path) -> list[str]:
     """Scored or measured."""
-    scored = [path.stem for path in folder.glob("*.json") if path.name not in (MODEL, ISOTROPY)]
+    scored = [path.stem for path in folder.glob("*.json") if path.name not in NO_DATASET]
     return sorted({*scored, *_read(folder / ISOTROPY)})
 
 

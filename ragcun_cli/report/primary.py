@@ -34,6 +34,6 @@ def primary_rows(declared: Sequence[str], rows: Sequence[Row], baseline: Row | N
         if baseline is None or parts[1] != baseline.name or parts[0] == parts[1]:
             cure = f"--baseline {parts[1]}" if parts[0] != parts[1] else "Name two different rows."
             against = "no baseline" if baseline is None else baseline.name
-            raise UsageError(f"--primary {text!r}: these comparisons are with {against}", cure)
+            raise UsageError(f"--primary {text!r}: primary comparisons must be against the baseline ({against})", cure)
         chosen.append(parts[0])
     return tuple(dict.fromkeys(chosen))

@@ -14,7 +14,7 @@ from ragcun_cli.evaluate.fingerprint import IDENTIFYING
 from ragcun_cli.recipe.comparing import differing_keys
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.report.collect import ModelResults
-from ragcun_cli.report.staleness import Stale
+from ragcun_cli.report.staleness import MARK, Stale
 
 # What of a model's entry may differ between rows, and must then be said.
 DIFFERENCES = (
@@ -42,7 +42,7 @@ class Row:
     def label(self) -> str:
         """As a table shows it."""
         label = f"{self.name} (untouched)" if self.first.untouched else self.name
-        return f"{label} (stale)" if self.is_stale else label
+        return f"{label}{MARK}" if self.is_stale else label
 
     @property
     def is_stale(self) -> bool:

@@ -84,13 +84,14 @@ def _correction_sentence(settings: Settings, comparisons: Sequence[Comparison]) 
         return "Not corrected for the number of comparisons."
     over = "all comparisons of these results"
     if settings.primary is not None:
-        over = f"the primary comparisons ({', '.join(settings.primary)}); the others are exploratory and have no marks"
+        over = f"the primary comparisons ({', '.join(settings.primary)})"
     families = {
         "on datasets": next((each.family for each in comparisons if not each.is_average), 0),
         "on averages": next((each.family for each in comparisons if each.is_average), 0),
     }
     listed = " and, apart from them, ".join(f"{count} {what}" for what, count in families.items() if count)
-    return f"{CORRECTIONS[settings.correction]} over {over}: {listed}."
+    others = "" if settings.primary is None else " All others are exploratory and carry no marks."
+    return f"{CORRECTIONS[settings.correction]} over {over}: {listed}.{others}"
 
 
 def _queries(rows: Sequence[Row], datasets: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,12 @@ from ragcun_cli.data.registry import known_dataset
 from ragcun_cli.errors import RagcunError
 from ragcun_cli.evaluate.models import default_name, model_folder
 from ragcun_cli.model.sources import model_identity
+
+MARK = " (stale)"  # behind the name of a row
+ABOUT_STALENESS = re.compile(
+    r" was scored before .* was changed\. Renew it: "
+    r"| (was|were) scored with .*: it is unknown whether (it has|they have) changed\.$"
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Stale:
         if self.state == "changed":
             return f"{self.name} was scored before {self.place} was changed. Renew it: {self.renewal}"
         what = "is no longer there" if self.state == "gone" else "cannot be read"
-        return f"{self.name} was scored with {self.place}, which {what}: whether it changed cannot be told."
+        return f"{self.name} was scored with {self.place}, which {what}: it is unknown whether it has changed."
 
 
 def staleness(entry: Mapping[str, Any], datasets: Sequence[ScoredDataset], results: Path) -> Stale | None:
@@ -77,10 +84,17 @@ def stale_sentences(found: Iterable[Stale]) -> list[str]:
     elif lost:
         names = ", ".join(each.name for each in lost)
         sentences.append(
-            f"{names} were scored with models that are no longer there, or cannot be read: whether they changed "
-            "cannot be told."
+            f"{names} were scored with models that are no longer there, or cannot be read: it is unknown whether they "
+            "have changed."
         )
     return sentences
+
+
+def without_staleness(sentence: str) -> str:
+    """As it would be if no model had changed; empty for a sentence of `stale_sentences`. A table or page that was made
+    at another time is compared without: models come and go, and figures stay.
+    """
+    return "" if ABOUT_STALENESS.search(sentence) else sentence.replace(MARK, "")
 
 
 def _renewal(entry: Mapping[str, Any], place: str, datasets: Sequence[ScoredDataset], results: Path) -> str:

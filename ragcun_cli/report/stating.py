@@ -27,7 +27,7 @@ from ragcun_cli.report.rows import (
     no_baseline,
 )
 from ragcun_cli.report.scores import choose_datasets, known_datasets, require_metric
-from ragcun_cli.report.staleness import stale_sentences
+from ragcun_cli.report.staleness import MARK, stale_sentences
 from ragcun_cli.report.statistics.corrections import require_correction
 from ragcun_cli.report.table import metric_label
 
@@ -100,7 +100,7 @@ class Claims:
 
     def label(self, row: str) -> str:
         """A row's name, with a mark where its model has changed since."""
-        return f"{row} (stale)" if row in self.stale else row
+        return f"{row}{MARK}" if row in self.stale else row
 
     def sentences(self) -> list[str]:
         """Headlines, then each comparison: averages, isotropy, datasets; then the remarks."""

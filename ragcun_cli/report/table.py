@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ragcun_cli.report.rows import Row, mean_and_deviation
+from ragcun_cli.report.staleness import without_staleness
 
 SCORE_DIGITS = 2
 ISOSCORE_DIGITS = 3
@@ -79,7 +80,7 @@ class ResultTable:
     @property
     def provenance(self) -> str:
         """Changes with any figure, mark or result that the table is made from: printed, so that it can be traced."""
-        cells = [[row.stubs, [_traced(cell) for cell in row.cells]] for row in self.rows]
+        cells = [[list(map(without_staleness, row.stubs)), [_traced(cell) for cell in row.cells]] for row in self.rows]
         content = [[column.label for column in self.columns], cells, self.compared_with]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 

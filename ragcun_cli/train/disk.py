@@ -35,7 +35,7 @@ def require_room(run: Path, checkpoint_bytes: int, checkpoints: int, present_byt
     # At least half of a checkpoint is one file: the weights, or the optimiser's moments.
     if checkpoint_bytes // 2 > files.largest_file():
         raise EnvironmentUnfit(
-            f"{run}: a checkpoint takes {shown_bytes(checkpoint_bytes)}, and files may not be that large here",
+            f"{run}: a checkpoint takes {shown_bytes(checkpoint_bytes)}, and that exceeds the file-size limit here",
             "See: ulimit -f",
         )
     free = free_bytes(run)

@@ -82,10 +82,10 @@ def read_data(recipe: Recipe) -> ArmData:
     root = expanded(recipe.data.folder)
     train = training_file(recipe.data.train, root)
     table, train_sha256 = open_triples(train, recipe.data.max_bad_rows)
-    excluded, counts = read_excluded(recipe.data.exclude, root), ExclusionCounts()
+    excluded, counts = read_excluded(recipe.data.exclude, root, "data.exclude"), ExclusionCounts()
     if excluded is not None:
         table, counts = without(table, excluded)
-        note(f"{recipe.data.train}: {counts.sentence}, as data.exclude says: {', '.join(excluded.names)}.")
+        note(f"data.exclude ({', '.join(excluded.names)}): {counts.sentence} from {recipe.data.train}.")
     dev = None
     if recipe.data.dev is not None:
         dev = read_collection(dev_collection(recipe.data.dev, root), preferred=("dev", "test"))

@@ -160,7 +160,7 @@ def check_may_train(folder: RunFolder, recipe: Recipe, resume: bool, overwrite: 
     if resume:
         return require_same_recipe(folder, recipe)
     differing = _differing_keys(folder, recipe)
-    # Nobody holds the folder's lock but us: a run that says it is running was killed.
+    # Who calls this holds the folder's lock: a run that says it is running was killed.
     state = folder.state().replace("running", "killed")
     if differing:
         cure = "--overwrite drops it, --set output_dir=FOLDER keeps both."
@@ -199,6 +199,16 @@ def require_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
             f"{folder.root}: cannot resume, the recipe has changed: {_shown(differing)}",
             "Restore these values, or train into another folder: --set output_dir=FOLDER",
         )
+
+
+def refuse_early(folder: RunFolder, recipe: Recipe, resume: bool, overwrite: bool) -> None:
+    """`check_may_train` before anything is read, by who does not yet hold the folder's lock.
+
+    Raises:
+        UsageError: as that says, and if another process trains into the folder.
+    """
+    with locked(folder):
+        check_may_train(folder, recipe, resume, overwrite)
 
 
 @contextlib.contextmanager

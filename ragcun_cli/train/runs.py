@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ragcun_cli.data.sources import PREFIX, dev_collection, training_file
-from ragcun_cli.errors import UsageError
-from ragcun_cli.model.sources import require_model
+from ragcun_cli.errors import RagcunError, UsageError
+from ragcun_cli.model.sources import model_is_here, require_model, require_place
 from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.run_folder import RunFolder
@@ -44,7 +44,29 @@ def require_distinct_folders(recipes: Sequence[Recipe]) -> None:
 
 
 def require_inputs(recipe: Recipe) -> None:
-    """Refuse a recipe whose data or base model are not here, as far as that can be told in a moment.
+    """Refuse a recipe whose data are not here, and fetch its base model if it is not.
+
+    Raises:
+        UsageError, ModelError, EnvironmentUnfit: naming the key, and what brings it.
+    """
+    require_data(recipe)
+    require_model(recipe.base_model, recipe.base_revision)
+
+
+def missing_input(recipe: Recipe) -> str:
+    """Of data and base model, the first that is not here, and what brings it; empty if all are. Fetches nothing."""
+    try:
+        require_data(recipe)
+        require_place(recipe.base_model)
+    except RagcunError as error:
+        return f"{error.message}. {error.hint}"
+    if not model_is_here(recipe.base_model, recipe.base_revision):
+        return f"base_model: {recipe.base_model}. `ragcun train` fetches it from the hub."
+    return ""
+
+
+def require_data(recipe: Recipe) -> None:
+    """Refuse a recipe whose data are not here.
 
     Raises:
         UsageError: naming the key, and what brings it.
@@ -57,7 +79,6 @@ def require_inputs(recipe: Recipe) -> None:
     for source in data.exclude:
         if not source.startswith(PREFIX):
             dev_collection(source, root, "data.exclude: ")
-    require_model(recipe.base_model, recipe.base_revision)
 
 
 def finished_summary(recipe: Recipe) -> ArmSummary | None:

@@ -25,7 +25,7 @@ from ragcun_cli.errors import ExitCode, Interrupted, RagcunError, UsageError
 from ragcun_cli.processes import kill_tree
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.train.run_folder import RunFolder, check_may_train
+from ragcun_cli.train.run_folder import RunFolder, refuse_early
 from ragcun_cli.train.runs import finished_summary, require_distinct_folders
 from ragcun_cli.train.stopping import handled_by, restore, terminate_with
 
@@ -76,7 +76,7 @@ def plan_runs(recipes: Sequence[Recipe], resume: bool, overwrite: bool) -> list[
     for recipe in recipes:
         folder = RunFolder.of(recipe)
         flag = "--resume" if resume else "--overwrite" if overwrite else ""
-        check_may_train(folder, recipe, resume, overwrite)
+        refuse_early(folder, recipe, resume, overwrite)
         run = Run(recipe, flag, folder.root.with_name(f"{folder.root.name}.log"))
         if resume and finished_summary(recipe) is not None:
             run.exit_code = int(ExitCode.DONE)  # at once: a process would take seconds to say the same

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -110,7 +109,23 @@ def test_what_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert redacted(said) == f"bad header b'{HIDDEN}\\n{HIDDEN}' {HIDDEN} in eu-central-1, short"
     (tmp_path / "c").write_text("no ini at all: topsecretvalue\n")
     assert redacted("topsecretvalue no ini at all: topsecretvalue") == f"{HIDDEN} {HIDDEN}"
-    assert json.loads(json.dumps(redacted("nothing here"))) == "nothing here"
+    assert redacted("nothing here") == "nothing here"
+
+
+def test_a_command_for_credentials_is_no_secret_but_what_was_written_into_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "c"))
+    (tmp_path / "c").write_text("[default]\ncredential_process = aws-vault exec x --json --key Zk3Q9v81LmP0\n")
+    assert redacted("report table --json by aws-vault, Zk3Q9v81LmP0") == f"report table --json by aws-vault, {HIDDEN}"
+
+
+def test_the_hubs_token_and_a_login_are_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("hf_abcdefghijkl\n")
+    (tmp_path / "netrc").write_text("machine example.org login someone password p4ssw0rd-of-mine\n")
+    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert redacted("someone: hf_abcdefghijkl p4ssw0rd-of-mine") == f"someone: {HIDDEN} {HIDDEN}"
 
 
 def test_a_defects_traceback_shows_none_either(

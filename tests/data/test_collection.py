@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import zipfile
 from pathlib import Path
@@ -153,6 +154,27 @@ def test_a_zip_writes_nothing_outside_of_its_folder(tmp_path: Path) -> None:
         archive.writestr("../corpus.jsonl", '{"_id": "d0", "text": "x"}\n')
     with pytest.raises(DataError, match="would be written outside of its folder"):
         read_collection(path)
+
+
+def test_a_zip_that_lists_its_own_top_is_read(tmp_path: Path) -> None:
+    folder = write_collection(tmp_path / "set", 3)
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("./", b"")
+        for path in folder.rglob("*"):
+            if path.is_file():
+                archive.write(path, path.relative_to(folder))
+    assert len(read_collection(tmp_path / "set.zip").corpus) == len(read_collection(folder).corpus)
+
+
+def test_a_gz_made_to_fill_a_disk_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / "cache"))
+    folder = write_collection(tmp_path / "set", 3)
+    line = json.dumps({"_id": "d9", "text": "a" * 20_000_000})
+    (folder / "corpus.jsonl.gz").write_bytes(gzip.compress(((folder / "corpus.jsonl").read_text() + line).encode()))
+    (folder / "corpus.jsonl").unlink()
+    with pytest.raises(DataError, match="made to fill a disk"):
+        read_collection(folder)
+    assert not list((tmp_path / "cache").rglob("corpus.jsonl"))
 
 
 def test_a_zip_made_to_fill_a_disk_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

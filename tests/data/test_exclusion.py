@@ -35,7 +35,7 @@ def dev(tmp_path: Path) -> Path:
 
 
 def test_triples_with_a_query_or_an_answer_go_and_all_others_stay(dev: Path, tmp_path: Path) -> None:
-    excluded = read_excluded([str(dev)], tmp_path)
+    excluded = read_excluded([str(dev)], tmp_path, "data.exclude")
     assert excluded is not None
     assert excluded.names == ("dev (dev)",)  # what its train split has may be trained on
     clean, counts = without(table_of(ROWS), excluded)
@@ -44,16 +44,16 @@ def test_triples_with_a_query_or_an_answer_go_and_all_others_stay(dev: Path, tmp
     assert clean.texts == table_of(ROWS).texts  # and their numbers: what was tokenised stays so
     nothing = table_of([("x", "y", ["z"])])
     assert without(nothing, excluded) == (nothing, ExclusionCounts())
-    assert read_excluded([], tmp_path) is None
-    with pytest.raises(UsageError, match=r"data\.exclude: nowhere"):
-        read_excluded(["nowhere"], tmp_path)
+    assert read_excluded([], tmp_path, "data.exclude") is None
+    with pytest.raises(UsageError, match=r"--exclude: nowhere"):
+        read_excluded(["nowhere"], tmp_path, "--exclude")
 
 
 def test_the_digest_is_of_what_is_excluded(dev: Path, tmp_path: Path) -> None:
-    before = read_excluded([str(dev)], tmp_path)
+    before = read_excluded([str(dev)], tmp_path, "data.exclude")
     queries = dev / "queries.jsonl"
     queries.write_text(queries.read_text().replace("w2", "w3"))
-    after = read_excluded([str(dev)], tmp_path)
+    after = read_excluded([str(dev)], tmp_path, "data.exclude")
     assert before is not None
     assert after is not None
     assert before.sha256 != after.sha256
@@ -73,16 +73,45 @@ def test_data_check_writes_the_clean_triples_and_their_provenance(
     command = ["data", "check", source, "--dev", dev, "--no-lengths", "--write", clean]
     done = ragcun(*command)
     assert done.exit_code == 0, done.stderr
-    assert "2 triples; 3 triples excluded (2 for their query, 2 for their positive)" in done.stderr
+    assert "2 triples; 3 triples excluded (2 by query, 2 by positive)" in done.stderr
     assert rows_of(open_triples(clean)[0]) == [ROWS[0], ROWS[3]]
     record = json.loads((tmp_path / "clean.jsonl.provenance.json").read_text())
     assert record["excluded"]["triples"] == 3
-    assert record["excluded"]["collections"] == ["the dev set (dev)"]
+    assert record["excluded"]["collections"] == ["dev (dev)"]
     (report,) = json.loads(ragcun("data", "check", clean, "--dev", dev, "--no-lengths", "--json").stdout)
     # Passages of its corpus may stay, as negatives for one.
     assert [each["what"] for each in report["findings"]] == ["passages of the dev set that are training passages"]
     assert ragcun(*command).exit_code == 2  # the file is there
     assert ragcun(*command, "--overwrite").exit_code == 0
+
+
+def test_two_sets_of_one_name_are_both_excluded(ragcun: RunCommand, tmp_path: Path) -> None:
+    one = write_task(tmp_path / "a" / "own", {"p": "x"}, {"q": "first"}, {"q": {"p": 1}})
+    two = write_task(tmp_path / "b" / "own", {"p": "y"}, {"q": "second"}, {"q": {"p": 1}})
+    excluded = read_excluded([str(one), str(two)], tmp_path, "data.exclude")
+    assert excluded is not None
+    assert (excluded.has_query("first"), excluded.has_query("second")) == (True, True)
+    assert excluded.names == ("own (test)", f"{two} (test)")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(
+        "".join(json.dumps({"query": each, "positive": "z"}) + "\n" for each in ("first", "second", "third"))
+    )
+    clean = tmp_path / "clean.jsonl"
+    done = ragcun("data", "check", rows, "--against", f"{one},{two}", "--no-lengths", "--write", clean)
+    assert done.exit_code == 0, done.stderr
+    assert [json.loads(line)["query"] for line in clean.read_text().splitlines()] == ["third"]
+
+
+def test_what_has_no_triples_to_write_is_refused(ragcun: RunCommand, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_task(tmp_path / "forums" / name, {"p": "x"}, {"q": "y"}, {"q": {"p": 1}}, "train")
+    tested = write_task(tmp_path / "tested", {"p": "x"}, {"q": "y"}, {"q": {"p": 1}})
+    clean = tmp_path / "clean.jsonl"
+    for source, said in ((tested, "has no train split"), (tmp_path / "forums", "has 2 collections")):
+        done = ragcun("data", "check", source, "--no-lengths", "--write", clean)
+        assert done.exit_code == 2
+        assert said in " ".join(done.stderr.split())
+    assert not clean.exists()
 
 
 def test_mining_leaves_out_what_is_excluded(ragcun: RunCommand, dev: Path, tmp_path: Path) -> None:
@@ -106,7 +135,7 @@ def test_training_leaves_it_out_records_it_and_resumes_on_the_same_only(
     settings = ["--set", f"data.exclude=[{held}, {dev_folder}]", "--set", "max_steps=2", "--set", "save_every=1"]
     done = ragcun("train", "-r", small_recipe, *settings)
     assert done.exit_code == 0, done.stderr
-    assert "1 triples excluded (0 for their query, 1 for their positive)" in done.stderr
+    assert "1 triple excluded (0 by query, 1 by positive)" in done.stderr
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert (environment["plan"]["triples_excluded"], environment["plan"]["triples"]) == (1, 79)
     assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["data"]["exclude"][0] == str(held)
@@ -144,7 +173,7 @@ def test_what_is_trained_on_is_said_before_the_start(ragcun: RunCommand, small_r
     checked = ragcun("data", "check", tmp_path / "forty.jsonl", "--no-lengths", "--batch-size", "16", "--json")
     (report,) = json.loads(checked.stdout)
     assert report["counts"]["triples in an epoch's whole batches of 16"] == 32
-    assert any("another positive of their query in their batch of 16" in each["what"] for each in report["findings"])
+    assert any("another positive in the same batch of 16" in each["what"] for each in report["findings"])
 
 
 def test_an_answer_without_its_title_is_an_answer_too(tmp_path: Path) -> None:
@@ -153,7 +182,7 @@ def test_an_answer_without_its_title_is_an_answer_too(tmp_path: Path) -> None:
     (folder / "corpus.jsonl").write_text(
         '{"_id": "p", "title": "A title", "text": "the answer"}\n{"_id": "o", "title": "", "text": "another"}\n'
     )
-    excluded = read_excluded([str(folder)], tmp_path)
+    excluded = read_excluded([str(folder)], tmp_path, "data.exclude")
     assert excluded is not None
     rows = [("a", "the answer", []), ("b", "A title the answer", []), ("c", "another", []), ("d", "A title", [])]
     left, counts = without(table_of(rows), excluded)

@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as arrow
@@ -126,6 +127,29 @@ def test_an_interruption_leaves_no_half_a_file(
     assert (encoded, done.kept, done.texts) == ([3, 3], 6, 7)  # what was encoded is not encoded again
 
 
+def test_a_text_that_comes_twice_was_not_in_the_cache_for_that(tiny_bert: Path, tmp_path: Path) -> None:
+    (tmp_path / "twice.txt").write_text("w1\nw1\nw2\n")
+    embedder = Embedder(open_model(str(tiny_bert)), tmp_path / "cache")
+    assert encode_file(embedder, tmp_path / "twice.txt", None, tmp_path / "e.npy").kept == 0
+    embedder = Embedder(open_model(str(tiny_bert)), tmp_path / "cache")
+    assert encode_file(embedder, tmp_path / "twice.txt", None, tmp_path / "f.npy").kept == 3
+
+
+def test_texts_that_change_while_they_are_encoded_make_no_file(
+    tiny_bert: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = embedding_file._parts
+
+    def longer(embedder: Embedder, path: Path, *rest: Any) -> Any:
+        path.write_text(path.read_text() + "w9\n")
+        return real(embedder, path, *rest)
+
+    monkeypatch.setattr(embedding_file, "_parts", longer)
+    with pytest.raises(DataError, match="the texts changed while they were encoded: 7 before, 8 then"):
+        encode_file(Embedder(open_model(str(tiny_bert)), tmp_path / "cache"), source, None, tmp_path / "e.npy")
+    assert not (tmp_path / "e.npy").exists()
+
+
 def test_what_an_evaluation_has_embedded_is_not_embedded_again(
     ragcun: RunCommand, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +160,7 @@ def test_what_an_evaluation_has_embedded_is_not_embedded_again(
     done = ragcun("encode", folder / "corpus.jsonl", "-m", tiny_bert, "-o", "e.npy", "--json")
     assert json.loads(done.stdout)["kept"] == 12
     again = ragcun("encode", folder / "corpus.jsonl", "-m", tiny_bert, "-o", "f.npy")
-    assert "12 of 12 embeddings were kept from before" in again.stderr
+    assert "12 of 12 embeddings were already in the cache" in again.stderr
     assert (tmp_path / "e.npy").read_bytes() == (tmp_path / "f.npy").read_bytes()
 
 

@@ -46,7 +46,7 @@ def test_a_second_evaluation_computes_nothing(
         monkeypatch.setattr(beir_module, name, lambda *_: worked.append("computed"))
     second = ragcun(*command, "--json")
     assert (json.loads(second.stdout)["results"], worked) == (json.loads(first.stdout)["results"], [])
-    assert "4 of 4 results are there already" in second.stderr
+    assert "4 of 4 results are up to date" in second.stderr
     # What was measured along the way is not measured again either.
     assert ragcun("eval", "isotropy", "-m", tiny_bert, "-d", "set0").exit_code == 0
     assert worked == []
@@ -131,4 +131,4 @@ def test_killed_at_ten_random_moments_no_finished_cell_is_computed_again(place: 
     already = len(finished)
     look()
     assert len(finished) == 60
-    assert f"{already} of 60 results are there already" in done.stderr
+    assert f"{already} of 60 results are up to date" in done.stderr

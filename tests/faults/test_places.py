@@ -113,7 +113,7 @@ def test_a_limit_of_the_files_size_is_named(tiny_bert: Path, texts: Path, tmp_pa
     out = tmp_path / "out" / "x.npy"
     done = run("encode", texts, "-m", tiny_bert, "-o", out, cwd=tmp_path, before=limited, RAGCUN_CACHE=str(cache))
     assert done.returncode == 4, done.stderr
-    assert f"{out}: files may not be that large here" in " ".join(done.stderr.replace("│", "").split())
+    assert f"{out}: that exceeds the file-size limit here" in " ".join(done.stderr.replace("│", "").split())
     assert not out.parent.exists()
 
 

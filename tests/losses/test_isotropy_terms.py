@@ -96,7 +96,9 @@ def test_chunks_of_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     from ragcun_cli.losses import sigreg as module
 
     embeddings, directions = cloud(40).double().requires_grad_(), random_directions(D, 100, 0, 0).double()
-    (whole,) = torch.autograd.grad(sigreg(embeddings, directions), embeddings)
+    by_default = sigreg(embeddings, directions)
+    assert by_default.item() == pytest.approx(direct_sigreg(embeddings.detach(), directions, 17, 3.0, False), rel=1e-5)
+    (whole,) = torch.autograd.grad(by_default, embeddings)
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", 1)
     monkeypatch.setattr(module, "FEWEST_SLICES", 7)
     (chunked,) = torch.autograd.grad(sigreg(embeddings, directions), embeddings)

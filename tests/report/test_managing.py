@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ragcun_cli import files
 from ragcun_cli.report.collect import collect
 from ragcun_cli.report.managing import TRASH
 from ragcun_cli.report.verify_results import verify_results
@@ -66,10 +67,16 @@ def test_a_new_name_is_in_every_file(ragcun: RunCommand, copied: Path) -> None:
         (["rename", "nothing", "x"], "there are no results of this name"),
         (["rename", "encoder", "isotropy-seed0"], "is there already"),
         (["rename", "encoder", "../x"], "is no name for a folder"),
+        (["rename", "turned+cosine", "x"], "puts +cosine behind the name of such results Call them x+cosine."),
     ],
 )
 def test_wrong_wishes_change_nothing(ragcun: RunCommand, copied: Path, arguments: list[str], complaint: str) -> None:
     results = copied / "results"
+    model = json.loads((results / "encoder" / "model.json").read_text())
+    shutil.copytree(results / "encoder", results / "turned+cosine")
+    files.write_json(
+        results / "turned+cosine" / "model.json", {**model, "name": "turned+cosine", "asked_name": "turned"}
+    )
     before = sorted(results.rglob("*"))
     done = ragcun("results", *arguments, "--results", results)
     assert done.exit_code == 2
@@ -100,6 +107,10 @@ def test_a_result_of_replaced_weights_is_marked_everywhere_with_what_renews_it(
     listed = json.loads(ragcun("results", "list", "--json").stdout)
     assert {(each["model"], each["state"]) for each in listed} == {("baseline", "as scored"), ("isotropy", "as scored")}
     assert "stale" not in ragcun("report", "table").stdout
+    written = [trained / name for name in ("table.json", "table.md", "table.tex", "then.html")]
+    for path, form in zip(written, ("json", "markdown", "latex"), strict=False):
+        path.write_text(ragcun("report", "table", "--format", form).stdout)
+    assert ragcun("report", "page", "--out", written[3]).exit_code == 0
     done = ragcun("train", "-r", small_recipe, "--set", "name=isotropy", "--set", "lambda_isotropy=3",
                   "--set", "max_steps=2", "--set", "output_dir=checkpoints/isotropy", "--overwrite")  # fmt: skip
     assert done.exit_code == 0, done.stderr
@@ -121,16 +132,35 @@ def test_a_result_of_replaced_weights_is_marked_everywhere_with_what_renews_it(
     assert "Nothing was measured" in (trained / "exported" / "README.md").read_text()
     states = {each["model"]: each["state"] for each in json.loads(ragcun("results", "list", "--json").stdout)}
     assert states == {"baseline": "as scored", "isotropy": "changed"}
+    # Tables and pages hold the figures of results, which are as they were: then and now.
+    assert ragcun("report", "verify", *written[:3]).exit_code == 0
+    of_page = json.loads(ragcun("report", "verify", written[3], "--json").stdout)
+    assert all(each.startswith("cost: ") for table in of_page["tables"] for each in table["problems"])  # trained again
+    now = trained / "now.md"
+    now.write_text(ragcun("report", "table", "--format", "markdown").stdout)
+    assert ragcun("report", "verify", now, "report.html").exit_code == 0
 
     command = renewal.split("Renew it: ragcun ")[1].split()
     assert ragcun(*command).exit_code == 0
     assert "stale" not in ragcun("report", "table").stdout
+    for path, form in zip(written, ("json", "markdown", "latex"), strict=False):
+        path.write_text(ragcun("report", "table", "--format", form).stdout)
+    assert ragcun("report", "page", "--out", written[3]).exit_code == 0
     shutil.rmtree(trained / "checkpoints" / "isotropy")
+    (trained / "checkpoints").rename(trained / "elsewhere")
+    verified = ragcun("report", "verify", *written)
+    assert verified.exit_code == 0, verified.stdout
+    assert "cost: not checked: --runs checkpoints: none of the models' run folders is there" in " ".join(
+        verified.stderr.split()
+    )
+    (trained / "elsewhere").rename(trained / "checkpoints")
     states = {each["model"]: each["state"] for each in json.loads(ragcun("results", "list", "--json").stdout)}
     assert states == {"baseline": "as scored", "isotropy": "gone"}
     table = " ".join(ragcun("report", "table").stdout.split())
     assert "(stale)" not in table
-    assert "isotropy was scored with checkpoints/isotropy, which is no longer there: whether it changed cannot" in table
+    assert (
+        "isotropy was scored with checkpoints/isotropy, which is no longer there: it is unknown whether it has" in table
+    )
 
 
 def test_any_file_that_decides_an_embedding_makes_a_result_stale(
@@ -199,7 +229,7 @@ def test_a_model_is_known_wherever_it_lies_and_wherever_the_report_is_made(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
     again = ragcun(*evaluated, "-m", "b/encoder")
-    assert "1 of 1 results are there already" in " ".join(again.stderr.split())
+    assert "1 of 1 results are up to date" in " ".join(again.stderr.split())
     build_tiny_bert(tmp_path / "a" / "encoder")
     (tmp_path / "a" / "encoder" / "model.safetensors").unlink()
     (listed,) = json.loads(ragcun("results", "list", "--json").stdout)
@@ -220,6 +250,20 @@ def test_what_is_removed_comes_back_whole(ragcun: RunCommand, copied: Path) -> N
     refused = ragcun("results", "restore", trash)
     assert refused.exit_code == 2
     assert "no results were moved here" in " ".join(refused.stderr.replace("│", "").split())
+
+
+def test_results_of_another_model_are_not_put_beside_new_ones(ragcun: RunCommand, copied: Path) -> None:
+    results = copied / "results"
+    done = ragcun("results", "remove", "encoder", "-d", "one", "--yes", "--results", results, "--json")
+    trash = json.loads(done.stdout)["trash"]
+    for name in ("model.json", "two.json"):
+        path = results / "encoder" / name
+        path.write_text(path.read_text().replace("sha256:encoder", "sha256:other"))
+    before = sorted(results.rglob("*"))
+    refused = ragcun("results", "restore", trash)
+    assert refused.exit_code == 2
+    assert "encoder: holds results of another model now" in " ".join(refused.stderr.replace("│", "").split())
+    assert sorted(results.rglob("*")) == before
 
 
 def test_what_is_only_measured_can_be_removed_too(

@@ -39,17 +39,17 @@ def check(
         16,
         "--batch-size",
         min=2,
-        help="Of the training: which triples it leaves out, and which are each other's negatives.",
+        help="Training batch size, to count triples that fill no batch and positives that act as in-batch negatives.",
     ),
     write: Path | None = typer.Option(
         None,
         "--write",
         metavar="CLEAN.jsonl",
-        help="Write the triples that have no query or answer of the dev and test sets; one source. The counts go to "
-        "CLEAN.jsonl.provenance.json.",
+        help="Write the triples that contain no query or answer of the dev and test sets. Takes one source; the "
+        "counts go to CLEAN.jsonl.provenance.json.",
     ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace CLEAN.jsonl if it is there."),
-    no_lengths: bool = typer.Option(False, "--no-lengths", help="Without counting tokens, which takes longest."),
+    no_lengths: bool = typer.Option(False, "--no-lengths", help="Skip token lengths, the slowest check."),
     strict: bool = typer.Option(False, "--strict", help="Exit code 1 if anything was found."),
     json_output: bool = JSON,
 ) -> None:
@@ -126,4 +126,4 @@ def _print_report(report: CheckReport) -> None:
     if report.written:
         note(f"Written to {report.written}.")
     for each in report.not_checked:
-        note(f"Not looked for: {each}")
+        note(f"Not checked: {each}")

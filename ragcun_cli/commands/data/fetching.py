@@ -127,8 +127,8 @@ def _show_plan(plan: Plan) -> None:
         here = ", here already" if all(each.path.exists() for each in files) else ""
         note(f"{name} ({known.task}): {size}{here}. Licence: {known.licence}.")
     for name, error in plan.failed.items():
-        note(f"{name}: cannot come: {error.message}")
-    note(f"{megabytes(plan.to_come())} to come. Licences bind you, not ragcun: read them at the data's owners.")
+        note(f"{name}: cannot be downloaded: {error.message}")
+    note(f"{megabytes(plan.to_come())} to download. You are bound by the licences: read them at the owners' sites.")
 
 
 def import_licensed(

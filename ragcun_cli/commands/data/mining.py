@@ -40,7 +40,7 @@ def mine(
         help="hardest: the nearest of the ranks; sample: at random from them; corpus: at random from all passages, "
         "without any model.",
     ),
-    seed: int = typer.Option(0, "--seed", min=0, help="Of what is picked at random."),
+    seed: int = typer.Option(0, "--seed", min=0, help="Random seed for --pick sample and corpus."),
     max_length: int | None = typer.Option(None, "--max-length", min=2, help="Tokens of a text, if not the model's."),
     memory: str = typer.Option("1GiB", "--memory", help="What the search may take, besides the model."),
     processes: int | None = typer.Option(
@@ -77,7 +77,7 @@ def mine(
         require_place(model)
     found = read_collection(named_collection(collection, data_dir), split)
     names = listed(exclude)
-    excluded = read_excluded(names, data_dir)
+    excluded = read_excluded(names, data_dir, "--exclude")
     if model is not None:
         require_model(model)
 
@@ -93,7 +93,9 @@ def mine(
         print_json({"output": str(output), **dataclasses.asdict(mined)})
         return
     if mined.short:
-        fewer = f"{mined.short - mined.none} got fewer than {negatives} negatives" if mined.short > mined.none else ""
+        fewer = (
+            f"{mined.short - mined.none} pairs got fewer than {negatives} negatives" if mined.short > mined.none else ""
+        )
         pairs = f"{mined.none} pairs got no negative and stay as pairs" if mined.none else ""
         note(f"{'; '.join(filter(None, (fewer, pairs)))} (--ranks, --margin).")
     if mined.without_text:
@@ -101,20 +103,24 @@ def mine(
     if mined.nearer_left_out:
         note(f"--margin excluded {mined.nearer_left_out:,} candidates.")
     if names:
-        note(f"--exclude left out {mined.excluded} pairs of {', '.join(names)}.")
+        note(f"--exclude removed {mined.excluded} pairs ({', '.join(names)}).")
     note(f"Next: ragcun train --recipe isotropy --set data.train={output} --set data.dev=null")
 
 
 def _ranks(negatives: int, ranks: str | None, margin: float | None, pick: str, model: str | None) -> tuple[int, int]:
-    """The first and the last rank that negatives are taken from, where all of these go together."""
+    """First and last rank to take negatives from.
+
+    Raises:
+        UsageError: if the options contradict each other.
+    """
     from ragcun_cli.errors import UsageError
     from ragcun_cli.recipe.problems import did_you_mean
 
     known = ["hardest", "sample", "corpus"]
     if pick not in known:
-        raise UsageError(f"--pick {pick}: there is no such way; {did_you_mean(pick, known)}")
+        raise UsageError(f"--pick {pick}: unknown; {did_you_mean(pick, known)}")
     if pick == "corpus" and (ranks is not None or margin is not None):
-        raise UsageError("--pick corpus: takes any passage, so that --ranks and --margin mean nothing", "Drop them.")
+        raise UsageError("--pick corpus draws from all passages, so --ranks and --margin do not apply", "Drop them.")
     ranks = ranks or "1-100"
     match = re.fullmatch(r"([0-9]{1,9})-([0-9]{1,9})", ranks)
     first, last = (int(match[1]), int(match[2])) if match else (0, 0)
