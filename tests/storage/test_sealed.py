@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -79,10 +81,26 @@ def test_what_is_not_whole_is_not_fetched(tmp_path: Path, folder: Path) -> None:
 
 
 def test_a_held_folder_stays_while_it_is_changed_and_one_that_is_replaced_is_not_copied(
-    tmp_path: Path, folder: Path
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with held(folder) as links:
         before = content(links)
         (folder / "below" / "recipe.yaml").unlink()
         assert content(links) == before == {"weights": b"1234", "below/it/log": b"", "below/recipe.yaml": b"name: a\n"}
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+    class Replacing(FolderPlace):
+        def read(self, key: str) -> bytes | None:
+            raise AssertionError("copied")
+
+    real = os.link
+
+    def replaced(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "link", real)
+        real(source, target)
+        folder.rename(tmp_path / "older")
+        shutil.copytree(tmp_path / "older", folder)
+
+    monkeypatch.setattr(os, "link", replaced)
+    with pytest.raises(OSError, match="was replaced while it was copied"):
+        copy_folder(Replacing(tmp_path / "backup"), folder, "step-3")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ragcun_cli.train import saving
 from ragcun_cli.train.arm import train_arm
 from ragcun_cli.train.checkpoint import TrainingState, newest_valid
 from ragcun_cli.train.run_folder import checkpoints_in
@@ -34,7 +35,7 @@ def test_the_update_waits_for_the_copy_and_not_for_the_disk(tmp_path: Path, monk
         return copied(self, buffers)
 
     monkeypatch.setattr(TrainingState, "copied", slow_copy)
-    real = __import__("ragcun_cli.train.saving", fromlist=["x"]).write_checkpoint
+    real = saving.write_checkpoint
 
     def slow_write(root: Path, state: TrainingState) -> Path:
         writing.wait(5)
@@ -108,7 +109,7 @@ def test_on_a_busy_machine_a_checkpoint_is_whole_before_half_the_next_interval_i
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writing = threading.Event()
-    real = __import__("ragcun_cli.train.saving", fromlist=["x"]).write_checkpoint
+    real = saving.write_checkpoint
 
     def slow_write(root: Path, state: TrainingState) -> Path:
         writing.wait(10)
