@@ -113,7 +113,7 @@ def test_a_slip_of_the_finger_is_answered_with_the_word_that_was_meant(
 
 def test_json_stands_after_the_command(ragcun: RunCommand) -> None:
     done = ragcun("--json", "recipe", "list")
-    assert (done.exit_code, json.loads(done.stdout)["error"]) == (2, "--json stands after the command")
+    assert (done.exit_code, json.loads(done.stdout)["error"]) == (2, "--json goes after the command")
 
 
 def test_a_group_without_a_command_is_its_help(ragcun: RunCommand) -> None:

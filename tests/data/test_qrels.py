@@ -97,7 +97,9 @@ def test_a_judgement_of_what_is_not_there_is_an_error_by_line_but_for_a_handful(
 
     few = find_datasets([str(collection("few", 5))], tmp_path, None)[0][0]
     assert few.parts["few"].unknown_judgements == 5
-    assert "5 of 6 judgements name passages that are not there: 'gone0', 'gone1', 'gone2'" in capsys.readouterr().err
+    assert (
+        "5 of 6 judgements name passages missing from the corpus: 'gone0', 'gone1', 'gone2'" in capsys.readouterr().err
+    )
     with pytest.raises(DataError) as caught:
         read_collection(collection("many", 6))
     assert "many/qrels/test.tsv:3: the passage 'gone0' is not in corpus.jsonl" in caught.value.message
@@ -110,10 +112,10 @@ def test_a_judgement_of_what_is_not_there_is_an_error_by_line_but_for_a_handful(
 def test_an_id_in_another_normal_form_is_named(tmp_path: Path) -> None:
     composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     folder = write_task(tmp_path / "toy", {decomposed: "x"}, {"q": "y"}, {"q": {composed: 1}})
-    with pytest.raises(DataError, match="in another Unicode normal form"):
+    with pytest.raises(DataError, match="differs only in Unicode normalisation"):
         read_collection(folder)
     folder = write_task(tmp_path / "toy2", {"p": "x"}, {decomposed: "y"}, {composed: {"p": 1}})
-    with pytest.raises(DataError, match="in another Unicode normal form"):
+    with pytest.raises(DataError, match="differs only in Unicode normalisation"):
         read_collection(folder)
 
 
@@ -200,7 +202,7 @@ def test_another_split_is_scored_only_if_it_is_named(tmp_path: Path) -> None:
     folder = write_collection(tmp_path / "own", 5, split="dev")
     with pytest.raises(UsageError, match="no split 'test'; it has dev") as caught:
         find_datasets([str(folder)], tmp_path, None)
-    assert caught.value.hint == "Name the one that is meant: --split dev"
+    assert caught.value.hint == "Choose one: --split dev"
     (found,), _ = find_datasets([str(folder)], tmp_path, "dev")
     assert found.scored == "own (dev, 5 queries)"
 

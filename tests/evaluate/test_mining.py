@@ -218,8 +218,8 @@ def test_the_command_trains_on_what_it_mined(
         (["--ranks", "9-1"], "--ranks 9-1: expected FIRST-LAST"),
         (["--ranks", "1-2", "-n", "3"], "fewer than --negatives 3"),
         (["--ranks", "1000-2000"], "the corpus has 32 passages"),
-        (["--pick", "corpus", "--margin", "0"], "--ranks and --margin mean nothing"),
-        (["--pick", "best"], "there is no such way"),
+        (["--pick", "corpus", "--margin", "0"], "--ranks and --margin do not apply"),
+        (["--pick", "best"], "--pick best: unknown"),
         (["--split", "dev"], "there is no split 'dev'"),
     ],
 )

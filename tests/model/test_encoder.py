@@ -310,7 +310,7 @@ def test_an_encoder_that_wants_prompts_is_refused(tmp_path: Path) -> None:
     folder = build_tiny_bert(tmp_path / "prompted")
     settings = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
-    with pytest.raises(ModelError, match="put a prompt before texts"):
+    with pytest.raises(ModelError, match="this model expects prompts"):
         IsotropicGaussianEncoder.untouched(str(folder))
 
 
@@ -387,7 +387,7 @@ def test_prompts_of_retrieval_are_refused(tmp_path: Path, name: str) -> None:
     folder = build_tiny_bert(tmp_path / "bert")
     declared = {"prompts": {name: "w1 ", "STS": "w2 "}, "default_prompt_name": None}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(declared))
-    with pytest.raises(ModelError, match=f"put a prompt before texts .{name}: 'w1 '"):
+    with pytest.raises(ModelError, match=f"this model expects prompts .{name}: 'w1 '"):
         IsotropicGaussianEncoder.untouched(str(folder))
     (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {name: "", "STS": "w2 "}}))
     assert IsotropicGaussianEncoder.untouched(str(folder)) is not None

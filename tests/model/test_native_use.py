@@ -223,7 +223,7 @@ def test_lower_casing_stays_with_what_is_trained_from_it(bert: Path, tmp_path: P
     [
         ({"query_length": 8, "document_length": 32}, "queries are cut at 8 tokens and passages at 32"),
         ({"query_length": 8}, "queries are cut at 8 tokens and passages at None"),
-        ({"tokenizer_args": {"padding_side": "left"}}, "its tokenizer wants padding_side"),
+        ({"tokenizer_args": {"padding_side": "left"}}, "its tokenizer settings padding_side are not supported"),
         ({"transformer_task": "text-generation"}, "transformer_task is 'text-generation'"),
         ({"query_expansion": {"length": 32}}, "query_expansion is"),
         ({"model_args": {"attn_implementation": "eager"}}, "model_args is"),
@@ -311,7 +311,7 @@ def saved(folder: Path, model: PreTrainedModel) -> Path:
     [
         (lambda: ConvBertModel(ConvBertConfig(hidden_size=32, embedding_size=32, num_hidden_layers=2,
                                num_attention_heads=2, intermediate_size=64, **SMALL)),
-         "depends on the texts beside it"),
+         "depends on the other texts in the batch"),
         (lambda: T5EncoderModel(T5Config(d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2,
                                 is_encoder_decoder=False, **SMALL)), "do not fit|does not embed|not a text encoder"),
     ],

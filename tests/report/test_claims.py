@@ -158,8 +158,8 @@ def test_primary_comparisons_alone_are_corrected_and_the_others_exploratory(scor
     [
         ("isotropy", "expected 'ROW vs BASELINE'"),
         ("isotropie vs baseline", "did you mean 'isotropy'"),
-        ("isotropy vs frozen", "these comparisons are with baseline"),
-        ("baseline vs baseline", "these comparisons are with baseline"),
+        ("isotropy vs frozen", "primary comparisons must be against the baseline"),
+        ("baseline vs baseline", "primary comparisons must be against the baseline"),
     ],
 )
 def test_what_is_no_primary_comparison(scored: Path, declared: str, complaint: str) -> None:
@@ -230,4 +230,4 @@ def test_isotropy_with_wide_intervals_shows_nothing() -> None:
 def test_isotropy_of_one_seed_and_without_an_interval() -> None:
     assert "seed variance unknown" in isotropy_of({"baseline": [0.2], "high": [0.4]}, 0.01)["high"]
     without = isotropy_of({"baseline": [0.2], "high": [0.4]}, None)["high"]
-    assert without.endswith("how far chance goes is not known, so no difference is shown.")
+    assert without.endswith("no confidence interval, so no difference is shown.")

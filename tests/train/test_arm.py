@@ -351,7 +351,7 @@ def test_the_models_that_are_kept(
     again = ragcun("train", "-r", small_recipe, *(part for each in settings for part in ("--set", each)), "--resume")
     assert again.exit_code == 0
     assert "this run is finished; there is nothing left to do" in again.stderr
-    assert ("No model is kept" in again.stderr) == (kept == "none")
+    assert ("No model was kept" in again.stderr) == (kept == "none")
 
 
 def test_a_run_folder_is_a_model_for_sentence_transformers(small_recipe: Path, tmp_path: Path) -> None:

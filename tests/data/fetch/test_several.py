@@ -306,5 +306,5 @@ def test_a_hub_that_cannot_be_asked_stops_no_other(
     server.files["beir/scifact.zip"] = CONTENTS["a.zip"]
     done = ragcun("data", "download", "scifact", "msmarco", "--data-dir", tmp_path)
     assert done.exit_code == 4
-    assert "msmarco: cannot come: the hub cannot be reached" in done.stderr
+    assert "msmarco: cannot be downloaded: the hub cannot be reached" in done.stderr
     assert (tmp_path / "scifact.zip").is_file()
