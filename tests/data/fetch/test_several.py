@@ -183,7 +183,7 @@ def test_groups_and_a_dry_run(tmp_path: Path, ragcun: RunCommand) -> None:
     assert len(catalogue.expand(["all"])) == 16
     done = ragcun("data", "download", "beir", "msmarco-corpus", "--data-dir", tmp_path, "--dry-run")
     assert done.exit_code == 0
-    assert "11,169.6 MB to come" in done.stderr
+    assert "11,169.6 MB to download" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
