@@ -50,9 +50,10 @@ def score_model(
     entry = {
         "name": name, "kind": "trained" if arm else "untouched", "identity": f"sha256:{name}", "path": f"runs/{name}",
         "found_at": None, "asked_name": name, "asked_max_length": None,
-        "output_dim": DIMENSIONS, "max_length": max_length, "arm": recipe, "precision": "float32",
+        "base_model": "encoder", "base_identity": "sha256:encoder", "head": "residual" if arm else "none",
+        "output_dim": DIMENSIONS, "max_length": max_length, "unit_norm_features": False,
+        "tokenizer": "BertTokenizer", "tokenizer_sha256": "0" * 64, "precision": "float32", "arm": recipe,
         "similarity": "euclidean", "transform": "none", "fit_on": None, "fit_sha256": None,
-        "tokenizer_sha256": "0" * 64,
     }  # fmt: skip
     folder = check_results_folder(results, entry, datasets, overwrite=False)
     claim_results_folder(folder, entry)
