@@ -26,6 +26,7 @@ LOGINS = ("NETRC", "~/.netrc")  # which downloads send too
 SECRET_KEY = re.compile(r"secret|token|password|access_key", re.IGNORECASE)
 COMMAND = "credential_process"  # its words may be anything: what looks drawn at random is taken for a credential
 DRAWN = re.compile(r"(?=\S*\d)(?=\S*[A-Za-z])[^\s/\\]{8,}")
+LOGIN_IN_URL = re.compile(r"//[^/@\s]+@")
 SHORTEST_PART = 6  # characters: shorter ones are words of every sentence
 HIDDEN = "[hidden]"
 
@@ -38,7 +39,7 @@ def redacted(text: str) -> str:
     for part in _parts():
         if part in text:
             text = text.replace(part, HIDDEN)
-    return text
+    return LOGIN_IN_URL.sub(f"//{HIDDEN}@", text)
 
 
 def _parts() -> list[str]:

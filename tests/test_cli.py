@@ -105,6 +105,12 @@ def test_a_dry_run_prints_the_plan(ragcun: RunCommand, small_recipe: Path) -> No
     assert done.exit_code == 0
     assert "lambda_isotropy: 1.0" in done.stdout
     assert "# negatives per query  15" in done.stdout
+    assert "tiny-dev (dev, 20 queries), 20 passages" in done.stdout
+    assert "best model is chosen" not in done.stderr
+    tested = write_collection(small_recipe.parent / "tested", 5)
+    done = ragcun("train", "--recipe", small_recipe, "--dry-run", "--set", f"data.dev={tested}")
+    assert "tested (test, 5 queries), 5 passages" in done.stdout
+    assert "the best model is chosen on its test split; its score there is no result" in " ".join(done.stderr.split())
     as_json = json.loads(ragcun("train", "--recipe", small_recipe, "--dry-run", "--json").stdout)
     assert as_json["plan"]["total_steps"] == 15
 
@@ -136,12 +142,24 @@ def test_a_name_with_brackets_is_no_markup(ragcun: RunCommand, tmp_path: Path, t
     assert "run[seed=1]" in ragcun("report", "table", "--results", results).stdout
 
 
+def test_a_model_of_the_folder_one_stands_in_has_the_folders_name(
+    ragcun: RunCommand, tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = write_collection(tmp_path / "task", 3)
+    monkeypatch.chdir(tiny_bert)
+    for name in (".", f"{tiny_bert}/."):
+        done = ragcun("eval", "beir", "-m", name, "-d", task, "--results", tmp_path / "results", "--overwrite")
+        assert done.exit_code == 0, done.stderr
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["tiny-bert"]
+
+
 def test_eval_options_that_make_no_sense(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> None:
     task = write_collection(tmp_path / "task", 3, seed=77)
     beir = ["eval", "beir", "-m", tiny_bert, "-d", task, "--results", tmp_path / "results"]
     for options, complaint in (
         (["--similarity", "cosin"], "--similarity cosin: there is no such similarity; did you mean 'cosine'?"),
         (["--precision", "fp8"], "--precision fp8: there is no such precision"),
+        (["--name", os.fsdecode(b"caf\xe9")], r"--name caf\udce9: this is no name for a folder of results"),
         (["--transform", "whiten"], "--transform whiten: there is no such transform"),
         (["--memory", "lots"], "--memory lots: this is no size"),
         (["--memory", "1MiB"], "--memory 1MiB: the search needs at least 64MiB"),
@@ -360,6 +378,7 @@ def test_refusals_come_before_torch(arguments: list[str], tmp_path: Path) -> Non
         (["eval", "beir", "-m", "embedded:all-MiniLM-L6-v2", "-d", "own", "--similarity", ","], 2),
         (["eval", "beir", "-m", "embedded:all-MiniLM-L6-v2", "-d", "own", "--memory", "1KiB"], 2),
         (["eval", "beir", "-m", "nomodel", "-d", "own"], 4),
+        (["eval", "beir", "-m", "coded", "-d", "own"], 1),
         (["encode", "own/corpus.jsonl", "-m", "nomodel"], 4),
         (["data", "mine", "own", "--split", "test", "-m", "nomodel", "-o", "x.jsonl"], 4),
         (["data", "mine", "own", "--split", "test", "-o", "x.jsonl"], 2),
@@ -374,6 +393,8 @@ def test_so_do_those_of_flags_and_models_where_the_data_are_there(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     write_collection(tmp_path / "own", 3)
+    (tmp_path / "coded").mkdir()
+    (tmp_path / "coded" / "config.json").write_text('{"auto_map": {"AutoModel": "modeling.Theirs"}}')
     assert torch_after(arguments, tmp_path) == (False, expected)
 
 

@@ -174,13 +174,13 @@ def _as_ours(error: Exception, operation: str, region: str) -> AwsError:
     said = " ".join(redacted(str(error)).split())
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
         return AwsError("there are no AWS credentials", "Log in (aws sso login), set AWS_PROFILE, or see AWS_SETUP.md.")
+    problem = configuration_problem(error)
+    if problem is not None:
+        return AwsError(*problem, "Configuration")
     if isinstance(error, exceptions.CredentialRetrievalError | exceptions.SSOError | exceptions.TokenRetrievalError):
         return AwsError(f"the AWS credentials cannot be used: {said}", LOG_IN)
     if isinstance(error, exceptions.ParamValidationError):
         return AwsError(f"{operation} ({region}): {said}", "This is a defect of ragcun.", "ParamValidationError")
-    problem = configuration_problem(error)
-    if problem is not None:
-        return AwsError(*problem, "Configuration")
     where = f"{operation} ({region})" if region else operation
     return AwsError(f"{where}: no answer from AWS: {said}", "Is the network there? Is the region right?")
 

@@ -254,11 +254,12 @@ def _settings(
 
 def _models(models: Sequence[str], name: str | None, max_length: int | None) -> list[ModelToScore]:
     from ragcun_cli.errors import UsageError
+    from ragcun_cli.evaluate.layout import require_name
 
     if name is not None and len(models) > 1:
         raise UsageError("--name: names one model, and several are given", "Leave it out, or give one --model.")
-    if name is not None and (not name.strip() or name.startswith(".") or "/" in name or "\\" in name):
-        raise UsageError(f"--name {name}: this is no name for a folder of results", "Use letters, digits, - and _.")
+    if name is not None:
+        require_name(name, "--name ")
 
     from ragcun_cli.evaluate.beir import ModelToScore
 

@@ -78,7 +78,7 @@ def table(
     """
     import json
 
-    from ragcun_cli.console import print_document, print_json
+    from ragcun_cli.console import note, print_document, print_json
     from ragcun_cli.errors import UsageError
     from ragcun_cli.recipe.problems import did_you_mean
     from ragcun_cli.report.building import TableOptions, build_table
@@ -99,6 +99,9 @@ def table(
         print_json(json.loads(FORMATS["json"](built)))
     else:
         print_document(FORMATS[output_format](built))
+    if output_format == "csv":  # which has no room for notes
+        for sentence in built.notes:
+            note(sentence)
 
 
 @app.command()

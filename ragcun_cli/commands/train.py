@@ -295,6 +295,7 @@ def _show_plans(recipes: Sequence[Recipe], processes: int | None, dollars: float
 
 def _print_plan(plan: dict[str, Any]) -> None:
     from ragcun_cli.console import print_document
+    from ragcun_cli.evaluate.layout import scored_on
     from ragcun_cli.recipe.rendering import render_recipe
     from ragcun_cli.recipe.schema import Recipe
     from ragcun_cli.train.plan import TrainingPlan, what_is_trained_on
@@ -307,7 +308,9 @@ def _print_plan(plan: dict[str, Any]) -> None:
         f"{counts['texts']} distinct texts"
         + (f"; {counts['broken_rows_left_out']} broken rows left out" if counts["broken_rows_left_out"] else "")
         + (f"; {counts['triples_excluded']} triples excluded" if counts["triples_excluded"] else ""),
-        "dev": f"{dev['name']}: {dev['queries']} queries, {dev['passages']} passages" if dev else "none: no best_model",
+        "dev": f"{scored_on(dev['name'], dev['split'], dev['queries'])}, {dev['passages']} passages"
+        if dev
+        else "none: no best_model",
         "steps": f"{counts['total_steps']} of {per_step} triples ({counts['steps_per_epoch']} an epoch), "
         f"warm-up {counts['warmup_steps']}"
         + (

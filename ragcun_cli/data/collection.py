@@ -162,7 +162,14 @@ def _refuse(folder: Path, label: str, needed: str) -> None:
 
 
 def _files(folder: Path) -> tuple[Path, Path]:
-    """corpus.jsonl and queries.jsonl, out of their .gz where they are in one."""
+    """corpus.jsonl and queries.jsonl, out of their .gz where they are in one.
+
+    Raises:
+        DataError: if one is there in both forms: they may differ.
+    """
+    for name in (CORPUS, QUERIES):
+        if (folder / name).is_file() and (folder / f"{name}.gz").is_file():
+            raise DataError(f"{folder}: has {name} and {name}.gz", "Remove the older one.")
     corpus, queries = (
         folder / name if (folder / name).is_file() else unpacked_file(folder / f"{name}.gz", cache_folder())
         for name in (CORPUS, QUERIES)

@@ -11,6 +11,7 @@ from ragcun_cli.errors import DataError
 
 SHOWN_PROBLEMS = 10
 POINTER, FETCH_IT = "is a pointer of git-LFS, not the file itself", "Fetch the file: git lfs pull"
+NOT_UTF8 = "not UTF-8 text"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -44,6 +45,15 @@ def require_utf8_kind(start: bytes, name: str) -> None:
         raise DataError(f"{name}: is UTF-16 text", f"Convert it: iconv -f UTF-16 -t UTF-8 {name} > NEW")
     if start.startswith(LFS_POINTER):
         raise DataError(f"{name}: {POINTER}", FETCH_IT)
+
+
+def require_no_zero_bytes(line: bytes, place: str) -> None:
+    """
+    Raises:
+        DataError: if a line has some, as UTF-16 without its mark has.
+    """
+    if b"\0" in line:
+        raise DataError(f"{place}: has zero bytes: UTF-16 text, or no text at all", "Save it as UTF-8.")
 
 
 def require_line_ends(first_line: bytes, name: str) -> None:

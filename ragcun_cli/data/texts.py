@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ragcun_cli.data.lines import json_lines, require_line_ends, text_of
+from ragcun_cli.data.lines import json_lines, require_line_ends, require_no_zero_bytes, require_utf8_kind, text_of
 from ragcun_cli.data.naming import is_zip
-from ragcun_cli.data.triples.columns import is_quoted_header, require_commas
-from ragcun_cli.data.triples.formats import COMPRESSIONS, TripleFile, recognise
+from ragcun_cli.data.triples.columns import goes_on, is_in_quotes, is_quoted_header, quoted_cells, require_delimiter
+from ragcun_cli.data.triples.formats import COMPRESSIONS, SNIFFED, TripleFile, recognise
 from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.recipe.problems import did_you_mean
 
@@ -57,10 +57,14 @@ def read_texts(path: Path, column: str | None) -> Iterator[Record]:
 
 def _plain(path: Path) -> Iterator[Record]:
     compression = COMPRESSIONS.get(path.suffix, "")
+    with path.open("rb") as raw:
+        require_utf8_kind(raw.read(SNIFFED), str(path))
     with TripleFile(path, "", compression).opened() as stream:
         # Blank lines are texts too: row i of the embeddings is line i of the file.
         for place, line in enumerate(stream):
-            line = line.removeprefix(codecs.BOM_UTF8) if place == 0 else line
+            if place == 0:
+                line = line.removeprefix(codecs.BOM_UTF8)
+                require_line_ends(line, str(path))
             yield str(place), _decoded(line, f"{path}:{place + 1}").rstrip("\r\n")
 
 
@@ -78,14 +82,19 @@ def _delimited(file: TripleFile, column: str | None) -> Iterator[Record]:
         lines = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
         try:
             # TSV knows no quotes: one at a cell's beginning would swallow the lines after it.
-            tsv = file.format == "TSV"
-            quoted = tsv and _is_quoted(file)
+            tsv, first = file.format == "TSV", _first_line(file)
+            quoted = tsv and is_quoted_header(first.split("\t"))
             how: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tsv else {"strict": True}
             rows = csv.DictReader(lines, **({"delimiter": "\t", "strict": True} if quoted else how))
-            require_commas(list(rows.fieldnames or []), str(file.path))
             _require_column(column or TEXT, list(rows.fieldnames or []), str(file.path))
+            before: list[str] | None = None
             for place, row in enumerate(rows):
                 where = f"{file.path}:{rows.line_num}"
+                if tsv and not quoted:
+                    cells = [cell or "" for cell in row.values() if isinstance(cell, str | None)]
+                    if any(map(is_in_quotes, cells)) or (before and goes_on(before, cells, len(cells))):
+                        raise quoted_cells(where)
+                    before = cells
                 if None in row or None in row.values():
                     raise DataError(f"{where}: {len(rows.fieldnames or [])} cells are expected, as in the first line")
                 yield _identity(row, place), _text(row, column, where)
@@ -95,12 +104,18 @@ def _delimited(file: TripleFile, column: str | None) -> Iterator[Record]:
             raise DataError(f"{file.path}: cannot be read: {error}") from None
 
 
-def _is_quoted(file: TripleFile) -> bool:
-    """Whether a spreadsheet wrote this TSV, with CSV's quotes: its header has them."""
+def _first_line(file: TripleFile) -> str:
+    """
+    Raises:
+        DataError: if it says that the file is of another kind than its name.
+    """
     with file.opened() as stream:
         first = stream.readline()
-        require_line_ends(first, str(file.path))
-    return is_quoted_header(first.decode("utf-8-sig", "replace").rstrip("\r\n").split("\t"))
+    require_line_ends(first, str(file.path))
+    require_no_zero_bytes(first, str(file.path))
+    line = first.decode("utf-8-sig", "replace").rstrip("\r\n")
+    require_delimiter(line, "\t" if file.format == "TSV" else ",", str(file.path))
+    return line
 
 
 def _parquet(path: Path, column: str | None) -> Iterator[Record]:

@@ -15,6 +15,7 @@ from ragcun_cli import files
 from ragcun_cli.console import note
 from ragcun_cli.data.cache import only_writer
 from ragcun_cli.data.digests import sha256_of
+from ragcun_cli.data.lines import FETCH_IT, LFS_POINTER, POINTER
 from ragcun_cli.data.qrels import ENDINGS, FOLDER
 from ragcun_cli.errors import DataError, EnvironmentUnfit
 from ragcun_cli.manifest import problem_with, seal
@@ -45,6 +46,9 @@ def unpack(path: Path, cache: Path, md5: str | None = None) -> Path:
         DataError: if the zip is damaged, has another md5, or holds no collection.
         EnvironmentUnfit: if the disk has no room.
     """
+    with path.open("rb") as stream:
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise DataError(f"{path}: {POINTER}", FETCH_IT)
     sha256, found_md5 = _digests(path)
     if md5 is not None and found_md5 != md5:
         raise DataError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ragcun_cli import files
+from ragcun_cli.errors import UsageError
 
 MODEL = "model.json"
 ISOTROPY = "isotropy.json"
@@ -21,6 +22,19 @@ def file_record(folder: Path, dataset: str) -> dict[str, dict[str, Any]]:
         path.name: {"bytes": path.stat().st_size, "sha256": files.sha256_of_file(path)}
         for path in (folder / f"{dataset}{ending}" for ending in (QUERIES_ENDING, RUN_ENDING))
     }
+
+
+def require_name(name: str, asked: str) -> None:
+    """Refuse what cannot name a model's folder of results.
+
+    asked: what an error begins with.
+
+    Raises:
+        UsageError: if it is none.
+    """
+    shown = name.encode("utf-8", "backslashreplace").decode()
+    if not name.strip() or name.startswith(".") or "/" in name or "\\" in name or shown != name:
+        raise UsageError(f"{asked}{shown}: this is no name for a folder of results", "Use letters, digits, - and _.")
 
 
 def scored_on(dataset: str, split: str, queries: int) -> str:

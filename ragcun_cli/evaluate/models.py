@@ -123,6 +123,8 @@ def default_name(name: str) -> str:
     folder = model_folder(expanded(name))
     if folder is not None and (folder / SETTINGS).is_file():
         return _trained_name(folder)
+    if folder is not None:
+        return given_name(expanded(name))  # also of `.`
     return name.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
 
 

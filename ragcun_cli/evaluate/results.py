@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import gzip
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,31 @@ def write_results(
 
     evaluations: part name -> what came out. search: what is said of how it was searched.
     """
+    with _nothing_half_written(folder, dataset.name):
+        return _write_all(folder, model, dataset, evaluations, search)
+
+
+@contextlib.contextmanager
+def _nothing_half_written(folder: Path, dataset: str) -> Iterator[None]:
+    """Where a disk is full: no files of a dataset without its result, and no model without any."""
+    try:
+        yield
+    except OSError:
+        if not (folder / f"{dataset}.json").is_file():
+            for path in folder.glob(f"{glob.escape(dataset)}.*"):
+                path.unlink()
+        if [path.name for path in folder.iterdir()] == [MODEL]:
+            shutil.rmtree(folder)
+        raise
+
+
+def _write_all(
+    folder: Path,
+    model: dict[str, Any],
+    dataset: Dataset,
+    evaluations: Mapping[str, Evaluation],
+    search: dict[str, Any],
+) -> dict[str, Any]:
     several = len(evaluations) > 1
     _write_per_query(folder / f"{dataset.name}{QUERIES_ENDING}", dataset, evaluations, several)
     _write_run(folder / f"{dataset.name}{RUN_ENDING}", dataset, evaluations, str(model["name"]), several)

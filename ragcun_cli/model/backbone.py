@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from tokenizers import normalizers
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from ragcun_cli.errors import ModelError, UsageError
 from ragcun_cli.imports import collector_at_rest
-from ragcun_cli.model.native_use import NativeUse, native_use
+from ragcun_cli.model.native_use import NativeUse, declares_lower_case, native_use
 from ragcun_cli.model.packed import POSITIONS_AFTER_PADDING, first_position, packed_network
 from ragcun_cli.model.tokenizer import tokenise
 
@@ -29,6 +30,8 @@ UNUSED = re.compile(r"(^|\.)pooler\.|\.position_ids$|\.inv_freq$|\.token_type_id
 PROBE_TEXTS = ("retrieval", "does making embeddings isotropic make dense retrieval better " * 3)
 PROBE_TOKENS = 32
 PROBE_TOLERANCE = 1e-4
+FLOATING = ("F64", "F32", "F16", "BF16")  # of weights, as safetensors names them
+T5_FAMILY = ("t5", "mt5", "umt5", "longt5", "switch_transformers")  # AutoModel builds a decoder for each of them
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 
 
@@ -58,7 +61,7 @@ def load_backbone(folder: Path, native_files: bool = True) -> Backbone:
     Raises:
         ModelError: if the folder cannot be loaded, its weights do not fit, or it is used in a way that ragcun has not.
     """
-    native = native_use(folder) if native_files else NativeUse()
+    native = native_use(folder) if native_files else NativeUse(lower_case=declares_lower_case(folder))
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         # The library would make an empty tokenizer, to which all texts are equal, without a word.
         raise ModelError(f"{folder}: the tokenizer's files are missing", f"One of: {', '.join(TOKENIZER_FILES)}.")
@@ -118,6 +121,7 @@ def _require_fit(folder: Path, network: nn.Module, fit: Mapping[str, Any]) -> No
             f"{tuple(in_file)} in the file, {tuple(here)} by config.json",
             "Is config.json that of another model?",
         )
+    _require_floats(folder, network)
     prefix = f"{getattr(network, 'base_model_prefix', '')}."
     parts = {name for name, _ in network.named_children()}
     unexpected = sorted(
@@ -133,15 +137,45 @@ def _require_fit(folder: Path, network: nn.Module, fit: Mapping[str, Any]) -> No
         )
 
 
+def _require_floats(folder: Path, network: nn.Module) -> None:
+    """The library turns whole numbers into floating-point ones: quantised weights without their scales are noise."""
+    prefix = f"{getattr(network, 'base_model_prefix', '')}."
+    floating = {name for name, value in network.state_dict().items() if value.is_floating_point()}
+    for path in sorted(folder.glob("model*.safetensors")):
+        with safe_open(path, framework="pt") as tensors:
+            for name in sorted(tensors.keys()):
+                kind = tensors.get_slice(name).get_dtype()
+                if name.removeprefix(prefix) in floating and kind not in FLOATING:
+                    raise ModelError(
+                        f"{path}: {name} is stored as {kind}, not as floating-point numbers",
+                        "Quantised weights are not supported: use the model as its authors trained it.",
+                    )
+
+
 def _lower_case(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Before whatever else the tokenizer does, as sentence-transformers puts it there."""
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelError(f"{folder}: do_lower_case: only fast tokenizers can be told", "Is there a tokenizer.json?")
-    if "Lowercase" in json.dumps(json.loads(backend.to_str())["normalizer"] or {}):
+    if _lowers(tokenizer):
         return
     before = [] if backend.normalizer is None else [backend.normalizer]
     backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *before])
+
+
+def loses_lower_case(tokenizer: PreTrainedTokenizerBase, folder: Path) -> bool:
+    """Whether a tokenizer that was told to lower-case (see `_lower_case`) no longer does when loaded from where it was
+    saved: some classes, such as BertTokenizer, put a normaliser of their own into its place.
+    """
+    if not _lowers(tokenizer):
+        return False
+    with quiet_library():
+        return not _lowers(AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True))
+
+
+def _lowers(tokenizer: PreTrainedTokenizerBase) -> bool:
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    return backend is not None and "Lowercase" in json.dumps(json.loads(backend.to_str())["normalizer"] or {})
 
 
 def _require_independence(folder: Path, network: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -161,6 +195,13 @@ def _require_independence(folder: Path, network: nn.Module, tokenizer: PreTraine
         raise ModelError(
             f"{folder}: {type(network).__name__} does not embed a text: {reason}", "Use an encoder such as BERT."
         ) from None
+    width = getattr(network.config, "hidden_size", alone.shape[1])
+    if alone.shape[1] != width:
+        raise ModelError(
+            f"{folder}: {type(network).__name__} gives {alone.shape[1]} values a token where config.json has "
+            f"hidden_size: {width}",
+            "Use an encoder such as BERT.",
+        )
     if not torch.linalg.vector_norm(alone[0] - beside[0]) <= PROBE_TOLERANCE * torch.linalg.vector_norm(alone[0]):
         raise ModelError(
             f"{folder}: {type(network).__name__}'s embedding of a text depends on the other texts in the batch",
@@ -178,10 +219,16 @@ def _means(network: nn.Module, ids: list[list[int]], pad_id: int) -> torch.Tenso
 
 
 def _require_text_encoder(folder: Path, config: Any) -> None:
-    is_pair = getattr(config, "is_encoder_decoder", False)
+    is_pair = getattr(config, "is_encoder_decoder", False) or config.model_type in T5_FAMILY
     if is_pair or not (hasattr(config, "hidden_size") and hasattr(config, "vocab_size")):
         raise ModelError(
             f"{folder}: a {config.model_type} model is not a text encoder", "Use an encoder such as BERT or MPNet."
+        )
+    if getattr(config, "attention_type", None) == "block_sparse":
+        raise ModelError(
+            f"{folder}: config.json has attention_type: block_sparse, which the library gives up for good at the first "
+            "short text, so that an embedding would depend on the texts before it",
+            "Set attention_type to original_full in config.json.",
         )
     if config.model_type in POSITIONS_AFTER_PADDING and getattr(config, "pad_token_id", None) is None:
         raise ModelError(

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from ragcun_cli import files
 from ragcun_cli.errors import ModelError, UsageError
-from ragcun_cli.model.backbone import load_backbone, quiet_library
+from ragcun_cli.model.backbone import load_backbone, loses_lower_case, quiet_library
 from ragcun_cli.model.encoder import EncoderSettings, IsotropicGaussianEncoder
 from ragcun_cli.model.head import MlpHead, ResidualHead, build_head
 from ragcun_cli.model.native_use import MODULES, PROMPTS
@@ -137,7 +137,10 @@ def _write_sentence_transformers_files(encoder: IsotropicGaussianEncoder, folder
     files.write_json(folder / MODULES, modules)
     files.write_json(
         folder / "sentence_bert_config.json",
-        {"max_seq_length": encoder.settings.max_length, "do_lower_case": False},
+        {
+            "max_seq_length": encoder.settings.max_length,
+            "do_lower_case": loses_lower_case(encoder.tokenizer, folder),
+        },
     )
     files.write_json(
         folder / PROMPTS,

@@ -61,6 +61,12 @@ def native_use(folder: Path) -> NativeUse:
         raise ModelError(f"{folder}: {MODULES} or a file it names is not what it should be ({error!r})") from None
 
 
+def declares_lower_case(folder: Path) -> bool:
+    """Whether texts are lower-cased before the folder's tokenizer has them."""
+    path = next((folder / name for name in TEXT_SETTINGS if (folder / name).is_file()), None)
+    return path is not None and bool(_read(path, {}).get("do_lower_case"))
+
+
 def _refuse_code(folder: Path) -> None:
     for name in ("config.json", "tokenizer_config.json"):
         if _read(folder / name, {}).get("auto_map"):

@@ -18,6 +18,7 @@ from ragcun_cli.data.digests import sha256_of
 from ragcun_cli.data.lines import FETCH_IT, LFS_POINTER, POINTER
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
 from ragcun_cli.files import sha256_of_file
+from ragcun_cli.model.native_use import native_use
 from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.problems import did_you_mean
 
@@ -106,8 +107,11 @@ def require_model(name: str, revision: str | None = None) -> None:
         UsageError, ModelError, EnvironmentUnfit: as `locate_model` says.
     """
     require_place(name)
-    if not name.startswith(EMBEDDED) and not expanded(name).is_dir():
-        _hub_model(name, revision)
+    if name.startswith(EMBEDDED):
+        return
+    folder = expanded(name) if expanded(name).is_dir() else _hub_model(name, revision).folder
+    if (folder / "config.json").is_file() and not (folder / SETTINGS).is_file():
+        native_use(folder)  # refuses what is declared and not done here
 
 
 def model_is_here(name: str, revision: str | None = None) -> bool:

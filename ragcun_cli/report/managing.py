@@ -13,7 +13,7 @@ from typing import Any
 
 from ragcun_cli import files
 from ragcun_cli.errors import DataError, UsageError
-from ragcun_cli.evaluate.layout import ISOTROPY, MODEL, QUERIES_ENDING, RUN_ENDING, file_record
+from ragcun_cli.evaluate.layout import ISOTROPY, MODEL, QUERIES_ENDING, RUN_ENDING, file_record, require_name
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.report.staleness import staleness
 
@@ -165,8 +165,7 @@ def rename(results: Path, old: str, new: str) -> Path:
     known = [folder.name for folder in _folders(results)]
     if old not in known:
         raise UsageError(f"{old}: there are no results of this name; {did_you_mean(old, known)}")
-    if not new.strip() or new.startswith(".") or "/" in new or "\\" in new:
-        raise UsageError(f"{new}: this is no name for a folder of results", "Use letters, digits, - and _.")
+    require_name(new, "")
     folder, target = results / old, results / new
     behind = _behind(_read(folder / MODEL))
     if not new.endswith(behind):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from ragcun_cli.secrets import redacted
@@ -25,8 +26,11 @@ def configuration_problem(error: Exception) -> tuple[str, str] | None:
         return f"{CONFIGURATION}: {said}", FIX_FILES
     if isinstance(error, exceptions.UnknownCredentialError | exceptions.ConfigParseError | exceptions.ConfigNotFound):
         return f"{CONFIGURATION}: {said}", FIX_FILES
-    of_endpoint = isinstance(error, ValueError) and "endpoint" in said.lower()
-    if of_endpoint or isinstance(error, exceptions.InvalidEndpointConfigurationError):
+    if isinstance(error, exceptions.CredentialRetrievalError) and "custom-process" in said:
+        return f"the credential_process of AWS's configuration failed: {said}", FIX_PROCESS
+    of_value = isinstance(error, ValueError) and re.search(r"endpoint|\bport\b", said, re.IGNORECASE)
+    of_endpoint = exceptions.EndpointProviderError | exceptions.InvalidEndpointConfigurationError
+    if of_value or isinstance(error, of_endpoint):
         return f"AWS_ENDPOINT_URL is no URL: {said}", FIX_ENDPOINT
     if isinstance(error, UnicodeError) or (isinstance(error, ValueError) and "header" in said.lower()):
         return "the AWS credentials have a character that no request may carry, such as a line break", FIX_CREDENTIALS

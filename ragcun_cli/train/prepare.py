@@ -90,7 +90,7 @@ def read_data(recipe: Recipe) -> ArmData:
     if recipe.data.dev is not None:
         dev = read_collection(dev_collection(recipe.data.dev, root), preferred=("dev", "test"))
         known = known_dataset(dev.name)
-        if known is not None and known.score_split == dev.split:
+        if dev.split == ("test" if known is None else known.score_split):
             note(f"{recipe.data.dev}: the best model is chosen on its {dev.split} split; its score there is no result.")
     return ArmData(table, train_sha256, dev, counts, None if excluded is None else excluded.sha256)
 

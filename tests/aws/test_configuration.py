@@ -27,6 +27,12 @@ BROKEN = {
     "a process that prints no JSON": (
         f"[default]\ncredential_process = echo {MARKER}\n", "", {}, "does not print JSON",
     ),
+    "a process that fails": (
+        f"[default]\ncredential_process = false {MARKER}\n", "", {}, "must print JSON on standard output",
+    ),
+    "a port that is none": (
+        "", f"[default]\n{KEYS}", {"AWS_ENDPOINT_URL": f"http://me:{MARKER}@localhost:99999"}, "AWS_ENDPOINT_URL",
+    ),
     "a loop of profiles": (
         "[profile a]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = b\n"
         "[profile b]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = a\n",

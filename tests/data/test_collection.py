@@ -166,6 +166,17 @@ def test_a_zip_that_lists_its_own_top_is_read(tmp_path: Path) -> None:
     assert len(read_collection(tmp_path / "set.zip").corpus) == len(read_collection(folder).corpus)
 
 
+def test_what_is_there_twice_or_is_a_pointer_is_refused(tmp_path: Path) -> None:
+    folder = write_collection(tmp_path / "set", 3)
+    (folder / "corpus.jsonl.gz").write_bytes(gzip.compress((folder / "corpus.jsonl").read_bytes()))
+    with pytest.raises(DataError, match=r"has corpus\.jsonl and corpus\.jsonl\.gz"):
+        read_collection(folder)
+    (tmp_path / "own.zip").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    with pytest.raises(DataError, match="is a pointer of git-LFS") as caught:
+        read_collection(tmp_path / "own.zip")
+    assert "git lfs pull" in caught.value.hint
+
+
 def test_a_gz_made_to_fill_a_disk_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / "cache"))
     folder = write_collection(tmp_path / "set", 3)

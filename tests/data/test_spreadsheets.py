@@ -48,6 +48,70 @@ def test_quotes_in_a_plain_tsv_are_a_part_of_the_text(tmp_path: Path) -> None:
     assert triples(path) == [('"half', "x", []), ('"quoted"', 'an "inner" one', [])]
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        'q 1\t"He said ""hi"" there"\tn',
+        'q 1\tp\t"two\nlines"',
+        'q 1\t"two\nlines"\tn',
+        '"two\nlines"\tp\tn',
+    ],
+)
+def test_a_tsv_where_only_some_cells_are_in_quotes_is_refused(tmp_path: Path, rows: str) -> None:
+    """As spreadsheets write it: a cell is in quotes where it has quotes, tabs or line ends in it."""
+    path = tmp_path / "excel.tsv"
+    path.write_text(f"query\tpositive\tnegative\nq 0\tp 0\tn 0\n{rows}\nq 2\tp 2\tn 2\n")
+    if rows.startswith(('q 1\tp\t"two', '"two')):  # the line that goes on has a single cell
+        with pytest.raises(DataError, match=r"2 or 3 columns are expected|a cell is in quotes"):
+            open_triples(path)
+        return
+    with pytest.raises(DataError, match=r"excel\.tsv:[34]: a cell is in quotes, as spreadsheets write it") as caught:
+        open_triples(path)
+    assert caught.value.hint == "Save it as .csv, where quotes are read, or as .tsv without quotes."
+
+
+@pytest.mark.parametrize("cell", ['"He said ""hi"" there"', '"two\nlines"'])
+def test_so_is_one_of_texts(tmp_path: Path, cell: str) -> None:
+    (tmp_path / "t.tsv").write_text(f"text\nplain\n{cell}\n")
+    with pytest.raises(DataError, match="a cell is in quotes"):
+        list(read_texts(tmp_path / "t.tsv", None))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("a.csv", b"query;positive\na;b\n", "its columns are separated by semicolons"),
+        ("a.csv", b'"query";"positive"\n"a";"b"\n', "its columns are separated by semicolons"),
+        ("a.csv", b"query\tpositive\na\tb\n", "its columns are separated by tabs"),
+        ("a.tsv", b"query,positive\na,b\n", "its columns are separated by commas"),
+        ("a.csv", b"sep=,\nquery,positive\na,b\n", "its first line is Excel's 'sep=,'"),
+        ("a.tsv", "query\tpositive\na\tb\n".encode("utf-16-le"), "has zero bytes: UTF-16"),
+        ("a.csv", "query,positive\ncaf\u00e9,b\n".encode("latin-1"), "not UTF-8 text"),
+    ],
+)
+def test_the_true_reason_is_told(tmp_path: Path, name: str, content: bytes, complaint: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=complaint) as caught:
+        open_triples(tmp_path / name)
+    assert "query (or anchor" not in caught.value.hint
+    if complaint == "not UTF-8 text":
+        assert "Save the file as UTF-8" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"one\rtwo\rthree\r", "its lines end in CR alone"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "is a pointer of git-LFS"),
+        ("one\ntwo\n".encode("utf-16"), "is UTF-16 text"),
+    ],
+)
+def test_lines_of_text_are_looked_at_too(tmp_path: Path, content: bytes, complaint: str) -> None:
+    (tmp_path / "t.txt").write_bytes(content)
+    with pytest.raises(DataError, match=complaint):
+        list(read_texts(tmp_path / "t.txt", None))
+
+
 @pytest.mark.parametrize("name", ["a.tsv", "a.csv", "a.jsonl", "a.tsv.gz"])
 def test_line_ends_of_cr_alone_are_named(tmp_path: Path, name: str) -> None:
     lines = {"tsv": ["query\tpositive", "a\tb"], "csv": ["query,positive", "a,b"],

@@ -14,6 +14,7 @@ import pytrec_eval
 
 from ragcun_cli.data.registry import FORUMS
 from ragcun_cli.errors import UsageError
+from ragcun_cli.evaluate import results
 from ragcun_cli.evaluate.datasets import Dataset, find_datasets
 from ragcun_cli.evaluate.results import check_results_folder, claim_results_folder, write_results
 from ragcun_cli.evaluate.scoring import Scheme, evaluate
@@ -163,3 +164,23 @@ def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="not one of ragcun's results"):
             claimed(tmp_path, entry(), data, overwrite)
     assert (tmp_path / "model" / "thesis.tex").read_text() == "precious"
+
+
+@pytest.mark.parametrize("part", ["_write_per_query", "_write_run"])
+def test_a_full_disk_leaves_no_part_of_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    first = dataset(tmp_path)
+    monkeypatch.setattr(results, part, full)
+    with pytest.raises(OSError, match="No space left"):
+        written(tmp_path / "results", first)
+    assert list((tmp_path / "results").iterdir()) == []
+    monkeypatch.undo()
+    folder = written(tmp_path / "results", first)
+    before = sorted(folder.iterdir())
+    monkeypatch.setattr(results, part, full)
+    with pytest.raises(OSError, match="No space left"):
+        written(tmp_path / "results", dataset(tmp_path, "other"))
+    assert sorted(folder.iterdir()) == before
+
+
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")

@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BigBirdConfig,
+    BigBirdModel,
     ConvBertConfig,
     ConvBertModel,
     DistilBertConfig,
@@ -23,6 +25,8 @@ from transformers import (
     GPT2Model,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    ReformerConfig,
+    ReformerModel,
     RobertaConfig,
     RobertaModel,
     T5Config,
@@ -118,6 +122,33 @@ def test_every_command_refuses_weights_that_do_not_fit(
         assert finished.exit_code == 1
         assert "its weights do not fit its config.json: 16 are missing" in finished.stderr
     assert not (tmp_path / "out.npy").exists()
+
+
+def test_weights_stored_as_whole_numbers_are_refused(bert: Path) -> None:
+    changed_weights(bert, lambda weights: {name: (100 * each).to(torch.int8) for name, each in weights.items()})
+    with pytest.raises(ModelError, match=r"embeddings\.LayerNorm\.bias is stored as I8"):
+        ours(bert)
+
+
+def test_lower_casing_that_a_tokenizers_class_takes_back_survives_saving(bert: Path, tmp_path: Path) -> None:
+    """BertTokenizer puts a normaliser of its own into the place of the one that was saved."""
+    vocabulary = json.loads((bert / "tokenizer.json").read_text())["model"]["vocab"]
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (bert / name).unlink()
+    (bert / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.get)) + "\n")
+    write(bert, "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "do_lower_case": False})
+    write(bert, "sentence_bert_config.json", {"max_seq_length": 64, "do_lower_case": True})
+    write_modules(bert, MODULES)
+    encoder = IsotropicGaussianEncoder.untouched(str(bert))
+    shouted = ["W1 W2 W3"]
+    np.testing.assert_allclose(encoder.encode(shouted), encoder.encode(["w1 w2 w3"]), atol=1e-6)
+    encoder.save_pretrained(tmp_path / "saved")
+    loaded = IsotropicGaussianEncoder.from_pretrained(tmp_path / "saved")
+    np.testing.assert_allclose(loaded.encode(shouted), encoder.encode(shouted), atol=1e-6)
+    np.testing.assert_allclose(theirs(tmp_path / "saved", shouted), encoder.encode(shouted), atol=1e-5)
+    loaded.save_pretrained(tmp_path / "again")
+    again = IsotropicGaussianEncoder.from_pretrained(tmp_path / "again")
+    np.testing.assert_allclose(again.encode(shouted), encoder.encode(shouted), atol=1e-6)
 
 
 def test_a_trained_models_own_backbone_is_looked_at_too(bert: Path, tmp_path: Path) -> None:
@@ -313,7 +344,14 @@ def saved(folder: Path, model: PreTrainedModel) -> Path:
                                num_attention_heads=2, intermediate_size=64, **SMALL)),
          "depends on the other texts in the batch"),
         (lambda: T5EncoderModel(T5Config(d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2,
-                                is_encoder_decoder=False, **SMALL)), "do not fit|does not embed|not a text encoder"),
+                                is_encoder_decoder=False, **SMALL)), "a t5 model is not a text encoder"),
+        (lambda: BigBirdModel(BigBirdConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+                              intermediate_size=64, attention_type="block_sparse", **SMALL)),
+         "would depend on the texts before it"),
+        (lambda: ReformerModel(ReformerConfig(hidden_size=32, num_attention_heads=2, attention_head_size=16,
+                               feed_forward_size=64, attn_layers=["local", "local"], axial_pos_embds=False,
+                               max_position_embeddings=64, local_attn_chunk_length=8, **SMALL)),
+         "gives 64 values a token"),
     ],
 )  # fmt: skip
 def test_families_that_cannot_be_embedded_are_refused_with_the_reason(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def test_a_new_name_is_in_every_file(ragcun: RunCommand, copied: Path) -> None:
         (["rename", "nothing", "x"], "there are no results of this name"),
         (["rename", "encoder", "isotropy-seed0"], "is there already"),
         (["rename", "encoder", "../x"], "is no name for a folder"),
+        (["rename", "encoder", os.fsdecode(b"caf\xe9")], "is no name for a folder"),
         (["rename", "turned+cosine", "x"], "puts +cosine behind the name of such results Call them x+cosine."),
     ],
 )
@@ -121,6 +123,7 @@ def test_a_result_of_replaced_weights_is_marked_everywhere_with_what_renews_it(
     table = ragcun("report", "table", "--format", "json").stdout
     assert "isotropy (stale)" in table
     assert renewal in " ".join(table.split())
+    assert renewal in " ".join(ragcun("report", "table", "--format", "csv").stderr.split())
     claims = ragcun("report", "claims").stdout
     assert renewal in claims
     assert claims.lstrip().startswith("isotropy (stale) against baseline.")

@@ -16,6 +16,9 @@ NUMBERED_NEGATIVE = re.compile(r"^negative_([0-9]+)$")
 NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]*$")
 OF_A_HEADER = re.compile(r"query|question|anchor|qid|pos|neg|passage|doc|text|label|score|sentence|answer|id$", re.I)
 
+SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
+SEP = re.compile(r"sep=.$")
+
 NAMES_EXPECTED = (
     "Columns are called query (or anchor, question), positive (positives, pos) and negative (negatives, neg, "
     "negative_1, ...)."
@@ -61,7 +64,6 @@ def header_of(cells: Sequence[str], place: str) -> list[str] | None:
     Raises:
         DataError: if it is a header of other names, or if the file has ids in place of texts.
     """
-    require_commas(cells, place)
     names = [cell.strip().lower() for cell in cells]
     if find_columns(names) is not None:
         require_distinct(names, place)
@@ -80,14 +82,43 @@ def is_quoted_header(cells: Sequence[str]) -> bool:
     return len(cells) > 1 and all(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
 
 
-def require_commas(cells: Sequence[str], place: str) -> None:
+def is_in_quotes(cell: str) -> bool:
+    """Whether a spreadsheet put this TSV cell into quotes: those inside are doubled, as no text of its own has them."""
+    inside = cell[1:-1]
+    return len(cell) > 2 and cell[0] == cell[-1] == '"' and '""' in inside and '"' not in inside.replace('""', "")
+
+
+def goes_on(cells: Sequence[str], following: Sequence[str], columns: int) -> bool:
+    """Whether a quoted cell at the end of a TSV row has a line end, and goes on in the following one."""
+    opened, closed = cells[-1], following[0]
+    parts = len(cells) < columns and len(cells) + len(following) == columns + 1 if columns > 1 else len(following) == 1
+    odd = opened.count('"') % 2 == 1 and closed.count('"') % 2 == 1
+    return parts and odd and opened.startswith('"') and closed.endswith('"')
+
+
+def quoted_cells(place: str) -> DataError:
+    """What to raise at such a cell: read as it is, its text would have the quotes."""
+    return DataError(
+        f"{place}: a cell is in quotes, as spreadsheets write it, and TSV has none",
+        "Save it as .csv, where quotes are read, or as .tsv without quotes.",
+    )
+
+
+def require_delimiter(first_line: str, delimiter: str, place: str) -> None:
     """
     Raises:
-        DataError: if a first line is one cell with semicolons, as spreadsheets of some countries write CSV.
+        DataError: if a file's first line says that its columns are separated by something else.
     """
-    parts = [part.strip() for part in cells[0].split(";")] if len(cells) == 1 else []
-    if len(parts) > 1 and all(map(NAME.match, parts)):
-        raise DataError(f"{place}: its columns are separated by semicolons", "Save it with commas, or as .tsv.")
+    if (asked := SEP.match(first_line)) is not None:
+        raise DataError(f"{place}: its first line is Excel's {asked[0]!r}", "Remove this line.")
+    if delimiter in first_line:
+        return
+    for other, name in SEPARATORS.items():
+        parts = [part.strip().strip('"') for part in first_line.split(other)]
+        if len(parts) > 1 and (find_columns([part.lower() for part in parts]) or all(map(NAME.match, parts))):
+            raise DataError(
+                f"{place}: its columns are separated by {name}", f"Save it with {SEPARATORS[delimiter]}, or rename it."
+            )
 
 
 def require_distinct(names: Sequence[str], place: str) -> None:

@@ -23,6 +23,7 @@ from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder, key_of, only_writer, scratch_folder
 from ragcun_cli.data.collection import read_collection
 from ragcun_cli.data.digests import sha256_of
+from ragcun_cli.data.lines import NOT_UTF8
 from ragcun_cli.data.naming import is_zip
 from ragcun_cli.data.triples.columns import NAMES_EXPECTED, Columns
 from ragcun_cli.data.triples.distinct import TextSorter
@@ -38,7 +39,8 @@ from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.manifest import MANIFEST, read_manifest
 from ragcun_cli.quantities import shown_bytes
 
-FORMAT = 1
+FORMAT = 2
+ENCODE = "Save the file as UTF-8: iconv -f LATIN1 -t UTF-8 FILE > NEW"
 TRAIN_SPLIT = "train"  # of a collection's judgements
 COLUMNS = ("queries", "positives", "negatives", "negative_ends")
 LINE_READERS = {"JSON Lines": read_json_lines, "JSON": read_json_list, "TSV": read_tsv, "CSV": read_csv}
@@ -156,7 +158,8 @@ def _prepare(source: _Source, read: _Read, folder: Path, cache: Path, max_bad_ro
         with TextSorter(scratch, parts) as sorter, read() as (columns, blocks):
             sorter.add_all(broken.seen(blocks))
         if broken.count and not sorter.rows:
-            raise DataError(broken.listed(), f"All {broken.count} rows are broken. {NAMES_EXPECTED}")
+            cure = ENCODE if NOT_UTF8 in broken.listed() else NAMES_EXPECTED
+            raise DataError(broken.listed(), f"All {broken.count} rows are broken. {cure}")
         if max_bad_rows is not None and broken.count > max_bad_rows:
             raise _too_many(broken)
         if not sorter.rows:
@@ -179,7 +182,7 @@ def _prepare(source: _Source, read: _Read, folder: Path, cache: Path, max_bad_ro
 
 
 def _too_many(broken: BrokenRows) -> DataError:
+    cure = ENCODE if NOT_UTF8 in broken.listed() else "Fix or remove them."
     return DataError(
-        broken.listed(),
-        f"{broken.count} broken rows. Mend or remove them, or train without them: --max-bad-rows {broken.count}.",
+        broken.listed(), f"{broken.count} broken rows. {cure} Or train without them: --max-bad-rows {broken.count}."
     )

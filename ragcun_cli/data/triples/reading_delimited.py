@@ -8,8 +8,18 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
+from ragcun_cli.data.lines import NOT_UTF8, require_no_zero_bytes
 from ragcun_cli.data.triples.blocks import Lines, blocks_of_lines, in_order
-from ragcun_cli.data.triples.columns import Columns, find_columns, header_of, is_quoted_header
+from ragcun_cli.data.triples.columns import (
+    Columns,
+    find_columns,
+    goes_on,
+    header_of,
+    is_in_quotes,
+    is_quoted_header,
+    quoted_cells,
+    require_delimiter,
+)
 from ragcun_cli.data.triples.rows import RowBlock, block_of_texts
 from ragcun_cli.errors import DataError
 
@@ -25,6 +35,7 @@ def read_tsv(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
     first = next(blocks, Lines.of(1, b""))
     if is_quoted_header(first.content.split(b"\n", 1)[0].decode("utf-8", "replace").strip().split("\t")):
         return _read_quoted(itertools.chain([first], blocks), name, "\t")
+    _look_at_first_line(first, "\t", name)
     columns, names, has_header = _layout(next(_tsv_rows(first, name, []), None), name)
 
     def all_blocks() -> Iterator[Lines]:
@@ -33,7 +44,7 @@ def read_tsv(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
 
     def parse(lines: Lines) -> RowBlock:
         broken: list[str] = []
-        rows = _tsv_rows(lines, name, broken)
+        rows = _without_quotes(_tsv_rows(lines, name, broken), b'""' in lines.content, len(names), name)
         if has_header and lines is first:
             next(rows)
         return block_of_cells(rows, columns, names, name, broken)
@@ -43,7 +54,35 @@ def read_tsv(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
 
 def read_csv(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
     """The same of a CSV file."""
-    return _read_quoted(blocks_of_lines(stream, name), name, ",")
+    blocks = blocks_of_lines(stream, name)
+    first = next(blocks, Lines.of(1, b""))
+    _look_at_first_line(first, ",", name)
+    return _read_quoted(itertools.chain([first], blocks), name, ",")
+
+
+def _look_at_first_line(first: Lines, delimiter: str, name: str) -> None:
+    line = first.content.split(b"\n", 1)[0]
+    require_no_zero_bytes(line, f"{name}:{first.first}")
+    require_delimiter(line.decode("utf-8", "replace").rstrip("\r"), delimiter, f"{name}:{first.first}")
+
+
+def _without_quotes(rows: Iterator[Row], may_have: bool, columns: int, name: str) -> Iterator[Row]:
+    """may_have: whether there is any doubled quote.
+
+    Raises:
+        DataError: at the first cell that a spreadsheet has put into quotes: read as they are, texts would have them.
+    """
+    before: Sequence[str] | None = None
+    for number, cells in rows:
+        if may_have and any(map(is_in_quotes, cells)):
+            raise quoted_cells(f"{name}:{number}")
+        if len(cells) < columns:
+            if before is not None and goes_on(before, cells, columns):
+                raise quoted_cells(f"{name}:{number}")
+            before = cells
+        else:
+            before = None
+        yield number, cells
 
 
 def _read_quoted(content: Iterable[Lines], name: str, delimiter: str) -> tuple[Columns, Iterator[RowBlock]]:
@@ -96,7 +135,7 @@ def _decoded(lines: Lines, name: str, broken: list[str]) -> Iterator[tuple[int, 
         try:
             yield number, line.decode("utf-8")
         except UnicodeDecodeError as error:
-            broken.append(f"{name}:{number}: not UTF-8 text (byte {error.start})")
+            broken.append(f"{name}:{number}: {NOT_UTF8} (byte {error.start})")
 
 
 def _csv_rows(content: Iterable[Lines], name: str, broken: list[str], delimiter: str) -> Iterator[Row]:
@@ -124,7 +163,7 @@ def _csv_rows(content: Iterable[Lines], name: str, broken: list[str], delimiter:
             if not cells:
                 continue
             if any(not cell.isascii() and _not_utf8(cell) for cell in cells):
-                broken.append(f"{name}:{number}: not UTF-8 text")
+                broken.append(f"{name}:{number}: {NOT_UTF8}")
                 continue
             yield number, cells
     finally:
