@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import measure
 import numpy as np
 
-from ragcun_cli.evaluate.metrics import Judgements, means, score
+from ragcun_cli.results.metrics import Judgements, means, score
 
 QUERIES, DEPTH, PASSAGES, JUDGED = 1000, 1000, 100_000, 20
 CUTS = [1, 3, 5, 10, 100, 1000]

@@ -254,7 +254,7 @@ def _settings(
 
 def _models(models: Sequence[str], name: str | None, max_length: int | None) -> list[ModelToScore]:
     from ragcun_cli.errors import UsageError
-    from ragcun_cli.evaluate.layout import require_name
+    from ragcun_cli.results.layout import require_name
 
     if name is not None and len(models) > 1:
         raise UsageError("--name: names one model, and several are given", "Leave it out, or give one --model.")
@@ -297,7 +297,7 @@ def _print_results(written: list[dict[str, Any]], means: list[dict[str, Any]]) -
 
 
 def _scored_on(result: dict[str, Any]) -> str:
-    from ragcun_cli.evaluate.layout import scored_on
+    from ragcun_cli.results.layout import scored_on
 
     dataset = result["dataset"]
     return scored_on(dataset["name"], dataset["split"], dataset["queries"])
@@ -305,7 +305,7 @@ def _scored_on(result: dict[str, Any]) -> str:
 
 def _ties_sentence(result: dict[str, Any]) -> str:
     """What another order of equally distant passages would give; empty where it changes nothing that is shown."""
-    from ragcun_cli.evaluate.layout import ties_sentence
+    from ragcun_cli.results.layout import ties_sentence
 
     sentence = ties_sentence(result["ties"], "ndcg@10", "nDCG@10")
     return f"{result['model']['name']} on {_scored_on(result)}: {sentence}" if sentence else ""

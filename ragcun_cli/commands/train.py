@@ -295,9 +295,9 @@ def _show_plans(recipes: Sequence[Recipe], processes: int | None, dollars: float
 
 def _print_plan(plan: dict[str, Any]) -> None:
     from ragcun_cli.console import print_document
-    from ragcun_cli.evaluate.layout import scored_on
     from ragcun_cli.recipe.rendering import render_recipe
     from ragcun_cli.recipe.schema import Recipe
+    from ragcun_cli.results.layout import scored_on
     from ragcun_cli.train.plan import TrainingPlan, what_is_trained_on
 
     counts, model, dev = plan["plan"], plan["model"], plan["dev"]

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ragcun_cli.evaluate.histograms import Histograms
 from ragcun_cli.evaluate.isotropy import MINIMUM_TEXTS, Isotropy, measure_isotropy
 from ragcun_cli.losses.sigreg import random_directions, sigreg
+from ragcun_cli.results.histograms import Histograms
 
 Vectors = npt.NDArray[np.float32]
 

@@ -4,44 +4,48 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import gzip
-import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as arrow
-import pyarrow.parquet as parquet
+import numpy.typing as npt
 
 from ragcun_cli import files
 from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder, key_of, only_writer
-from ragcun_cli.data.collection import Collection
 from ragcun_cli.environment import command_line, versions
 from ragcun_cli.errors import UsageError
 from ragcun_cli.evaluate.datasets import Dataset
-from ragcun_cli.evaluate.fingerprint import FORMAT, IDENTIFYING, fingerprint
 from ragcun_cli.evaluate.geometry import Cloud, Geometry, mean_cloud
-from ragcun_cli.evaluate.histograms import added_histograms
-from ragcun_cli.evaluate.judged import drops_identical_ids
-from ragcun_cli.evaluate.layout import (
+from ragcun_cli.evaluate.scoring import RANKING_DEPTH, Evaluation
+from ragcun_cli.results.histograms import added_histograms, write_histograms
+from ragcun_cli.results.json_files import find_json, try_json
+from ragcun_cli.results.judgements import drops_identical_ids
+from ragcun_cli.results.layout import (
+    FORMAT,
+    HISTOGRAMS_ENDING,
+    IDENTIFYING,
     ISOTROPY,
     MEAN_OF_PARTS,
     MODEL,
+    OF_MODEL,
     PLAIN_MEAN,
     QUERIES_ENDING,
     RUN_ENDING,
+    SPECTRUM_ENDING,
     file_record,
+    fingerprint,
     shown_query_ids,
 )
-from ragcun_cli.evaluate.scoring import RANKING_DEPTH, Evaluation
-from ragcun_cli.evaluate.ties import Ties
+from ragcun_cli.results.per_query import write_per_query
+from ragcun_cli.results.spectrum import DEVIATIONS, EIGENVALUES, column, write_spectrum
+from ragcun_cli.results.ties import Ties
+from ragcun_cli.results.trec_run import Ranked, write_run
 
 TIES = "equal distances: greater id first, as trec_eval"
 LEAST_BYTES_OF_A_LINE = 3  # of a run, compressed; five to eight are usual
-RUN_COMPRESSION = 3  # a run of MS MARCO's dev set has seven million lines
 
 
 def check_results_folder(root: Path, model: dict[str, Any], datasets: Sequence[Dataset], overwrite: bool) -> Path:
@@ -53,7 +57,7 @@ def check_results_folder(root: Path, model: dict[str, Any], datasets: Sequence[D
     """
     folder = root / str(model["name"])
     files.require_writable(folder / MODEL, max((_bytes_of_run(dataset) for dataset in datasets), default=0))
-    recorded = _read_json(folder / MODEL)
+    recorded = find_json(folder / MODEL)
     if folder.is_dir() and any(folder.iterdir()) and recorded is None:
         raise UsageError(f"{folder}: this folder is not one of ragcun's results", "Choose another --results or --name.")
     same = recorded is not None and all(recorded.get(key) == model[key] for key in IDENTIFYING)
@@ -70,7 +74,7 @@ def check_results_folder(root: Path, model: dict[str, Any], datasets: Sequence[D
         return folder
     for dataset in datasets:
         ours = (dataset.split, dataset.sha256)
-        recorded_dataset = (_read_json(folder / f"{dataset.name}.json") or {}).get("dataset", {})
+        recorded_dataset = try_json(folder / f"{dataset.name}.json").get("dataset", {})
         theirs = (recorded_dataset.get("split"), recorded_dataset.get("sha256"))
         if recorded_dataset and theirs != ours and not overwrite:
             raise UsageError(
@@ -92,8 +96,8 @@ def kept_result(folder: Path, model: dict[str, Any], dataset: Dataset, robustnes
 
     robustness: whether it must have the scores of smaller embeddings.
     """
-    result = _read_json(folder / f"{dataset.name}.json")
-    if result is None or result.get("fingerprint") != fingerprint(model, dataset.sha256, dataset.split):
+    result = try_json(folder / f"{dataset.name}.json")
+    if result.get("fingerprint") != fingerprint(model, dataset.sha256, dataset.split):
         return None
     if result.get("format") != FORMAT or (robustness and not result.get("robustness")):
         return None
@@ -107,22 +111,22 @@ def kept_result(folder: Path, model: dict[str, Any], dataset: Dataset, robustnes
 
 def kept_geometry(folder: Path, model: dict[str, Any], dataset: Dataset) -> dict[str, Any] | None:
     """What isotropy.json has of this very model and these texts; None if it has nothing."""
-    recorded = _read_json(folder / MODEL) or {}
+    recorded = try_json(folder / MODEL)
     if any(recorded.get(key) != model[key] for key in IDENTIFYING):
         return None
-    entry = (_read_json(folder / ISOTROPY) or {}).get(dataset.name)
+    entry = try_json(folder / ISOTROPY).get(dataset.name)
     if not isinstance(entry, dict) or (entry.get("split"), entry.get("sha256")) != (dataset.split, dataset.sha256):
         return None
-    if not all((folder / f"{dataset.name}{ending}").is_file() for ending in (".spectrum.tsv", ".histograms")):
+    if not all((folder / f"{dataset.name}{ending}").is_file() for ending in (SPECTRUM_ENDING, HISTOGRAMS_ENDING)):
         return None
     return {key: value for key, value in entry.items() if key not in ("split", "sha256")}
 
 
 def claim_results_folder(folder: Path, model: dict[str, Any]) -> None:
     """Make the folder this model's, dropping the results of another model."""
-    recorded = _read_json(folder / MODEL)
+    recorded = find_json(folder / MODEL)
     if recorded is not None and any(recorded.get(key) != model[key] for key in IDENTIFYING):
-        replaced = sorted(path.stem for path in folder.glob("*.json") if path.name not in (MODEL, ISOTROPY))
+        replaced = sorted(path.stem for path in folder.glob("*.json") if path.name not in OF_MODEL)
         note(f"{folder}: the results of the other model are removed ({', '.join(replaced) or 'none'}).")
         shutil.rmtree(folder)
     files.write_json(folder / MODEL, model)
@@ -165,8 +169,9 @@ def _write_all(
     search: dict[str, Any],
 ) -> dict[str, Any]:
     several = len(evaluations) > 1
-    _write_per_query(folder / f"{dataset.name}{QUERIES_ENDING}", dataset, evaluations, several)
-    _write_run(folder / f"{dataset.name}{RUN_ENDING}", dataset, evaluations, str(model["name"]), several)
+    ids = _shown_ids(dataset, evaluations)
+    write_per_query(folder / f"{dataset.name}{QUERIES_ENDING}", ids, _per_query(evaluations))
+    write_run(folder / f"{dataset.name}{RUN_ENDING}", _rankings(dataset, evaluations), str(model["name"]))
     shapes = {name: evaluation.geometry for name, evaluation in evaluations.items()}
     isotropy = write_geometry(folder, dataset, shapes)
     metrics = _mean_of([evaluation.metrics for evaluation in evaluations.values()])
@@ -215,18 +220,15 @@ def write_geometry(folder: Path, dataset: Dataset, shapes: Mapping[str, Geometry
     entry = shape.entry()
     # Two evaluations of one model, each of its own datasets, may write here at once.
     with only_writer(cache_folder() / "results" / key_of(folder=str(folder.resolve()))):
-        measured = _read_json(folder / ISOTROPY) or {}
+        measured = try_json(folder / ISOTROPY)
         measured[dataset.name] = {"split": dataset.split, "sha256": dataset.sha256, **entry}
         files.write_json(folder / ISOTROPY, dict(sorted(measured.items())))
     clouds = {"passages": shape.passages, "queries": shape.queries}
-    present_clouds = {name: cloud for name, cloud in clouds.items() if cloud is not None}
-    columns = {f"eigenvalue_{name}": cloud.eigenvalues for name, cloud in present_clouds.items()}
-    columns |= {f"deviation_{name}": cloud.deviations for name, cloud in present_clouds.items()}
-    rows = zip(*columns.values(), strict=True)
-    lines = ["\t".join(["number", *columns])]
-    lines += ["\t".join([str(number), *(f"{value:.9g}" for value in row)]) for number, row in enumerate(rows, start=1)]
-    files.write_text(folder / f"{dataset.name}.spectrum.tsv", "\n".join(lines) + "\n")
-    files.write_text(folder / f"{dataset.name}.histograms", json.dumps(shape.histograms.entry()) + "\n")
+    present_clouds = {side: cloud for side, cloud in clouds.items() if cloud is not None}
+    columns = {column(EIGENVALUES, side): cloud.eigenvalues for side, cloud in present_clouds.items()}
+    columns |= {column(DEVIATIONS, side): cloud.deviations for side, cloud in present_clouds.items()}
+    write_spectrum(folder / f"{dataset.name}{SPECTRUM_ENDING}", columns)
+    write_histograms(folder / f"{dataset.name}{HISTOGRAMS_ENDING}", shape.histograms)
     return entry
 
 
@@ -317,46 +319,23 @@ def _mean_geometry(shapes: Sequence[Geometry]) -> Geometry:
     )
 
 
-def _write_per_query(path: Path, dataset: Dataset, evaluations: Mapping[str, Evaluation], several: bool) -> None:
-    columns: dict[str, Any] = {"query_id": []}
-    for name in evaluations:
-        columns["query_id"] += shown_query_ids(name, dataset.parts[name].query_ids, several)
-    for metric in next(iter(evaluations.values())).per_query:
-        columns[metric] = np.concatenate([each.per_query[metric] for each in evaluations.values()])
-    with files.replacing(path) as temporary, temporary.open("wb") as stream:
-        parquet.write_table(arrow.table(columns), stream)
+def _shown_ids(dataset: Dataset, evaluations: Mapping[str, Evaluation]) -> list[str]:
+    several = len(evaluations) > 1
+    return [each for name in evaluations for each in shown_query_ids(name, dataset.parts[name].query_ids, several)]
 
 
-def _write_run(path: Path, dataset: Dataset, evaluations: Mapping[str, Evaluation], tag: str, several: bool) -> None:
-    """TREC's run format. Scores are whole numbers that fall from distance to distance, the same for equally distant
-    passages: trec_eval holds them exactly, where its float32 would mix up near distances, and finds the same order.
-    """
-    tag = "_".join(tag.split())  # the format's columns are separated by blanks
-    with (
-        files.replacing(path) as temporary,
-        temporary.open("wb") as raw,
-        # No time stamp: the same results are the same bytes.
-        gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=RUN_COMPRESSION, mtime=0, filename="") as stream,
-    ):
-        for name, evaluation in evaluations.items():
-            part = dataset.parts[name]
-            for query_id, lines in zip(
-                shown_query_ids(name, part.query_ids, several), _run_lines(part, evaluation), strict=True
-            ):
-                stream.write("".join(f"{query_id} {line} {tag}\n" for line in lines).encode())
+def _per_query(evaluations: Mapping[str, Evaluation]) -> dict[str, npt.NDArray[np.float64]]:
+    metrics = next(iter(evaluations.values())).per_query
+    return {name: np.concatenate([each.per_query[name] for each in evaluations.values()]) for name in metrics}
 
 
-def _run_lines(part: Collection, evaluation: Evaluation) -> Iterable[list[str]]:
-    for row, levels in zip(evaluation.ranked, evaluation.levels, strict=True):
-        ids = part.corpus.ids(row[row >= 0])
-        scores = levels[len(ids) - 1] - levels[: len(ids)] + 1 if ids else levels[:0]
-        ranked = enumerate(zip(ids, scores.tolist(), strict=True), start=1)
-        yield [f"Q0 {identity} {rank} {score}" for rank, (identity, score) in ranked]
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+def _rankings(dataset: Dataset, evaluations: Mapping[str, Evaluation]) -> Iterator[Ranked]:
+    """Scores fall from distance to distance, the same for equally distant passages."""
+    several = len(evaluations) > 1
+    for name, evaluation in evaluations.items():
+        part = dataset.parts[name]
+        shown = shown_query_ids(name, part.query_ids, several)
+        for query_id, row, levels in zip(shown, evaluation.ranked, evaluation.levels, strict=True):
+            ids = part.corpus.ids(row[row >= 0])
+            scores = levels[len(ids) - 1] - levels[: len(ids)] + 1 if ids else levels[:0]
+            yield query_id, ids, scores.tolist()

@@ -18,16 +18,16 @@ from ragcun_cli.errors import ModelError
 from ragcun_cli.evaluate import geometry
 from ragcun_cli.evaluate.embedding import Embedded
 from ragcun_cli.evaluate.geometry import Geometry
-from ragcun_cli.evaluate.histograms import measure_histograms
 from ragcun_cli.evaluate.isotropy import MINIMUM_TEXTS, measure_isotropy
-from ragcun_cli.evaluate.judged import judgements_of, own_passages
-from ragcun_cli.evaluate.metrics import NO_PASSAGE, Figures, Judgements, means, score
 from ragcun_cli.evaluate.search import Ranking, search
-from ragcun_cli.evaluate.ties import SPARE, Ties, levels_of, measure_ties
 from ragcun_cli.evaluate.transform_names import NO_TRANSFORM, Transform, parse_transform
 from ragcun_cli.evaluate.transforms import ROBUSTNESS, Map, fitted, unit_length
 from ragcun_cli.evaluate.vectors import PassageVectors
 from ragcun_cli.model.finite import require_finite
+from ragcun_cli.results.histograms import measure_histograms
+from ragcun_cli.results.judgements import judgements_of, own_passages
+from ragcun_cli.results.metrics import NO_PASSAGE, Figures, Judgements, means, score
+from ragcun_cli.results.ties import SPARE, Ties, levels_of, measure_ties
 
 Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]  # texts -> (n, D) float32
 # queries, passages, k -> the k nearest of each query

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ragcun_cli.errors import DataError, UsageError
-from ragcun_cli.evaluate.fingerprint import IDENTIFYING
-from ragcun_cli.evaluate.layout import ISOTROPY, MODEL
 from ragcun_cli.report.staleness import ScoredDataset, Stale, staleness
+from ragcun_cli.results.json_files import read_json
+from ragcun_cli.results.layout import (
+    IDENTIFYING,
+    ISOTROPY,
+    MODEL,
+    OF_MODEL,
+    QUERIES_ENDING,
+    RUN_ENDING,
+    SPECTRUM_ENDING,
+)
 
 # Of a result's rules, those that a row may have of its own; the others must be one for a whole column.
 RULES_OF_A_ROW = ("similarity",)
@@ -50,12 +56,17 @@ class DatasetResult:
     @property
     def per_query(self) -> Path:
         """Every metric of every query, Parquet."""
-        return self.path.with_name(f"{self.name}.queries.parquet")
+        return self.path.with_name(f"{self.name}{QUERIES_ENDING}")
 
     @property
     def run(self) -> Path:
         """The ranking, TREC's format, gzipped."""
-        return self.path.with_name(f"{self.name}.run.gz")
+        return self.path.with_name(f"{self.name}{RUN_ENDING}")
+
+    @property
+    def spectrum(self) -> Path:
+        """Eigenvalues and deviations, TSV."""
+        return self.path.with_name(f"{self.name}{SPECTRUM_ENDING}")
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,7 @@ def _require_folder(results: Path) -> None:
     if not _folders(results) and _folders(results / "results"):
         raise UsageError(f"{results}: there are no results here", f"They are in {results / 'results'}: --results.")
     for folder in results.iterdir() if results.is_dir() else ():
-        if not (folder / MODEL).is_file() and any(folder.glob("*.queries.parquet")):
+        if not (folder / MODEL).is_file() and any(folder.glob(f"*{QUERIES_ENDING}")):
             raise DataError(f"{folder}: has results, but no {MODEL} that says whose", "Evaluate again, or remove it.")
 
 
@@ -143,11 +154,11 @@ def _folders(results: Path) -> list[Path]:
 
 
 def _read_model(folder: Path) -> ModelResults | None:
-    entry = _read_json(folder / MODEL)
+    entry = read_json(folder / MODEL)
     for key in MODEL_KEYS:
         if key not in entry:
             raise DataError(f"{folder / MODEL}: the key {key!r} is missing", "Evaluate again.")
-    paths = [path for path in sorted(folder.glob("*.json")) if path.name not in (MODEL, ISOTROPY)]
+    paths = [path for path in sorted(folder.glob("*.json")) if path.name not in OF_MODEL]
     found = [_read_result(path, entry) for path in paths]
     geometry = _read_geometry(folder / ISOTROPY) if (folder / ISOTROPY).is_file() else {}
     if not found and not geometry:
@@ -160,7 +171,7 @@ def _read_model(folder: Path) -> ModelResults | None:
 
 
 def _read_geometry(path: Path) -> dict[str, dict[str, Any]]:
-    geometry = _read_json(path)
+    geometry = read_json(path)
     for dataset, entry in geometry.items():
         whole = isinstance(entry, dict) and {"sha256", "split", "passages", "queries"} <= set(entry)
         if not whole or not all(isinstance(entry[side], dict | None) for side in ("passages", "queries")):
@@ -169,7 +180,7 @@ def _read_geometry(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _read_result(path: Path, entry: dict[str, Any]) -> DatasetResult:
-    content = _read_json(path)
+    content = read_json(path)
     try:
         dataset = content["dataset"]
         result = DatasetResult(
@@ -199,30 +210,6 @@ def _read_result(path: Path, entry: dict[str, Any]) -> DatasetResult:
     if identity != entry["identity"]:
         raise DataError(f"{path}: is a result of other weights than {path.with_name(MODEL)} names", "Evaluate again.")
     return result
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path}: not valid JSON ({error})", "Evaluate again.") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: not a file of ragcun's results", "Remove it, or evaluate again.")
-    broken = _not_finite(content)
-    if broken:
-        raise DataError(f"{path}: {broken}, which is no figure", "Evaluate again.")
-    return content
-
-
-def _not_finite(content: Any, place: str = "") -> str:
-    """Where a number is NaN or infinite; empty if none is."""
-    if isinstance(content, dict):
-        return next((found for key, each in content.items() if (found := _not_finite(each, f"{place}.{key}"))), "")
-    if isinstance(content, list):
-        return next((found for each in content if (found := _not_finite(each, place))), "")
-    if isinstance(content, float) and not math.isfinite(content):
-        return f"{place.lstrip('.')} is {content}"
-    return ""
 
 
 def _require_names(models: list[ModelResults]) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ragcun_cli.evaluate.layout import scored_on
 from ragcun_cli.report.averages import Average
 from ragcun_cli.report.per_query import pair_scores
 from ragcun_cli.report.rows import Row, mean_and_deviation
@@ -22,6 +21,7 @@ from ragcun_cli.report.statistics.paired import (
     t_test,
 )
 from ragcun_cli.report.statistics.seeds import SeedAware, seed_aware
+from ragcun_cli.results.layout import scored_on
 
 SIGNIFICANCE = 0.05
 ROUNDING = 1e-12

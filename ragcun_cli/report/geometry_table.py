@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ragcun_cli.errors import UsageError
-from ragcun_cli.evaluate.fingerprint import fingerprint
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.report.rows import Row
 from ragcun_cli.report.table import MISSING, Cell, Column, ResultTable, TableRow, mean_cell
+from ragcun_cli.results.layout import fingerprint
 
 SIDES = ("passages", "queries")
 # label, key in the cloud's entry, digits

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -13,14 +11,13 @@ from typing import Any
 
 from ragcun_cli import files
 from ragcun_cli.errors import DataError, UsageError
-from ragcun_cli.evaluate.layout import ISOTROPY, MODEL, QUERIES_ENDING, RUN_ENDING, file_record, require_name
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.report.staleness import staleness
+from ragcun_cli.results.json_files import try_json
+from ragcun_cli.results.layout import ISOTROPY, MODEL, OF_DATASET, OF_MODEL, RUN_ENDING, file_record, require_name
+from ragcun_cli.results.trec_run import rename_run
 
 TRASH = ".trash"
-ENDINGS = (".json", QUERIES_ENDING, RUN_ENDING, ".spectrum.tsv", ".histograms")
-RUN_COMPRESSION = 3
-NO_DATASET = (MODEL, ISOTROPY)  # files of a whole model
 
 
 @dataclass(frozen=True)
@@ -44,13 +41,13 @@ def list_results(results: Path) -> list[Listed]:
     """
     found: list[Listed] = []
     for folder in _folders(results):
-        entry, names = _read(folder / MODEL), _datasets(folder)
+        entry, names = try_json(folder / MODEL), _datasets(folder)
         stale = staleness(entry, [], results)
         state = "as scored" if stale is None else stale.state
-        measured = _read(folder / ISOTROPY)
+        measured = try_json(folder / ISOTROPY)
         for name in names:
             path = folder / f"{name}.json"
-            result = _read(path)
+            result = try_json(path)
             dataset = result.get("dataset") or {}
             split = dataset.get("split") or (measured.get(name) or {}).get("split", "")
             scored = (path if path.is_file() else folder / ISOTROPY).stat().st_mtime
@@ -96,9 +93,9 @@ def plan_removal(results: Path, models: Sequence[str], datasets: Sequence[str]) 
         if set(chosen) == set(names):
             moves.append((folder, trash / model))
             continue
-        there = [folder / f"{dataset}{ending}" for dataset in chosen for ending in ENDINGS]
+        there = [folder / f"{dataset}{ending}" for dataset in chosen for ending in OF_DATASET]
         moves += [(path, trash / model / path.name) for path in there if path.is_file()]
-        measured += [(folder, dataset) for dataset in chosen if dataset in _read(folder / ISOTROPY)]
+        measured += [(folder, dataset) for dataset in chosen if dataset in try_json(folder / ISOTROPY)]
     return Removal(tuple(moves), trash, cells, tuple(measured))
 
 
@@ -108,9 +105,9 @@ def remove(removal: Removal) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.rename(source, target)
     for folder, name in removal.measured:
-        measured = _read(folder / ISOTROPY)
+        measured = try_json(folder / ISOTROPY)
         kept = removal.trash / folder.name / ISOTROPY
-        files.write_json(kept, {**_read(kept), name: measured.pop(name)})
+        files.write_json(kept, {**try_json(kept), name: measured.pop(name)})
         files.write_json(folder / ISOTROPY, measured)
 
 
@@ -142,17 +139,17 @@ def restore(trash: Path) -> list[tuple[Path, Path]]:
         target.parent.mkdir(exist_ok=True)
         os.rename(source, target)
     for folder in folders:
-        if measured := _read(folder / ISOTROPY):
+        if measured := try_json(folder / ISOTROPY):
             there = results / folder.name / ISOTROPY
-            files.write_json(there, dict(sorted({**measured, **_read(there)}.items())))
+            files.write_json(there, dict(sorted({**measured, **try_json(there)}.items())))
     files.remove_folder(trash)
     return moves
 
 
 def _identity(folder: Path) -> str | None:
     """Of the model whose results these are; None where nothing says."""
-    scored = (_read(path).get("model", {}) for path in sorted(folder.glob("*.json")) if path.name not in NO_DATASET)
-    return next((str(entry["identity"]) for entry in (_read(folder / MODEL), *scored) if "identity" in entry), None)
+    scored = (try_json(path).get("model", {}) for path in sorted(folder.glob("*.json")) if path.name not in OF_MODEL)
+    return next((str(entry["identity"]) for entry in (try_json(folder / MODEL), *scored) if "identity" in entry), None)
 
 
 def rename(results: Path, old: str, new: str) -> Path:
@@ -167,7 +164,7 @@ def rename(results: Path, old: str, new: str) -> Path:
         raise UsageError(f"{old}: there are no results of this name; {did_you_mean(old, known)}")
     require_name(new, "")
     folder, target = results / old, results / new
-    behind = _behind(_read(folder / MODEL))
+    behind = _behind(try_json(folder / MODEL))
     if not new.endswith(behind):
         raise UsageError(
             f"{new}: `eval beir` puts {behind} behind the name of such results", f"Call them {new}{behind}."
@@ -177,7 +174,7 @@ def rename(results: Path, old: str, new: str) -> Path:
     with files.new_folder(target) as temporary:
         files.copy_files(folder, temporary)
         for path in sorted(temporary.glob(f"*{RUN_ENDING}")):
-            _retag(path, "_".join(new.split()))
+            rename_run(path, new)
         for path in sorted(temporary.glob("*.json")):
             _rename_in(path, new)
     files.remove_folder(folder)
@@ -185,7 +182,7 @@ def rename(results: Path, old: str, new: str) -> Path:
 
 
 def _rename_in(path: Path, name: str) -> None:
-    content = _read(path)
+    content = try_json(path)
     if not content:
         raise DataError(f"{path.name}: cannot be read", "Remove it, or evaluate again.")
     if path.name == MODEL:
@@ -204,18 +201,6 @@ def _behind(entry: Mapping[str, Any]) -> str:
     return str(entry.get("name", "")).removeprefix(str(entry.get("asked_name", entry.get("name", ""))))
 
 
-def _retag(path: Path, tag: str) -> None:
-    """The last column of a run says whose it is."""
-    with (
-        gzip.open(path, "rb") as source,
-        files.replacing(path) as temporary,
-        temporary.open("wb") as raw,
-        gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=RUN_COMPRESSION, mtime=0, filename="") as sink,
-    ):
-        for line in source:
-            sink.write(line.rsplit(b" ", 1)[0] + f" {tag}\n".encode())
-
-
 def _folders(results: Path) -> list[Path]:
     found = sorted(path for path in results.iterdir() if (path / MODEL).is_file()) if results.is_dir() else []
     if not found:
@@ -225,13 +210,5 @@ def _folders(results: Path) -> list[Path]:
 
 def _datasets(folder: Path) -> list[str]:
     """Scored or measured."""
-    scored = [path.stem for path in folder.glob("*.json") if path.name not in NO_DATASET]
-    return sorted({*scored, *_read(folder / ISOTROPY)})
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    scored = [path.stem for path in folder.glob("*.json") if path.name not in OF_MODEL]
+    return sorted({*scored, *try_json(folder / ISOTROPY)})

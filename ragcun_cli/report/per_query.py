@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-import pyarrow as arrow
-import pyarrow.parquet as parquet
 
 from ragcun_cli.errors import DataError
-from ragcun_cli.evaluate.layout import PLAIN_MEAN
 from ragcun_cli.report.collect import DatasetResult
 from ragcun_cli.report.rows import Row
 from ragcun_cli.report.statistics.differences import Strata, Values
+from ragcun_cli.results.layout import PLAIN_MEAN
+from ragcun_cli.results.per_query import read_per_query
 
 ROUNDING = 1e-9  # between a mean taken then and now
 
@@ -72,16 +71,13 @@ def require_same_queries(one: Scores, one_name: str, other: Scores, other_name: 
 
 def _read(result: DatasetResult, metric: str) -> Scores:
     path = result.per_query
-    try:
-        table = parquet.read_table(path, columns=["query_id", metric])
-        ids, scores = table["query_id"].to_pylist(), table[metric].to_numpy().astype(np.float64)
-    except (OSError, arrow.ArrowException, KeyError) as error:
-        raise DataError(f"{path}: has no readable per-query scores of {metric} ({error})", "Evaluate again.") from None
+    kept = read_per_query(path, [metric])
+    ids, scores = kept.query_ids, kept.figures[metric]
     if not np.isfinite(scores).all():
         broken = ids[int(np.flatnonzero(~np.isfinite(scores))[0])]
         raise DataError(f"{path}: query {broken!r} has no finite {metric}", "Evaluate again.")
     if len(set(ids)) != len(ids):
-        raise DataError(f"{path}: a query stands there twice", "Evaluate again.")
+        raise DataError(f"{path}: a query appears twice", "Evaluate again.")
     strata = _strata(ids, result)
     mean = strata.mean(scores)
     if abs(mean - result.metrics[metric]) > ROUNDING:

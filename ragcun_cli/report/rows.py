@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ragcun_cli.errors import DataError, UsageError
-from ragcun_cli.evaluate.fingerprint import IDENTIFYING
 from ragcun_cli.recipe.comparing import differing_keys
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.report.collect import ModelResults
 from ragcun_cli.report.staleness import MARK, Stale
+from ragcun_cli.results.layout import IDENTIFYING
 
 # What of a model's entry may differ between rows, and must then be said.
 DIFFERENCES = (

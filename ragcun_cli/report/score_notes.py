@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ragcun_cli.data.registry import IN_DOMAIN
-from ragcun_cli.evaluate.layout import ties_sentence
 from ragcun_cli.report.averages import Average, missing_of_beir
 from ragcun_cli.report.comparison import SIGNIFICANCE, Comparison, Settings
 from ragcun_cli.report.rows import DIFFERENCES, Row, differing, no_baseline
@@ -13,6 +12,7 @@ from ragcun_cli.report.staleness import stale_sentences
 from ragcun_cli.report.statistics.corrections import CORRECTIONS
 from ragcun_cli.report.statistics.paired import FLIPS
 from ragcun_cli.report.table import BETTER, WORSE, metric_label, seeds_sentence
+from ragcun_cli.results.layout import ties_sentence
 
 SMALLEST_RANGE = 0.05  # of a figure x 100, between the worst and the best order of equals
 MOST_TIES = 3  # sentences

@@ -13,17 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as arrow
-import pyarrow.parquet as parquet
 
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.errors import DataError
 from ragcun_cli.evaluate.datasets import Dataset
-from ragcun_cli.evaluate.fingerprint import fingerprint
-from ragcun_cli.evaluate.layout import PLAIN_MEAN, shown_query_ids
-from ragcun_cli.evaluate.metrics import NO_PASSAGE, Judgements, score
 from ragcun_cli.report.collect import DatasetResult, ModelResults, collect
-from ragcun_cli.report.texts import find_texts, run_lines
+from ragcun_cli.report.texts import find_texts
+from ragcun_cli.results.layout import PLAIN_MEAN, fingerprint, shown_query_ids
+from ragcun_cli.results.metrics import NO_PASSAGE, Judgements, score
+from ragcun_cli.results.per_query import read_per_query
+from ragcun_cli.results.spectrum import EIGENVALUES, column, read_spectrum
+from ragcun_cli.results.trec_run import run_lines
 
 Values = npt.NDArray[np.float64]
 
@@ -67,7 +67,8 @@ def _check(model: ModelResults, result: DatasetResult, dataset: Dataset | None) 
     if fingerprint(model.entry, result.sha256, result.split) != result.fingerprint:
         problems.append("its fingerprint is not that of model.json and this dataset")
     try:
-        ids, figures = _per_query(result)
+        kept = read_per_query(result.per_query)
+        ids, figures = kept.query_ids, kept.figures
         problems += _check_means(result, ids, figures)
         if dataset is None:
             unchecked.append(NO_DATASET)
@@ -76,18 +77,9 @@ def _check(model: ModelResults, result: DatasetResult, dataset: Dataset | None) 
     except (DataError, OSError) as error:
         problems.append(error.message if isinstance(error, DataError) else f"{error.filename}: {error.strerror}")
     problems += _check_isotropy(model, result)
-    if not result.path.with_name(f"{result.name}.spectrum.tsv").is_file() and result.isotropy is not None:
-        problems.append(f"{result.name}.spectrum.tsv is missing")
+    if not result.spectrum.is_file() and result.isotropy is not None:
+        problems.append(f"{result.spectrum.name} is missing")
     return Check(model.name, result.name, tuple(problems), tuple(unchecked))
-
-
-def _per_query(result: DatasetResult) -> tuple[list[str], dict[str, Values]]:
-    try:
-        table = parquet.read_table(result.per_query)
-        ids: list[str] = table["query_id"].to_pylist()
-        return ids, {name: table[name].to_numpy() for name in table.column_names if name != "query_id"}
-    except (OSError, arrow.ArrowException, KeyError) as error:
-        raise DataError(f"{result.per_query.name} cannot be read ({error})") from None
 
 
 def _check_means(result: DatasetResult, ids: Sequence[str], figures: dict[str, Values]) -> list[str]:
@@ -185,9 +177,12 @@ def _check_isotropy(model: ModelResults, result: DatasetResult) -> list[str]:
         differing = [key for key in recorded if recorded[key] != entry.get(key)]
         return [f"isotropy.json and the result differ in {', '.join(differing) or 'what they hold'}"]
     problems = []
-    spectrum = _read_spectrum(result.path.with_name(f"{result.name}.spectrum.tsv"))
+    try:
+        spectrum = read_spectrum(result.spectrum) if result.spectrum.is_file() else {}
+    except DataError as error:
+        return [error.message]
     for side in ("passages", "queries"):
-        values = spectrum.get(f"eigenvalue_{side}")
+        values = spectrum.get(column(EIGENVALUES, side))
         stated = (recorded.get(side) or {}).get("standard_deviation")
         if values is None or stated is None:
             continue
@@ -195,12 +190,3 @@ def _check_isotropy(model: ModelResults, result: DatasetResult) -> list[str]:
         if result.rules["average"] == PLAIN_MEAN and abs(deviation - stated) > SPECTRUM_ROUNDING * stated:
             problems.append(f"std of {side}: {stated:.6f} is stated, {deviation:.6f} by the spectrum")
     return problems
-
-
-def _read_spectrum(path: Path) -> dict[str, Values]:
-    try:
-        head, *lines = path.read_text(encoding="utf-8").splitlines()
-        columns = np.array([[float(value) for value in line.split("\t")] for line in lines]).T
-        return dict(zip(head.split("\t"), columns, strict=True))
-    except (OSError, ValueError):
-        return {}

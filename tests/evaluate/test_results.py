@@ -166,7 +166,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "model" / "thesis.tex").read_text() == "precious"
 
 
-@pytest.mark.parametrize("part", ["_write_per_query", "_write_run"])
+@pytest.mark.parametrize("part", ["write_per_query", "write_run"])
 def test_a_full_disk_leaves_no_part_of_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     first = dataset(tmp_path)
     monkeypatch.setattr(results, part, full)

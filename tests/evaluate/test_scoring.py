@@ -13,7 +13,6 @@ import torch
 from ragcun_cli.data.cache import scratch_folder
 from ragcun_cli.data.collection import Collection, read_collection
 from ragcun_cli.errors import ModelError
-from ragcun_cli.evaluate.judged import drops_identical_ids
 from ragcun_cli.evaluate.scoring import (
     Evaluation,
     Scheme,
@@ -26,6 +25,7 @@ from ragcun_cli.evaluate.search import search
 from ragcun_cli.evaluate.transform_names import parse_transform
 from ragcun_cli.evaluate.transforms import fitted
 from ragcun_cli.evaluate.vectors import PassageVectors
+from ragcun_cli.results.judgements import drops_identical_ids
 from tests.conftest import COLLECTIONS
 from tests.tasks import Encode, embedded_by, numbered, write_task
 

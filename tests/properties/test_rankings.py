@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragcun_cli.data.collection import read_collection
-from ragcun_cli.evaluate.metrics import Judgements, score
 from ragcun_cli.evaluate.scoring import Evaluation, Scheme, evaluate
 from ragcun_cli.evaluate.search import search
+from ragcun_cli.results.metrics import Judgements, score
 from tests.evaluate.test_ties import names_at_trec_eval
 from tests.properties.inputs import new_folder
 from tests.tasks import Qrels, embedded_by, write_task

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from ragcun_cli.errors import DataError
-from ragcun_cli.evaluate.layout import PLAIN_MEAN
 from ragcun_cli.report.averages import averages_over
 from ragcun_cli.report.comparison import differences_per_query
 from ragcun_cli.report.figures.clouds import Counts, Spectrum, draw_densities, draw_spectra
@@ -21,6 +21,11 @@ from ragcun_cli.report.material import Material
 from ragcun_cli.report.rows import Row, no_baseline
 from ragcun_cli.report.runs import Run, find_run
 from ragcun_cli.report.table import metric_label
+from ragcun_cli.results.histograms import COSINES, LENGTHS, Histograms, read_histograms
+from ragcun_cli.results.layout import HISTOGRAMS_ENDING, PLAIN_MEAN, SPECTRUM_ENDING
+from ragcun_cli.results.spectrum import EIGENVALUES, column, read_spectrum
+
+Edges = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,7 @@ def _spectra(material: Material) -> Made:
 
 def _cosines(material: Material) -> Made:
     return _densities(
-        _counts(material, "cosine", ("positives", "random")),
+        _counts(material, COSINES, lambda counts: (counts.positives, counts.random)),
         material,
         "cosine of query and passage\n(solid: relevant, dotted: random)",
         "Cosine of a query with a passage relevant to it (solid) and with one drawn at random (dotted).",
@@ -162,7 +167,7 @@ def _cosines(material: Material) -> Made:
 
 def _lengths(material: Material) -> Made:
     return _densities(
-        _counts(material, "length", ("passages", "queries")),
+        _counts(material, LENGTHS, lambda counts: (counts.passages, counts.queries)),
         material,
         "length / root mean square of passages\n(solid: passages, dotted: queries)",
         "Lengths of the embeddings of passages (solid) and queries (dotted), divided by the root mean square over "
@@ -280,40 +285,34 @@ def _exponent(transform: str) -> float | None:
 def _spectrum(row: Row, dataset: str) -> Spectrum | None:
     found = []
     for member in row.members:
-        path = member.folder / f"{dataset}.spectrum.tsv"
+        path = member.folder / f"{dataset}{SPECTRUM_ENDING}"
         if not path.is_file() or not member.cloud(dataset, "passages"):
             return None
-        try:
-            head, *lines = path.read_text(encoding="utf-8").splitlines()
-            column = head.split("\t").index("eigenvalue_passages")
-            found.append([float(line.split("\t")[column]) for line in lines])
-        except ValueError as error:
-            raise DataError(f"{path}: no eigenvalues of passages can be read ({error})", "Evaluate again.") from None
+        values = read_spectrum(path).get(column(EIGENVALUES, "passages"))
+        if values is None:
+            raise DataError(f"{path}: has no eigenvalues of passages", "Evaluate again.")
+        found.append(values)
     result = row.first.datasets.get(dataset)
     of_parts = result is not None and result.rules["average"] != PLAIN_MEAN
     return Spectrum(np.mean(found, axis=0), None if of_parts else int(row.first.cloud(dataset, "passages")["texts"]))
 
 
-def _counts(material: Material, kind: str, names: tuple[str, str]) -> dict[str, dict[str, Counts]]:
+def _counts(
+    material: Material, edges: Edges, of: Callable[[Histograms], tuple[Edges, Edges]]
+) -> dict[str, dict[str, Counts]]:
+    """of: which two of the counts are drawn."""
     counts: dict[str, dict[str, Counts]] = {}
     rows, _ = _readable(material)
     for dataset in _panels(material):
-        found = {row.name: each for row in rows if (each := _counts_of(row, dataset, kind, names))}
+        found = {row.name: each for row in rows if (each := _counts_of(row, dataset, edges, of))}
         if found:
             counts[dataset] = found
     return counts
 
 
-def _counts_of(row: Row, dataset: str, kind: str, names: tuple[str, str]) -> Counts | None:
-    entries = []
-    for member in row.members:
-        path = member.folder / f"{dataset}.histograms"
-        if not path.is_file():
-            return None
-        try:
-            entry = json.loads(path.read_text(encoding="utf-8"))[kind]
-            entries.append([np.array(entry[key], dtype=np.float64) for key in ("edges", *names)])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: no histograms can be read ({error!r})", "Evaluate again.") from None
-    edges, first, second = (np.mean([entry[place] for entry in entries], axis=0) for place in range(3))
+def _counts_of(row: Row, dataset: str, edges: Edges, of: Callable[[Histograms], tuple[Edges, Edges]]) -> Counts | None:
+    paths = [member.folder / f"{dataset}{HISTOGRAMS_ENDING}" for member in row.members]
+    if not all(path.is_file() for path in paths):
+        return None
+    first, second = np.mean([of(read_histograms(path)) for path in paths], axis=0)
     return Counts(edges, first, second)

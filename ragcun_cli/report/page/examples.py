@@ -9,11 +9,11 @@ import numpy as np
 
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.evaluate.datasets import Dataset
-from ragcun_cli.evaluate.layout import shown_query_ids
 from ragcun_cli.report.collect import DatasetResult
 from ragcun_cli.report.comparison import differences_per_query
 from ragcun_cli.report.rows import Row
-from ragcun_cli.report.texts import read_run
+from ragcun_cli.results.layout import shown_query_ids
+from ragcun_cli.results.trec_run import read_run
 
 MOST = 20  # wins, and as many losses
 SEED = 0

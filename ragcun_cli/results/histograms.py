@@ -1,13 +1,18 @@
-"""Counts for plots: how near queries are to what is relevant to them and to the rest; how long embeddings are."""
+"""<dataset>.histograms: how near queries are to what is relevant to them and to the rest; how long embeddings are."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from ragcun_cli import files
+from ragcun_cli.errors import DataError
 
 Vectors = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int64]
@@ -49,6 +54,26 @@ class Histograms:
                 "mean_square": self.mean_square_length,
             },
         }
+
+
+def write_histograms(path: Path, histograms: Histograms) -> None:
+    """As JSON."""
+    files.write_text(path, json.dumps(histograms.entry()) + "\n")
+
+
+def read_histograms(path: Path) -> Histograms:
+    """
+    Raises:
+        DataError: if it cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        cosine, length = content["cosine"], content["length"]
+        listed = (cosine["positives"], cosine["random"], length["passages"], length["queries"])
+        positives, random, passages, queries = (np.array(each, dtype=np.int64) for each in listed)
+        return Histograms(positives, random, passages, queries, float(length["mean_square"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: no histograms can be read ({error!r})", "Evaluate again.") from None
 
 
 def measure_histograms(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ragcun_cli.evaluate.metrics import (
+from ragcun_cli.results.metrics import (
     CAPPED_CUTS,
     CUTS,
     JUDGED_CUT,

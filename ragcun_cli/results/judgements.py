@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.data.registry import known_dataset
-from ragcun_cli.evaluate.metrics import NO_PASSAGE, Judgements
+from ragcun_cli.results.metrics import NO_PASSAGE, Judgements
 
 
 def judgements_of(collection: Collection) -> Judgements:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from ragcun_cli.evaluate.metrics import CUTS, NDCG_CUTS, Judgements, means, score
+from ragcun_cli.results.metrics import CUTS, NDCG_CUTS, Judgements, means, score
 
 
 def random_task(seed: int, depth: int = 200) -> tuple[list[dict[int, int]], np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ragcun_cli.evaluate.histograms import COSINES, LENGTHS, PAIRS, Histograms, added_histograms, measure_histograms
+from ragcun_cli.results.histograms import COSINES, LENGTHS, PAIRS, Histograms, added_histograms, measure_histograms
 
 RNG = np.random.default_rng(1)
 

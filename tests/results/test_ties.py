@@ -11,11 +11,11 @@ import pytest
 import pytrec_eval
 
 from ragcun_cli.data.collection import Collection, read_collection
-from ragcun_cli.evaluate.metrics import CAPPED_CUTS, CUTS, NDCG_CUTS, Judgements, score
 from ragcun_cli.evaluate.results import write_results
 from ragcun_cli.evaluate.scoring import Evaluation, Scheme, evaluate
 from ragcun_cli.evaluate.search import search
-from ragcun_cli.evaluate.ties import UNAFFECTED, levels_of, measure_ties
+from ragcun_cli.results.metrics import CAPPED_CUTS, CUTS, NDCG_CUTS, Judgements, score
+from ragcun_cli.results.ties import UNAFFECTED, levels_of, measure_ties
 from tests.evaluate.test_results import dataset, entry
 from tests.tasks import embedded_by, write_task
 

@@ -1,0 +1,52 @@
+"""Reading JSON of results: strictly, for a report, or as far as it goes, for what looks at any folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from ragcun_cli.errors import DataError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """
+    Raises:
+        DataError: if it is no JSON object, or has a number that is not finite.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path}: not valid JSON ({error})", "Evaluate again.") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not a file of ragcun's results", "Remove it, or evaluate again.")
+    broken = _not_finite(content)
+    if broken:
+        raise DataError(f"{path}: {broken}, which is no figure", "Evaluate again.")
+    return content
+
+
+def find_json(path: Path) -> dict[str, Any] | None:
+    """None where there is no JSON object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def try_json(path: Path) -> dict[str, Any]:
+    """Empty where there is no JSON object."""
+    return find_json(path) or {}
+
+
+def _not_finite(content: Any, place: str = "") -> str:
+    """Where a number is NaN or infinite; empty if none is."""
+    if isinstance(content, dict):
+        return next((found for key, each in content.items() if (found := _not_finite(each, f"{place}.{key}"))), "")
+    if isinstance(content, list):
+        return next((found for each in content if (found := _not_finite(each, place))), "")
+    if isinstance(content, float) and not math.isfinite(content):
+        return f"{place.lstrip('.')} is {content}"
+    return ""
