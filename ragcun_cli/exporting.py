@@ -167,7 +167,7 @@ def _first_line(error: BaseException) -> str:
 
 def _is_of(model: ModelResults, folder: Path) -> bool:
     """Whether results are of what lay in this folder when they were made."""
-    found = model_folder(expanded(str(model.entry.get("found_at") or model.entry.get("path", ""))))
+    found = model_folder(expanded(model.entry.found_at or model.entry.path))
     return found is not None and found.resolve() == folder.resolve()
 
 

@@ -75,7 +75,7 @@ def encode(
 
     written = encode_file(Embedder(opened, cache_folder(), limit=limit), source, column, out)
     if json_output:
-        print_json({**dataclasses.asdict(written), "model": opened.entry["identity"]})
+        print_json({**dataclasses.asdict(written), "model": opened.entry.identity})
         return
     if written.kept:
         note(f"{written.kept} of {written.texts} embeddings were already in the cache.")

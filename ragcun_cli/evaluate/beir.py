@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import os
@@ -39,6 +40,7 @@ from ragcun_cli.evaluate.search import DEFAULT_MEMORY, Ranking, merge, search
 from ragcun_cli.evaluate.vectors import PassageVectors
 from ragcun_cli.evaluate.workers import Workers
 from ragcun_cli.files import sha256_of_file
+from ragcun_cli.results.model_entry import ModelEntry
 
 INTERRUPTED = "Interrupted. What was encoded or scored is kept: the same command goes on from there."
 TRAINING_TEXTS = 100_000  # passages of a training file that a transform is fitted on, at most
@@ -74,7 +76,7 @@ class _Row:
     """One model under one scheme: what its results say of it, and where they go."""
 
     scheme: Scheme
-    entry: dict[str, Any]
+    entry: ModelEntry
     folder: Path
 
 
@@ -130,7 +132,7 @@ def measure_models(
 
 def _measured(row: _Row, dataset: Dataset, isotropy: dict[str, Any] | None) -> dict[str, Any]:
     of = {"name": dataset.name, "split": dataset.split, "queries": dataset.queries}
-    return {"model": row.entry, "dataset": of, "isotropy": isotropy}
+    return {"model": row.entry.content(), "dataset": of, "isotropy": isotropy}
 
 
 def _each(
@@ -331,20 +333,20 @@ def _plan(
     return plan
 
 
-def _entry(model: dict[str, Any], scheme: Scheme) -> dict[str, Any]:
+def _entry(model: ModelEntry, scheme: Scheme) -> ModelEntry:
     transform = scheme.transform
-    if transform.kind == "truncate" and transform.amount > model["output_dim"]:
-        raise UsageError(f"--transform {transform.name}: {model['name']} has {model['output_dim']} dimensions")
-    return {
-        **model,
-        "name": model["name"] + scheme.suffix,
-        "output_dim": int(transform.amount) if transform.kind == "truncate" else model["output_dim"],
-        "similarity": scheme.similarity,
-        "transform": transform.name,
-        "fit_on": scheme.fit_on if transform.needs_fit else None,
-        "fit_sha256": sha256_of_file(Path(scheme.fit_on)) if _fits_on_file(scheme) else None,
-    }
+    if transform.kind == "truncate" and transform.amount > model.output_dim:
+        raise UsageError(f"--transform {transform.name}: {model.name} has {model.output_dim} dimensions")
+    return dataclasses.replace(
+        model,
+        name=model.name + scheme.suffix,
+        output_dim=int(transform.amount) if transform.kind == "truncate" else model.output_dim,
+        similarity=scheme.similarity,
+        transform=transform.name,
+        fit_on=scheme.fit_on if transform.needs_fit else None,
+        fit_sha256=sha256_of_file(Path(scheme.fit_on)) if _fits_on_file(scheme) else None,
+    )
 
 
 def _label(row: _Row, dataset: Dataset) -> str:
-    return f"{row.entry['name']} on {dataset.scored}"
+    return f"{row.entry.name} on {dataset.scored}"

@@ -252,7 +252,7 @@ def _has_head_apart(model: ScoredModel) -> bool:
 
 
 def _store(model: ScoredModel, cache: Path, kind: str, make_room: Callable[[int], None] | None = None) -> VectorStore:
-    encoder, precision = model.encoder, str(model.entry["precision"])
+    encoder, precision = model.encoder, model.entry.precision
     key, dimensions = features_key(encoder, precision), encoder.hidden_size
     if kind == "embeddings":
         key, dimensions = key_of(features=key, head=encoder.head_digest()), encoder.settings.output_dim
@@ -261,6 +261,6 @@ def _store(model: ScoredModel, cache: Path, kind: str, make_room: Callable[[int]
 
 def passes(model: ScoredModel) -> contextlib.AbstractContextManager[Any]:
     """For a `with` block: passes through the network in the precision that the model was opened with."""
-    if model.entry["precision"] == "float32":
+    if model.entry.precision == "float32":
         return contextlib.nullcontext()
-    return torch.autocast(model.encoder.device.type, AUTOCAST[str(model.entry["precision"])])
+    return torch.autocast(model.encoder.device.type, AUTOCAST[model.entry.precision])

@@ -35,6 +35,7 @@ from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.evaluate.beir import Bench, ModelToScore, Settings, open_bench
 from ragcun_cli.evaluate.embedding import Embedded
 from ragcun_cli.manifest import problem_with, seal
+from ragcun_cli.results.model_entry import ModelEntry
 
 FORMAT = 1
 LEAST_BYTES_OF_A_TRIPLE = 40  # its keys alone
@@ -300,7 +301,7 @@ def _generator(mining: Mining, query_id: str, positive: int) -> np.random.Genera
 
 
 def _rankings_folder(bench: Bench, collection: Collection, depth: int) -> Path:
-    entry = {name: bench.entry[name] for name in ("identity", "max_length", "precision", "tokenizer_sha256")}
+    entry = {name: getattr(bench.entry, name) for name in ("identity", "max_length", "precision", "tokenizer_sha256")}
     key = key_of(format=FORMAT, collection=collection.sha256, depth=depth, part=QUERIES_AT_A_TIME, **entry)
     return cache_folder() / "mined" / key
 
@@ -348,7 +349,7 @@ def _may_stay(collection: Collection, query: int, positive: int, excluded: Exclu
 
 def _write_provenance(
     collection: Collection,
-    model: dict[str, Any] | None,
+    model: ModelEntry | None,
     mining: Mining,
     mined: Mined,
     output: Path,
@@ -357,7 +358,7 @@ def _write_provenance(
     content = {
         "ragcun": __version__,
         "collection": {"name": collection.name, "split": collection.split, "sha256": collection.sha256},
-        "model": model,
+        "model": None if model is None else model.content(),
         "mining": asdict(mining),
         "mined": asdict(mined),
         "excluded": None if excluded is None else {"collections": list(excluded.names), "sha256": excluded.sha256},

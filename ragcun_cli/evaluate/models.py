@@ -13,6 +13,7 @@ from ragcun_cli.files import given_name, given_path
 from ragcun_cli.model.sources import SETTINGS
 from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.comparing import digest_but_seed, digest_but_terms
+from ragcun_cli.results.model_entry import ModelEntry
 
 if TYPE_CHECKING:
     from ragcun_cli.model import IsotropicGaussianEncoder
@@ -42,7 +43,7 @@ class ScoredModel:
     """
 
     encoder: IsotropicGaussianEncoder
-    entry: dict[str, Any]
+    entry: ModelEntry
     frozen: bool
 
 
@@ -90,21 +91,27 @@ def open_model(
     encoder.to(device or best_device())
     if precision == "fp16" and encoder.device.type == "cpu":
         raise EnvironmentUnfit("--precision fp16: a CPU does not compute in it", "Take float32, or bf16.")
-    entry = {
-        "name": shown_as or default_name(name),
-        "kind": kind,
-        "identity": identity,
-        "path": name,
+    settings = encoder.settings
+    entry = ModelEntry(
+        name=shown_as or default_name(name),
+        kind=kind,
+        identity=identity,
+        path=name,
         # What renews a result: the place whatever folder the command is given in, and what was asked for.
-        "found_at": None if folder is None else str(given_path(expanded(name))),
-        "asked_name": shown_as or default_name(name),
-        "asked_max_length": max_length,
-        **dataclasses.asdict(encoder.settings),
-        "tokenizer": type(encoder.tokenizer).__name__,
-        "tokenizer_sha256": encoder.text_tokenizer.digest,
-        "precision": precision,
-        "arm": arm,
-    }
+        found_at=None if folder is None else str(given_path(expanded(name))),
+        asked_name=shown_as or default_name(name),
+        asked_max_length=max_length,
+        base_model=settings.base_model,
+        base_identity=settings.base_identity,
+        head=settings.head,
+        output_dim=settings.output_dim,
+        max_length=settings.max_length,
+        unit_norm_features=settings.unit_norm_features,
+        tokenizer=type(encoder.tokenizer).__name__,
+        tokenizer_sha256=encoder.text_tokenizer.digest,
+        precision=precision,
+        arm=arm,
+    )
     return ScoredModel(encoder, entry, frozen=arm["freeze_base"] if arm is not None else kind == "untouched")
 
 

@@ -26,7 +26,6 @@ from ragcun_cli.results.judgements import drops_identical_ids
 from ragcun_cli.results.layout import (
     FORMAT,
     HISTOGRAMS_ENDING,
-    IDENTIFYING,
     ISOTROPY,
     MEAN_OF_PARTS,
     MODEL,
@@ -36,9 +35,9 @@ from ragcun_cli.results.layout import (
     RUN_ENDING,
     SPECTRUM_ENDING,
     file_record,
-    fingerprint,
     shown_query_ids,
 )
+from ragcun_cli.results.model_entry import ModelEntry
 from ragcun_cli.results.per_query import write_per_query
 from ragcun_cli.results.spectrum import DEVIATIONS, EIGENVALUES, column, write_spectrum
 from ragcun_cli.results.ties import Ties
@@ -48,27 +47,24 @@ TIES = "equal distances: greater id first, as trec_eval"
 LEAST_BYTES_OF_A_LINE = 3  # of a run, compressed; five to eight are usual
 
 
-def check_results_folder(root: Path, model: dict[str, Any], datasets: Sequence[Dataset], overwrite: bool) -> Path:
+def check_results_folder(root: Path, model: ModelEntry, datasets: Sequence[Dataset], overwrite: bool) -> Path:
     """The folder for this model's results; changes nothing.
 
     Raises:
         UsageError: if it holds results of other weights, or of other texts by the same name, unless they are to be
             overwritten: a row of the table must never mix two models, nor a column two collections.
     """
-    folder = root / str(model["name"])
+    folder = root / model.name
     files.require_writable(folder / MODEL, max((_bytes_of_run(dataset) for dataset in datasets), default=0))
-    recorded = find_json(folder / MODEL)
-    if folder.is_dir() and any(folder.iterdir()) and recorded is None:
+    recorded = ModelEntry.find(folder)
+    if folder.is_dir() and any(folder.iterdir()) and find_json(folder / MODEL) is None:
         raise UsageError(f"{folder}: this folder is not one of ragcun's results", "Choose another --results or --name.")
-    same = recorded is not None and all(recorded.get(key) == model[key] for key in IDENTIFYING)
-    if recorded is not None and not same:
+    others = [] if recorded is None else model.differing(recorded)
+    if others or (recorded is None and (folder / MODEL).is_file()):
         if not overwrite:
-            others = [key for key in IDENTIFYING if recorded.get(key) != model[key]]
+            there = [f"{key} {_shown(recorded, key)} there, {_shown(model, key)} here" for key in others]
             raise UsageError(
-                f"{folder}: holds results of another model of this name: "
-                + ", ".join(
-                    f"{key} {str(recorded.get(key))[:19]} there, {str(model[key])[:19]} here" for key in others
-                ),
+                f"{folder}: holds results of another model of this name: {', '.join(there) or 'of an earlier version'}",
                 "Give --overwrite to replace them, or --name to keep both.",
             )
         return folder
@@ -85,19 +81,23 @@ def check_results_folder(root: Path, model: dict[str, Any], datasets: Sequence[D
     return folder
 
 
+def _shown(entry: ModelEntry | None, key: str) -> str:
+    return str(getattr(entry, key))[:19]
+
+
 def _bytes_of_run(dataset: Dataset) -> int:
     """What the largest file of a result takes at the least."""
     lines = (len(part.queries) * min(RANKING_DEPTH, len(part.corpus)) for part in dataset.parts.values())
     return LEAST_BYTES_OF_A_LINE * sum(lines)
 
 
-def kept_result(folder: Path, model: dict[str, Any], dataset: Dataset, robustness: bool) -> dict[str, Any] | None:
+def kept_result(folder: Path, model: ModelEntry, dataset: Dataset, robustness: bool) -> dict[str, Any] | None:
     """The result that is there already of this very model, texts and rules, its files whole; None if there is none.
 
     robustness: whether it must have the scores of smaller embeddings.
     """
     result = try_json(folder / f"{dataset.name}.json")
-    if result.get("fingerprint") != fingerprint(model, dataset.sha256, dataset.split):
+    if result.get("fingerprint") != model.fingerprint(dataset.sha256, dataset.split):
         return None
     if result.get("format") != FORMAT or (robustness and not result.get("robustness")):
         return None
@@ -109,10 +109,10 @@ def kept_result(folder: Path, model: dict[str, Any], dataset: Dataset, robustnes
     return result if whole and measured else None
 
 
-def kept_geometry(folder: Path, model: dict[str, Any], dataset: Dataset) -> dict[str, Any] | None:
+def kept_geometry(folder: Path, model: ModelEntry, dataset: Dataset) -> dict[str, Any] | None:
     """What isotropy.json has of this very model and these texts; None if it has nothing."""
-    recorded = try_json(folder / MODEL)
-    if any(recorded.get(key) != model[key] for key in IDENTIFYING):
+    recorded = ModelEntry.find(folder)
+    if recorded is None or model.differing(recorded):
         return None
     entry = try_json(folder / ISOTROPY).get(dataset.name)
     if not isinstance(entry, dict) or (entry.get("split"), entry.get("sha256")) != (dataset.split, dataset.sha256):
@@ -122,19 +122,19 @@ def kept_geometry(folder: Path, model: dict[str, Any], dataset: Dataset) -> dict
     return {key: value for key, value in entry.items() if key not in ("split", "sha256")}
 
 
-def claim_results_folder(folder: Path, model: dict[str, Any]) -> None:
+def claim_results_folder(folder: Path, model: ModelEntry) -> None:
     """Make the folder this model's, dropping the results of another model."""
-    recorded = find_json(folder / MODEL)
-    if recorded is not None and any(recorded.get(key) != model[key] for key in IDENTIFYING):
+    recorded = ModelEntry.find(folder)
+    if find_json(folder / MODEL) is not None and (recorded is None or model.differing(recorded)):
         replaced = sorted(path.stem for path in folder.glob("*.json") if path.name not in OF_MODEL)
         note(f"{folder}: the results of the other model are removed ({', '.join(replaced) or 'none'}).")
         shutil.rmtree(folder)
-    files.write_json(folder / MODEL, model)
+    model.write(folder)
 
 
 def write_results(
     folder: Path,
-    model: dict[str, Any],
+    model: ModelEntry,
     dataset: Dataset,
     evaluations: Mapping[str, Evaluation],
     search: dict[str, Any],
@@ -163,7 +163,7 @@ def _nothing_half_written(folder: Path, dataset: str) -> Iterator[None]:
 
 def _write_all(
     folder: Path,
-    model: dict[str, Any],
+    model: ModelEntry,
     dataset: Dataset,
     evaluations: Mapping[str, Evaluation],
     search: dict[str, Any],
@@ -171,18 +171,18 @@ def _write_all(
     several = len(evaluations) > 1
     ids = _shown_ids(dataset, evaluations)
     write_per_query(folder / f"{dataset.name}{QUERIES_ENDING}", ids, _per_query(evaluations))
-    write_run(folder / f"{dataset.name}{RUN_ENDING}", _rankings(dataset, evaluations), str(model["name"]))
+    write_run(folder / f"{dataset.name}{RUN_ENDING}", _rankings(dataset, evaluations), model.name)
     shapes = {name: evaluation.geometry for name, evaluation in evaluations.items()}
     isotropy = write_geometry(folder, dataset, shapes)
     metrics = _mean_of([evaluation.metrics for evaluation in evaluations.values()])
     result = {
         "format": FORMAT,
-        "fingerprint": fingerprint(model, dataset.sha256, dataset.split),
+        "fingerprint": model.fingerprint(dataset.sha256, dataset.split),
         "dataset": _dataset_entry(dataset),
-        "model": model,
+        "model": model.content(),
         "rules": {
             "text": '(title + " " + text).strip()',
-            "similarity": model["similarity"],
+            "similarity": model.similarity,
             "search": "exact",
             "depth": RANKING_DEPTH,
             "ties": TIES,
@@ -191,7 +191,7 @@ def _write_all(
             "queries_without_results": "score 0",
             "average": MEAN_OF_PARTS if several else PLAIN_MEAN,
         },
-        "precision": model["precision"],
+        "precision": model.precision,
         "metrics": metrics,
         "ties": _ties_entry([(each.ties, each.metrics) for each in evaluations.values()]),
         "robustness": _mean_of([evaluation.robustness for evaluation in evaluations.values()]),

@@ -10,7 +10,6 @@ from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.report.staleness import ScoredDataset, Stale, staleness
 from ragcun_cli.results.json_files import read_json
 from ragcun_cli.results.layout import (
-    IDENTIFYING,
     ISOTROPY,
     MODEL,
     OF_MODEL,
@@ -18,10 +17,10 @@ from ragcun_cli.results.layout import (
     RUN_ENDING,
     SPECTRUM_ENDING,
 )
+from ragcun_cli.results.model_entry import ModelEntry
 
 # Of a result's rules, those that a row may have of its own; the others must be one for a whole column.
 RULES_OF_A_ROW = ("similarity",)
-MODEL_KEYS = ("name", "kind", "arm", "tokenizer_sha256", *IDENTIFYING)
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class ModelResults:
 
     name: str
     folder: Path
-    entry: dict[str, Any]
+    entry: ModelEntry
     datasets: dict[str, DatasetResult]
     geometry: dict[str, dict[str, Any]]
     stale: Stale | None = None
@@ -87,12 +86,12 @@ class ModelResults:
     @property
     def untouched(self) -> bool:
         """An encoder as its authors made it, compared as it is."""
-        return self.entry["kind"] == "untouched" and self.entry["transform"] == "none"
+        return self.entry.kind == "untouched" and self.entry.transform == "none"
 
     @property
     def arm(self) -> dict[str, Any]:
         """What the recipe said, as far as the result has it; empty for an encoder that ragcun did not train."""
-        return self.entry["arm"] or {}
+        return self.entry.arm or {}
 
     @property
     def seed(self) -> int | None:
@@ -154,10 +153,7 @@ def _folders(results: Path) -> list[Path]:
 
 
 def _read_model(folder: Path) -> ModelResults | None:
-    entry = read_json(folder / MODEL)
-    for key in MODEL_KEYS:
-        if key not in entry:
-            raise DataError(f"{folder / MODEL}: the key {key!r} is missing", "Evaluate again.")
+    entry = ModelEntry.read(folder)
     paths = [path for path in sorted(folder.glob("*.json")) if path.name not in OF_MODEL]
     found = [_read_result(path, entry) for path in paths]
     geometry = _read_geometry(folder / ISOTROPY) if (folder / ISOTROPY).is_file() else {}
@@ -167,7 +163,7 @@ def _read_model(folder: Path) -> ModelResults | None:
     scored = [ScoredDataset(each.name, each.split, each.place) for each in found]
     scored += [ScoredDataset(name, of["split"]) for name, of in geometry.items() if name not in datasets]
     stale = staleness(entry, scored, folder.parent)
-    return ModelResults(str(entry["name"]), folder, entry, datasets, geometry, stale)
+    return ModelResults(entry.name, folder, entry, datasets, geometry, stale)
 
 
 def _read_geometry(path: Path) -> dict[str, dict[str, Any]]:
@@ -179,7 +175,7 @@ def _read_geometry(path: Path) -> dict[str, dict[str, Any]]:
     return geometry
 
 
-def _read_result(path: Path, entry: dict[str, Any]) -> DatasetResult:
+def _read_result(path: Path, entry: ModelEntry) -> DatasetResult:
     content = read_json(path)
     try:
         dataset = content["dataset"]
@@ -207,7 +203,7 @@ def _read_result(path: Path, entry: dict[str, Any]) -> DatasetResult:
         raise DataError(f"{path}: not a result of ragcun ({error!r})", "Remove it, or evaluate again.") from None
     if result.name != path.stem:
         raise DataError(f"{path}: is a result on {result.name}", "A result's file has its dataset's name: rename it.")
-    if identity != entry["identity"]:
+    if identity != entry.identity:
         raise DataError(f"{path}: is a result of other weights than {path.with_name(MODEL)} names", "Evaluate again.")
     return result
 

@@ -36,7 +36,7 @@ def build_cost(
     unit, units = ("device-hours", 1.0) if longest >= 1 else ("device-minutes", 60.0)
     columns = [Column("trainable parameters (M)"), Column("triples/s", 1), Column("devices", 0), Column(unit, 2)]
     columns += [Column("dollars")] if priced else []
-    trained = [row for row in rows if row.trained and row.first.entry["transform"] == "none"]
+    trained = [row for row in rows if row.trained and row.first.entry.transform == "none"]
     price = f"; at {dollars_per_hour:g} dollars an hour and device" if priced else ""
     caption = f"Cost of training: time of the steps, without dev scores and saving, over all devices{price}."
     missing = [row.name for row in trained if row.name not in found]

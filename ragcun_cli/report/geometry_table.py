@@ -8,7 +8,6 @@ from ragcun_cli.errors import UsageError
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.report.rows import Row
 from ragcun_cli.report.table import MISSING, Cell, Column, ResultTable, TableRow, mean_cell
-from ragcun_cli.results.layout import fingerprint
 
 SIDES = ("passages", "queries")
 # label, key in the cloud's entry, digits
@@ -73,7 +72,7 @@ def _cells(row: Row, dataset: str, side: str) -> tuple[Cell, ...]:
     if not all(member.cloud(dataset, side) for member in row.members):
         return (MISSING,) * (len(FIGURES) + len(INTERVAL) + len(OF_BOTH))
     sources = [
-        fingerprint(member.entry, member.geometry[dataset]["sha256"], member.geometry[dataset]["split"])
+        member.entry.fingerprint(member.geometry[dataset]["sha256"], member.geometry[dataset]["split"])
         for member in row.members
     ]
     clouds = [member.cloud(dataset, side) for member in row.members]

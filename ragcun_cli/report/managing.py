@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ragcun_cli import files
 from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.report.staleness import staleness
-from ragcun_cli.results.json_files import try_json
+from ragcun_cli.results.json_files import read_json, try_json
 from ragcun_cli.results.layout import ISOTROPY, MODEL, OF_DATASET, OF_MODEL, RUN_ENDING, file_record, require_name
+from ragcun_cli.results.model_entry import ModelEntry
 from ragcun_cli.results.trec_run import rename_run
 
 TRASH = ".trash"
@@ -41,8 +41,8 @@ def list_results(results: Path) -> list[Listed]:
     """
     found: list[Listed] = []
     for folder in _folders(results):
-        entry, names = try_json(folder / MODEL), _datasets(folder)
-        stale = staleness(entry, [], results)
+        entry, names = ModelEntry.find(folder), _datasets(folder)
+        stale = None if entry is None else staleness(entry, [], results)
         state = "as scored" if stale is None else stale.state
         measured = try_json(folder / ISOTROPY)
         for name in names:
@@ -164,7 +164,7 @@ def rename(results: Path, old: str, new: str) -> Path:
         raise UsageError(f"{old}: there are no results of this name; {did_you_mean(old, known)}")
     require_name(new, "")
     folder, target = results / old, results / new
-    behind = _behind(try_json(folder / MODEL))
+    behind = ModelEntry.read(folder).suffix
     if not new.endswith(behind):
         raise UsageError(
             f"{new}: `eval beir` puts {behind} behind the name of such results", f"Call them {new}{behind}."
@@ -182,23 +182,15 @@ def rename(results: Path, old: str, new: str) -> Path:
 
 
 def _rename_in(path: Path, name: str) -> None:
-    content = try_json(path)
-    if not content:
-        raise DataError(f"{path.name}: cannot be read", "Remove it, or evaluate again.")
     if path.name == MODEL:
-        files.write_json(path, _renamed(content, name))
+        ModelEntry.read(path.parent).renamed(name).write(path.parent)
     elif path.name != ISOTROPY:
-        record = file_record(path.parent, path.stem)
-        files.write_json(path, {**content, "model": _renamed(content["model"], name), "files": record})
-
-
-def _renamed(entry: dict[str, Any], name: str) -> dict[str, Any]:
-    return {**entry, "name": name, "asked_name": name.removesuffix(_behind(entry))}
-
-
-def _behind(entry: Mapping[str, Any]) -> str:
-    """What an evaluation puts behind the name that `--name` gives, for a transform or a similarity."""
-    return str(entry.get("name", "")).removeprefix(str(entry.get("asked_name", entry.get("name", ""))))
+        content = read_json(path)
+        try:
+            model = ModelEntry.of(content["model"]).renamed(name).content()
+        except (KeyError, TypeError):
+            raise DataError(f"{path.name}: does not say whose it is", "Remove it, or evaluate again.") from None
+        files.write_json(path, {**content, "model": model, "files": file_record(path.parent, path.stem)})
 
 
 def _folders(results: Path) -> list[Path]:

@@ -148,8 +148,6 @@ def _limits(facts: CardFacts) -> str:
 def results_of(models: Sequence[ModelResults], identity: str) -> ModelResults | None:
     """The results of these very weights, without transforms of the embeddings."""
     for model in models:
-        entry = model.entry
-        compared = (entry.get("transform"), entry.get("similarity"))
-        if entry.get("identity") == identity and compared == ("none", "euclidean"):
+        if model.entry.identity == identity and model.entry.is_plain:
             return model
     return None

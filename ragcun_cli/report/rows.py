@@ -14,7 +14,6 @@ from ragcun_cli.recipe.comparing import differing_keys
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.report.collect import ModelResults
 from ragcun_cli.report.staleness import MARK, Stale
-from ragcun_cli.results.layout import IDENTIFYING
 
 # What of a model's entry may differ between rows, and must then be said.
 DIFFERENCES = (
@@ -62,7 +61,7 @@ class Row:
     @property
     def trained(self) -> bool:
         """Whether ragcun trained it, even if the results do not say with which recipe and seed."""
-        return self.first.entry["kind"] == "trained"
+        return self.first.entry.kind == "trained"
 
     def scores(self, dataset: str, metric: str) -> list[float]:
         """One a seed; empty where one of them is missing: a mean over fewer seeds would be read as one over all."""
@@ -136,9 +135,7 @@ def no_baseline(rows: Sequence[Row]) -> str:
 def _is_plain(model: ModelResults) -> bool:
     arm, entry = model.arm, model.entry
     without_term = arm["isotropy"] == "none" or not arm["lambda_isotropy"]
-    return (
-        without_term and not arm["freeze_base"] and (entry["transform"], entry["similarity"]) == ("none", "euclidean")
-    )
+    return without_term and not arm["freeze_base"] and entry.is_plain
 
 
 def _name_without_seed(model: ModelResults) -> str:
@@ -163,17 +160,17 @@ def _require_alike(name: str, members: Sequence[ModelResults]) -> None:
                 f"the seed: {what or 'an older ragcun did not record in what'}",
                 remedy,
             )
-        differing = [key for key in IDENTIFYING if key != "identity" and one.entry.get(key) != other.entry.get(key)]
+        differing = [key for key in one.entry.differing(other.entry) if key != "identity"]
         if differing:
             raise DataError(
                 f"{one.name} and {other.name} are named as seeds of {name}, but were scored differently: "
-                + ", ".join(f"{key} is {one.entry.get(key)} and {other.entry.get(key)}" for key in differing),
+                + ", ".join(f"{key} is {getattr(one.entry, key)} and {getattr(other.entry, key)}" for key in differing),
                 remedy,
             )
     for key in ("seed", "identity"):
         first: dict[object, str] = {}
         for member in members:
-            value = member.seed if key == "seed" else member.entry["identity"]
+            value = member.seed if key == "seed" else member.entry.identity
             if value in first:
                 what = f"seed {value}" if key == "seed" else "the very same weights"
                 raise DataError(
@@ -194,7 +191,7 @@ def differing(rows: Sequence[Row], key: str, what: str) -> str:
     """A sentence on what of model.json differs between rows; empty if nothing does."""
     values: dict[object, list[str]] = {}
     for row in rows:
-        values.setdefault(row.first.entry.get(key), []).append(row.name)
+        values.setdefault(getattr(row.first.entry, key), []).append(row.name)
     if len(values) == 1:
         return ""
     common = max(values, key=lambda value: len(values[value]))
@@ -216,8 +213,8 @@ def contrast_with(row: Row, baseline: Row) -> str:
     if not parts and ours.arm.get("recipe") != theirs.arm.get("recipe"):
         parts.append("keys of the recipe that results do not have")
     parts += [
-        f"{key} ({ours.entry[key]}, not {theirs.entry[key]})"
+        f"{key} ({getattr(ours.entry, key)}, not {getattr(theirs.entry, key)})"
         for key in ("transform", "similarity")
-        if ours.entry[key] != theirs.entry[key]
+        if getattr(ours.entry, key) != getattr(theirs.entry, key)
     ]
     return ", ".join(parts)

@@ -80,10 +80,10 @@ def find_run(model: ModelResults, runs: Path) -> Run | None:
     Raises:
         DataError: if a file of the run cannot be read.
     """
-    if not model.arm or model.entry["transform"] != "none":
+    if not model.arm or model.entry.transform != "none":
         return None
     trained = (model.arm.get("recipe"), model.seed)
-    path = Path(str(model.entry.get("path", "")))
+    path = Path(str(model.entry.path))
     folder = path.parent if path.name in (BEST_MODEL, FINAL_MODEL) else path
     for candidate in (runs / folder.name, folder):
         if (candidate / "environment.json").is_file() and (candidate / RECIPE).is_file():

@@ -49,7 +49,7 @@ def score_notes(
     if IN_DOMAIN in datasets and IN_DOMAIN in scored:
         notes.append("MS MARCO is in domain for arms that were trained on it; the other sets are not.")
     for key, what in DIFFERENCES:
-        value = rows[0].first.entry.get(key)
+        value = getattr(rows[0].first.entry, key)
         same = FOR_ALL[key].format(value) if key in FOR_ALL and value is not None else ""
         notes.append(differing(rows, key, what) or same)
     notes += [*_missing(rows, datasets), *_remarks(rows, datasets)]
@@ -114,7 +114,7 @@ def _missing(rows: Sequence[Row], datasets: Sequence[str]) -> list[str]:
             if unmeasured and len(unmeasured) < len(row.members):
                 notes.append(f"{row.name} has no IsoScore: {', '.join(unmeasured)} has none on {dataset}.")
         if datasets and all(member.isoscore(name) is None for member in row.members for name in datasets):
-            whitened = str(row.first.entry["transform"]).startswith("whiten")
+            whitened = str(row.first.entry.transform).startswith("whiten")
             without.setdefault(whitened, []).append(row.name)
     for whitened, names in without.items():
         why = ": whitening was fitted on these passages" if whitened else ""
@@ -148,7 +148,7 @@ def _ties(rows: Sequence[Row], datasets: Sequence[str], metric: str) -> list[str
 
 
 def _similarity(rows: Sequence[Row]) -> str:
-    cosine = [row.name for row in rows if row.first.entry["similarity"] == "cosine"]
+    cosine = [row.name for row in rows if row.first.entry.similarity == "cosine"]
     if not cosine:
         return "Euclidean distance"
     return "cosine" if len(cosine) == len(rows) else f"Euclidean distance (cosine: {', '.join(cosine)})"

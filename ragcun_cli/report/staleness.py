@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ragcun_cli.data.registry import known_dataset
 from ragcun_cli.errors import RagcunError
 from ragcun_cli.evaluate.models import default_name, model_folder
 from ragcun_cli.model.sources import model_identity
+from ragcun_cli.results.model_entry import ModelEntry
 
 MARK = " (stale)"  # behind the name of a row
 ABOUT_STALENESS = re.compile(
@@ -52,24 +53,24 @@ class Stale:
         return f"{self.name} was scored with {self.place}, which {what}: it is unknown whether it has changed."
 
 
-def staleness(entry: Mapping[str, Any], datasets: Sequence[ScoredDataset], results: Path) -> Stale | None:
+def staleness(entry: ModelEntry, datasets: Sequence[ScoredDataset], results: Path) -> Stale | None:
     """None where the model is as it was scored, or was never a folder here.
 
     entry: model.json. datasets: what it was scored or measured on.
     """
-    if entry.get("found_at") is None:
+    if entry.found_at is None:
         return None
-    place = Path(str(entry["found_at"]))
-    shown = str(entry["path"]) if Path(str(entry["path"])).expanduser().absolute() == place else str(place)
+    place = Path(entry.found_at)
+    shown = entry.path if Path(entry.path).expanduser().absolute() == place else str(place)
 
     def stale(state: Literal["changed", "gone", "unreadable"]) -> Stale:
-        return Stale(str(entry["name"]), shown, state, _renewal(entry, shown, datasets, results))
+        return Stale(entry.name, shown, state, _renewal(entry, shown, datasets, results))
 
     try:
         folder = model_folder(place)
         if folder is None:
             return stale("gone")
-        return None if model_identity(folder) == entry["identity"] else stale("changed")
+        return None if model_identity(folder) == entry.identity else stale("changed")
     except (RagcunError, OSError, ValueError):
         return stale("unreadable")
 
@@ -97,7 +98,7 @@ def without_staleness(sentence: str) -> str:
     return "" if ABOUT_STALENESS.search(sentence) else sentence.replace(MARK, "")
 
 
-def _renewal(entry: Mapping[str, Any], place: str, datasets: Sequence[ScoredDataset], results: Path) -> str:
+def _renewal(entry: ModelEntry, place: str, datasets: Sequence[ScoredDataset], results: Path) -> str:
     """A command for each split that was scored, in one line."""
     by_split: dict[str, list[ScoredDataset]] = {}
     for dataset in datasets:
@@ -107,16 +108,16 @@ def _renewal(entry: Mapping[str, Any], place: str, datasets: Sequence[ScoredData
     return " && ".join(_command(entry, place, split, some, results) for split, some in by_split.items())
 
 
-def _command(entry: Mapping[str, Any], place: str, split: str, datasets: Sequence[ScoredDataset], results: Path) -> str:
+def _command(entry: ModelEntry, place: str, split: str, datasets: Sequence[ScoredDataset], results: Path) -> str:
     words = ["ragcun", "eval", "beir", "--model", place, "--datasets", ",".join(map(_named, datasets))]
     options = {
         "--split": split,
-        "--name": entry["asked_name"] if entry["asked_name"] != default_name(place) else "",
-        "--max-length": entry["asked_max_length"] or "",
-        "--precision": entry["precision"] if entry["precision"] != "float32" else "",
-        "--transform": entry["transform"] if entry["transform"] != "none" else "",
-        "--fit-on": entry["fit_on"] if entry.get("fit_on") not in (None, "corpus") else "",
-        "--similarity": entry["similarity"] if entry["similarity"] != "euclidean" else "",
+        "--name": entry.asked_name if entry.asked_name != default_name(place) else "",
+        "--max-length": entry.asked_max_length or "",
+        "--precision": entry.precision if entry.precision != "float32" else "",
+        "--transform": entry.transform if entry.transform != "none" else "",
+        "--fit-on": entry.fit_on if entry.fit_on not in (None, "corpus") else "",
+        "--similarity": entry.similarity if entry.similarity != "euclidean" else "",
         "--results": results if results != Path("results") else "",
     }
     words += [str(word) for option, value in options.items() if value for word in (option, value)]

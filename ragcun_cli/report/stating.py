@@ -229,4 +229,4 @@ def _remarks(
 
 
 def _for_reference(row: Row) -> bool:
-    return not row.trained or row.first.entry["transform"] != "none"
+    return not row.trained or row.first.entry.transform != "none"

@@ -19,7 +19,7 @@ from ragcun_cli.errors import DataError
 from ragcun_cli.evaluate.datasets import Dataset
 from ragcun_cli.report.collect import DatasetResult, ModelResults, collect
 from ragcun_cli.report.texts import find_texts
-from ragcun_cli.results.layout import PLAIN_MEAN, fingerprint, shown_query_ids
+from ragcun_cli.results.layout import PLAIN_MEAN, shown_query_ids
 from ragcun_cli.results.metrics import NO_PASSAGE, Judgements, score
 from ragcun_cli.results.per_query import read_per_query
 from ragcun_cli.results.spectrum import EIGENVALUES, column, read_spectrum
@@ -64,7 +64,7 @@ def verify_results(results: Path, data_dir: Path) -> list[Check]:
 def _check(model: ModelResults, result: DatasetResult, dataset: Dataset | None) -> Check:
     problems: list[str] = []
     unchecked: list[str] = []
-    if fingerprint(model.entry, result.sha256, result.split) != result.fingerprint:
+    if model.entry.fingerprint(result.sha256, result.split) != result.fingerprint:
         problems.append("its fingerprint is not that of model.json and this dataset")
     try:
         kept = read_per_query(result.per_query)

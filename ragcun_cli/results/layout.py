@@ -1,6 +1,6 @@
 """What a folder of results holds, how its files are called, and what decides the figures in them.
 
-<results>/<model>/model.json               what was scored, and how
+<results>/<model>/model.json               `model_entry`: what was scored, and how
                   isotropy.json            the geometry of every dataset's embeddings
                   <dataset>.json           means, rules, versions; written last
                   <dataset>.queries.parquet  `per_query`
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from ragcun_cli import files
-from ragcun_cli.data.cache import key_of
 from ragcun_cli.errors import UsageError
 
 MODEL = "model.json"
@@ -26,21 +25,8 @@ SPECTRUM_ENDING, HISTOGRAMS_ENDING = ".spectrum.tsv", ".histograms"
 OF_MODEL = (MODEL, ISOTROPY)  # the other files that end in .json are results
 OF_DATASET = (".json", QUERIES_ENDING, RUN_ENDING, SPECTRUM_ENDING, HISTOGRAMS_ENDING)
 FORMAT = 3  # of a result, and of how its figures are computed
-# What decides a figure, with the tokenizer: two entries of models that differ here are two models.
-IDENTIFYING = ("identity", "max_length", "output_dim", "precision", "similarity", "transform", "fit_sha256")
 PLAIN_MEAN = "mean of queries"  # how the score of a dataset without parts is made
 MEAN_OF_PARTS = "unweighted mean of parts"
-
-
-def fingerprint(model: Mapping[str, Any], dataset_sha256: str, split: str) -> str:
-    """Of everything that decides a result's figures: two results with the same one must be equal. model: its entry."""
-    return key_of(
-        format=FORMAT,
-        dataset=dataset_sha256,
-        split=split,
-        tokenizer=model["tokenizer_sha256"],
-        **{key: model[key] for key in IDENTIFYING},
-    )
 
 
 def file_record(folder: Path, dataset: str) -> dict[str, dict[str, Any]]:

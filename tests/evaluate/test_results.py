@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -19,6 +19,7 @@ from ragcun_cli.evaluate.datasets import Dataset, find_datasets
 from ragcun_cli.evaluate.results import check_results_folder, claim_results_folder, write_results
 from ragcun_cli.evaluate.scoring import Scheme, evaluate
 from ragcun_cli.evaluate.search import search
+from ragcun_cli.results.model_entry import ModelEntry
 from tests.tasks import embedded_by, write_task
 
 
@@ -33,22 +34,22 @@ def dataset(folder: Path, name: str = "toy") -> Dataset:
     return find_datasets([str(path)], folder, None)[0][0]
 
 
-def entry(name: str = "model", identity: str = "sha256:" + "1" * 64) -> dict[str, Any]:
-    return {
+def entry(name: str = "model", identity: str = "sha256:" + "1" * 64) -> ModelEntry:
+    return ModelEntry.of({
         "name": name, "kind": "untouched", "identity": identity, "output_dim": 2, "max_length": 8, "arm": None,
         "precision": "float32", "similarity": "euclidean", "transform": "none", "fit_on": None,
         "fit_sha256": None,
         "tokenizer_sha256": "2" * 64,
-    }  # fmt: skip
+    })  # fmt: skip
 
 
-def claimed(root: Path, model: dict[str, Any], data: Dataset, overwrite: bool = False) -> Path:
+def claimed(root: Path, model: ModelEntry, data: Dataset, overwrite: bool = False) -> Path:
     folder = check_results_folder(root, model, [data], overwrite)
     claim_results_folder(folder, model)
     return folder
 
 
-def written(root: Path, data: Dataset, model: dict[str, Any] | None = None) -> Path:
+def written(root: Path, data: Dataset, model: ModelEntry | None = None) -> Path:
     folder = claimed(root, model or entry(), data)
     parts = {
         name: evaluate(embedded_by(encode, part), part, Scheme(), None, search, True, root)
@@ -121,8 +122,8 @@ def test_results_of_another_model_are_not_mixed(tmp_path: Path, capsys: pytest.C
     claimed(tmp_path, entry(), data)  # the same weights: more datasets may join
     others = [
         entry(identity="sha256:" + "3" * 64),
-        {**entry(), "precision": "bf16"},
-        {**entry(), "transform": "center"},
+        replace(entry(), precision="bf16"),
+        replace(entry(), transform="center"),
     ]
     for other in others:
         with pytest.raises(

@@ -42,7 +42,6 @@ from ragcun_cli.evaluate.models import open_model
 from ragcun_cli.evaluate.scoring import Scheme
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.sources import model_identity
-from ragcun_cli.results.layout import fingerprint
 from tests.conftest import RunCommand
 from tests.tiny_models import WORDS, word_tokenizer
 
@@ -182,7 +181,7 @@ def test_what_changes_the_function_changes_key_and_fingerprint(bert: Path) -> No
     def known_by() -> tuple[str, str, str]:
         opened = open_model(str(bert))
         store = network_store(opened, bert.parent).folder.name
-        return model_identity(bert), store, fingerprint(result_entry(opened.entry, Scheme()), "d", "test")
+        return model_identity(bert), store, result_entry(opened.entry, Scheme()).fingerprint("d", "test")
 
     seen = [known_by()]
     assert known_by() == seen[0]

@@ -13,6 +13,7 @@ from ragcun_cli.evaluate.results import check_results_folder, claim_results_fold
 from ragcun_cli.evaluate.scoring import Scheme, evaluate
 from ragcun_cli.evaluate.search import search
 from ragcun_cli.recipe.comparing import digest_but_seed, digest_but_terms
+from ragcun_cli.results.model_entry import ModelEntry
 from tests.tasks import embedded_by, write_task
 
 DIMENSIONS = 8
@@ -47,14 +48,14 @@ def score_model(
         whole = recipe_of(arm, seed)
         digests = {"recipe": digest_but_seed(whole), "recipe_but_terms": digest_but_terms(whole)}
         recipe = {**arm, "seed": seed, **digests}
-    entry = {
+    entry = ModelEntry.of({
         "name": name, "kind": "trained" if arm else "untouched", "identity": f"sha256:{name}", "path": f"runs/{name}",
         "found_at": None, "asked_name": name, "asked_max_length": None,
         "base_model": "encoder", "base_identity": "sha256:encoder", "head": "residual" if arm else "none",
         "output_dim": DIMENSIONS, "max_length": max_length, "unit_norm_features": False,
         "tokenizer": "BertTokenizer", "tokenizer_sha256": "0" * 64, "precision": "float32", "arm": recipe,
         "similarity": "euclidean", "transform": "none", "fit_on": None, "fit_sha256": None,
-    }  # fmt: skip
+    })  # fmt: skip
     folder = check_results_folder(results, entry, datasets, overwrite=False)
     claim_results_folder(folder, entry)
     for dataset in datasets:

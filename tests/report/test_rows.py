@@ -11,6 +11,7 @@ import pytest
 from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.report.collect import ModelResults
 from ragcun_cli.report.rows import choose_rows, find_baseline, fold, mean_and_deviation
+from ragcun_cli.results.model_entry import ModelEntry
 
 
 def model(name: str, seed: int | None = None, isotropy: float = 0.0, **entry: Any) -> ModelResults:
@@ -19,8 +20,9 @@ def model(name: str, seed: int | None = None, isotropy: float = 0.0, **entry: An
         arm = {"seed": seed, "recipe": f"of {isotropy}", "isotropy": "sigreg", "lambda_isotropy": isotropy,
                "freeze_base": False}  # fmt: skip
     content = {"name": name, "kind": "trained" if arm else "untouched", "identity": name, "arm": arm,
-               "transform": "none", "similarity": "euclidean", "max_length": 8, **entry}  # fmt: skip
-    return ModelResults(name, Path(name), content, {}, {})
+               "transform": "none", "similarity": "euclidean", "max_length": 8, "output_dim": 9,
+               "precision": "float32", "tokenizer_sha256": "2" * 64, "fit_sha256": None, **entry}  # fmt: skip
+    return ModelResults(name, Path(name), ModelEntry.of(content), {}, {})
 
 
 def test_seeds_fold() -> None:
@@ -57,7 +59,7 @@ def test_one_seed_twice() -> None:
 def test_the_same_weights_twice() -> None:
     twin = model("a-seed1", 1)
     with pytest.raises(DataError, match="both have the very same weights"):
-        fold([model("a-seed0", 0), replace(twin, entry={**twin.entry, "identity": "a-seed0"})])
+        fold([model("a-seed0", 0), replace(twin, entry=replace(twin.entry, identity="a-seed0"))])
 
 
 def test_rows_are_chosen_in_the_order_named() -> None:

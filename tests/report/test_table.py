@@ -17,6 +17,7 @@ from ragcun_cli.report.comparison import Settings
 from ragcun_cli.report.rows import Row, fold
 from ragcun_cli.report.scores import build_scores, paper_columns, plain_columns
 from ragcun_cli.report.table import BETTER, WORSE, Cell, ResultTable, metric_label, ranked
+from ragcun_cli.results.model_entry import ModelEntry
 from tests.report.scored import arm, dataset_at, make_dataset, recipe_of, score_model
 
 
@@ -44,8 +45,8 @@ def result(name: str, score: float) -> DatasetResult:
 
 
 def row(name: str, **scores: float) -> Row:
-    entry = {"name": name, "kind": "untouched", "identity": name, "arm": None, "transform": "none",
-             "similarity": "euclidean", "max_length": 8, "output_dim": 9}  # fmt: skip
+    entry = ModelEntry(name=name, asked_name=name, kind="untouched", identity=name, arm=None, max_length=8,
+                       output_dim=9, precision="float32", tokenizer_sha256="2" * 64)  # fmt: skip
     datasets = {
         dataset.replace("_", "-"): result(dataset.replace("_", "-"), score) for dataset, score in scores.items()
     }

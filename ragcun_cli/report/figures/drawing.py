@@ -233,7 +233,7 @@ def _readable(material: Material) -> tuple[list[Row], str]:
 
 
 def _is_reduced(row: Row) -> bool:
-    return (row.first.entry["transform"], row.first.entry["similarity"]) != ("none", "euclidean")
+    return not row.first.entry.is_plain
 
 
 def _names(material: Material) -> list[str]:
@@ -262,14 +262,14 @@ def _paths(rows: Sequence[Row]) -> tuple[list[list[str]], list[list[str]]]:
     by_exponent: dict[object, list[tuple[float, str]]] = {}
     for row in rows:
         arm, entry = row.first.arm, row.first.entry
-        plain = entry["transform"] == "none"
+        plain = entry.transform == "none"
         if arm.get("recipe_but_terms") and plain:
             weight = 0.0 if arm["isotropy"] == "none" else float(arm["lambda_isotropy"])
-            by_weight.setdefault((arm["recipe_but_terms"], entry["similarity"]), []).append((weight, row.name))
-        exponent = 0.0 if plain else _exponent(str(entry["transform"]))
+            by_weight.setdefault((arm["recipe_but_terms"], entry.similarity), []).append((weight, row.name))
+        exponent = 0.0 if plain else _exponent(str(entry.transform))
         if exponent is not None:
-            weights = tuple(member.entry["identity"] for member in row.members)
-            by_exponent.setdefault((weights, entry["similarity"]), []).append((exponent, row.name))
+            weights = tuple(member.entry.identity for member in row.members)
+            by_exponent.setdefault((weights, entry.similarity), []).append((exponent, row.name))
     return _named_in_order(by_weight), _named_in_order(by_exponent)
 
 

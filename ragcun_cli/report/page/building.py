@@ -217,7 +217,7 @@ def _examples(material: Material, data_dir: Path, left_out: list[str]) -> str:
 
 
 def _as_trained(row: Row) -> bool:
-    return (row.first.entry["transform"], row.first.entry["similarity"]) == ("none", "euclidean")
+    return row.first.entry.is_plain
 
 
 def _extremes(extremes: Extremes, baseline: Row) -> str:
@@ -258,7 +258,7 @@ def _provenance(material: Material) -> str:
     if material.baseline is not None and material.baseline not in rows:
         rows.append(material.baseline)
     models = [
-        [member.name, str(member.entry["identity"]), str(member.entry.get("path", "")), _seed(member)]
+        [member.name, str(member.entry.identity), str(member.entry.path), _seed(member)]
         for row in rows
         for member in row.members
     ]

@@ -1,0 +1,122 @@
+"""model.json: which model was scored, with what, and how its embeddings were compared."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ragcun_cli import files
+from ragcun_cli.data.cache import key_of
+from ragcun_cli.errors import DataError
+from ragcun_cli.results.json_files import find_json, read_json
+from ragcun_cli.results.layout import FORMAT, MODEL
+
+# What decides a figure, with the tokenizer: two entries that differ here are two models.
+IDENTIFYING = ("identity", "max_length", "output_dim", "precision", "similarity", "transform", "fit_sha256")
+REQUIRED = ("name", "kind", "arm", "tokenizer_sha256", *IDENTIFYING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """One row of a table, for one seed; the fields are the file's keys, in their order.
+
+    kind: `trained` by ragcun, or `untouched`. identity: of the files that decide an embedding. path: the model as it
+    was named; found_at: its absolute path then, None for a hub's or an embedded one. asked_name, asked_max_length: what
+    the command asked for. base_model, base_identity: what training started from. output_dim: of what is compared, after
+    a transform. arm: what the recipe said, None for an untouched encoder. fit_on: what the transform was fitted on.
+    """
+
+    name: str
+    kind: str
+    identity: str
+    path: str = ""
+    found_at: str | None = None
+    asked_name: str
+    asked_max_length: int | None = None
+    base_model: str | None = None
+    base_identity: str | None = None
+    head: str | None = None
+    output_dim: int
+    max_length: int
+    unit_norm_features: bool | None = None
+    tokenizer: str | None = None
+    tokenizer_sha256: str
+    precision: str
+    arm: dict[str, Any] | None
+    similarity: str = "euclidean"
+    transform: str = "none"
+    fit_on: str | None = None
+    fit_sha256: str | None = None
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> ModelEntry:
+        """From JSON, also that of earlier versions, which said less.
+
+        Raises:
+            KeyError: naming a key that every entry has.
+        """
+        for key in REQUIRED:
+            content[key]
+        names = {each.name for each in dataclasses.fields(cls)}
+        known = {key: value for key, value in content.items() if key in names}
+        return cls(**{"asked_name": content["name"], **known})
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelEntry:
+        """
+        Raises:
+            DataError: if the folder's file cannot be read or lacks a key.
+        """
+        content = read_json(folder / MODEL)
+        try:
+            return cls.of(content)
+        except KeyError as error:
+            raise DataError(f"{folder / MODEL}: the key {error} is missing", "Evaluate again.") from None
+
+    @classmethod
+    def find(cls, folder: Path) -> ModelEntry | None:
+        """None where the folder has no such file, or one that cannot be read."""
+        content = find_json(folder / MODEL)
+        try:
+            return None if content is None else cls.of(content)
+        except KeyError:
+            return None
+
+    def write(self, folder: Path) -> None:
+        """Into the folder's file."""
+        files.write_json(folder / MODEL, self.content())
+
+    def content(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether embeddings are compared as the model gives them, by Euclidean distance."""
+        return (self.transform, self.similarity) == ("none", "euclidean")
+
+    @property
+    def suffix(self) -> str:
+        """What an evaluation put behind the name that it was asked for, for a transform or a similarity."""
+        return self.name.removeprefix(self.asked_name)
+
+    def renamed(self, name: str) -> ModelEntry:
+        """Under another name, which ends in `suffix`."""
+        return dataclasses.replace(self, name=name, asked_name=name.removesuffix(self.suffix))
+
+    def differing(self, other: ModelEntry) -> list[str]:
+        """Keys by which these are two models."""
+        return [key for key in IDENTIFYING if getattr(self, key) != getattr(other, key)]
+
+    def fingerprint(self, dataset_sha256: str, split: str) -> str:
+        """Of everything that decides a result's figures: two results with the same one must be equal."""
+        return key_of(
+            format=FORMAT,
+            dataset=dataset_sha256,
+            split=split,
+            tokenizer=self.tokenizer_sha256,
+            **{key: getattr(self, key) for key in IDENTIFYING},
+        )
