@@ -13,9 +13,10 @@ from ragcun_cli.commands.lists import listed
 from ragcun_cli.imports import collector_at_rest
 
 if TYPE_CHECKING:
-    from ragcun_cli.evaluate.beir import ModelToScore, Settings
+    from ragcun_cli.evaluate.beir import Measured, ModelToScore, Settings
     from ragcun_cli.evaluate.datasets import Dataset, Missing
     from ragcun_cli.evaluate.selfcheck import Check
+    from ragcun_cli.results.dataset_result import DatasetResult
 
 LEAST_MEMORY = 64 << 20
 
@@ -116,7 +117,7 @@ def beir(
     written = evaluate_models(to_score, found, results, settings, overwrite, recompute)
     means = averages(written)
     if json_output:
-        print_json({"results": written, "averages": means, "missing": _entries(missing)})
+        print_json({"results": [each.content() for each in written], "averages": means, "missing": _entries(missing)})
         return
     _print_results(written, means)
     _print_missing(missing)
@@ -158,7 +159,7 @@ def isotropy(
 
     measured = measure_models(to_score, found, results, settings, overwrite, recompute)
     if json_output:
-        print_json({"isotropy": measured, "missing": _entries(missing)})
+        print_json({"isotropy": [each.content() for each in measured], "missing": _entries(missing)})
         return
     _print_isotropy(measured)
     _print_missing(missing)
@@ -275,18 +276,18 @@ def _names(datasets: Sequence[str], may_be_empty: bool = False) -> tuple[str, ..
     return names
 
 
-def _print_results(written: list[dict[str, Any]], means: list[dict[str, Any]]) -> None:
+def _print_results(written: Sequence[DatasetResult], means: list[dict[str, Any]]) -> None:
     from ragcun_cli.console import Column, note, plain, print_table
 
     headers = ["nDCG@10", "Recall@100", "MAP", "MRR", "judged@10", "IsoScore"]
     columns = [Column("model"), Column("dataset"), *(Column(header, numeric=True) for header in headers)]
     rows = []
     for result in written:
-        metrics = result["metrics"]
+        metrics = result.metrics
         figures = [f"{metrics[key]:.4f}" for key in ("ndcg@10", "recall@100", "map", "mrr", "judged@10")]
-        isoscore = ((result["isotropy"] or {}).get("passages") or {}).get("isoscore")
+        isoscore = ((result.isotropy or {}).get("passages") or {}).get("isoscore")
         shown = "-" if isoscore is None else f"{isoscore:.3f}"
-        rows.append([plain(result["model"]["name"]), plain(_scored_on(result)), *figures, shown])
+        rows.append([plain(result.model.name), plain(_scored_on(result)), *figures, shown])
     for mean in means:
         rows.append([plain(mean["model"]), f"mean of {mean['over']}", f"{mean['ndcg@10']:.4f}", *["-"] * 5])
     print_table(columns, rows)
@@ -296,37 +297,36 @@ def _print_results(written: list[dict[str, Any]], means: list[dict[str, Any]]) -
     _print_robustness(written)
 
 
-def _scored_on(result: dict[str, Any]) -> str:
+def _scored_on(result: DatasetResult | Measured) -> str:
     from ragcun_cli.results.layout import scored_on
 
-    dataset = result["dataset"]
-    return scored_on(dataset["name"], dataset["split"], dataset["queries"])
+    return scored_on(result.name, result.split, result.queries)
 
 
-def _ties_sentence(result: dict[str, Any]) -> str:
+def _ties_sentence(result: DatasetResult) -> str:
     """What another order of equally distant passages would give; empty where it changes nothing that is shown."""
     from ragcun_cli.results.layout import ties_sentence
 
-    sentence = ties_sentence(result["ties"], "ndcg@10", "nDCG@10")
-    return f"{result['model']['name']} on {_scored_on(result)}: {sentence}" if sentence else ""
+    sentence = ties_sentence(result.ties, "ndcg@10", "nDCG@10")
+    return f"{result.model.name} on {_scored_on(result)}: {sentence}" if sentence else ""
 
 
-def _print_robustness(written: list[dict[str, Any]]) -> None:
+def _print_robustness(written: Sequence[DatasetResult]) -> None:
     from ragcun_cli.console import Column, plain, print_table
 
-    kinds = list(dict.fromkeys(kind for result in written for kind in result["robustness"]))
+    kinds = list(dict.fromkeys(kind for result in written for kind in result.robustness))
     if not kinds:
         return
     columns = [Column("nDCG@10 after"), Column("dataset"), *(Column(kind, numeric=True) for kind in ["none", *kinds])]
     rows = []
     for result in written:
-        after = {"none": result["metrics"]["ndcg@10"], **result["robustness"]}
+        after = {"none": result.metrics["ndcg@10"], **result.robustness}
         figures = ["-" if after.get(kind) is None else f"{after[kind]:.4f}" for kind in ["none", *kinds]]
-        rows.append([plain(result["model"]["name"]), plain(_scored_on(result)), *figures])
+        rows.append([plain(result.model.name), plain(_scored_on(result)), *figures])
     print_table(columns, rows)
 
 
-def _print_isotropy(measured: list[dict[str, Any]]) -> None:
+def _print_isotropy(measured: Sequence[Measured]) -> None:
     from ragcun_cli.console import Column, plain, print_table
 
     shown = {
@@ -342,15 +342,16 @@ def _print_isotropy(measured: list[dict[str, Any]]) -> None:
     columns = [Column("model"), Column("dataset"), Column("of"), *(Column(header, numeric=True) for header in headers)]
     rows = []
     for each in measured:
+        shape = each.isotropy or {}
         for side in ("passages", "queries"):
-            cloud = (each["isotropy"] or {}).get(side)
+            cloud = shape.get(side)
             if cloud is None:
                 continue
             figures = ["-" if cloud[key] is None else f"{cloud[key]:.4g}" for key in shown.values()]
             interval = "-" if cloud["interval"] is None else "{:.3f}-{:.3f}".format(*cloud["interval"])
-            names = [plain(each["model"]["name"]), plain(_scored_on(each)), side]
+            names = [plain(each.model.name), plain(_scored_on(each)), side]
             # Of both sides together, so they stand once.
-            both = [each["isotropy"][key] if side == "passages" else None for key in ("alignment", "hubness")]
+            both = [shape[key] if side == "passages" else None for key in ("alignment", "hubness")]
             ends = ["-" if value is None else f"{value:.4g}" for value in both]
             rows.append([*names, str(cloud["texts"]), str(cloud["dimensions"]), *figures, interval, *ends])
     print_table(columns, rows)

@@ -8,9 +8,9 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ from ragcun_cli.evaluate.search import DEFAULT_MEMORY, Ranking, merge, search
 from ragcun_cli.evaluate.vectors import PassageVectors
 from ragcun_cli.evaluate.workers import Workers
 from ragcun_cli.files import sha256_of_file
+from ragcun_cli.results.dataset_result import DatasetResult
 from ragcun_cli.results.model_entry import ModelEntry
 
 INTERRUPTED = "Interrupted. What was encoded or scored is kept: the same command goes on from there."
@@ -72,6 +73,26 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """The shape of one model's embeddings of one dataset, without scores. isotropy: None below four passages."""
+
+    model: ModelEntry
+    name: str
+    split: str
+    queries: int
+    isotropy: dict[str, Any] | None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def content(self) -> dict[str, Any]:
+        """For a program."""
+        of = {"name": self.name, "split": self.split, "queries": self.queries}
+        return {"model": self.model.content(), "dataset": of, "isotropy": self.isotropy}
+
+
+Made = TypeVar("Made", DatasetResult, Measured)
+
+
+@dataclass(frozen=True)
 class _Row:
     """One model under one scheme: what its results say of it, and where they go."""
 
@@ -87,7 +108,7 @@ def evaluate_models(
     settings: Settings | None = None,
     overwrite: bool = False,
     recompute: bool = False,
-) -> list[dict[str, Any]]:
+) -> list[DatasetResult]:
     """Score each model on each dataset and write what came out; returns all entries.
 
     Results that are there already of the same model, texts and rules are kept, unless `recompute`.
@@ -97,12 +118,12 @@ def evaluate_models(
     """
     settings = settings or Settings()
 
-    def work(bench: Bench, row: _Row, dataset: Dataset, parts: dict[str, Embedded]) -> dict[str, Any]:
+    def work(bench: Bench, row: _Row, dataset: Dataset, parts: dict[str, Embedded]) -> DatasetResult:
         found = {name: bench.score(row.scheme, dataset.parts[name], parts[name]) for name in parts}
         claim_results_folder(row.folder, row.entry)
         return write_results(row.folder, row.entry, dataset, found, bench.search_entry())
 
-    def kept(row: _Row, dataset: Dataset) -> dict[str, Any] | None:
+    def kept(row: _Row, dataset: Dataset) -> DatasetResult | None:
         return None if recompute else kept_result(row.folder, row.entry, dataset, settings.robustness)
 
     return _each(models, datasets, results, settings, overwrite, work, kept)
@@ -115,24 +136,23 @@ def measure_models(
     settings: Settings,
     overwrite: bool,
     recompute: bool = False,
-) -> list[dict[str, Any]]:
+) -> list[Measured]:
     """The geometry alone: `results/<model>/isotropy.json` and spectra; returns what was measured."""
 
-    def work(bench: Bench, row: _Row, dataset: Dataset, parts: dict[str, Embedded]) -> dict[str, Any]:
+    def work(bench: Bench, row: _Row, dataset: Dataset, parts: dict[str, Embedded]) -> Measured:
         shapes = {name: bench.measure(row.scheme, dataset.parts[name], parts[name]) for name in parts}
         claim_results_folder(row.folder, row.entry)
         return _measured(row, dataset, write_geometry(row.folder, dataset, shapes))
 
-    def kept(row: _Row, dataset: Dataset) -> dict[str, Any] | None:
+    def kept(row: _Row, dataset: Dataset) -> Measured | None:
         found = None if recompute else kept_geometry(row.folder, row.entry, dataset)
         return None if found is None else _measured(row, dataset, found)
 
     return _each(models, datasets, results, settings, overwrite, work, kept)
 
 
-def _measured(row: _Row, dataset: Dataset, isotropy: dict[str, Any] | None) -> dict[str, Any]:
-    of = {"name": dataset.name, "split": dataset.split, "queries": dataset.queries}
-    return {"model": row.entry.content(), "dataset": of, "isotropy": isotropy}
+def _measured(row: _Row, dataset: Dataset, isotropy: dict[str, Any] | None) -> Measured:
+    return Measured(row.entry, dataset.name, dataset.split, dataset.queries, isotropy)
 
 
 def _each(
@@ -141,9 +161,9 @@ def _each(
     results: Path,
     settings: Settings,
     overwrite: bool,
-    work: Callable[[Bench, _Row, Dataset, dict[str, Embedded]], dict[str, Any]],
-    kept: Callable[[_Row, Dataset], dict[str, Any] | None],
-) -> list[dict[str, Any]]:
+    work: Callable[[Bench, _Row, Dataset, dict[str, Embedded]], Made],
+    kept: Callable[[_Row, Dataset], Made | None],
+) -> list[Made]:
     """Embed each dataset once for each model, then `work` on it for each of the model's rows that is not `kept`."""
     plan = _plan(models, datasets, results, settings, overwrite)
     done = {(row.folder, dataset.name): kept(row, dataset) for rows in plan for dataset in datasets for row in rows}
@@ -158,7 +178,7 @@ def _each(
             for row in rows:
                 if (result := done[row.folder, dataset.name]) is not None:
                     claim_results_folder(row.folder, row.entry)  # the same model may lie elsewhere by now
-                    table.keep(_label(row, dataset), result.get("metrics", {}), result["isotropy"])
+                    table.keep(_label(row, dataset), result.metrics, result.isotropy)
         for asked, rows in zip(models, plan, strict=True):
             left = {dataset.name: [row for row in rows if done[row.folder, dataset.name] is None]
                     for dataset in datasets}  # fmt: skip
@@ -176,15 +196,15 @@ def _each(
                         bench.on_share = table.searched
                         result = work(bench, row, dataset, parts)
                         done[row.folder, dataset.name] = result
-                        table.finish(_label(row, dataset), result.get("metrics", {}), result["isotropy"])
+                        table.finish(_label(row, dataset), result.metrics, result.isotropy)
     return [each for each in done.values() if each is not None]
 
 
-def averages(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def averages(results: Sequence[DatasetResult]) -> list[dict[str, Any]]:
     """nDCG@10 of each model over each set of datasets that is complete; over an incomplete one there is no average."""
     by_model: dict[str, dict[str, float]] = {}
     for result in results:
-        by_model.setdefault(result["model"]["name"], {})[result["dataset"]["name"]] = result["metrics"]["ndcg@10"]
+        by_model.setdefault(result.model.name, {})[result.name] = result.metrics["ndcg@10"]
     return [
         {
             "model": model,

@@ -20,6 +20,7 @@ from ragcun_cli.errors import UsageError
 from ragcun_cli.evaluate.datasets import Dataset
 from ragcun_cli.evaluate.geometry import Cloud, Geometry, mean_cloud
 from ragcun_cli.evaluate.scoring import RANKING_DEPTH, Evaluation
+from ragcun_cli.results.dataset_result import DatasetResult, ScoredTexts
 from ragcun_cli.results.histograms import added_histograms, write_histograms
 from ragcun_cli.results.json_files import find_json, try_json
 from ragcun_cli.results.judgements import drops_identical_ids
@@ -70,12 +71,10 @@ def check_results_folder(root: Path, model: ModelEntry, datasets: Sequence[Datas
         return folder
     for dataset in datasets:
         ours = (dataset.split, dataset.sha256)
-        recorded_dataset = try_json(folder / f"{dataset.name}.json").get("dataset", {})
-        theirs = (recorded_dataset.get("split"), recorded_dataset.get("sha256"))
-        if recorded_dataset and theirs != ours and not overwrite:
+        kept = DatasetResult.find(folder / f"{dataset.name}.json")
+        if kept is not None and (kept.split, kept.sha256) != ours and not overwrite:
             raise UsageError(
-                f"{folder / dataset.name}.json: is a result on other texts or judgements of this name "
-                f"(split {theirs[0]})",
+                f"{kept.path}: is a result on other texts or judgements of this name (split {kept.split})",
                 "Give --overwrite to replace it, or another --results to keep both.",
             )
     return folder
@@ -91,21 +90,21 @@ def _bytes_of_run(dataset: Dataset) -> int:
     return LEAST_BYTES_OF_A_LINE * sum(lines)
 
 
-def kept_result(folder: Path, model: ModelEntry, dataset: Dataset, robustness: bool) -> dict[str, Any] | None:
+def kept_result(folder: Path, model: ModelEntry, dataset: Dataset, robustness: bool) -> DatasetResult | None:
     """The result that is there already of this very model, texts and rules, its files whole; None if there is none.
 
     robustness: whether it must have the scores of smaller embeddings.
     """
-    result = try_json(folder / f"{dataset.name}.json")
-    if result.get("fingerprint") != model.fingerprint(dataset.sha256, dataset.split):
+    result = DatasetResult.find(folder / f"{dataset.name}.json")
+    if result is None or result.fingerprint != model.fingerprint(dataset.sha256, dataset.split):
         return None
-    if result.get("format") != FORMAT or (robustness and not result.get("robustness")):
+    if result.format != FORMAT or (robustness and not result.robustness):
         return None
     try:
-        whole = result.get("files") == file_record(folder, dataset.name)
+        whole = result.files == file_record(folder, dataset.name)
     except FileNotFoundError:
         return None
-    measured = result.get("isotropy") is None or kept_geometry(folder, model, dataset) is not None
+    measured = result.isotropy is None or kept_geometry(folder, model, dataset) is not None
     return result if whole and measured else None
 
 
@@ -138,7 +137,7 @@ def write_results(
     dataset: Dataset,
     evaluations: Mapping[str, Evaluation],
     search: dict[str, Any],
-) -> dict[str, Any]:
+) -> DatasetResult:
     """Write all files of one dataset; the JSON comes last, so that it is there only when the others are.
 
     evaluations: part name -> what came out. search: what is said of how it was searched.
@@ -167,20 +166,19 @@ def _write_all(
     dataset: Dataset,
     evaluations: Mapping[str, Evaluation],
     search: dict[str, Any],
-) -> dict[str, Any]:
+) -> DatasetResult:
     several = len(evaluations) > 1
     ids = _shown_ids(dataset, evaluations)
     write_per_query(folder / f"{dataset.name}{QUERIES_ENDING}", ids, _per_query(evaluations))
     write_run(folder / f"{dataset.name}{RUN_ENDING}", _rankings(dataset, evaluations), model.name)
     shapes = {name: evaluation.geometry for name, evaluation in evaluations.items()}
     isotropy = write_geometry(folder, dataset, shapes)
-    metrics = _mean_of([evaluation.metrics for evaluation in evaluations.values()])
-    result = {
-        "format": FORMAT,
-        "fingerprint": model.fingerprint(dataset.sha256, dataset.split),
-        "dataset": _dataset_entry(dataset),
-        "model": model.content(),
-        "rules": {
+    result = DatasetResult(
+        format=FORMAT,
+        fingerprint=model.fingerprint(dataset.sha256, dataset.split),
+        dataset=_scored_texts(dataset),
+        model=model,
+        rules={
             "text": '(title + " " + text).strip()',
             "similarity": model.similarity,
             "search": "exact",
@@ -191,20 +189,20 @@ def _write_all(
             "queries_without_results": "score 0",
             "average": MEAN_OF_PARTS if several else PLAIN_MEAN,
         },
-        "precision": model.precision,
-        "metrics": metrics,
-        "ties": _ties_entry([(each.ties, each.metrics) for each in evaluations.values()]),
-        "robustness": _mean_of([evaluation.robustness for evaluation in evaluations.values()]),
-        "robustness_ties": _robustness_ties(list(evaluations.values())),
-        "isotropy": isotropy,
-        "search": {**search, "unproven": sum(evaluation.unproven for evaluation in evaluations.values())},
-        "versions": versions(),
-        "command": command_line(),
-    }
-    result["files"] = file_record(folder, dataset.name)
-    if several:
-        result["parts"] = {name: _part_entry(evaluation) for name, evaluation in evaluations.items()}
-    files.write_json(folder / f"{dataset.name}.json", result)
+        precision=model.precision,
+        metrics=_mean_figures([evaluation.metrics for evaluation in evaluations.values()]),
+        ties=_ties_entry([(each.ties, each.metrics) for each in evaluations.values()]),
+        robustness=_mean_of([evaluation.robustness for evaluation in evaluations.values()]),
+        robustness_ties=_robustness_ties(list(evaluations.values())),
+        isotropy=isotropy,
+        search={**search, "unproven": sum(evaluation.unproven for evaluation in evaluations.values())},
+        versions=versions(),
+        command=command_line(),
+        files=file_record(folder, dataset.name),
+        parts={name: _part_entry(each) for name, each in evaluations.items()} if several else None,
+        folder=folder,
+    )
+    result.write()
     return result
 
 
@@ -232,31 +230,30 @@ def write_geometry(folder: Path, dataset: Dataset, shapes: Mapping[str, Geometry
     return entry
 
 
-def _dataset_entry(dataset: Dataset) -> dict[str, Any]:
+def _scored_texts(dataset: Dataset) -> ScoredTexts:
     parts = list(dataset.parts.values())
-    entry: dict[str, Any] = {
-        "name": dataset.name,
-        "path": str(dataset.path),
-        "found_at": str(files.given_path(dataset.path)),
-        "split": dataset.split,
-        "sha256": dataset.sha256,
-        "passages": sum(len(part.corpus) for part in parts),
-        "empty_passages": sum(part.corpus.facts.empty_passages for part in parts),
-        "duplicate_ids": sum(part.corpus.facts.duplicate_ids for part in parts),
-        "queries": sum(len(part.queries) for part in parts),
-        "judgements": sum(part.judgements for part in parts),
-        "judgements_of_unknown_passages": sum(part.unknown_judgements for part in parts),
-        "queries_without_relevant": sum(part.queries_without_relevant for part in parts),
-        "differs_from_published": list(dataset.counts) if dataset.known is not None else None,
-    }
-    if dataset.known is not None and dataset.known.remark:
-        entry["remark"] = dataset.known.remark
-    if len(parts) > 1:
-        entry["parts"] = {
+    return ScoredTexts(
+        name=dataset.name,
+        path=str(dataset.path),
+        found_at=str(files.given_path(dataset.path)),
+        split=dataset.split,
+        sha256=dataset.sha256,
+        passages=sum(len(part.corpus) for part in parts),
+        empty_passages=sum(part.corpus.facts.empty_passages for part in parts),
+        duplicate_ids=sum(part.corpus.facts.duplicate_ids for part in parts),
+        queries=sum(len(part.queries) for part in parts),
+        judgements=sum(part.judgements for part in parts),
+        judgements_of_unknown_passages=sum(part.unknown_judgements for part in parts),
+        queries_without_relevant=sum(part.queries_without_relevant for part in parts),
+        differs_from_published=list(dataset.counts) if dataset.known is not None else None,
+        remark=(dataset.known.remark or None) if dataset.known is not None else None,
+        parts={
             name: {"passages": len(part.corpus), "queries": len(part.queries), "sha256": part.sha256}
             for name, part in dataset.parts.items()
         }
-    return entry
+        if len(parts) > 1
+        else None,
+    )
 
 
 def _part_entry(evaluation: Evaluation) -> dict[str, Any]:
@@ -296,6 +293,11 @@ def _robustness_ties(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         if entry is not None and "ndcg@10" in entry["metrics"]:
             found[name] = {"queries": entry["queries"], **entry["metrics"]["ndcg@10"]}
     return found
+
+
+def _mean_figures(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each figure the mean over parts."""
+    return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
 
 
 def _mean_of(parts: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:

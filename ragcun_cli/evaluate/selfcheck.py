@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ragcun_cli.data.registry import KNOWN
 from ragcun_cli.data.sources import collection_in
@@ -83,7 +82,7 @@ def selfcheck(model: str, names: Sequence[str], data_folder: Path, results: Path
     written = evaluate_models(
         [ModelToScore(model, known)], datasets, results, Settings(robustness=False), overwrite=True
     )
-    measured: dict[str, Any] = {result["dataset"]["name"]: result["metrics"]["ndcg@10"] for result in written}
+    measured = {result.name: result.metrics["ndcg@10"] for result in written}
     checks = [Check(name, published[name], score) for name, score in measured.items()]
     return checks + [
         Check(each.name, published[each.name], None, each.how) for each in missing if each.name in published

@@ -8,64 +8,10 @@ from typing import Any
 
 from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.report.staleness import ScoredDataset, Stale, staleness
+from ragcun_cli.results.dataset_result import DatasetResult
 from ragcun_cli.results.json_files import read_json
-from ragcun_cli.results.layout import (
-    ISOTROPY,
-    MODEL,
-    OF_MODEL,
-    QUERIES_ENDING,
-    RUN_ENDING,
-    SPECTRUM_ENDING,
-)
+from ragcun_cli.results.layout import ISOTROPY, MODEL, OF_MODEL, QUERIES_ENDING
 from ragcun_cli.results.model_entry import ModelEntry
-
-# Of a result's rules, those that a row may have of its own; the others must be one for a whole column.
-RULES_OF_A_ROW = ("similarity",)
-
-
-@dataclass(frozen=True)
-class DatasetResult:
-    """One model on one dataset.
-
-    metrics: means over queries, from 0 to 1. isotropy: what was measured along the way. format: of how figures are
-    computed. robustness: transform -> nDCG@10 after it. sha256 and split: which texts and judgements these were.
-    ties: what the order of equally distant passages changes. fingerprint: of everything that decides the figures.
-    found_at: where the dataset was, as it was named; place: its absolute path then. path: the JSON; beside it lie
-    per-query scores and run.
-    """
-
-    name: str
-    metrics: dict[str, float]
-    robustness: dict[str, float | None]
-    queries: int
-    split: str
-    sha256: str
-    format: int
-    isotropy: dict[str, Any] | None
-    rules: dict[str, Any]
-    ties: dict[str, Any] | None
-    remarks: tuple[str, ...]
-    fingerprint: str
-    command: str
-    versions: dict[str, str]
-    found_at: str
-    place: str
-    path: Path
-
-    @property
-    def per_query(self) -> Path:
-        """Every metric of every query, Parquet."""
-        return self.path.with_name(f"{self.name}{QUERIES_ENDING}")
-
-    @property
-    def run(self) -> Path:
-        """The ranking, TREC's format, gzipped."""
-        return self.path.with_name(f"{self.name}{RUN_ENDING}")
-
-    @property
-    def spectrum(self) -> Path:
-        """Eigenvalues and deviations, TSV."""
-        return self.path.with_name(f"{self.name}{SPECTRUM_ENDING}")
 
 
 @dataclass(frozen=True)
@@ -160,7 +106,7 @@ def _read_model(folder: Path) -> ModelResults | None:
     if not found and not geometry:
         return None
     datasets = {result.name: result for result in found}
-    scored = [ScoredDataset(each.name, each.split, each.place) for each in found]
+    scored = [ScoredDataset(each.name, each.split, each.dataset.found_at) for each in found]
     scored += [ScoredDataset(name, of["split"]) for name, of in geometry.items() if name not in datasets]
     stale = staleness(entry, scored, folder.parent)
     return ModelResults(entry.name, folder, entry, datasets, geometry, stale)
@@ -176,34 +122,8 @@ def _read_geometry(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _read_result(path: Path, entry: ModelEntry) -> DatasetResult:
-    content = read_json(path)
-    try:
-        dataset = content["dataset"]
-        result = DatasetResult(
-            name=dataset["name"],
-            metrics={name: float(value) for name, value in content["metrics"].items()},
-            robustness=dict(content["robustness"]),
-            queries=int(dataset["queries"]),
-            split=dataset["split"],
-            sha256=dataset["sha256"],
-            format=int(content["format"]),
-            isotropy=content["isotropy"],
-            rules={key: value for key, value in content["rules"].items() if key not in RULES_OF_A_ROW},
-            ties=content.get("ties"),
-            remarks=tuple(dataset["differs_from_published"] or ()),
-            fingerprint=content["fingerprint"],
-            command=content["command"],
-            versions=dict(content["versions"]),
-            place=str(dataset["found_at"]),
-            found_at=str(dataset.get("path", dataset["name"])),
-            path=path,
-        )
-        identity = content["model"]["identity"]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: not a result of ragcun ({error!r})", "Remove it, or evaluate again.") from None
-    if result.name != path.stem:
-        raise DataError(f"{path}: is a result on {result.name}", "A result's file has its dataset's name: rename it.")
-    if identity != entry.identity:
+    result = DatasetResult.read(path)
+    if result.model.identity != entry.identity:
         raise DataError(f"{path}: is a result of other weights than {path.with_name(MODEL)} names", "Evaluate again.")
     return result
 
@@ -240,7 +160,7 @@ def _require_same_rules(models: list[ModelResults]) -> None:
     first: dict[str, tuple[str, dict[str, Any]]] = {}
     for model in models:
         for dataset, result in model.datasets.items():
-            rules = {**result.rules, "format": result.format}
+            rules = {**result.rules_of_column, "format": result.format}
             other, other_rules = first.setdefault(dataset, (model.name, rules))
             differing = [key for key in {*other_rules, *rules} if other_rules.get(key) != rules.get(key)]
             if differing:

@@ -8,9 +8,9 @@ from itertools import groupby
 import numpy as np
 
 from ragcun_cli.errors import DataError
-from ragcun_cli.report.collect import DatasetResult
 from ragcun_cli.report.rows import Row
 from ragcun_cli.report.statistics.differences import Strata, Values
+from ragcun_cli.results.dataset_result import DatasetResult
 from ragcun_cli.results.layout import PLAIN_MEAN
 from ragcun_cli.results.per_query import read_per_query
 

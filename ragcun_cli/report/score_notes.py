@@ -126,7 +126,7 @@ def _remarks(rows: Sequence[Row], datasets: Sequence[str]) -> list[str]:
     notes = []
     for dataset in datasets:
         results = [member.datasets[dataset] for row in rows for member in row.members if dataset in member.datasets]
-        remarks = sorted({remark for result in results for remark in result.remarks})
+        remarks = sorted({remark for result in results for remark in result.dataset.differs_from_published or ()})
         if remarks:
             notes.append(f"{dataset} is not as published: {'; '.join(remarks)}.")
     return notes

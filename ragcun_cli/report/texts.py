@@ -6,14 +6,14 @@ from pathlib import Path
 
 from ragcun_cli.errors import RagcunError
 from ragcun_cli.evaluate.datasets import Dataset, find_datasets
-from ragcun_cli.report.collect import DatasetResult
+from ragcun_cli.results.dataset_result import DatasetResult
 
 
 def find_texts(result: DatasetResult, data_dir: Path) -> Dataset | None:
     """The dataset, by its name in the data folder or where it was when it was scored; None if neither has the very
     texts and judgements.
     """
-    for name in (result.name, result.found_at):
+    for name in (result.name, result.dataset.path or result.name):
         try:
             found, _ = find_datasets([name], data_dir, result.split)
         except RagcunError:

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.errors import DataError
 from ragcun_cli.evaluate.datasets import Dataset
-from ragcun_cli.report.collect import DatasetResult, ModelResults, collect
+from ragcun_cli.report.collect import ModelResults, collect
 from ragcun_cli.report.texts import find_texts
+from ragcun_cli.results.dataset_result import DatasetResult
 from ragcun_cli.results.layout import PLAIN_MEAN, shown_query_ids
 from ragcun_cli.results.metrics import NO_PASSAGE, Judgements, score
 from ragcun_cli.results.per_query import read_per_query

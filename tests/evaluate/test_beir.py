@@ -89,12 +89,12 @@ def test_each_scheme_is_a_row_of_its_own(datasets: list[Dataset], tiny_bert: Pat
         Scheme("euclidean", parse_transform("truncate:8"), str(triples)),
     )
     written = evaluate_models([ModelToScore(str(tiny_bert))], datasets[:1], tmp_path / "r", Settings(schemes))
-    assert [each["model"]["name"] for each in written] == [
+    assert [each.model.name for each in written] == [
         "tiny-bert", "tiny-bert+cosine", "tiny-bert+whiten-0.5-on-train", "tiny-bert+truncate-8",
     ]  # fmt: skip
-    assert [each["model"]["fit_on"] for each in written] == [None, None, str(triples), None]
-    assert written[3]["isotropy"]["passages"]["dimensions"] == written[3]["model"]["output_dim"] == 8
-    assert len({each["fingerprint"] for each in written}) == 4
+    assert [each.model.fit_on for each in written] == [None, None, str(triples), None]
+    assert (written[3].isotropy or {})["passages"]["dimensions"] == written[3].model.output_dim == 8
+    assert len({each.fingerprint for each in written}) == 4
     with pytest.raises(UsageError, match="truncate:99: tiny-bert has 32 dimensions"):
         evaluate_models(
             [ModelToScore(str(tiny_bert))],
@@ -135,7 +135,7 @@ def test_geometry_alone(datasets: list[Dataset], tiny_bert: Path, tmp_path: Path
     model = ModelToScore(str(tiny_bert))
     measured = measure_models([model], datasets, tmp_path / "geometry", Settings(), overwrite=False)
     evaluated = evaluate_models([model], datasets, tmp_path / "scores")
-    assert [each["isotropy"] for each in measured] == [each["isotropy"] for each in evaluated]
+    assert [each.isotropy for each in measured] == [each.isotropy for each in evaluated]
     folder = tmp_path / "geometry" / "tiny-bert"
     assert {path.name for path in folder.iterdir()} == {
         "model.json", "isotropy.json", "task0.spectrum.tsv", "task1.spectrum.tsv",

@@ -69,7 +69,7 @@ def test_what_changed_is_computed_again_and_nothing_else(
         worked.clear()
         datasets, _ = find_datasets(["set0", "set1"], place / "data", None)
         results = evaluate_models(models, datasets, place / "results", settings, True, recompute)
-        assert {each["dataset"]["name"] for each in results} == {"set0", "set1"}
+        assert {each.name for each in results} == {"set0", "set1"}
         return list(worked)
 
     bare = Settings(robustness=False)

@@ -39,7 +39,7 @@ def test_a_limit_on_files_is_told_before_the_work_and_leaves_nothing(tmp_path: P
                           capture_output=True, text=True, check=False)  # fmt: skip
     said = " ".join(done.stderr.replace("│", "").split())
     assert done.returncode == 4, said
-    assert "may not be" in said
+    assert "file-size limit" in said
     assert "Traceback" not in said
     left = {path.name for path in tmp_path.iterdir()} - {"own", "encoder", "t.jsonl", "cache"}
     assert left <= {"results", "run"}

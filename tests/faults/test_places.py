@@ -77,7 +77,7 @@ def test_encoding_onto_a_disk_without_room_is_refused_before_the_first_text(
     (small_disk / "others.bin").write_bytes(bytes(24 * 2**20 - 40_000))
     done = ragcun("encode", texts, "-m", tiny_bert, "-o", small_disk / f"x.{ending}")
     assert done.exit_code == 4
-    assert f"the disk is full: {small_disk}" in " ".join(done.stderr.replace("│", "").split())
+    assert f"the disk has too little room: {small_disk}" in " ".join(done.stderr.replace("│", "").split())
     assert names(small_disk) == ["others.bin"]
 
 

@@ -29,7 +29,12 @@ def test_the_untouched_encoder_comes_first_then_arms_by_what_they_add(scored: Pa
 def test_what_is_read(scored: Path) -> None:
     model = next(model for model in collect(scored / "results") if model.name == "isotropy-seed1")
     result = model.datasets["one"]
-    assert (model.seed, result.queries, result.split, result.found_at) == (1, 40, "test", str(scored / "data" / "one"))
+    assert (model.seed, result.queries, result.split, result.dataset.path) == (
+        1,
+        40,
+        "test",
+        str(scored / "data" / "one"),
+    )
     assert 0 < result.metrics["ndcg@10"] < 1
     assert result.per_query.is_file()
     assert result.run.is_file()

@@ -12,43 +12,30 @@ import yaml
 from ragcun_cli.data.registry import PUBLIC
 from ragcun_cli.errors import UsageError
 from ragcun_cli.report.building import TableOptions, build_table
-from ragcun_cli.report.collect import DatasetResult, ModelResults
+from ragcun_cli.report.collect import ModelResults
 from ragcun_cli.report.comparison import Settings
 from ragcun_cli.report.rows import Row, fold
 from ragcun_cli.report.scores import build_scores, paper_columns, plain_columns
 from ragcun_cli.report.table import BETTER, WORSE, Cell, ResultTable, metric_label, ranked
+from ragcun_cli.results.dataset_result import DatasetResult, ScoredTexts
 from ragcun_cli.results.model_entry import ModelEntry
 from tests.report.scored import arm, dataset_at, make_dataset, recipe_of, score_model
 
 
-def result(name: str, score: float) -> DatasetResult:
-    rules = {"average": "mean of queries"}
+def result(name: str, score: float, model: ModelEntry) -> DatasetResult:
     return DatasetResult(
-        name,
-        {"ndcg@10": score},
-        {},
-        300,
-        "test",
-        "s",
-        2,
-        None,
-        rules,
-        None,
-        (),
-        f"{name}{score}",
-        "",
-        {},
-        name,
-        name,
-        Path(),
-    )
+        format=2, fingerprint=f"{name}{score}", rules={"average": "mean of queries"}, metrics={"ndcg@10": score},
+        robustness={}, isotropy=None, versions={}, command="", model=model, folder=Path(),
+        dataset=ScoredTexts(name=name, found_at=name, split="test", sha256="s", queries=300,
+                            differs_from_published=None),
+    )  # fmt: skip
 
 
 def row(name: str, **scores: float) -> Row:
     entry = ModelEntry(name=name, asked_name=name, kind="untouched", identity=name, arm=None, max_length=8,
                        output_dim=9, precision="float32", tokenizer_sha256="2" * 64)  # fmt: skip
     datasets = {
-        dataset.replace("_", "-"): result(dataset.replace("_", "-"), score) for dataset, score in scores.items()
+        dataset.replace("_", "-"): result(dataset.replace("_", "-"), score, entry) for dataset, score in scores.items()
     }
     geometry = {dataset: {"passages": {"isoscore": 0.5}} for dataset in datasets}
     return Row(name, (ModelResults(name, Path(name), entry, datasets, geometry),))

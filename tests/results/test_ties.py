@@ -162,11 +162,12 @@ def test_a_result_has_the_expected_figure_and_the_range(tmp_path: Path) -> None:
     tied = type(data)("tied", data.path, {"tied": collection}, None, ())
     found = evaluated(collection, tmp_path, robustness=True)
     result = write_results(tmp_path / "results", entry(), tied, {"tied": found}, {})
-    ties = result["ties"]
+    ties = result.ties
+    assert ties is not None
     assert 0 < ties["queries"] <= len(collection.queries)
     of_ndcg = ties["metrics"]["ndcg@10"]
-    assert of_ndcg["low"] < result["metrics"]["ndcg@10"] < of_ndcg["high"]
+    assert of_ndcg["low"] < result.metrics["ndcg@10"] < of_ndcg["high"]
     assert of_ndcg["low"] < of_ndcg["expected"] < of_ndcg["high"]
-    binary = result["robustness_ties"]["binary"]  # signs of one dimension: nearly all passages are equals
-    assert binary["low"] <= result["robustness"]["binary"] <= binary["high"]
-    assert "greater id first" in result["rules"]["ties"]
+    binary = result.robustness_ties["binary"]  # signs of one dimension: nearly all passages are equals
+    assert binary["low"] <= (result.robustness["binary"] or 0) <= binary["high"]
+    assert "greater id first" in result.rules["ties"]

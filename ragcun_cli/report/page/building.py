@@ -13,7 +13,7 @@ from ragcun_cli.errors import UsageError
 from ragcun_cli.evaluate.datasets import Dataset
 from ragcun_cli.report.building import TableOptions, build_table
 from ragcun_cli.report.claims import isotropy_sentence, sentence
-from ragcun_cli.report.collect import DatasetResult, ModelResults
+from ragcun_cli.report.collect import ModelResults
 from ragcun_cli.report.expectations import ISOTROPY_NOTE, ExpectationFile, compare_expectations
 from ragcun_cli.report.figures.drawing import Drawn, Left, draw_all
 from ragcun_cli.report.figures.style import saved
@@ -24,6 +24,7 @@ from ragcun_cli.report.rows import Row, no_baseline
 from ragcun_cli.report.staleness import stale_sentences
 from ragcun_cli.report.table import metric_label
 from ragcun_cli.report.texts import find_texts
+from ragcun_cli.results.dataset_result import DatasetResult
 
 HERE = Path(__file__).parent
 LONGEST_TEXT = 400  # characters of a passage
@@ -266,7 +267,8 @@ def _provenance(material: Material) -> str:
                if result.name in material.datasets]  # fmt: skip
     datasets = {result.name: [result.name, result.split, str(result.queries), result.sha256] for result in results}
     rules = {
-        f"{result.name}: " + ", ".join(f"{key} {value}" for key, value in result.rules.items()) for result in results
+        f"{result.name}: " + ", ".join(f"{key} {value}" for key, value in result.rules_of_column.items())
+        for result in results
     }
     commands = list(dict.fromkeys([result.command for result in results]))
     made_with = sorted({", ".join(f"{name} {value}" for name, value in result.versions.items()) for result in results})

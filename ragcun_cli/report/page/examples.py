@@ -9,9 +9,9 @@ import numpy as np
 
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.evaluate.datasets import Dataset
-from ragcun_cli.report.collect import DatasetResult
 from ragcun_cli.report.comparison import differences_per_query
 from ragcun_cli.report.rows import Row
+from ragcun_cli.results.dataset_result import DatasetResult
 from ragcun_cli.results.layout import shown_query_ids
 from ragcun_cli.results.trec_run import read_run
 
