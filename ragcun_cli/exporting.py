@@ -13,15 +13,16 @@ import yaml
 from ragcun_cli import __version__, files
 from ragcun_cli.console import note
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
-from ragcun_cli.evaluate.models import BEST_MODEL, RECIPE, model_folder
+from ragcun_cli.evaluate.models import model_folder
 from ragcun_cli.model.sources import HUB_ID, SETTINGS, model_identity
 from ragcun_cli.paths import expanded
 from ragcun_cli.report.collect import ModelResults, collect, has_results
 from ragcun_cli.report.model_card import CardFacts, model_card, results_of
+from ragcun_cli.runs.folder import BEST_MODEL, ENVIRONMENT, RECIPE, STATUS
+from ragcun_cli.runs.records import find_environment
 
 CARD = "README.md"
 STEP_FILE = "training.json"
-STATUS = "status.json"  # of a run, beside its models
 CONFLICT = 409  # the hub's status for a repository that is there
 
 
@@ -89,7 +90,7 @@ def export_model(
         results=measured,
         licence=licence,
         onnx=onnx,
-        version=_read_json(folder.parent / "environment.json").get("versions", {}).get("ragcun"),
+        version=find_environment(folder.parent / ENVIRONMENT).get("versions", {}).get("ragcun"),
         chosen=folder.name == BEST_MODEL,
     )
     with files.new_folder(destination) as temporary:

@@ -150,7 +150,9 @@ def _as_ours(error: Any) -> UsageError:
 
 def _leave(error: RagcunError) -> None:
     from ragcun_cli.console import print_error, print_error_json
+    from ragcun_cli.processes import write_error
 
+    write_error(error)
     if "--json" in sys.argv and lost_results() is None:
         print_error_json(error)
     else:

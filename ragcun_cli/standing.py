@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,14 @@ from pathlib import Path
 from ragcun_cli.data.sources import available_collections
 from ragcun_cli.quantities import counted
 from ragcun_cli.recipe.shipped import ARMS
+from ragcun_cli.runs.folder import METRICS, RECIPE, SPEED, STATUS
+from ragcun_cli.runs.status import FINISHED, Status
 
 DATA, RUNS, RESULTS = Path("data"), Path("checkpoints"), Path("results")
 REPORTS = ("report.html", "figures")
 TABLES = ("table*.tex", "table*.md", "table*.html", "table*.csv", "table*.json")
 TRAINING_FILES = ("*.jsonl", "*.tsv", "*.csv", "*.parquet", "*.jsonl.gz")
-NO_TRAINING = frozenset({"corpus.jsonl", "queries.jsonl", "metrics.jsonl", "speed.jsonl"})
+NO_TRAINING = frozenset({"corpus.jsonl", "queries.jsonl", METRICS, SPEED})
 SHOWN = 4  # names in one line
 DEEPEST, MOST_FOLDERS = 3, 2000  # what is looked into, so that a home folder takes no longer than an experiment's
 
@@ -75,22 +76,19 @@ def _folders_below(root: Path) -> Iterator[Path]:
                 if name.startswith((".", "_")) or name == "node_modules" or seen > MOST_FOLDERS:
                     continue
                 yield parent / name
-                if not (root / parent / name / "status.json").is_file():
+                if not (root / parent / name / STATUS).is_file():
                     below.append(parent / name)
         level = below
 
 
 def _run(root: Path, folder: Path) -> _Run | None:
     place = root / folder
-    if not (place / "recipe.yaml").is_file():
+    if not (place / RECIPE).is_file():
         return None
-    try:
-        content = json.loads((place / "status.json").read_text(encoding="utf-8"))
-        state, step, total = str(content["state"]), content["step"], content["total_steps"]
-    except (OSError, ValueError, KeyError, TypeError):
+    status = Status.find(place / STATUS)
+    if status is None:
         return None
-    shown = state if state == "finished" else f"{state} at step {step} of {total}"
-    return _Run(folder.as_posix(), shown, state == "finished", folder.name)
+    return _Run(folder.as_posix(), status.shown, status.state == FINISHED, folder.name)
 
 
 def _data(folder: Path, has_trained: bool) -> Step:

@@ -13,10 +13,10 @@ import pytest
 
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.runs.folder import RunFolder
 from ragcun_cli.train import loop, prepare
 from ragcun_cli.train.hardware import find_hardware
 from ragcun_cli.train.plan import make_plan
-from ragcun_cli.train.run_folder import RunFolder
 from ragcun_cli.train.training import Training
 
 

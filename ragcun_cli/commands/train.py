@@ -18,9 +18,9 @@ from ragcun_cli.quantities import parse_duration
 
 if TYPE_CHECKING:
     from ragcun_cli.recipe.schema import Recipe
+    from ragcun_cli.runs.summary import ArmSummary
     from ragcun_cli.train.launch import Placement
     from ragcun_cli.train.several import Run
-    from ragcun_cli.train.summary import ArmSummary
 
 
 def train(
@@ -103,7 +103,8 @@ def train(
     deadline = None if max_time is None else time.time() + parse_duration(max_time, "--max-time")
     loaded = [load_recipe(name, overrides) for name in recipes]
 
-    from ragcun_cli.train.run_folder import RunFolder, refuse_early
+    from ragcun_cli.runs.folder import RunFolder
+    from ragcun_cli.train.run_folder import refuse_early
     from ragcun_cli.train.runs import finished_summary, one_per_seed, require_inputs
 
     chosen = parse_seeds(seeds) if seeds is not None else None

@@ -14,13 +14,10 @@ from ragcun_cli.model.sources import SETTINGS
 from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.comparing import digest_but_seed, digest_but_terms
 from ragcun_cli.results.model_entry import ModelEntry
+from ragcun_cli.runs.folder import BEST_MODEL, FINAL_MODEL, RECIPE
 
 if TYPE_CHECKING:
     from ragcun_cli.model import IsotropicGaussianEncoder
-
-BEST_MODEL = "best_model"
-FINAL_MODEL = "final_model"
-RECIPE = "recipe.yaml"
 
 # What the table needs to tell arms apart and to put them in order.
 ARM_KEYS = (

@@ -37,8 +37,8 @@ def check_surroundings(recipes: Sequence[Recipe]) -> list[Check]:
     named = [recipe for recipe in recipes if recipe.trackers or recipe.backup]
     if not named:
         return []
+    from ragcun_cli.runs.folder import RunFolder
     from ragcun_cli.train.backup import place_of
-    from ragcun_cli.train.run_folder import RunFolder
     from ragcun_cli.train.trackers import require_trackers
 
     def looked_at(recipe: Recipe) -> str:

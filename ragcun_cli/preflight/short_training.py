@@ -11,7 +11,6 @@ All of it happens in a folder of its own beside the recipe's output folder, with
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ from ragcun_cli.preflight.sample import COLLECTION, TRAINING
 from ragcun_cli.quantities import shown_bytes
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.runs.folder import METRICS
+from ragcun_cli.runs.records import whole_records
 
 # Steps of the training that is killed; the checkpoint comes in the middle. More where they are over too fast.
 STEPS = (6, 60, 600)
@@ -175,11 +176,7 @@ def _watch(child: Child, run: Path) -> tuple[int, dict[int, float], int, float] 
 
 def _losses(run: Path) -> dict[int, float]:
     """By step, as far as metrics.jsonl has whole lines."""
-    try:
-        text = (run / "metrics.jsonl").read_text(encoding="utf-8")
-    except OSError:
-        return {}
-    records = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    records = whole_records(run / METRICS)
     return {record["step"]: record["loss"] for record in records if "loss" in record}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import yaml
 
 from ragcun_cli.errors import DataError
-from ragcun_cli.evaluate.models import BEST_MODEL, FINAL_MODEL, RECIPE
 from ragcun_cli.recipe.comparing import digest_but_seed
 from ragcun_cli.report.collect import ModelResults
+from ragcun_cli.runs.folder import BEST_MODEL, ENVIRONMENT, FINAL_MODEL, METRICS, RECIPE, SPEED
+from ragcun_cli.runs.records import read_environment, read_records
 
 SECONDS_PER_HOUR = 3600
 
@@ -41,7 +41,8 @@ class Run:
     @property
     def device(self) -> str:
         """As its plan named it, such as `NVIDIA A100-SXM4-40GB` or `CPU, 2 threads`."""
-        return str(self.environment["plan"]["precision_explained"]).rsplit(" on ", 1)[-1]
+        plan = self.environment["plan"]
+        return str(plan.get("device_name") or plan["device"])  # earlier versions did not say the name
 
     @property
     def devices(self) -> int:
@@ -86,7 +87,7 @@ def find_run(model: ModelResults, runs: Path) -> Run | None:
     path = Path(str(model.entry.path))
     folder = path.parent if path.name in (BEST_MODEL, FINAL_MODEL) else path
     for candidate in (runs / folder.name, folder):
-        if (candidate / "environment.json").is_file() and (candidate / RECIPE).is_file():
+        if (candidate / ENVIRONMENT).is_file() and (candidate / RECIPE).is_file():
             run = _read(candidate)
             if (digest_but_seed(run.recipe), run.recipe.get("seed")) == trained:
                 return run
@@ -96,23 +97,17 @@ def find_run(model: ModelResults, runs: Path) -> Run | None:
 def _read(folder: Path) -> Run:
     try:
         recipe = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
-        environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-        lines = _lines(folder / "metrics.jsonl")
+        environment = read_environment(folder / ENVIRONMENT)
+        lines = read_records(folder / METRICS)
         run = Run(
             folder=folder,
             recipe=recipe,
             environment=environment,
             metrics=[line for line in lines if "dev" not in line],
             scores=[line for line in lines if "dev" in line],
-            speed=_lines(folder / "speed.jsonl"),
+            speed=read_records(folder / SPEED),
         )
         _ = run.run_id, run.trainable_parameters, run.device, run.device_hours()
     except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise DataError(f"{folder}: its files cannot be read as a run's ({error!r})", "Move it away.") from None
     return run
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -26,6 +26,9 @@ from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.feature_store import FeatureStore
 from ragcun_cli.recipe.estimates import BYTES_OF_FLOAT, CHECKPOINT_FLOATS
 from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.runs.folder import RunFolder
+from ragcun_cli.runs.progress import Progress
+from ragcun_cli.runs.summary import ArmSummary
 from ragcun_cli.train.backup import drop_backup, look_at_backup, open_backup, place_of
 from ragcun_cli.train.checkpoint import load_checkpoint, newest_valid, restore_run_files
 from ragcun_cli.train.disk import disk_is_full, folder_bytes, require_room
@@ -42,9 +45,7 @@ from ragcun_cli.train.prepare import (
     prepare,
     read_data,
 )
-from ragcun_cli.train.progress import Progress
 from ragcun_cli.train.run_folder import (
-    RunFolder,
     begin_run,
     check_may_train,
     checkpoints_in,
@@ -56,7 +57,6 @@ from ragcun_cli.train.run_folder import (
 from ragcun_cli.train.saving import Saver
 from ragcun_cli.train.stopping import StopRequests
 from ragcun_cli.train.strategy import join_process_group
-from ragcun_cli.train.summary import ArmSummary
 from ragcun_cli.train.trackers import end_trackers, require_trackers, start_trackers
 from ragcun_cli.train.training import Training
 from ragcun_cli.train.trial import try_recipe

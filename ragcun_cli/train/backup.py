@@ -16,12 +16,13 @@ from ragcun_cli import files
 from ragcun_cli.console import note
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.runs.folder import RunFolder
+from ragcun_cli.runs.progress import Progress
 from ragcun_cli.storage.layout import CHECKPOINTS, FINAL, MODELS, RUN, STATUS, best_key
 from ragcun_cli.storage.places import FolderPlace, Place, open_place
 from ragcun_cli.storage.sealed import copy_folder, copy_held, fetch_folder, folders_in, held, remove_folder
 from ragcun_cli.train.checkpoint import RUN_FILES, newest_valid, restore_run_files
-from ragcun_cli.train.progress import Progress
-from ragcun_cli.train.run_folder import MODEL_ORIGIN, RunFolder
+from ragcun_cli.train.run_folder import MODEL_ORIGIN
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between attempts; doubled each time
 

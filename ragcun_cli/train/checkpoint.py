@@ -27,11 +27,12 @@ from torch import Tensor, nn
 from ragcun_cli import files
 from ragcun_cli.errors import ModelError
 from ragcun_cli.manifest import problem_with, seal
+from ragcun_cli.runs.folder import RunFolder
+from ragcun_cli.runs.progress import Progress
 from ragcun_cli.tensors import save_tensors
 from ragcun_cli.train.optimiser import optimiser_tensors, restore_optimiser
-from ragcun_cli.train.progress import Progress
 from ragcun_cli.train.random_state import first_random_state, random_state, set_random_state
-from ragcun_cli.train.run_folder import RunFolder, checkpoints_in
+from ragcun_cli.train.run_folder import checkpoints_in
 from ragcun_cli.train.sharded import assign, whole
 from ragcun_cli.train.strategy import Spread
 from ragcun_cli.train.training import Training

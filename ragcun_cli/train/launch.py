@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -29,10 +29,11 @@ from ragcun_cli.console import note
 from ragcun_cli.environment import TYPED_COMMAND, command_line
 from ragcun_cli.errors import EnvironmentUnfit, ExitCode, Interrupted, RagcunError, UsageError
 from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.runs.folder import RunFolder
+from ragcun_cli.runs.status import FAILED, RUNNING, Status
+from ragcun_cli.runs.summary import ArmSummary
 from ragcun_cli.train.outcome import FAILURES, LAUNCH_FOLDER, read_outcomes, summary_of
-from ragcun_cli.train.run_folder import RunFolder
 from ragcun_cli.train.stopping import SAVING, handled_by, restore
-from ragcun_cli.train.summary import ArmSummary
 
 WORKER = "ragcun_cli.train.worker"
 LAUNCH_PREFIX = "ragcun-launch-"
@@ -200,11 +201,12 @@ class _Status:
 
     def correct(self, state: str, reason: str, exit_code: ExitCode) -> None:
         """Unless it is of an earlier launch, or says how the run was saved."""
-        with contextlib.suppress(OSError, ValueError):
-            status = json.loads(self.folder.status.read_text(encoding="utf-8"))
-            if self.folder.status.stat().st_mtime >= self.started and status["state"] in ("running", "failed"):
-                ended = {"state": state, "exit_reason": reason, "exit_code": int(exit_code)}
-                files.write_json(self.folder.status, {**status, **ended})
+        status = Status.find(self.folder.status)
+        with contextlib.suppress(OSError):
+            if status is None or self.folder.status.stat().st_mtime < self.started:
+                return
+            if status.state in (RUNNING, FAILED):
+                replace(status, state=state, exit_reason=reason, exit_code=int(exit_code)).write(self.folder.status)
 
 
 def _ending(folder: Path, was_stopped: bool) -> ArmSummary:

@@ -9,10 +9,10 @@ from typing import Any
 
 from ragcun_cli.console import StepProgress, note
 from ragcun_cli.evaluate.isotropy import MINIMUM_TEXTS, measure_isotropy
-from ragcun_cli.evaluate.models import RECIPE
 from ragcun_cli.evaluate.scoring import score_in_memory
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.folder import save_encoder, write_pointer
+from ragcun_cli.runs.folder import RECIPE
 from ragcun_cli.train.checkpoint import capture
 from ragcun_cli.train.dev_encoding import ScoringAbandoned, encode_together
 from ragcun_cli.train.log import append_line

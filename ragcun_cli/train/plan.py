@@ -24,7 +24,7 @@ class TrainingPlan:
     the dev set's included; both are 0 before texts are tokenised. padding_share: of the computed tokens. chunk: how
     the tokens of one pass were chosen. triples_excluded: those that data.exclude left out. triples_an_epoch: those that
     an epoch trains on, whole steps only. conflicting_rows: of the first epoch, those that share a batch with another
-    positive of their query, which then serves as a negative.
+    positive of their query, which then serves as a negative. device_name: such as `NVIDIA A100-SXM4-40GB`.
     """
 
     triples: int
@@ -47,6 +47,7 @@ class TrainingPlan:
     conflicting_rows: int = 0
     padding_share: float = 0.0
     chunk: str = ""
+    device_name: str = ""
 
 
 BATCHES_LOOKED_AT = 1000  # for the negatives per query: about a second
@@ -102,6 +103,7 @@ def make_plan(recipe: Recipe, table: TripleTable, hardware: Hardware, excluded: 
         triples_excluded=excluded,
         triples_an_epoch=steps_per_epoch * recipe.gradient_accumulation_steps * recipe.batch_size,
         conflicting_rows=_conflicting_rows(recipe, table),
+        device_name=hardware.name,
     )
 
 

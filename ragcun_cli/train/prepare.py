@@ -39,14 +39,14 @@ from ragcun_cli.model.head import ResidualHead
 from ragcun_cli.model.sources import locate_model
 from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.runs.folder import RunFolder
+from ragcun_cli.runs.progress import Progress
 from ragcun_cli.train.inputs import MakeInput, encode_features, encode_tokens, features_of, tokens_by_text
 from ragcun_cli.train.memory import ChunkSize, find_chunk_size
 from ragcun_cli.train.optimiser import add_objective, build_optimiser
 from ragcun_cli.train.plan import TrainingPlan
 from ragcun_cli.train.precision import Hardware
-from ragcun_cli.train.progress import Progress
 from ragcun_cli.train.random_state import first_random_state
-from ragcun_cli.train.run_folder import RunFolder
 from ragcun_cli.train.stopping import StopRequests
 from ragcun_cli.train.strategy import Spread, choose_strategy, open_accelerator, wrap
 from ragcun_cli.train.training import Training, first_batches

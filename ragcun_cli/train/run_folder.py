@@ -10,7 +10,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,122 +20,29 @@ from pydantic import ValidationError
 from ragcun_cli import files
 from ragcun_cli.environment import environment
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
-from ragcun_cli.evaluate.models import BEST_MODEL, FINAL_MODEL, RECIPE
 from ragcun_cli.model.native_use import POINTER_FILES
-from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.comparing import KEYS_THAT_MAY_DIFFER
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.secrets import redacted
-from ragcun_cli.streams import lost_log
-from ragcun_cli.train.progress import Progress
-from ragcun_cli.train.summary import ArmSummary
+from ragcun_cli.runs.folder import (
+    BEST_MODEL,
+    CHECKPOINTS,
+    ENVIRONMENT,
+    FINAL_MODEL,
+    METRICS,
+    RECIPE,
+    SPEED,
+    STATUS,
+    WORKER_LOGS,
+    RunFolder,
+)
 
 CHECKPOINT = re.compile(r"^step-\d{8}$")
 
 DIVERGED = "diverged.json"
 MODEL_ORIGIN = "training.json"  # in a model folder: the step that it is of
-OWN_FILES = ("environment.json", "status.json", "metrics.jsonl", "speed.jsonl", DIVERGED, *POINTER_FILES)
-WORKER_LOGS = "workers"
-OWN_FOLDERS = ("checkpoints", "trackers", WORKER_LOGS, BEST_MODEL, FINAL_MODEL)
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """The places inside `output_dir`."""
-
-    root: Path
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> RunFolder:
-        """The folder a recipe trains into."""
-        return cls(expanded(recipe.output_dir))
-
-    @property
-    def recipe(self) -> Path:
-        return self.root / RECIPE
-
-    @property
-    def environment(self) -> Path:
-        return self.root / "environment.json"
-
-    @property
-    def status(self) -> Path:
-        return self.root / "status.json"
-
-    @property
-    def metrics(self) -> Path:
-        return self.root / "metrics.jsonl"
-
-    @property
-    def speed(self) -> Path:
-        return self.root / "speed.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.root / "checkpoints"
-
-    @property
-    def best_model(self) -> Path:
-        return self.root / BEST_MODEL
-
-    @property
-    def final_model(self) -> Path:
-        return self.root / FINAL_MODEL
-
-    @property
-    def worker_logs(self) -> Path:
-        return self.root / WORKER_LOGS
-
-    def epoch_model(self, epoch: int) -> Path:
-        """The model at the end of an epoch, counted from 1."""
-        return self.root / f"checkpoint_epoch_{epoch}"
-
-    def small_files(self) -> list[Path]:
-        """Those of recipe, environment, status and logs that are there."""
-        return [path for path in self.small_files_in_order() if path.is_file()]
-
-    def small_files_in_order(self) -> list[Path]:
-        """All that there may be, the recipe first and the status, which speaks for the others, last."""
-        return [self.recipe, self.environment, self.metrics, self.speed, self.status]
-
-    def state(self) -> str:
-        """`running`, `interrupted`, `failed` or `finished`; empty where no run has been."""
-        try:
-            return str(json.loads(self.status.read_text(encoding="utf-8"))["state"])
-        except (OSError, ValueError, KeyError):
-            return ""
-
-    def progress(self) -> Progress:
-        """How far the run was when it last said so."""
-        content = json.loads(self.status.read_text(encoding="utf-8"))
-        known = {field.name for field in fields(Progress)}
-        return Progress(**{name: value for name, value in content.items() if name in known})
-
-    def has_its_models(self, recipe: Recipe) -> bool:
-        """Whether what a finished run keeps is there."""
-        kept = recipe.keep_models
-        if kept == "none" or (kept == "best" and self.best_model.is_dir()):
-            return True
-        return self.final_model.is_dir()
-
-    def summary(self, recipe: Recipe) -> ArmSummary:
-        """Of a run that has ended well."""
-        progress, kept = self.progress(), [each for each in (self.best_model, self.final_model) if each.is_dir()]
-        model = str(kept[0]) if kept else ""
-        return ArmSummary(recipe.name, str(self.root), model, progress.step, progress.best_step, progress.best_score)
-
-    def write_status(
-        self, state: str, progress: Progress, total_steps: int, reason: str = "", exit_code: int | None = None
-    ) -> None:
-        """Replace status.json, which also says if the log is lost.
-
-        reason: why a run is not going on; exit_code: how its command ends.
-        """
-        ended = {"exit_reason": redacted(reason), "exit_code": exit_code}
-        if lost := lost_log():
-            ended["log_lost"] = lost  # what it would have said is in the run's files alone
-        files.write_json(self.status, {"state": state, **asdict(progress), "total_steps": total_steps, **ended})
+OWN_FILES = (ENVIRONMENT, STATUS, METRICS, SPEED, DIVERGED, *POINTER_FILES)
+OWN_FOLDERS = (CHECKPOINTS, "trackers", WORKER_LOGS, BEST_MODEL, FINAL_MODEL)
 
 
 def check_may_train(folder: RunFolder, recipe: Recipe, resume: bool, overwrite: bool) -> None:

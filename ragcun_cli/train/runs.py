@@ -10,8 +10,8 @@ from ragcun_cli.errors import RagcunError, UsageError
 from ragcun_cli.model.sources import model_is_here, require_model, require_place
 from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.train.run_folder import RunFolder
-from ragcun_cli.train.summary import ArmSummary
+from ragcun_cli.runs.folder import RunFolder
+from ragcun_cli.runs.summary import ArmSummary
 
 
 def one_per_seed(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:

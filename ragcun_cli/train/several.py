@@ -7,7 +7,6 @@ or that the system kills for memory, does not stop the others.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -17,15 +16,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from ragcun_cli.console import note
 from ragcun_cli.environment import TYPED_COMMAND, command_line
 from ragcun_cli.errors import ExitCode, Interrupted, RagcunError, UsageError
-from ragcun_cli.processes import kill_tree
+from ragcun_cli.processes import ERROR_FILE, kill_tree, read_error
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.train.run_folder import RunFolder, refuse_early
+from ragcun_cli.runs.folder import RunFolder
+from ragcun_cli.runs.records import whole_records
+from ragcun_cli.runs.status import Status
+from ragcun_cli.train.run_folder import refuse_early
 from ragcun_cli.train.runs import finished_summary, require_distinct_folders
 from ragcun_cli.train.stopping import handled_by, restore, terminate_with
 
@@ -47,6 +49,8 @@ class Run:
     process: subprocess.Popen[bytes] | None = None
     exit_code: int | None = None
     started: float = 0.0
+    error: str = ""  # with which its process ended
+    error_file: Path | None = None
 
     @property
     def label(self) -> str:
@@ -114,6 +118,7 @@ def train_all(
                     _start(run, Path(recipes) / f"{number}.yaml", more)
                 elif run.process is not None and run.exit_code is None and run.process.poll() is not None:
                     run.exit_code = _as_exit_code(run.process.returncode)
+                    run.error = read_error(run.error_file) if run.error_file is not None else ""
                     free.append(run.gpu)
             on_change()
             time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -130,41 +135,26 @@ def exit_code_of(runs: Sequence[Run]) -> ExitCode:
 def last_figures(run: Run) -> dict[str, float]:
     """What the run's folder says of it: step, total_steps, best_score, loss, triples_per_second, where known."""
     folder = RunFolder.of(run.recipe)
-    figures: dict[str, float] = {}
-    if not _status(run):
-        return figures
-    for path in (folder.metrics, folder.speed, folder.status):
-        with contextlib.suppress(OSError, ValueError):
-            text = path.read_text(encoding="utf-8")
-            lines = [text] if path == folder.status else text.splitlines()[-2:]
-            for line in lines:
-                figures |= {name: value for name, value in json.loads(line).items() if isinstance(value, int | float)}
-    return figures
+    status = _status(run)
+    if status is None:
+        return {}
+    records = [*whole_records(folder.metrics)[-2:], *whole_records(folder.speed)[-2:], status.content()]
+    return {name: value for each in records for name, value in each.items() if isinstance(value, int | float)}
 
 
 def last_error(run: Run) -> str:
-    """Why a run failed, as its folder or the end of its log says."""
-    return str(_status(run).get("exit_reason") or "") or _end_of_log(run.log) or f"see {run.log}"
+    """Why a run failed, as its folder or its process says."""
+    status = _status(run)
+    return (status.exit_reason if status is not None else "") or run.error or f"see {run.log}"
 
 
-def _status(run: Run) -> dict[str, Any]:
-    """status.json, unless it is that of an earlier run in this folder."""
+def _status(run: Run) -> Status | None:
+    """None for that of an earlier run in this folder."""
     path = RunFolder.of(run.recipe).status
-    with contextlib.suppress(OSError, ValueError):
-        if run.flag == "--resume" or path.stat().st_mtime >= run.started:
-            status: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return status
-    return {}
-
-
-def _end_of_log(log: Path) -> str:
-    """The error panel that a process printed last, as one line."""
     with contextlib.suppress(OSError):
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        panels = [number for number, line in enumerate(lines) if line.startswith("╭")]
-        if panels:
-            return " ".join(" ".join(line.strip("│╰╯─ ") for line in lines[panels[-1] + 1 :]).split())
-    return ""
+        if run.flag == "--resume" or path.stat().st_mtime >= run.started:
+            return Status.find(path)
+    return None
 
 
 def _start(run: Run, place: Path, options: Sequence[str]) -> None:
@@ -172,7 +162,9 @@ def _start(run: Run, place: Path, options: Sequence[str]) -> None:
     place.write_text(render_recipe(run.recipe), encoding="utf-8")
     flags = [*([run.flag] if run.flag else []), *options]
     command = [sys.executable, "-m", "ragcun_cli", "train", "--recipe", str(place), *flags]
-    environment = {**os.environ, TYPED_COMMAND: command_line(), PARENT: str(os.getpid())}
+    run.error_file = place.with_suffix(".error")
+    told = {TYPED_COMMAND: command_line(), PARENT: str(os.getpid()), ERROR_FILE: str(run.error_file)}
+    environment = {**os.environ, **told}
     if run.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = _visible(run.gpu)
     run.log.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from ragcun_cli.console import note
 from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.train.run_folder import RunFolder
+from ragcun_cli.runs.folder import RunFolder
 
 PROJECT = "ragcun"
 TRACKERS_FOLDER = "trackers"  # in the run folder; TensorBoard: `tensorboard --logdir checkpoints`

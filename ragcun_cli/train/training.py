@@ -19,11 +19,11 @@ from ragcun_cli.evaluate.scoring import Encode
 from ragcun_cli.losses.objective import Objective
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.runs.folder import RunFolder
+from ragcun_cli.runs.progress import Progress
 from ragcun_cli.train.inputs import EncoderInput, MakeInput
 from ragcun_cli.train.plan import TrainingPlan
 from ragcun_cli.train.precision import Hardware
-from ragcun_cli.train.progress import Progress
-from ragcun_cli.train.run_folder import RunFolder
 from ragcun_cli.train.stopping import StopRequests
 from ragcun_cli.train.strategy import Spread
 from ragcun_cli.train.world import Numbers, World

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ragcun_cli.errors import EnvironmentUnfit, Interrupted
 from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.runs.folder import RunFolder
 from ragcun_cli.train import loop, prepare, step
 from ragcun_cli.train.arm import train_arm
 from ragcun_cli.train.hardware import find_hardware
 from ragcun_cli.train.plan import make_plan
-from ragcun_cli.train.run_folder import RunFolder
 from ragcun_cli.train.sharded import whole
 from ragcun_cli.train.stopping import Reason
 from ragcun_cli.train.strategy import join_process_group

@@ -244,7 +244,7 @@ def write_run(folder: Path, seed: int, hours: float, of: dict[str, Any] | None =
     folder.mkdir(parents=True)
     environment = {
         "run_id": f"run{seed}",
-        "plan": {"precision_explained": "bf16 on NVIDIA A100-SXM4-40GB"},
+        "plan": {"device_name": "NVIDIA A100-SXM4-40GB"},
         "model": {"trainable_parameters": 111_000_000},
         "spread": {"processes": 4},
     }

@@ -41,6 +41,9 @@ from ragcun_cli.aws.record import (
     keys_of_folder,
     now,
 )
+from ragcun_cli.runs.folder import METRICS, SPEED, STATUS
+from ragcun_cli.runs.records import whole_records
+from ragcun_cli.runs.status import Status
 from ragcun_cli.spot import NOTICE, MetadataService, metadata_address
 from ragcun_cli.storage.sealed import copy_folder, folders_in, remove_folder
 
@@ -137,14 +140,13 @@ class LogStream:
 def trainings(folder: Path) -> list[dict[str, Any]]:
     """How each training stands: name, state, step, total_steps, loss, best_score, where known."""
     found = []
-    for status in sorted((folder / CHECKPOINTS).glob("*/status.json")):
-        entry: dict[str, Any] = {"name": status.parent.name}
-        with contextlib.suppress(OSError, ValueError):
-            content = json.loads(status.read_text(encoding="utf-8"))
-            entry |= {key: content.get(key) for key in ("state", "step", "total_steps", "best_score")}
-        for name, keys in (("metrics.jsonl", ("step", "loss")), ("speed.jsonl", ("triples_per_second",))):
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                last = json.loads((status.parent / name).read_text(encoding="utf-8").splitlines()[-1])
+    for path in sorted((folder / CHECKPOINTS).glob(f"*/{STATUS}")):
+        entry: dict[str, Any] = {"name": path.parent.name}
+        if (status := Status.find(path)) is not None:
+            content = status.content()
+            entry |= {key: content[key] for key in ("state", "step", "total_steps", "best_score")}
+        for name, keys in ((METRICS, ("step", "loss")), (SPEED, ("triples_per_second",))):
+            for last in whole_records(path.parent / name)[-1:]:
                 entry |= {key: last[key] for key in keys if key in last}
         found.append(entry)
     return found

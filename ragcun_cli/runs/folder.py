@@ -1,0 +1,112 @@
+"""The places inside of a run's folder, and what its files say of the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ragcun_cli.paths import expanded
+from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.runs.progress import Progress
+from ragcun_cli.runs.status import Status
+from ragcun_cli.runs.summary import ArmSummary
+from ragcun_cli.secrets import redacted
+from ragcun_cli.streams import lost_log
+
+RECIPE, ENVIRONMENT, STATUS = "recipe.yaml", "environment.json", "status.json"
+METRICS, SPEED = "metrics.jsonl", "speed.jsonl"
+CHECKPOINTS, BEST_MODEL, FINAL_MODEL = "checkpoints", "best_model", "final_model"
+WORKER_LOGS = "workers"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The places inside `output_dir`."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> RunFolder:
+        """The folder a recipe trains into."""
+        return cls(expanded(recipe.output_dir))
+
+    @property
+    def recipe(self) -> Path:
+        return self.root / RECIPE
+
+    @property
+    def environment(self) -> Path:
+        return self.root / ENVIRONMENT
+
+    @property
+    def status(self) -> Path:
+        return self.root / STATUS
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / METRICS
+
+    @property
+    def speed(self) -> Path:
+        return self.root / SPEED
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / CHECKPOINTS
+
+    @property
+    def best_model(self) -> Path:
+        return self.root / BEST_MODEL
+
+    @property
+    def final_model(self) -> Path:
+        return self.root / FINAL_MODEL
+
+    @property
+    def worker_logs(self) -> Path:
+        return self.root / WORKER_LOGS
+
+    def epoch_model(self, epoch: int) -> Path:
+        """The model at the end of an epoch, counted from 1."""
+        return self.root / f"checkpoint_epoch_{epoch}"
+
+    def small_files(self) -> list[Path]:
+        """Those of recipe, environment, status and logs that are there."""
+        return [path for path in self.small_files_in_order() if path.is_file()]
+
+    def small_files_in_order(self) -> list[Path]:
+        """All that there may be, the recipe first and the status, which speaks for the others, last."""
+        return [self.recipe, self.environment, self.metrics, self.speed, self.status]
+
+    def state(self) -> str:
+        """`running`, `interrupted`, `failed` or `finished`; empty where no run has been."""
+        found = Status.find(self.status)
+        return "" if found is None else found.state
+
+    def progress(self) -> Progress:
+        """How far the run was when it last said so; the beginning where it has said nothing."""
+        found = Status.find(self.status)
+        return Progress() if found is None else found.progress
+
+    def has_its_models(self, recipe: Recipe) -> bool:
+        """Whether what a finished run keeps is there."""
+        kept = recipe.keep_models
+        if kept == "none" or (kept == "best" and self.best_model.is_dir()):
+            return True
+        return self.final_model.is_dir()
+
+    def summary(self, recipe: Recipe) -> ArmSummary:
+        """Of a run that has ended well."""
+        progress, kept = self.progress(), [each for each in (self.best_model, self.final_model) if each.is_dir()]
+        model = str(kept[0]) if kept else ""
+        return ArmSummary(recipe.name, str(self.root), model, progress.step, progress.best_step, progress.best_score)
+
+    def write_status(
+        self, state: str, progress: Progress, total_steps: int, reason: str = "", exit_code: int | None = None
+    ) -> None:
+        """Replace status.json, which also says if the log is lost.
+
+        reason: why a run is not going on; exit_code: how its command ends.
+        """
+        status = Status(state, progress, total_steps, redacted(reason), exit_code, lost_log())
+        status.write(self.status)

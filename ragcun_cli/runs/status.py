@@ -1,0 +1,71 @@
+"""status.json: how a run stands, replaced as a whole whenever that changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ragcun_cli import files
+from ragcun_cli.runs.progress import Progress
+
+RUNNING, INTERRUPTED, FAILED, FINISHED = "running", "interrupted", "failed", "finished"
+
+
+@dataclass(frozen=True)
+class Status:
+    """state: RUNNING, INTERRUPTED, FAILED or FINISHED. exit_reason: why it is not going on; exit_code: how its command
+    ended, None while it goes on. log_lost: which of its streams went nowhere, and why; empty for none.
+    """
+
+    state: str
+    progress: Progress
+    total_steps: int
+    exit_reason: str = ""
+    exit_code: int | None = None
+    log_lost: str = ""
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Status:
+        """From JSON, also that of earlier versions, which said less.
+
+        Raises:
+            KeyError, TypeError: if it is none.
+        """
+        known = {field.name for field in dataclasses.fields(Progress)}
+        return cls(
+            str(content["state"]),
+            Progress(**{name: value for name, value in content.items() if name in known}),
+            content.get("total_steps", 0),
+            str(content.get("exit_reason") or ""),
+            content.get("exit_code"),
+            str(content.get("log_lost") or ""),
+        )
+
+    @classmethod
+    def find(cls, path: Path) -> Status | None:
+        """None where no run says how it stands."""
+        try:
+            return cls.of(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, path: Path) -> None:
+        """Replace the file."""
+        files.write_json(path, self.content())
+
+    def content(self) -> dict[str, Any]:
+        """As JSON has it: the progress among the other keys."""
+        ended: dict[str, Any] = {"exit_reason": self.exit_reason, "exit_code": self.exit_code}
+        if self.log_lost:
+            ended["log_lost"] = self.log_lost
+        return {"state": self.state, **dataclasses.asdict(self.progress), "total_steps": self.total_steps, **ended}
+
+    @property
+    def shown(self) -> str:
+        """Such as `interrupted at step 120 of 300`."""
+        at = f"{self.state} at step {self.progress.step} of {self.total_steps}"
+        return FINISHED if self.state == FINISHED else at
