@@ -127,7 +127,8 @@ def _evaluation(folder: Path, runs: Sequence[_Run], scored: Sequence[Path], name
     finished = [run for run in runs if run.finished]
     # Of models that a run did not keep (tuning's) there is nothing to score.
     missing = [run for run in finished if run.evaluated_as not in names and _has_model(folder / run.path)]
-    models = " ".join(f"--model {run.path}" for run in missing or finished) or f"--model {RUNS}/NAME"
+    kept = [run for run in finished if _has_model(folder / run.path)]
+    models = " ".join(f"--model {run.path}" for run in missing or kept) or f"--model {RUNS}/NAME"
     here = available_collections(folder / DATA)
     command = f"ragcun eval beir {models} --datasets {'public' if not here else ','.join(here[:SHOWN])}"
     if not scored:

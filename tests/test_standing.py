@@ -56,6 +56,7 @@ def test_runs_results_and_data_are_seen_wherever_they_lie(tmp_path: Path) -> Non
     (tmp_path / "table1.tex").touch()
     (tmp_path / "table1.csv").touch()  # no training data
     data, training, evaluation, report = standing(tmp_path)
+    assert "tuning" not in evaluation.command  # there is no model to score
     assert data.seen.startswith("training data: mixed.jsonl;")
     assert training.seen.startswith("finished: checkpoints/final, tuning/checkpoints/arm0")
     assert (evaluation.done, evaluation.seen) == (True, "final in results-dev/")

@@ -9,11 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from ragcun_cli.arrays import Numbers
 from ragcun_cli.data.triples.table import TripleTable
-
-Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

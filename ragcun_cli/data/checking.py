@@ -10,19 +10,20 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from ragcun_cli.arrays import Flags, Numbers
 from ragcun_cli.data.batches import conflicting_rows
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.data.corpus import Corpus
 from ragcun_cli.data.leakage import relevant_rows, untitled_keys, words_of
 from ragcun_cli.data.text_keys import Keys, keys_of
-from ragcun_cli.data.triples.table import Numbers, TripleTable
+from ragcun_cli.data.triples.table import TripleTable
 
 EXAMPLES = 3
 EXAMPLE_CHARACTERS = 300
 TEXTS_AT_A_TIME = 16_384
 TEXTS_MEASURED = 100_000  # their lengths: the percentiles of more would be the same
 
-CountTokens = Callable[[Sequence[str]], npt.NDArray[np.int64]]  # texts -> their tokens, not cut
+CountTokens = Callable[[Sequence[str]], Numbers]  # texts -> their tokens, not cut
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def check_triples(table: TripleTable, source: str, count_tokens: CountTokens | N
     owners = np.repeat(np.arange(len(table)), np.diff(table.negative_ends, prepend=0))
     rows = len(table)
 
-    def rows_where(flags: npt.NDArray[np.bool_]) -> Numbers:
+    def rows_where(flags: Flags) -> Numbers:
         return np.unique(owners[flags])
 
     def look(what: str, found: Numbers) -> None:
@@ -229,7 +230,7 @@ def _repeated(table: TripleTable) -> Numbers:
     return np.array(repeated, dtype=np.int64)
 
 
-def _known_positive(table: TripleTable, owners: Numbers) -> npt.NDArray[np.bool_]:
+def _known_positive(table: TripleTable, owners: Numbers) -> Flags:
     """(m,) Negatives that are a positive of the same query in another triple (in the same one is another finding)."""
     texts = len(table.texts)
     positives = np.unique(table.queries * texts + table.positives)
@@ -237,11 +238,11 @@ def _known_positive(table: TripleTable, owners: Numbers) -> npt.NDArray[np.bool_
     return _is_in(asked, positives) & (table.negatives != table.positives[owners])
 
 
-def _is_in(values: npt.NDArray[np.generic], ascending: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+def _is_in(values: npt.NDArray[np.generic], ascending: npt.NDArray[np.generic]) -> Flags:
     if not len(ascending):
         return np.zeros(len(values), dtype=bool)
     places = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
-    found: npt.NDArray[np.bool_] = ascending[places] == values
+    found: Flags = ascending[places] == values
     return found
 
 

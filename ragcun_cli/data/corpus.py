@@ -7,7 +7,7 @@ kept in the cache, memory-mapped, so that its pages come and go:
     ids.npy       all ids one after the other, UTF-8; id_ends.npy (m,) int64, where each ends
     keys.npy      (m, 16) uint8, the text's content hash: equal texts are encoded once, whatever corpus has them
 
-Rows are in the order of ids, so that a tie broken by the row is a tie broken by the id.
+Numbers are in the order of ids, so that a tie broken by the row is a tie broken by the id.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ragcun_cli import files
+from ragcun_cli.arrays import Numbers
 from ragcun_cli.data.cache import only_writer
 from ragcun_cli.data.lines import parse_json_line, text_of
 from ragcun_cli.data.text_keys import KEY_BYTES, Keys, as_keys, keys_of
@@ -33,8 +33,6 @@ FORMAT = 1
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 BLANKS = frozenset(" \t\n\r\v\f\0")  # what ends a column in a run file; other spaces of Unicode do not
 SORTED_AS_ARRAY = 1 << 30  # bytes: ids are sorted as an array if, all made as long as the longest, they fit
-
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Corpus:
         self.path = path
         self.index = index
         self.label = label
-        self._offsets: Rows = np.load(index / "offsets.npy", mmap_mode="r")
+        self._offsets: Numbers = np.load(index / "offsets.npy", mmap_mode="r")
         self._ids = np.load(index / "ids.npy", mmap_mode="r")
         self._id_ends = np.load(index / "id_ends.npy", mmap_mode="r")
         self.keys: Keys = as_keys(np.load(index / "keys.npy", mmap_mode="r"))
@@ -73,7 +71,7 @@ class Corpus:
         start = int(self._id_ends[row - 1]) if row else 0
         return bytes(self._ids[start : int(self._id_ends[row])]).decode("utf-8")
 
-    def ids(self, rows: Sequence[int] | Rows) -> list[str]:
+    def ids(self, rows: Sequence[int] | Numbers) -> list[str]:
         """The passages' ids."""
         return [self.id_of(int(row)) for row in rows]
 
@@ -88,7 +86,7 @@ class Corpus:
                 high = middle
         return low if low < len(self) and self.id_of(low) == identity else None
 
-    def texts(self, rows: Rows | None = None, titles: bool = True) -> list[str]:
+    def texts(self, rows: Numbers | None = None, titles: bool = True) -> list[str]:
         """`(title + " " + text).strip()` of these passages, or of all; without titles, the text alone."""
         rows = np.arange(len(self)) if rows is None else rows
         texts = [""] * len(rows)
@@ -103,7 +101,7 @@ class Corpus:
                     raise DataError(f"{self.label}: changed while it was being read", "Run again.") from None
         return texts
 
-    def rows_in_file_order(self) -> Rows:
+    def rows_in_file_order(self) -> Numbers:
         """All rows, as the file has them: to be read from front to back."""
         return np.argsort(self._offsets)
 
@@ -193,7 +191,7 @@ def _write_index(path: Path, sha256: str, index: Path, label: str) -> None:
         seal(temporary, format=FORMAT, facts=facts)
 
 
-def _sorted_by_id(ids: bytes, stops: Rows) -> Rows:
+def _sorted_by_id(ids: bytes, stops: Numbers) -> Numbers:
     """Line numbers in the order of ids (UTF-8's bytes sort as its characters do), a stable order."""
     bounds = zip([0, *stops[:-1].tolist()], stops.tolist(), strict=True)
     longest = int(np.diff(stops, prepend=0).max())

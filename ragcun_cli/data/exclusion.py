@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ragcun_cli import __version__, files
+from ragcun_cli.arrays import Flags, Numbers
 from ragcun_cli.data.collection import Collection, collections_in, read_folder
 from ragcun_cli.data.leakage import answer_keys, words_of
 from ragcun_cli.data.qrels import splits_in
@@ -27,8 +27,6 @@ from ragcun_cli.quantities import counted
 
 TRAIN = "train"
 TEXTS_AT_A_TIME = 16_384
-
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def provenance_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.provenance.json")
 
 
-def _flags(table: TripleTable, numbers: npt.NDArray[np.int64], judge: Callable[[list[str]], list[bool]]) -> Flags:
+def _flags(table: TripleTable, numbers: Numbers, judge: Callable[[list[str]], list[bool]]) -> Flags:
     """(n,) For each row whether its text is so; each distinct text is judged once."""
     distinct, back = np.unique(numbers, return_inverse=True)
     found = np.zeros(len(distinct), dtype=bool)

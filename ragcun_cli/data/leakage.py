@@ -6,9 +6,9 @@ import re
 
 import numpy as np
 
+from ragcun_cli.arrays import Numbers
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.data.text_keys import Keys, keys_of
-from ragcun_cli.data.triples.table import Numbers
 
 WORD = re.compile(r"\w+")
 

@@ -6,15 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from ragcun_cli.arrays import Numbers
 from ragcun_cli.data.text_keys import KEY_BYTES, Keys, keys_of
 from ragcun_cli.data.tokens import TokenBatch
 
 LABEL_CHARACTERS = 60
 TEXTS_HASHED = 65_536  # at a time
-
-Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

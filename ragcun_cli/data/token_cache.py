@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ragcun_cli import files
+from ragcun_cli.arrays import Numbers
 from ragcun_cli.console import note
 from ragcun_cli.data.cache import digest_of_texts, key_of, only_writer
-from ragcun_cli.data.tokens import Lengths, TokenBatch, TokenIds
+from ragcun_cli.data.tokens import TokenBatch, TokenIds
 from ragcun_cli.manifest import problem_with, read_manifest, seal
 
 FORMAT = 1
@@ -47,15 +47,15 @@ class TokenisedTexts:
     """n texts' tokens on disk. ids: (tokens,), memory-mapped; ends: (n,) int64; cut: texts that were too long."""
 
     ids: TokenIds
-    ends: npt.NDArray[np.int64]
+    ends: Numbers
     cut: int
 
     @property
-    def lengths(self) -> Lengths:
+    def lengths(self) -> Numbers:
         """Tokens of each text, (n,)."""
         return np.diff(self.ends, prepend=0)
 
-    def batch(self, texts: npt.NDArray[np.int64]) -> TokenBatch:
+    def batch(self, texts: Numbers) -> TokenBatch:
         """The tokens of these texts, by number, in this order."""
         ends = self.ends[texts]
         starts = np.where(texts > 0, self.ends[texts - 1], 0)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ragcun_cli.arrays import Numbers
+
 TokenIds = npt.NDArray[np.integer]
-Lengths = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class TokenBatch:
     """
 
     ids: TokenIds
-    lengths: Lengths
+    lengths: Numbers
 
     @classmethod
     def of(cls, token_ids: Sequence[Sequence[int]]) -> TokenBatch:
@@ -32,7 +33,7 @@ class TokenBatch:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def select(self, texts: npt.NDArray[np.int64]) -> TokenBatch:
+    def select(self, texts: Numbers) -> TokenBatch:
         """These texts, in this order."""
         ends = np.cumsum(self.lengths)
         starts = ends - self.lengths
@@ -40,7 +41,7 @@ class TokenBatch:
         return TokenBatch(np.concatenate(pieces) if pieces else self.ids[:0], self.lengths[texts])
 
 
-def chunks_within(lengths: Lengths, tokens: int | None) -> Iterator[npt.NDArray[np.int64]]:
+def chunks_within(lengths: Numbers, tokens: int | None) -> Iterator[Numbers]:
     """Texts (by number) in chunks of at most so many tokens, longest first; None for one chunk of all.
 
     Longest first, so that memory that suffices once suffices. A text longer than the limit is a chunk of its own.

@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
+from ragcun_cli.arrays import Numbers, Vectors
 from ragcun_cli.data.cache import key_of
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.data.corpus import Corpus
@@ -31,7 +30,7 @@ from ragcun_cli.evaluate.models import ScoredModel
 from ragcun_cli.evaluate.vectors import PassageVectors
 from ragcun_cli.evaluate.workers import Workers
 from ragcun_cli.model.feature_store import BLOCK_TEXTS, features_key
-from ragcun_cli.model.vector_store import VECTORS, Encoding, Numbers, OnDone, VectorStore
+from ragcun_cli.model.vector_store import VECTORS, Encoding, OnDone, VectorStore
 from ragcun_cli.quantities import shown_bytes
 
 STORES = ("embeddings", "features")
@@ -43,7 +42,7 @@ class Embedded:
     """passages: where the embeddings of all passages lie. queries: (n, D) float32."""
 
     passages: PassageVectors
-    queries: npt.NDArray[np.float32]
+    queries: Vectors
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class Embedder:
         """Of an embedding."""
         return self._with_head.dimensions
 
-    def vectors_of(self, texts: Sequence[str], ids: Sequence[str], on_done: OnDone = None) -> npt.NDArray[np.float32]:
+    def vectors_of(self, texts: Sequence[str], ids: Sequence[str], on_done: OnDone = None) -> Vectors:
         """(n, D) embeddings of these texts, in their order; ids: what an error calls them. They are let go at once."""
         numbered = _Texts(
             keys_of(texts),
@@ -235,7 +234,7 @@ def _passage_texts(corpus: Corpus) -> _Texts:
 def _network_encoding(model: ScoredModel, texts: _Texts) -> Encoding:
     encoder, with_head = model.encoder, not _shares_features(model)
 
-    def encode(tokens: TokenBatch, on_done: OnDone) -> npt.NDArray[np.float32]:
+    def encode(tokens: TokenBatch, on_done: OnDone) -> Vectors:
         with passes(model):
             features = encoder.features_of_tokens(tokens, on_done)
             return encoder.project(features) if with_head else features.float().cpu().numpy()

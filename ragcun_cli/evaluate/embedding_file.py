@@ -13,13 +13,13 @@ import pyarrow as arrow
 from pyarrow import parquet
 
 from ragcun_cli import files
+from ragcun_cli.arrays import Vectors
 from ragcun_cli.console import StepProgress, saying_if_interrupted
 from ragcun_cli.data.texts import Record, read_texts
 from ragcun_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from ragcun_cli.evaluate.embedding import Embedder
-    from ragcun_cli.model.encoder import Embeddings
 
 ENDINGS = (".npy", ".parquet")
 TEXTS_AT_A_TIME = 4096
@@ -76,7 +76,7 @@ def encode_file(embedder: Embedder, source: Path, column: str | None, out: Path)
 
 def _parts(
     embedder: Embedder, source: Path, column: str | None, bar: StepProgress
-) -> Iterator[tuple[list[str], Embeddings]]:
+) -> Iterator[tuple[list[str], Vectors]]:
     """Ids and embeddings, so many at a time that neither texts nor embeddings need fit into memory."""
     records: Iterator[Record] = read_texts(source, column)
     while some := list(islice(records, TEXTS_AT_A_TIME)):
@@ -84,7 +84,7 @@ def _parts(
         yield ids, embedder.vectors_of([text for _, text in some], ids, bar.advance)
 
 
-def _write_npy(path: Path, parts: Iterator[tuple[list[str], Embeddings]], count: int, dimensions: int) -> None:
+def _write_npy(path: Path, parts: Iterator[tuple[list[str], Vectors]], count: int, dimensions: int) -> None:
     # Written, not mapped: a mapped file on a full disk ends the process.
     with path.open("wb") as stream:
         header = {"descr": "<f4", "fortran_order": False, "shape": (count, dimensions)}
@@ -97,7 +97,7 @@ def _write_npy(path: Path, parts: Iterator[tuple[list[str], Embeddings]], count:
         raise DataError(f"the texts changed while they were encoded: {count} before, {written} then", "Run it again.")
 
 
-def _write_parquet(path: Path, parts: Iterator[tuple[list[str], Embeddings]], dimensions: int) -> None:
+def _write_parquet(path: Path, parts: Iterator[tuple[list[str], Vectors]], dimensions: int) -> None:
     schema = arrow.schema([("id", arrow.string()), ("embedding", arrow.list_(arrow.float32(), dimensions))])
     with path.open("wb") as stream, parquet.ParquetWriter(stream, schema) as writer:
         for ids, embeddings in parts:

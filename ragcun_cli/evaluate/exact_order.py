@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ragcun_cli.arrays import Figures, Numbers, Vectors
 from ragcun_cli.evaluate.precision import UNIT
 from ragcun_cli.evaluate.vectors import PassageVectors
 
@@ -17,9 +17,7 @@ DISTANCE_ERROR = (4 + FOLDS) * UNIT
 BUFFER_VALUES = 1 << 20  # pairs' vectors at a time: 2,048 of 512 dimensions, which stay in a cache
 
 
-def nearest_first(
-    queries: npt.NDArray[np.float32], passages: PassageVectors, places: npt.NDArray[np.int64], k: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+def nearest_first(queries: Vectors, passages: PassageVectors, places: Numbers, k: int) -> tuple[Numbers, Figures]:
     """The k nearest of each query's candidates: (n, k) passages and squared distances; of equals the greater passage
     number first.
 
@@ -43,7 +41,7 @@ def nearest_first(
     return rows[:, :k], values[:, :k]
 
 
-def squared_distances(queries: npt.NDArray[np.float32], passages: Tensor) -> npt.NDArray[np.float64]:
+def squared_distances(queries: Vectors, passages: Tensor) -> Figures:
     """sum (q - p)^2 of pairs, (n, D) each, in float64."""
     return torch.from_numpy(queries).double().sub_(passages).square_().sum(dim=1).numpy()
 
@@ -62,7 +60,7 @@ def _uncertain(values: Tensor, order: Tensor, k: int) -> Tensor:
 def _fill(
     distances: Tensor,
     numbers: Tensor,
-    queries: npt.NDArray[np.float32],
+    queries: Vectors,
     passages: PassageVectors,
     places: Tensor,
     dtype: torch.dtype,

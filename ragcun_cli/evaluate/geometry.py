@@ -11,14 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from ragcun_cli.arrays import Figures, Numbers, Vectors
 from ragcun_cli.evaluate.isotropy import MINIMUM_TEXTS, Isotropy, measure_isotropy
 from ragcun_cli.losses.sigreg import random_directions, sigreg
 from ragcun_cli.results.histograms import Histograms
-
-Vectors = npt.NDArray[np.float32]
 
 SAMPLE = 50_000  # texts at most, 100 MB with 512 dimensions: only the interval's width depends on their number
 GROUPS = 64  # of texts at most, resampled for the interval: single texts would need a covariance for each draw
@@ -57,8 +55,8 @@ class Cloud:
     effective_rank_texts: int
     uniformity: float | None
     epps_pulley_excess: float | None
-    eigenvalues: npt.NDArray[np.float64]
-    deviations: npt.NDArray[np.float64]
+    eigenvalues: Figures
+    deviations: Figures
 
     def entry(self) -> dict[str, Any]:
         """All but the arrays, for a result; of the deviations the least and greatest."""
@@ -95,7 +93,7 @@ class Geometry:
         }
 
 
-def sampled_rows(passages: int) -> npt.NDArray[np.int64]:
+def sampled_rows(passages: int) -> Numbers:
     """Which passages the figures are of: all, or a fixed sample of `SAMPLE`."""
     if passages <= SAMPLE:
         return np.arange(passages)
@@ -133,7 +131,7 @@ def alignment(queries: Vectors, relevant: Vectors) -> float | None:
     return float(((one - other) ** 2).sum(axis=1).mean())
 
 
-def hubness(nearest: npt.NDArray[np.int64], passages: int) -> float | None:
+def hubness(nearest: Numbers, passages: int) -> float | None:
     """The skewness of how often each passage is found (Radovanovic et al. 2010).
 
     nearest: (n, 10) passages, -1 where there is none.
@@ -179,7 +177,7 @@ def _mean_interval(clouds: Sequence[Cloud]) -> tuple[float, float] | None:
     return centre - below, centre + above
 
 
-def _interval(centred: torch.Tensor, shuffled: npt.NDArray[np.int64]) -> tuple[float, float] | None:
+def _interval(centred: torch.Tensor, shuffled: Numbers) -> tuple[float, float] | None:
     """Groups of texts are drawn with replacement, and IsoScore's U-statistics taken with the groups' counts as weights.
 
     A text drawn twice is not a pair with itself: such pairs are left out, as in the estimate itself. With S_g and s_g
@@ -245,7 +243,7 @@ def _epps_pulley_excess(centred: torch.Tensor, isotropy: Isotropy) -> float | No
     return float(statistic) / len(centred)
 
 
-def _directions(embeddings: Vectors) -> npt.NDArray[np.float64]:
+def _directions(embeddings: Vectors) -> Figures:
     values = embeddings.astype(np.float64)
     norms = np.linalg.norm(values, axis=1, keepdims=True)
     return values / np.where(norms == 0, 1, norms)

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from ragcun_cli.arrays import Figures, Vectors
 
 MINIMUM_TEXTS = 4  # the U-statistics divide by n - 3
 BLOCK = 65_536  # embeddings at a time
@@ -34,7 +35,7 @@ class Isotropy:
     standard_deviation: float
 
 
-def measure_isotropy(embeddings: npt.NDArray[np.float32]) -> Isotropy:
+def measure_isotropy(embeddings: Vectors) -> Isotropy:
     """Of embeddings (n, D) float32, n >= 2, as they are searched: before any normalisation."""
     n, dimensions = embeddings.shape
     mean = embeddings.mean(axis=0, dtype=np.float64)
@@ -60,7 +61,7 @@ def measure_isotropy(embeddings: npt.NDArray[np.float32]) -> Isotropy:
     )
 
 
-def _unbiased_isoscore(scatter: npt.NDArray[np.float64], fourth_powers: float, n: int) -> float | None:
+def _unbiased_isoscore(scatter: Figures, fourth_powers: float, n: int) -> float | None:
     """(PR - 1) / (D - 1) with unbiased estimates above and below the line.
 
     scatter: (D, D), the sum of c c^T over centred embeddings c; fourth_powers: the sum of ||c||^4.

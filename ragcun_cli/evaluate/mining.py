@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from ragcun_cli import __version__, files
+from ragcun_cli.arrays import Figures, Numbers
 from ragcun_cli.console import StepProgress, note, saying_if_interrupted
 from ragcun_cli.data.cache import cache_folder, key_of, only_writer
 from ragcun_cli.data.collection import Collection
@@ -45,7 +45,6 @@ MOST_COPIES = 1000  # of other passages, that may stand among the ranks of a que
 QUERIES_AT_A_TIME = 4096  # what an interruption costs at most; one pass over the passages each
 
 Pick = Literal["hardest", "sample", "corpus"]
-Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -246,9 +245,7 @@ def _from_rankings(
             bar.advance(len(queries))
 
 
-def _ranking(
-    bench: Bench, embedded: Embedded, queries: Numbers, part: Path, depth: int
-) -> tuple[Numbers, npt.NDArray[np.float64]]:
+def _ranking(bench: Bench, embedded: Embedded, queries: Numbers, part: Path, depth: int) -> tuple[Numbers, Figures]:
     """(n, depth) corpus rows and Euclidean distances of these queries, searched unless they are kept already."""
     if not part.is_dir() or problem_with(part) is not None:
         files.sweep_leftovers(part.parent, part.name)
@@ -275,7 +272,7 @@ def _choose(
     query: int,
     positive: int,
     rows: Numbers,
-    distances: npt.NDArray[np.float64],
+    distances: Figures,
     to_positive: float,
     mining: Mining,
     generator: Callable[[], np.random.Generator],

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from ragcun_cli.arrays import Figures
 
 UNIT = 2.0**-24  # of float32: the relative error of one rounding
 AMPERE = (8, 0)
@@ -53,9 +54,7 @@ class Precision:
         with self._matrix_products():
             return torch.addmm(norms[None, :], queries, passages.T, alpha=-2, out=out)
 
-    def error(
-        self, query_norm: npt.NDArray[np.float64], passage_norm: npt.NDArray[np.float64], dimensions: int
-    ) -> npt.NDArray[np.float64]:
+    def error(self, query_norm: Figures, passage_norm: Figures, dimensions: int) -> Figures:
         """How far `product` + |q|^2 can be from the squared distance of the vectors before centring.
 
         Summing D products in any order errs by at most D u |q||p| (Higham, Accuracy and Stability, section 3.1);

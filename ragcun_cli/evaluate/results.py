@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ragcun_cli import files
+from ragcun_cli.arrays import Figures
 from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder, key_of, only_writer
 from ragcun_cli.environment import command_line, versions
@@ -326,7 +326,7 @@ def _shown_ids(dataset: Dataset, evaluations: Mapping[str, Evaluation]) -> list[
     return [each for name in evaluations for each in shown_query_ids(name, dataset.parts[name].query_ids, several)]
 
 
-def _per_query(evaluations: Mapping[str, Evaluation]) -> dict[str, npt.NDArray[np.float64]]:
+def _per_query(evaluations: Mapping[str, Evaluation]) -> dict[str, Figures]:
     metrics = next(iter(evaluations.values())).per_query
     return {name: np.concatenate([each.per_query[name] for each in evaluations.values()]) for name in metrics}
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from ragcun_cli.arrays import Figures, Numbers, Vectors
 from ragcun_cli.data.cache import scratch_folder
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.errors import ModelError
@@ -26,12 +26,12 @@ from ragcun_cli.evaluate.vectors import PassageVectors
 from ragcun_cli.model.finite import require_finite
 from ragcun_cli.results.histograms import measure_histograms
 from ragcun_cli.results.judgements import judgements_of, own_passages
-from ragcun_cli.results.metrics import NO_PASSAGE, Figures, Judgements, means, score
+from ragcun_cli.results.metrics import NO_PASSAGE, Judgements, means, score
 from ragcun_cli.results.ties import SPARE, Ties, levels_of, measure_ties
 
-Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]  # texts -> (n, D) float32
+Encode = Callable[[Sequence[str]], Vectors]  # texts -> (n, D) float32
 # queries, passages, k -> the k nearest of each query
-Search = Callable[[npt.NDArray[np.float32], PassageVectors, int], Ranking]
+Search = Callable[[Vectors, PassageVectors, int], Ranking]
 
 RANKING_DEPTH = 1000  # BEIR's: MAP and MRR see this many passages
 ROBUSTNESS_DEPTH = 10
@@ -71,8 +71,8 @@ class Evaluation:
 
     metrics: dict[str, float]
     per_query: dict[str, Figures]
-    ranked: npt.NDArray[np.int64]
-    levels: npt.NDArray[np.int64]
+    ranked: Numbers
+    levels: Numbers
     ties: Ties | None
     geometry: Geometry | None
     robustness: dict[str, float | None]
@@ -148,9 +148,9 @@ def evaluate(
 
 
 def measure(
-    queries: npt.NDArray[np.float32],
+    queries: Vectors,
     passages: PassageVectors,
-    ranked: npt.NDArray[np.int64],
+    ranked: Numbers,
     judgements: Judgements,
 ) -> Geometry:
     """The geometry of what is searched. ranked: (n, >= 10) passages."""
@@ -230,7 +230,7 @@ def write_transformed(passages: PassageVectors, transform: Map, dimensions: int,
 @contextmanager
 def _transformed(
     embedded: Embedded, scheme: Scheme, fit: PassageVectors | None, scratch: Path
-) -> Iterator[tuple[npt.NDArray[np.float32], PassageVectors]]:
+) -> Iterator[tuple[Vectors, PassageVectors]]:
     """Queries and passages as they are searched but for the cosine's division by length."""
     if scheme.transform.kind == "none":
         yield embedded.queries, embedded.passages
@@ -241,21 +241,19 @@ def _transformed(
         yield queries, write_transformed(embedded.passages, transform, queries.shape[1], folder / "passages.npy")
 
 
-def _reduced(
-    queries: npt.NDArray[np.float32], passages: PassageVectors, transform: Transform
-) -> tuple[npt.NDArray[np.float32], PassageVectors]:
+def _reduced(queries: Vectors, passages: PassageVectors, transform: Transform) -> tuple[Vectors, PassageVectors]:
     """A transform of each dimension by itself, applied as passages are read."""
     reduce = fitted(transform, passages)
     return reduce(torch.from_numpy(queries)).numpy(), passages.mapped(reduce)
 
 
 def _compared(
-    queries: npt.NDArray[np.float32],
+    queries: Vectors,
     passages: PassageVectors,
     scheme: Scheme,
     last: Transform,
     collection: Collection,
-) -> tuple[npt.NDArray[np.float32], PassageVectors]:
+) -> tuple[Vectors, PassageVectors]:
     """As the search takes them. last: what was done to them last."""
     # Vectors of signs are all of one length: both orders are one, and dividing would only blur their many ties.
     if scheme.similarity == "euclidean" or last.kind == "binary":
@@ -276,9 +274,7 @@ def _compared(
     return directions.numpy(), normalised
 
 
-def _without_own(
-    ranking: Ranking, own: npt.NDArray[np.int64] | None
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _without_own(ranking: Ranking, own: Numbers | None) -> tuple[Numbers, Numbers]:
     """The ranked passages without each query's own, and which of them are equally far (`ties.levels_of`)."""
     passages, distances = ranking.passages, ranking.distances
     if own is not None:
@@ -289,7 +285,7 @@ def _without_own(
     return passages, levels_of(passages, distances)
 
 
-def _encode_finite(encode: Encode, texts: Sequence[str], ids: Sequence[str]) -> npt.NDArray[np.float32]:
+def _encode_finite(encode: Encode, texts: Sequence[str], ids: Sequence[str]) -> Vectors:
     embeddings = encode(texts)
     require_finite(embeddings, lambda row: repr(ids[row]))
     return embeddings

@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ragcun_cli.arrays import Figures, Flags, Numbers, Vectors
 from ragcun_cli.evaluate.candidates import COLUMNS, Best, bytes_of_merging
 from ragcun_cli.evaluate.exact_order import nearest_first, squared_distances
 from ragcun_cli.evaluate.precision import UNIT, Precision, best_precision
@@ -55,9 +55,9 @@ class Ranking:
     searched again, since the product's error bound did not prove that no passage was missed.
     """
 
-    passages: npt.NDArray[np.int64]
-    distances: npt.NDArray[np.float64]
-    unproven: npt.NDArray[np.bool_]
+    passages: Numbers
+    distances: Figures
+    unproven: Flags
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class _Shape:
 
 
 def search(
-    queries: npt.NDArray[np.float32],
+    queries: Vectors,
     passages: PassageVectors,
     k: int,
     *,
@@ -126,7 +126,7 @@ class _Scale:
         return vectors * self.factor
 
 
-def _exponent(queries: npt.NDArray[np.float32], passages: PassageVectors) -> int:
+def _exponent(queries: Vectors, passages: PassageVectors) -> int:
     """By which power of two the embeddings are too large or too small for their squares in float32; 0 for none."""
     some = passages.take(np.linspace(0, len(passages) - 1, min(len(passages), SMALLEST_BLOCK)).astype(np.int64))
     magnitude = max(float(np.abs(queries).max()), float(some.abs().max()))
@@ -146,7 +146,7 @@ def _part_of(
     return report
 
 
-def merge(queries: npt.NDArray[np.float32], passages: PassageVectors, k: int, found: list[Ranking]) -> Ranking:
+def merge(queries: Vectors, passages: PassageVectors, k: int, found: list[Ranking]) -> Ranking:
     """The k nearest of all, from the k nearest of each part of the passages, which other processes found."""
     place_of = np.empty(len(passages), dtype=np.int64)
     place_of[passages.rows] = np.arange(len(passages))
@@ -175,11 +175,11 @@ def _shape(queries: int, dimensions: int, kept: int, memory: int, device: str) -
 
 
 def _search_group(
-    queries: npt.NDArray[np.float32],
+    queries: Vectors,
     passages: PassageVectors,
     k: int,
     kept: int,
-    centre: npt.NDArray[np.float32],
+    centre: Vectors,
     shape: _Shape,
     device: str,
     precision: Precision,
@@ -224,7 +224,7 @@ def _first_limits(
     queries: Tensor,
     passages: PassageVectors,
     kept: int,
-    centre: npt.NDArray[np.float32],
+    centre: Vectors,
     precision: Precision,
     sampled: int,
 ) -> Tensor:
@@ -248,7 +248,7 @@ def _first_limits(
 
 
 def _centred_blocks(
-    passages: PassageVectors, size: int, centre: npt.NDArray[np.float32], device: str
+    passages: PassageVectors, size: int, centre: Vectors, device: str
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """(first place, centred vectors, their squared norms) on the device; short blocks are filled to whole columns.
 
@@ -272,14 +272,14 @@ def _greatest(norms: Tensor) -> float:
 
 
 def _search_again(
-    queries: npt.NDArray[np.float32],
+    queries: Vectors,
     passages: PassageVectors,
-    bounds: npt.NDArray[np.float64],
+    bounds: Figures,
     k: int,
-    centre: npt.NDArray[np.float32],
+    centre: Vectors,
     shape: _Shape,
     device: str,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+) -> tuple[Numbers, Figures]:
     """Compare directly every passage that could be among the k nearest.
 
     bounds: (n,) squared distances that the k-th nearest does not exceed. They fall as nearer passages are found.
@@ -317,12 +317,12 @@ def _all_alike(passages: PassageVectors) -> bool:
 
 
 def _add_nearer(
-    queries: npt.NDArray[np.float32],
+    queries: Vectors,
     passages: PassageVectors,
-    found: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]],
-    limits: npt.NDArray[np.float64],
-    query: npt.NDArray[np.int64],
-    place: npt.NDArray[np.int64],
+    found: list[tuple[Numbers, Figures]],
+    limits: Figures,
+    query: Numbers,
+    place: Numbers,
     k: int,
 ) -> None:
     if not len(query):

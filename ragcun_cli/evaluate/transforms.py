@@ -18,10 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ragcun_cli.arrays import Figures
 from ragcun_cli.errors import UsageError
 from ragcun_cli.evaluate.transform_names import Transform
 from ragcun_cli.evaluate.vectors import PassageVectors
@@ -66,7 +66,7 @@ def _mean(passages: PassageVectors) -> Tensor:
     return torch.from_numpy(passages.mean().astype(np.float32))
 
 
-def _covariance(passages: PassageVectors) -> npt.NDArray[np.float64]:
+def _covariance(passages: PassageVectors) -> Figures:
     """(D, D). A pass of its own after the mean's, so that a large mean takes no digits from it."""
     centre, scatter = _mean(passages), torch.zeros(passages.dimensions, passages.dimensions, dtype=torch.float64)
     for _, block in passages.blocks():
@@ -82,7 +82,7 @@ def _ranges(passages: PassageVectors) -> tuple[Tensor, Tensor]:
     return least.amin(dim=0), greatest.amax(dim=0)
 
 
-def _whitening(covariance: npt.NDArray[np.float64], alpha: float) -> Tensor:
+def _whitening(covariance: Figures, alpha: float) -> Tensor:
     values, vectors = np.linalg.eigh(covariance)
     # A direction that passages hardly use would be blown up from rounding errors; it is left out.
     used = values > SMALLEST_EIGENVALUE * values[-1]

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Vectors = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
+from ragcun_cli.arrays import Figures, Numbers, Vectors
+
 RowMap = Callable[[Tensor], Tensor]
 
 SCAN_BLOCK = 16_384  # vectors at a time where no memory budget says otherwise
@@ -43,7 +43,7 @@ class PassageVectors:
         return cls([vectors], vectors.shape[1], np.zeros(len(vectors), dtype=np.int32), numbers, numbers)
 
     @classmethod
-    def of_places(cls, shards: Sequence[Path], dimensions: int, places: npt.NDArray[np.int64]) -> PassageVectors:
+    def of_places(cls, shards: Sequence[Path], dimensions: int, places: Numbers) -> PassageVectors:
         """places: (m, 2), shard and position of each passage's vector."""
         order = np.lexsort((places[:, 1], places[:, 0]))
         return cls(shards, dimensions, places[order, 0].astype(np.int32), places[order, 1], order)
@@ -91,7 +91,7 @@ class PassageVectors:
         places, back = np.unique(place_of[rows], return_inverse=True)
         return self.take(places).numpy()[back]
 
-    def mean(self) -> npt.NDArray[np.float64]:
+    def mean(self) -> Figures:
         """(D,)"""
         total = sum(block.sum(dim=0).double() for _, block in self.blocks())
         return np.asarray(total) / len(self)

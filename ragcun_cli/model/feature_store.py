@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ragcun_cli.arrays import Numbers, Vectors
 from ragcun_cli.data.cache import key_of
 from ragcun_cli.data.numbered_texts import NumberedTexts
 from ragcun_cli.data.text_keys import Keys
-from ragcun_cli.model.encoder import Embeddings, IsotropicGaussianEncoder
+from ragcun_cli.model.encoder import IsotropicGaussianEncoder
 from ragcun_cli.model.vector_store import FORMAT, Encoding, VectorStore
 
 # Texts that are encoded together and make a shard: what an interruption costs at most, 6 to 20 s on two cores. A GPU
@@ -61,11 +61,11 @@ class FeatureStore:
         """How many distinct texts `fill` would encode, if every shard is whole."""
         return len(self.vectors.missing(texts.keys))
 
-    def places(self, keys: Keys) -> npt.NDArray[np.int64]:
+    def places(self, keys: Keys) -> Numbers:
         """Shard and row of each text, (n, 2), to be given to `take`; `fill` has been called with the texts."""
         return self.vectors.places(keys)
 
-    def take(self, places: npt.NDArray[np.int64]) -> Tensor:
+    def take(self, places: Numbers) -> Tensor:
         """Features (n, hidden_size) float32 on the encoder's device."""
         return torch.from_numpy(self.vectors.take(places)).to(self._encoder.device)
 
@@ -74,7 +74,7 @@ class FeatureStore:
         self.fill(texts)
         return self.take(self.places(texts.keys))
 
-    def encode(self, texts: NumberedTexts, on_done: Callable[[int], None] | None = None) -> Embeddings:
+    def encode(self, texts: NumberedTexts, on_done: Callable[[int], None] | None = None) -> Vectors:
         """Embeddings with the head as it is now, (n, output_dim) float32."""
         self.fill(texts, on_done)
         places = self.places(texts.keys)

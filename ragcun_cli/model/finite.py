@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
+from ragcun_cli.arrays import Vectors
 from ragcun_cli.errors import ModelError
 
 SHOWN_TEXTS = 3
 SHOWN_CHARACTERS = 60
 
 
-def require_finite(embeddings: npt.NDArray[np.float32], label: Callable[[int], str]) -> None:
+def require_finite(embeddings: Vectors, label: Callable[[int], str]) -> None:
     """embeddings: (n, D); label(row): what an error calls its text.
 
     Raises:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from ragcun_cli.arrays import Numbers
 from ragcun_cli.data.token_cache import TextTokenizer, Tokenised
 from ragcun_cli.errors import ModelError
 from ragcun_cli.files import sha256_of_file
@@ -40,7 +40,7 @@ def text_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int, vocabula
     )
 
 
-def token_counter(model: str) -> Callable[[Sequence[str]], npt.NDArray[np.int64]]:
+def token_counter(model: str) -> Callable[[Sequence[str]], Numbers]:
     """How many tokens a model's tokenizer makes of each text, special tokens included, nothing cut.
 
     Raises:
@@ -52,7 +52,7 @@ def token_counter(model: str) -> Callable[[Sequence[str]], npt.NDArray[np.int64]
     except (OSError, ValueError) as error:
         raise ModelError(f"{model}: its tokenizer cannot be read: {str(error).splitlines()[0]}") from None
 
-    def count(texts: Sequence[str]) -> npt.NDArray[np.int64]:
+    def count(texts: Sequence[str]) -> Numbers:
         ids: Any = tokenizer(list(texts), truncation=False, padding=False, verbose=False)["input_ids"] if texts else []
         return np.array([len(each) for each in ids], dtype=np.int64)
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ragcun_cli import files
+from ragcun_cli.arrays import Flags, Numbers, Vectors
 from ragcun_cli.console import note
 from ragcun_cli.data.cache import only_writer
 from ragcun_cli.data.text_keys import KEY_BYTES, Keys, as_bytes, as_keys
@@ -37,8 +37,6 @@ FORMAT = 2
 VECTORS = "vectors.npy"
 SHARD_OVERHEAD = 1024  # bytes of manifest and headers
 
-Vectors = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
 OnDone = Callable[[int], None] | None
 
 
@@ -74,7 +72,7 @@ class VectorStore:
         self._opened: dict[Path, Vectors] = {}  # shards found whole, memory-mapped
         # Sorted keys of all shards, and for each where its vector is: shard and row.
         self._keys: Keys = np.empty(0, dtype=f"V{KEY_BYTES}")
-        self._places: npt.NDArray[np.int64] = np.empty((0, 2), dtype=np.int64)
+        self._places: Numbers = np.empty((0, 2), dtype=np.int64)
         self.refresh()
 
     def refresh(self) -> None:
@@ -105,7 +103,7 @@ class VectorStore:
         """How many of these texts a shard has, one that comes twice counted twice."""
         return int(self._known(keys).sum())
 
-    def _known(self, keys: Keys) -> npt.NDArray[np.bool_]:
+    def _known(self, keys: Keys) -> Flags:
         places = np.searchsorted(self._keys, keys)
         known = np.zeros(len(keys), dtype=bool)
         inside = places < len(self._keys)
@@ -122,7 +120,7 @@ class VectorStore:
         shards = -(-texts // self.block_texts)
         return texts * (4 * self.dimensions + KEY_BYTES) + shards * SHARD_OVERHEAD
 
-    def places(self, keys: Keys) -> npt.NDArray[np.int64]:
+    def places(self, keys: Keys) -> Numbers:
         """Shard and row of each text, (n, 2); `fill` has been called with them."""
         return self._places[np.searchsorted(self._keys, keys)]
 
@@ -178,7 +176,7 @@ class VectorStore:
             require_finite(vectors, functools.partial(_label_in, encoding, block))
             self._write_shard(keys[block], vectors)
 
-    def take(self, places: npt.NDArray[np.int64]) -> Vectors:
+    def take(self, places: Numbers) -> Vectors:
         """The vectors at these places, (n, dimensions)."""
         vectors = np.empty((len(places), self.dimensions), dtype=np.float32)
         for shard in np.unique(places[:, 0]).tolist():

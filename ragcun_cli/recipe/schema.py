@@ -178,7 +178,8 @@ class Recipe(Strict):
     keep_models: Literal["all", "best", "final", "none"] = Field(
         "all",
         description="all: the best, the final and each epoch's; best: the best on dev alone (without dev, the final "
-        "one); final: the final one alone; none: no model, for tuning runs, whose dev scores stay",
+        "one); final: the final one alone; none: no model, and no "
+        "checkpoint once the run is finished, for tuning runs, whose dev scores stay",
     )
     early_stopping: Positive | None = Field(
         None, description="stop after so many dev scores in a row without a better one; null: never"

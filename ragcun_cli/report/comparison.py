@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ragcun_cli.arrays import Figures
 from ragcun_cli.report.averages import Average
 from ragcun_cli.report.per_query import pair_scores
 from ragcun_cli.report.rows import Row, mean_and_deviation
 from ragcun_cli.report.statistics.corrections import corrected
-from ragcun_cli.report.statistics.differences import Strata, Values, standard_error
+from ragcun_cli.report.statistics.differences import Strata, standard_error
 from ragcun_cli.report.statistics.paired import (
     bootstrap_interval,
     detectable_difference,
@@ -129,12 +130,12 @@ class _Pair:
     baseline: Row
     where: str
     is_average: bool
-    first: Values
-    second: Values
+    first: Figures
+    second: Figures
     strata: Strata
 
     @property
-    def differences(self) -> Values:
+    def differences(self) -> Figures:
         """(queries,) between the means over seeds."""
         return _without_rounding(self.first.mean(axis=0) - self.second.mean(axis=0))
 
@@ -189,13 +190,13 @@ def compare(
     ]
 
 
-def differences_per_query(row: Row, baseline: Row, dataset: str, metric: str) -> tuple[tuple[str, ...], Values]:
+def differences_per_query(row: Row, baseline: Row, dataset: str, metric: str) -> tuple[tuple[str, ...], Figures]:
     """Query ids, and (queries,) differences of the seeds' means."""
     one, other = pair_scores(row, baseline, dataset, metric)
     return one.query_ids, _without_rounding(one.scores.mean(axis=0) - other.scores.mean(axis=0))
 
 
-def _without_rounding(values: Values) -> Values:
+def _without_rounding(values: Figures) -> Figures:
     """Equal scores whose means over seeds differ in the last digit are equal."""
     return np.where(np.abs(values) < ROUNDING, 0.0, values)
 
@@ -284,7 +285,7 @@ def _compared(pair: _Pair, settings: Settings, family: int, p_corrected: float |
     )
 
 
-def _detectable(values: Values, strata: Strata, over_seeds: SeedAware | None, level: float) -> float | None:
+def _detectable(values: Figures, strata: Strata, over_seeds: SeedAware | None, level: float) -> float | None:
     """By the same spread as the verdict; None where there is no spread."""
     error = standard_error(values, strata)
     spread, degrees = (error.value, error.degrees) if over_seeds is None else (over_seeds.error, over_seeds.degrees)

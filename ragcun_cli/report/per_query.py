@@ -7,9 +7,10 @@ from itertools import groupby
 
 import numpy as np
 
+from ragcun_cli.arrays import Figures
 from ragcun_cli.errors import DataError
 from ragcun_cli.report.rows import Row
-from ragcun_cli.report.statistics.differences import Strata, Values
+from ragcun_cli.report.statistics.differences import Strata
 from ragcun_cli.results.dataset_result import DatasetResult
 from ragcun_cli.results.layout import PLAIN_MEAN
 from ragcun_cli.results.per_query import read_per_query
@@ -23,7 +24,7 @@ class Scores:
 
     query_ids: tuple[str, ...]
     strata: Strata
-    scores: Values
+    scores: Figures
 
 
 def read_scores(row: Row, dataset: str, metric: str) -> Scores:
@@ -96,7 +97,7 @@ def _strata(ids: list[str], result: DatasetResult) -> Strata:
     return Strata.equal([Strata.single(size) for size in sizes])
 
 
-def _in_order(scores: Scores, query_ids: tuple[str, ...]) -> Values:
+def _in_order(scores: Scores, query_ids: tuple[str, ...]) -> Figures:
     if scores.query_ids == query_ids:
         return scores.scores
     place = {query_id: number for number, query_id in enumerate(scores.query_ids)}

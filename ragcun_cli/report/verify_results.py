@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from ragcun_cli.arrays import Figures, Numbers
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.errors import DataError
 from ragcun_cli.evaluate.datasets import Dataset
@@ -25,8 +25,6 @@ from ragcun_cli.results.metrics import NO_PASSAGE, Judgements, score
 from ragcun_cli.results.per_query import read_per_query
 from ragcun_cli.results.spectrum import EIGENVALUES, column, read_spectrum
 from ragcun_cli.results.trec_run import run_lines
-
-Values = npt.NDArray[np.float64]
 
 ROUNDING = 1e-9
 NO_DATASET = "the dataset is not in --data-dir as it was scored"
@@ -83,7 +81,7 @@ def _check(model: ModelResults, result: DatasetResult, dataset: Dataset | None) 
     return Check(model.name, result.name, tuple(problems), tuple(unchecked))
 
 
-def _check_means(result: DatasetResult, ids: Sequence[str], figures: dict[str, Values]) -> list[str]:
+def _check_means(result: DatasetResult, ids: Sequence[str], figures: dict[str, Figures]) -> list[str]:
     # Not by the strata that the report itself takes means with: a fault of theirs would vouch for itself.
     parts = np.zeros(len(ids), dtype=np.int64)
     if result.rules["average"] != PLAIN_MEAN:
@@ -103,7 +101,7 @@ def _check_run(
     result: DatasetResult,
     dataset: Dataset,
     ids: Sequence[str],
-    figures: dict[str, Values],
+    figures: dict[str, Figures],
 ) -> list[str]:
     """Score the run again, by the judgements."""
     again: dict[str, list[float]] = {}
@@ -159,7 +157,7 @@ def _read_run(result: DatasetResult, asked: dict[str, dict[str, int]]) -> dict[s
     return ranked
 
 
-def _as_rows(ranked: Sequence[array[int]]) -> npt.NDArray[np.int64]:
+def _as_rows(ranked: Sequence[array[int]]) -> Numbers:
     rows = np.full((len(ranked), max([1, *map(len, ranked)])), NO_PASSAGE, dtype=np.int64)
     for row, passages in zip(rows, ranked, strict=True):
         row[: len(passages)] = passages

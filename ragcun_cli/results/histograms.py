@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ragcun_cli import files
+from ragcun_cli.arrays import Figures, Numbers, Vectors
 from ragcun_cli.errors import DataError
-
-Vectors = npt.NDArray[np.float32]
-Counts = npt.NDArray[np.int64]
 
 PAIRS = 50_000  # of each kind at most
 SEED = 0
@@ -33,10 +30,10 @@ class Histograms:
     random. passages, queries: lengths. mean_square_length: of passages, before the division.
     """
 
-    positives: Counts
-    random: Counts
-    passages: Counts
-    queries: Counts
+    positives: Numbers
+    random: Numbers
+    passages: Numbers
+    queries: Numbers
     mean_square_length: float
 
     def entry(self) -> dict[str, Any]:
@@ -77,7 +74,7 @@ def read_histograms(path: Path) -> Histograms:
 
 
 def measure_histograms(
-    queries: Vectors, passages: Vectors, pair_queries: npt.NDArray[np.int64], pair_passages: Vectors
+    queries: Vectors, passages: Vectors, pair_queries: Numbers, pair_passages: Vectors
 ) -> Histograms:
     """
     Args:
@@ -113,11 +110,11 @@ def added_histograms(parts: Sequence[Histograms]) -> Histograms:
     )
 
 
-def _cosines(one: Vectors, other: Vectors) -> npt.NDArray[np.float64]:
+def _cosines(one: Vectors, other: Vectors) -> Figures:
     above = np.einsum("ij,ij->i", one, other, dtype=np.float64)
     below = np.linalg.norm(one.astype(np.float64), axis=1) * np.linalg.norm(other.astype(np.float64), axis=1)
     return np.divide(above, below, out=np.zeros(len(above)), where=below > 0)
 
 
-def _counted(values: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> Counts:
+def _counted(values: Figures, edges: Figures) -> Numbers:
     return np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)[0].astype(np.int64)

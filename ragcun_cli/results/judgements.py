@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from ragcun_cli.arrays import Numbers
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.data.registry import known_dataset
 from ragcun_cli.results.metrics import NO_PASSAGE, Judgements
@@ -22,7 +22,7 @@ def judgements_of(collection: Collection) -> Judgements:
     return Judgements.of(grades, lost)
 
 
-def own_passages(collection: Collection) -> npt.NDArray[np.int64] | None:
+def own_passages(collection: Collection) -> Numbers | None:
     """(n,) Of each query the passage with its id, -1 for none; None where equal ids mean nothing."""
     if not drops_identical_ids(collection.name):
         return None

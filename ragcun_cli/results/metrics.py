@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Figures = npt.NDArray[np.float64]
+from ragcun_cli.arrays import Figures, Numbers
 
 NDCG_CUTS = (1, 3, 5, 10, 100)
 CUTS = (1, 3, 5, 10, 100, 1000)
@@ -32,9 +32,9 @@ class Judgements:
     """
 
     queries: int
-    query: npt.NDArray[np.int64]
-    passage: npt.NDArray[np.int64]
-    grade: npt.NDArray[np.int64]
+    query: Numbers
+    passage: Numbers
+    grade: Numbers
 
     @classmethod
     def of(cls, grades: Sequence[dict[int, int]], lost: Sequence[Sequence[int]] = ()) -> Judgements:
@@ -48,7 +48,7 @@ class Judgements:
         return cls(len(grades), *(np.array(each, dtype=np.int64) for each in (query, passage, grade)))
 
 
-def score(judgements: Judgements, ranked: npt.NDArray[np.int64]) -> dict[str, Figures]:
+def score(judgements: Judgements, ranked: Numbers) -> dict[str, Figures]:
     """Metric -> (n,) figures between 0 and 1.
 
     ranked: (n, depth) passages, best first, -1 from where a query has no more. A query without results scores 0
@@ -95,7 +95,7 @@ def means(figures: dict[str, Figures]) -> dict[str, float]:
     return {name: float(values.mean()) for name, values in figures.items()}
 
 
-def _ranks(judgements: Judgements, ranked: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _ranks(judgements: Judgements, ranked: Numbers) -> Numbers:
     """Of each judgement, where its passage stands, from 0; NOT_FOUND where it does not."""
     ranks = np.full(len(judgements.query), NOT_FOUND, dtype=np.int64)
     largest = max(int(ranked.max(initial=0)), int(judgements.passage.max(initial=0)))
@@ -113,7 +113,7 @@ def _ranks(judgements: Judgements, ranked: npt.NDArray[np.int64]) -> npt.NDArray
     return ranks
 
 
-def _ndcg(judgements: Judgements, rank: npt.NDArray[np.int64]) -> dict[str, Figures]:
+def _ndcg(judgements: Judgements, rank: Numbers) -> dict[str, Figures]:
     n = judgements.queries
     gain = np.maximum(judgements.grade, 0).astype(np.float64)
     discounted = gain / np.log2(rank + 2.0)
@@ -132,7 +132,7 @@ def _ndcg(judgements: Judgements, rank: npt.NDArray[np.int64]) -> dict[str, Figu
     }
 
 
-def _per_query(query: npt.NDArray[np.int64], values: npt.NDArray[np.generic], n: int) -> Figures:
+def _per_query(query: Numbers, values: npt.NDArray[np.generic], n: int) -> Figures:
     return np.asarray(np.bincount(query, weights=values.astype(np.float64), minlength=n), dtype=np.float64)
 
 

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 
 from ragcun_cli import files
+from ragcun_cli.arrays import Figures
 from ragcun_cli.errors import DataError
 
 QUERY_ID = "query_id"
-
-Figures = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ragcun_cli import files
+from ragcun_cli.arrays import Figures
 from ragcun_cli.errors import DataError
 
 EIGENVALUES, DEVIATIONS = "eigenvalue", "deviation"
-
-Values = npt.NDArray[np.float64]
 
 
 def column(what: str, side: str) -> str:
@@ -21,7 +19,7 @@ def column(what: str, side: str) -> str:
     return f"{what}_{side}"
 
 
-def write_spectrum(path: Path, columns: Mapping[str, Values]) -> None:
+def write_spectrum(path: Path, columns: Mapping[str, Figures]) -> None:
     """Columns of one length, by name."""
     rows = zip(*columns.values(), strict=True)
     lines = ["\t".join(["number", *columns])]
@@ -29,7 +27,7 @@ def write_spectrum(path: Path, columns: Mapping[str, Values]) -> None:
     files.write_text(path, "\n".join(lines) + "\n")
 
 
-def read_spectrum(path: Path) -> dict[str, Values]:
+def read_spectrum(path: Path) -> dict[str, Figures]:
     """
     Raises:
         DataError: if it cannot be read.

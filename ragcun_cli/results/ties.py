@@ -12,24 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from ragcun_cli.results.metrics import (
-    CAPPED_CUTS,
-    CUTS,
-    JUDGED_CUT,
-    NDCG_CUTS,
-    NO_PASSAGE,
-    Figures,
-    Judgements,
-    score,
-)
+from ragcun_cli.arrays import Figures, Numbers
+from ragcun_cli.results.metrics import CAPPED_CUTS, CUTS, JUDGED_CUT, NDCG_CUTS, NO_PASSAGE, Judgements, score
 
 SPARE = 24  # ranks beyond the depth, so that equals at the last rank are seen together
 ROUNDING = 1e-12  # figures of two orders that differ by less are the same
 UNAFFECTED = frozenset({f"judged@{JUDGED_CUT}"})  # says what was judged, not how good a ranking is
-
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -45,7 +34,7 @@ class Ties:
     high: dict[str, float]
 
 
-def levels_of(passages: Integers, distances: npt.NDArray[np.float64]) -> Integers:
+def levels_of(passages: Numbers, distances: Figures) -> Numbers:
     """(n, depth) the number of each rank's distance among the query's distinct ones, from 0; equals share theirs.
 
     passages: (n, depth), -1 where there is none. distances: (n, depth), rising.
@@ -56,7 +45,7 @@ def levels_of(passages: Integers, distances: npt.NDArray[np.float64]) -> Integer
 
 
 def measure_ties(
-    judgements: Judgements, passages: Integers, levels: Integers, depth: int, figures: dict[str, Figures]
+    judgements: Judgements, passages: Numbers, levels: Numbers, depth: int, figures: dict[str, Figures]
 ) -> Ties | None:
     """None where the order of equals changes no figure.
 
@@ -101,7 +90,7 @@ def measure_ties(
     )
 
 
-def _gains(judgements: Judgements, passages: Integers) -> npt.NDArray[np.float64]:
+def _gains(judgements: Judgements, passages: Numbers) -> Figures:
     """(n, depth) the gain of each ranked passage: its grade, 0 for what nobody judged or found irrelevant."""
     gains = np.zeros(passages.shape)
     bounds = np.searchsorted(judgements.query, np.arange(judgements.queries + 1))
@@ -117,7 +106,7 @@ def _gains(judgements: Judgements, passages: Integers) -> npt.NDArray[np.float64
     return gains
 
 
-def _ideal(judgements: Judgements) -> list[npt.NDArray[np.float64]]:
+def _ideal(judgements: Judgements) -> list[Figures]:
     """Of each query the gains of the best ranking there could be."""
     bounds = np.searchsorted(judgements.query, np.arange(judgements.queries + 1))
     return [
@@ -126,9 +115,7 @@ def _ideal(judgements: Judgements) -> list[npt.NDArray[np.float64]]:
     ]
 
 
-def _expected(
-    gains: npt.NDArray[np.float64], levels: Integers, depth: int, ideal: npt.NDArray[np.float64], relevant: int
-) -> dict[str, float]:
+def _expected(gains: Figures, levels: Numbers, depth: int, ideal: Figures, relevant: int) -> dict[str, float]:
     """Metric -> mean over all orders of equals, of one query. gains, levels: by rank."""
     hit = (gains > 0).astype(np.float64)
     gain, chance, precision = np.zeros(len(gains)), np.zeros(len(gains)), np.zeros(len(gains))
@@ -163,13 +150,13 @@ def _expected(
     return figures
 
 
-def _groups(levels: Integers) -> Iterator[tuple[int, int]]:
+def _groups(levels: Numbers) -> Iterator[tuple[int, int]]:
     """Where each run of equals begins and ends."""
     cuts = [0, *(np.flatnonzero(np.diff(levels)) + 1).tolist(), len(levels)]
     yield from itertools.pairwise(cuts)
 
 
-def _chance_of_first(size: int, hits: int) -> npt.NDArray[np.float64]:
+def _chance_of_first(size: int, hits: int) -> Figures:
     """(size,) The chance that the first of `hits` among `size` in a random order stands at each place."""
     left = size - np.arange(size)
     here = hits / left

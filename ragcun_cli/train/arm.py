@@ -194,6 +194,8 @@ def _fit_in_folder(training: Training) -> ArmSummary:
     summary: ArmSummary = from_main(training.world, folder.summary(recipe))
     backup.models_are_there(training.progress)
     backup.close(SECONDS_TO_FINISH)
+    if recipe.keep_models == "none" and folder.checkpoints.is_dir():
+        remove_folder(folder.checkpoints)  # larger than the models that are not kept, and of no more use
     end_trackers(training.accelerator)
     return summary
 

@@ -20,16 +20,16 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ragcun_cli.arrays import Numbers
 from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.train.hardware import full_float32
 from ragcun_cli.train.random_state import random_state, set_random_state
 
 Result = TypeVar("Result")
-Chunks = Sequence[npt.NDArray[np.int64]]
+Chunks = Sequence[Numbers]
 
 
 @dataclass(frozen=True)

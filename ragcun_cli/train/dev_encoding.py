@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from ragcun_cli.arrays import Vectors
 from ragcun_cli.evaluate.scoring import Encode
-from ragcun_cli.model.encoder import Embeddings
 from ragcun_cli.model.feature_store import BLOCK_TEXTS
 from ragcun_cli.train.stopping import Reason, StopRequests
 from ragcun_cli.train.world import World, gather_rows
@@ -30,7 +30,7 @@ def encode_together(encode: Encode, world: World, stop: StopRequests, device: to
     """
     block_texts = BLOCK_TEXTS[device.type] * world.size
 
-    def together(texts: Sequence[str]) -> Embeddings:
+    def together(texts: Sequence[str]) -> Vectors:
         blocks = []
         for start in range(0, len(texts), block_texts):
             blocks.append(_block(encode, texts[start : start + block_texts], world, device))
@@ -42,7 +42,7 @@ def encode_together(encode: Encode, world: World, stop: StopRequests, device: to
     return together
 
 
-def _block(encode: Encode, texts: Sequence[str], world: World, device: torch.device) -> Embeddings:
+def _block(encode: Encode, texts: Sequence[str], world: World, device: torch.device) -> Vectors:
     if world.size == 1:
         return encode(texts)
     places = [np.arange(rank, len(texts), world.size) for rank in range(world.size)]
@@ -50,5 +50,5 @@ def _block(encode: Encode, texts: Sequence[str], world: World, device: torch.dev
     if len(texts) < world.size:
         return encode(texts)
     own = torch.from_numpy(encode([texts[place] for place in places[world.rank].tolist()])).to(device)
-    gathered: Embeddings = gather_rows(own, places).cpu().numpy()
+    gathered: Vectors = gather_rows(own, places).cpu().numpy()
     return gathered

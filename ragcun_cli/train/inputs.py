@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from ragcun_cli.arrays import Numbers
 from ragcun_cli.data.numbered_texts import NumberedTexts
 from ragcun_cli.data.token_cache import TokenisedTexts
 from ragcun_cli.data.tokens import TokenBatch
@@ -14,7 +14,6 @@ from ragcun_cli.evaluate.scoring import Encode
 from ragcun_cli.model.encoder import FeatureBatch, IsotropicGaussianEncoder
 from ragcun_cli.model.feature_store import FeatureStore
 
-Numbers = npt.NDArray[np.int64]
 EncoderInput = TokenBatch | FeatureBatch
 MakeInput = Callable[[Numbers], EncoderInput]
 

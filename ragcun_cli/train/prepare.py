@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch import nn
 
+from ragcun_cli.arrays import Numbers
 from ragcun_cli.console import StepProgress, note
 from ragcun_cli.data.batches import BatchSequence, epoch_order
 from ragcun_cli.data.cache import cache_folder
@@ -26,7 +26,7 @@ from ragcun_cli.data.numbered_texts import NumberedTexts
 from ragcun_cli.data.registry import known_dataset
 from ragcun_cli.data.sources import dev_collection, training_file
 from ragcun_cli.data.token_cache import TokenisedTexts, tokenised_texts
-from ragcun_cli.data.tokens import Lengths, TokenBatch
+from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.data.triples.prepared import open_triples
 from ragcun_cli.data.triples.table import TripleTable
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
@@ -130,7 +130,7 @@ def calibrate(
     encoder: IsotropicGaussianEncoder,
     table: TripleTable,
     store: FeatureStore,
-    tokens: Callable[[npt.NDArray[np.int64]], TokenBatch],
+    tokens: Callable[[Numbers], TokenBatch],
 ) -> None:
     """Measure the head's scale on triples from all over the file: the same texts for every arm and seed.
 
@@ -280,7 +280,7 @@ def choose_chunk(training: Training, table: TripleTable) -> None:
     training.plan = dataclasses.replace(training.plan, chunk=size.explained)
 
 
-def _needed(recipe: Recipe, plan: TrainingPlan, batches: BatchSequence, lengths: Lengths) -> npt.NDArray[np.int64]:
+def _needed(recipe: Recipe, plan: TrainingPlan, batches: BatchSequence, lengths: Numbers) -> Numbers:
     """The texts that the run will meet, by number, longest first: those of a block then have about one length."""
     if plan.total_steps < plan.steps_per_epoch:
         used = [batch.texts() for batch in first_batches(recipe, plan, batches, plan.total_steps)]
@@ -333,7 +333,7 @@ def _tokenise(
 
 
 def _padding_share(
-    recipe: Recipe, encoder: IsotropicGaussianEncoder, plan: TrainingPlan, batches: BatchSequence, lengths: Lengths
+    recipe: Recipe, encoder: IsotropicGaussianEncoder, plan: TrainingPlan, batches: BatchSequence, lengths: Numbers
 ) -> float:
     """Of the tokens that the first batches make the encoder compute."""
     real = computed = 0
@@ -381,12 +381,12 @@ def _longest_batch(training: Training, table: TripleTable) -> TokenBatch:
     return inputs
 
 
-def _row_lengths(text_lengths: Lengths, table: TripleTable) -> Lengths:
+def _row_lengths(text_lengths: Numbers, table: TripleTable) -> Numbers:
     """Tokens of each triple, (triples,)."""
     up_to = np.concatenate([[0], np.cumsum(text_lengths[table.negatives])])
     starts = np.concatenate([[0], table.negative_ends[:-1]])
     of_negatives = up_to[table.negative_ends] - up_to[starts]
-    total: Lengths = text_lengths[table.queries] + text_lengths[table.positives] + of_negatives
+    total: Numbers = text_lengths[table.queries] + text_lengths[table.positives] + of_negatives
     return total
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ragcun_cli import files
+from ragcun_cli.arrays import Numbers
 from ragcun_cli.console import note
 from ragcun_cli.data.batches import TripleBatch
 from ragcun_cli.data.tokens import TokenBatch
@@ -25,7 +26,7 @@ from ragcun_cli.train.run_folder import DIVERGED
 from ragcun_cli.train.schedule import rate_factor
 from ragcun_cli.train.sharded import total_norm
 from ragcun_cli.train.training import Training
-from ragcun_cli.train.world import Numbers, gather_rows
+from ragcun_cli.train.world import gather_rows
 
 DIVERGED_HINT = (
     "Lower the learning rates or the lambdas, or set mixed_precision: no, and train into another folder. What was "

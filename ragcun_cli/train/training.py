@@ -12,9 +12,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from ragcun_cli.arrays import Numbers
 from ragcun_cli.data.batches import BatchSequence, TripleBatch
 from ragcun_cli.data.collection import Collection
-from ragcun_cli.data.tokens import Lengths, chunks_within
+from ragcun_cli.data.tokens import chunks_within
 from ragcun_cli.evaluate.scoring import Encode
 from ragcun_cli.losses.objective import Objective
 from ragcun_cli.model import IsotropicGaussianEncoder
@@ -26,7 +27,7 @@ from ragcun_cli.train.plan import TrainingPlan
 from ragcun_cli.train.precision import Hardware
 from ragcun_cli.train.stopping import StopRequests
 from ragcun_cli.train.strategy import Spread
-from ragcun_cli.train.world import Numbers, World
+from ragcun_cli.train.world import World
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Training:
     encoder: IsotropicGaussianEncoder
     model: Callable[[EncoderInput], Tensor]
     make_input: MakeInput
-    text_lengths: Lengths
+    text_lengths: Numbers
     encode_with: Callable[[IsotropicGaussianEncoder], Encode]
     objective: Objective
     optimiser: Any
@@ -71,7 +72,7 @@ class Training:
         lengths = self.text_lengths[texts]
         return [self.world.share(lengths, rank) for rank in range(self.world.size)]
 
-    def chunks(self, lengths: Lengths) -> list[Numbers]:
+    def chunks(self, lengths: Numbers) -> list[Numbers]:
         """The chunks in which texts of these lengths pass the encoder."""
         return list(chunks_within(lengths, self.progress.chunk_tokens))
 

@@ -23,7 +23,8 @@ import numpy as np
 import psutil
 import torch
 
-from ragcun_cli.data.batches import BatchSequence, Numbers, TripleBatch
+from ragcun_cli.arrays import Numbers
+from ragcun_cli.data.batches import BatchSequence, TripleBatch
 from ragcun_cli.data.cache import cache_folder, scratch_folder
 from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.data.triples.table import TripleTable, evenly

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-Numbers = npt.NDArray[np.int64]
+from ragcun_cli.arrays import Numbers
 
 
 @dataclass(frozen=True)

@@ -347,6 +347,7 @@ def test_the_models_that_are_kept(
     folder = Path(summary.folder)
     assert sorted(path.name for path in folder.iterdir() if (path / "config.json").is_file()) == folders
     assert Path(summary.model).name == (folders[0] if folders else "")
+    assert (folder / "checkpoints").is_dir() == (kept != "none")
     assert (summary.best_dev_ndcg is not None) == dev  # scores stay, whatever models do
     again = ragcun("train", "-r", small_recipe, *(part for each in settings for part in ("--set", each)), "--resume")
     assert again.exit_code == 0

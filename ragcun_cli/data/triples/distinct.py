@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ragcun_cli.arrays import Numbers
 from ragcun_cli.data.triples.blocks import in_order
 from ragcun_cli.data.triples.mapped_texts import SCHEMA, TEXTS_IN_A_BATCH
 from ragcun_cli.data.triples.rows import RowBlock, negative_counts
-from ragcun_cli.data.triples.table import Numbers
 
 SPOOLED = pa.schema([("text", pa.string()), ("place", pa.int64())])
 

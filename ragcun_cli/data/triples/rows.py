@@ -15,11 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ragcun_cli.arrays import Flags, Numbers
 from ragcun_cli.data.lines import SHOWN_PROBLEMS
 
 NUMBER = re.compile(r"(?::|row |line:)(\d+): ")
-
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def lists_of(values: pa.StringArray, counts: npt.NDArray[np.integer]) -> pa.List
     return pa.ListArray.from_arrays(pa.array(offsets), values)
 
 
-def negative_counts(block: RowBlock) -> npt.NDArray[np.int64]:
+def negative_counts(block: RowBlock) -> Numbers:
     """(n,) How many negatives each row has."""
     return np.diff(_offsets(block.negatives)).astype(np.int64)
 

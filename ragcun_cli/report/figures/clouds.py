@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ragcun_cli.arrays import Figures
 from ragcun_cli.report.figures.style import GREY, Look, legend_below, panels
-
-Values = npt.NDArray[np.float64]
 
 MOST_FILLED = 3  # rows: more of them hide each other
 
@@ -22,7 +20,7 @@ class Spectrum:
     seeds the mean.
     """
 
-    eigenvalues: Values
+    eigenvalues: Figures
     texts: int | None
 
 
@@ -30,9 +28,9 @@ class Spectrum:
 class Counts:
     """Densities over the bins between `edges`, of two kinds. Of several seeds the mean."""
 
-    edges: Values
-    first: Values
-    second: Values
+    edges: Figures
+    first: Figures
+    second: Figures
 
 
 def marchenko_pastur(dimensions: int, texts: int) -> tuple[float, float]:
@@ -94,5 +92,5 @@ def _draw_densities(axes: Axes, rows: dict[str, Counts], looks: dict[str, Look])
         axes.stairs(_density(row.second), row.edges, color=look.colour, linewidth=0.9, linestyle=":")
 
 
-def _density(counts: Values) -> Values:
+def _density(counts: Figures) -> Figures:
     return counts / max(float(counts.sum()), 1.0)

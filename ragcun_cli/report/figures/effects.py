@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from ragcun_cli.arrays import Figures
 from ragcun_cli.report.comparison import Comparison
 from ragcun_cli.report.figures.style import GREY, PAGE, Look, legend_below, panels
-
-Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def draw_forest(comparisons: Sequence[Comparison], baseline: str, metric: str, l
 
 
 def draw_queries(
-    differences: dict[str, dict[str, Values]], baseline: str, metric: str, looks: dict[str, Look]
+    differences: dict[str, dict[str, Figures]], baseline: str, metric: str, looks: dict[str, Look]
 ) -> Figure:
     """Each query's difference to the baseline, from its greatest loss to its greatest win. differences: dataset -> row
     -> (queries,).

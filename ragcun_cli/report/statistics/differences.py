@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Values = npt.NDArray[np.float64]
+from ragcun_cli.arrays import Figures
 
 
 @dataclass(frozen=True)
@@ -42,15 +41,15 @@ class Strata:
         """Queries of the smallest stratum: below two, nothing can be said of its spread."""
         return min(self.sizes)
 
-    def shares(self) -> Values:
+    def shares(self) -> Figures:
         """(n,) Each query's weight in the mean."""
         return np.repeat(np.array(self.weights) / np.array(self.sizes), self.sizes)
 
-    def split(self, values: Values) -> list[Values]:
+    def split(self, values: Figures) -> list[Figures]:
         """(..., n) into one array a stratum, along the last axis."""
         return np.split(values, np.cumsum(self.sizes)[:-1], axis=-1)
 
-    def mean(self, values: Values) -> float:
+    def mean(self, values: Figures) -> float:
         """Of (n,) values."""
         return float(values @ self.shares())
 
@@ -63,7 +62,7 @@ class StandardError:
     degrees: float
 
 
-def standard_error(values: Values, strata: Strata) -> StandardError:
+def standard_error(values: Figures, strata: Strata) -> StandardError:
     """Of the mean over strata of (n,) values; degrees of freedom by Satterthwaite, n - 1 for a single stratum."""
     variances = np.array([part.var(ddof=1) / len(part) for part in strata.split(values)]) * np.square(strata.weights)
     return StandardError(
@@ -71,7 +70,7 @@ def standard_error(values: Values, strata: Strata) -> StandardError:
     )
 
 
-def degrees_of_freedom(variances: Values, degrees: Values) -> float:
+def degrees_of_freedom(variances: Figures, degrees: Figures) -> float:
     """Of a sum of independent estimates of variance (Satterthwaite 1946)."""
     spread = (variances**2 / degrees).sum()
     return float(variances.sum() ** 2 / spread) if spread > 0 else float("inf")

@@ -14,7 +14,8 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from ragcun_cli.report.statistics.differences import Strata, Values, standard_error
+from ragcun_cli.arrays import Figures
+from ragcun_cli.report.statistics.differences import Strata, standard_error
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -45,7 +46,7 @@ def remembered(function: Callable[Given, Result]) -> Callable[Given, Result]:
 
 
 @remembered
-def sign_flip_test(values: Values, strata: Strata, flips: int = FLIPS, seed: int = SEED) -> float:
+def sign_flip_test(values: Figures, strata: Strata, flips: int = FLIPS, seed: int = SEED) -> float:
     """Two-sided p-value of Fisher's randomisation test on (n,) differences: (c + 1) / (flips + 1), c the draws of
     random signs whose mean is at least as far from zero (Phipson & Smyth 2010: never 0).
 
@@ -65,7 +66,7 @@ def sign_flip_test(values: Values, strata: Strata, flips: int = FLIPS, seed: int
     return (int(as_far.sum()) + 1) / (flips + 1)
 
 
-def t_test(values: Values, strata: Strata) -> float:
+def t_test(values: Figures, strata: Strata) -> float:
     """Two-sided p-value of the paired t-test; over strata, of Welch's kind."""
     error = standard_error(values, strata)
     mean = strata.mean(values)
@@ -86,7 +87,7 @@ def t_quantile(probability: float, degrees: float) -> float:
 
 @remembered
 def bootstrap_interval(
-    values: Values, strata: Strata, draws: int = DRAWS, confidence: float = CONFIDENCE, seed: int = SEED
+    values: Figures, strata: Strata, draws: int = DRAWS, confidence: float = CONFIDENCE, seed: int = SEED
 ) -> tuple[float, float]:
     """Of the mean of (n,) differences: percentiles over queries drawn with replacement, within each stratum."""
     generator = np.random.default_rng(seed)
@@ -101,7 +102,7 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def effect_size(values: Values, strata: Strata) -> float | None:
+def effect_size(values: Figures, strata: Strata) -> float | None:
     """Cohen's d_z: the mean difference in standard deviations of the differences; None where they are all equal."""
     spread = np.sqrt(sum(w * part.var(ddof=1) for w, part in zip(strata.weights, strata.split(values), strict=True)))
     return float(strata.mean(values) / spread) if spread > ROUNDING * np.abs(values).max() else None

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ragcun_cli.report.statistics.differences import Strata, Values, degrees_of_freedom, standard_error
+from ragcun_cli.arrays import Figures
+from ragcun_cli.report.statistics.differences import Strata, degrees_of_freedom, standard_error
 from ragcun_cli.report.statistics.paired import CONFIDENCE, t_quantile, two_sided
 
 
@@ -30,7 +31,7 @@ class SeedAware:
         return {"interval": list(self.interval), "standard_error": self.error, "p": self.p}
 
 
-def seed_aware(first: Values, second: Values, strata: Strata, paired: bool) -> SeedAware | None:
+def seed_aware(first: Figures, second: Figures, strata: Strata, paired: bool) -> SeedAware | None:
     """
     Args:
         first, second: (seeds, n) scores. A single seed's scores count as fixed, like those of an untouched encoder.
