@@ -23,7 +23,7 @@ class ExitCode(IntEnum):
 
 
 class RagcunError(Exception):
-    """Something went wrong that the user can understand and mend.
+    """Something went wrong that the user can understand and fix.
 
     `message` says what and where (file, line or flag); `hint` says what to do about it.
     """

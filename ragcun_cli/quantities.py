@@ -34,7 +34,7 @@ def parse_bytes(text: str, flag: str) -> int:
     match = _SIZE.match(text)
     amount = float(match[1]) * _UNITS[match[2].upper()] if match else 0
     if not 1 <= amount < 2**60:
-        raise UsageError(f"{flag} {text}: this is no size", "Give one such as 2GiB or 500MiB.")
+        raise UsageError(f"{flag} {text}: not a size", "Give one such as 2GiB or 500MiB.")
     return int(amount)
 
 

@@ -159,11 +159,11 @@ def test_eval_options_that_make_no_sense(ragcun: RunCommand, tmp_path: Path, tin
     for options, complaint in (
         (["--similarity", "cosin"], "--similarity cosin: there is no such similarity; did you mean 'cosine'?"),
         (["--precision", "fp8"], "--precision fp8: there is no such precision"),
-        (["--name", os.fsdecode(b"caf\xe9")], r"--name caf\udce9: this is no name for a folder of results"),
+        (["--name", os.fsdecode(b"caf\xe9")], r"--name caf\udce9: not a valid name for a folder of results"),
         (["--transform", "whiten"], "--transform whiten: there is no such transform"),
-        (["--memory", "lots"], "--memory lots: this is no size"),
+        (["--memory", "lots"], "--memory lots: not a size"),
         (["--memory", "1MiB"], "--memory 1MiB: the search needs at least 64MiB"),
-        (["--cache-limit", "0"], "--cache-limit 0: this is no size"),
+        (["--cache-limit", "0"], "--cache-limit 0: not a size"),
         (["--fit-on", tmp_path / "nowhere.jsonl"], "there is no such file"),
         (["--transform", "truncate:64"], "has 32 dimensions"),
     ):
@@ -243,7 +243,7 @@ def test_evaluating_what_is_not_there(ragcun: RunCommand, tmp_path: Path, tiny_b
     panel(ragcun(*beir, "-m", tmp_path / "data", "-d", "scifact"), 1, "not a model folder")
     panel(ragcun(*beir, "-m", tmp_path / "no-model", "-d", "scifact"), 2, "there is no such model folder")
     panel(ragcun(*beir, "-m", tiny_bert, "-m", tiny_bert, "--name", "x", "-d", "scifact"), 2, "--name")
-    panel(ragcun(*beir, "-m", tiny_bert, "--name", "../x", "-d", "scifact"), 2, "this is no name for a folder")
+    panel(ragcun(*beir, "-m", tiny_bert, "--name", "../x", "-d", "scifact"), 2, "not a valid name for a folder")
     panel(ragcun(*beir, "-m", tiny_bert, "-m", tiny_bert, "-d", "scifact"), 2, "would both be")
     write_collection(tmp_path / "other" / "scifact", 3)
     panel(

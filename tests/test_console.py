@@ -74,7 +74,7 @@ def test_sizes_as_people_type_and_read_them() -> None:
         2 << 30, 500 << 20, 1536, 77, 1 << 40,
     ]  # fmt: skip
     for wrong in ("", "lots", "0", "-1G", "1XB", "9" * 400):
-        with pytest.raises(UsageError, match=r"--memory [^:]*: this is no size"):
+        with pytest.raises(UsageError, match=r"--memory [^:]*: not a size"):
             parse_bytes(wrong, "--memory")
     assert [shown_bytes(count) for count in (12, 1234, 5.6e6, 11.17e9)] == [
         "12 bytes",

@@ -158,7 +158,7 @@ def _start(
         return started
     market = "on demand" if plan.wishes.on_demand else "as spot"
     raise NoMachine(
-        f"no {plan.instance.name} is to be had {market}:\n" + "\n".join(f"  {each}" for each in reasons),
+        f"no {plan.instance.name} is available {market}:\n" + "\n".join(f"  {each}" for each in reasons),
         "Try more regions (--region A --region B), another --instance, "
         + ("later again." if plan.wishes.on_demand else "--on-demand, or later again."),
     )

@@ -114,7 +114,7 @@ def start_in(
     """Group, template, machines and schedules in one region; the attempt with what is known of its machines now.
 
     Raises:
-        NoMachine: if there are none to be had.
+        NoMachine: if none is available.
         AwsError: if something else is refused.
     """
     group = _make_group(aws, plan, region, undo)

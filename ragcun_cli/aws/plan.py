@@ -62,7 +62,7 @@ class Zone:
 
 @dataclass(frozen=True)
 class RegionPlan:
-    """One region: obstacles says why no machine can be had there, empty if one may."""
+    """One region: obstacles says why no machine is available there, empty if one may."""
 
     name: str
     zones: tuple[Zone, ...]

@@ -27,7 +27,7 @@ BLOCK_BYTES = 1 << 20
 DAMAGE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, NotImplementedError, ValueError,
 )  # fmt: skip
-MADE_TO_FILL = "this is no collection of texts, but made to fill a disk"
+MADE_TO_FILL = "not a collection of texts, but made to fill a disk"
 MOST_EXPANDED = 200  # times: JSON of texts shrinks to a third, the same line over and over to a hundredth
 LISTED = ("corpus.jsonl", "queries.jsonl", "corpus.jsonl.gz", "queries.jsonl.gz")
 SHOWN = 5  # of what an error lists

@@ -266,7 +266,7 @@ def checkpoint_activations(network: nn.Module, name: str) -> None:
 
 
 def _without_pooler(config: Any) -> dict[str, Any]:
-    """BERT's and MPNet's own pooler is not used: leave it out, lest it be counted, trained and saved."""
+    """BERT's and MPNet's own pooler is not used: leave it out, or it would be counted, trained and saved."""
     family: Any = AutoModel._model_mapping.get(type(config), None)
     parameters = inspect.signature(family.__init__).parameters if family is not None else {}
     return {"add_pooling_layer": False} if "add_pooling_layer" in parameters else {}

@@ -109,7 +109,7 @@ def run_checks(wishes: Wishes) -> Report:
         triples: dict[str, int] = {}
         for number, recipe in enumerate(recipes if wishes.trains else []):
             if missing := _missing(recipe, broken):
-                cure = "Mend that first."
+                cure = "Fix that first."
                 checks.append(Check(f"{recipe.name}: steps", FAILED, f"not tried: {', '.join(missing)}", cure))
                 continue
             # Each has its share of the time that is left, so that a slow one leaves some to the others.

@@ -25,7 +25,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to mend."""
+    """One thing to fix."""
 
     place: Place
     message: str

@@ -59,7 +59,7 @@ class IsotropyOptions(Strict):
     """How the isotropy term is computed (SIGReg: arXiv 2511.08544, Algorithm 1)."""
 
     slices: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        1024, description="of sigreg: random directions, drawn anew at each step"
+        1024, description="of sigreg: random directions, drawn again at each step"
     )
     points: Annotated[int, Field(ge=2, le=1000)] = Field(17, description="of sigreg: points of the integral over t")
     t_max: Annotated[float, Field(gt=0, le=10)] = Field(3.0, description="of sigreg: upper end of the integral over t")

@@ -24,7 +24,7 @@ from ragcun_cli.report.statistics.corrections import require_correction
 from ragcun_cli.report.table import ResultTable
 
 _OF_SCORES = ("metric", "baseline", "correction", "primary")
-# Presets, and the options that each of them does not heed.
+# Presets, and the options that each of them ignores.
 IDLE = {
     "scores": ("dollars_per_hour",),
     "paper": ("datasets", "dollars_per_hour"),
@@ -92,7 +92,7 @@ def build_table(results: Path, options: TableOptions) -> ResultTable:
     require_correction(options.correction)
     price = options.dollars_per_hour
     if price is not None and not (math.isfinite(price) and price >= 0):
-        raise UsageError(f"--dollars-per-hour {price}: this is no price")
+        raise UsageError(f"--dollars-per-hour {price}: not a price")
     every = fold(collect(results))
     rows = choose_rows(every, options.rows)
     recorded = asdict(options)
@@ -111,8 +111,8 @@ def build_table(results: Path, options: TableOptions) -> ResultTable:
 
 
 def _refuse_idle(options: TableOptions) -> None:
-    """Options that a preset does not heed: a table must not look as if it did."""
+    """Options that a preset ignores: a table must not look as if it did."""
     for name in IDLE[options.preset]:
         if getattr(options, name) != getattr(TableOptions(), name):
             flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag}: the preset `{options.preset}` does not heed it", "Leave one of the two out.")
+            raise UsageError(f"{flag}: the preset `{options.preset}` ignores it", "Leave one of the two out.")

@@ -30,7 +30,7 @@ print(model.similarity(queries, passages))  # the Euclidean distance, negated: t
 
 @dataclass(frozen=True)
 class CardFacts:
-    """name: where the model can be had. settings: ragcun.json's; recipe: None where it is not known, step too.
+    """name: where the model is available. settings: ragcun.json's; recipe: None where it is not known, step too.
 
     results: of these very weights, None without. onnx: whether a graph lies beside. version: of the ragcun that
     trained, where it is known. chosen: whether the dev set chose these weights.

@@ -47,7 +47,7 @@ def require_name(name: str, asked: str) -> None:
     """
     shown = name.encode("utf-8", "backslashreplace").decode()
     if not name.strip() or name.startswith(".") or "/" in name or "\\" in name or shown != name:
-        raise UsageError(f"{asked}{shown}: this is no name for a folder of results", "Use letters, digits, - and _.")
+        raise UsageError(f"{asked}{shown}: not a valid name for a folder of results", "Use letters, digits, - and _.")
 
 
 def scored_on(dataset: str, split: str, queries: int) -> str:

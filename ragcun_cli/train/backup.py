@@ -114,7 +114,7 @@ def _fetch(place: Place, folder: RunFolder) -> None:
             return _fetch_finished(place, folder, status)
         _fetch_newest(place, folder)
     except OSError as error:
-        raise EnvironmentUnfit(f"backup: {error}", "Mend it, or resume without: --set backup=null") from error
+        raise EnvironmentUnfit(f"backup: {error}", "Fix it, or resume without: --set backup=null") from error
 
 
 def _fetch_newest(place: Place, folder: RunFolder) -> None:

@@ -58,7 +58,7 @@ def make_plan(recipe: Recipe, table: TripleTable, hardware: Hardware, excluded: 
 
     Raises:
         DataError: if the data are too few for one optimiser step, or lack what the loss needs.
-        EnvironmentUnfit: if the precision asked for cannot be had.
+        EnvironmentUnfit: if the precision asked for is not available.
     """
     batches = batches_per_epoch(len(table), recipe.batch_size)
     steps_per_epoch = batches // recipe.gradient_accumulation_steps

@@ -192,7 +192,7 @@ def _differing_keys(folder: RunFolder, recipe: Recipe) -> dict[str, tuple[Any, A
             raise ValueError("not a mapping")
     except (ValueError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"{folder.recipe}: not readable: {reason}", "Begin the run anew: --overwrite.") from None
+        raise ModelError(f"{folder.recipe}: not readable: {reason}", "Start the run again: --overwrite.") from None
     with contextlib.suppress(ValidationError):  # keys that an older ragcun did not have get their defaults
         recorded = Recipe.model_validate(recorded).model_dump()
     wanted = recipe.model_dump()

@@ -71,7 +71,7 @@ def plan_runs(recipes: Sequence[Recipe], resume: bool, overwrite: bool) -> list[
     With `resume`, those that were begun go on, and the others start.
 
     Raises:
-        UsageError: if two would train into one folder, or a folder may not be had.
+        UsageError: if two would train into one folder, or a folder may not be used.
     """
     require_distinct_folders(recipes)
     if resume and overwrite:

@@ -79,7 +79,7 @@ def start_trackers(accelerator: Accelerator, recipe: Recipe, folder: RunFolder, 
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise EnvironmentUnfit(
             f"trackers: {reason}",
-            "Mend it, or leave the tracker out: metrics.jsonl is always written.",
+            "Fix it, or leave the tracker out: metrics.jsonl is always written.",
         ) from error
 
 

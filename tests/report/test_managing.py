@@ -67,8 +67,8 @@ def test_a_new_name_is_in_every_file(ragcun: RunCommand, copied: Path) -> None:
         (["remove", "encoder", "-d", "three"], "encoder has no such result"),
         (["rename", "nothing", "x"], "there are no results of this name"),
         (["rename", "encoder", "isotropy-seed0"], "is there already"),
-        (["rename", "encoder", "../x"], "is no name for a folder"),
-        (["rename", "encoder", os.fsdecode(b"caf\xe9")], "is no name for a folder"),
+        (["rename", "encoder", "../x"], "not a valid name for a folder"),
+        (["rename", "encoder", os.fsdecode(b"caf\xe9")], "not a valid name for a folder"),
         (["rename", "turned+cosine", "x"], "puts +cosine behind the name of such results Call them x+cosine."),
     ],
 )

@@ -184,12 +184,12 @@ def test_one_seed_is_said(tmp_path: Path) -> None:
         ({"datasets": ("three",)}, "--datasets three: there is no result for it"),
         ({"preset": "papers"}, "--preset papers: there is no such preset; did you mean 'paper'"),
         ({"correction": "bonferroni"}, "--correction bonferroni"),
-        ({"preset": "paper", "datasets": ("one",)}, "--datasets: the preset `paper` does not heed it"),
+        ({"preset": "paper", "datasets": ("one",)}, "--datasets: the preset `paper` ignores it"),
         ({"preset": "geometry", "datasets": ("three",)}, "no isotropy was measured on it"),
-        ({"preset": "robustness", "metric": "map"}, "--metric: the preset `robustness` does not heed it"),
-        ({"dollars_per_hour": 2.0}, "--dollars-per-hour: the preset `scores` does not heed it"),
+        ({"preset": "robustness", "metric": "map"}, "--metric: the preset `robustness` ignores it"),
+        ({"dollars_per_hour": 2.0}, "--dollars-per-hour: the preset `scores` ignores it"),
         ({"preset": "cost"}, "none of the models' run folders is there"),
-        ({"preset": "cost", "dollars_per_hour": float("nan")}, "this is no price"),
+        ({"preset": "cost", "dollars_per_hour": float("nan")}, "not a price"),
     ],
 )
 def test_what_cannot_be_shown(scored: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -214,7 +214,7 @@ def _wishes(asked: _Asked, region: str | None) -> tuple[Any, list[Any]]:
     if asked.bucket is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", asked.bucket):
         raise UsageError(f"--bucket {asked.bucket}: no bucket of S3 has such a name", "Small letters, digits, hyphens.")
     if asked.email is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", asked.email):
-        raise UsageError(f"--email {asked.email}: this is no address")
+        raise UsageError(f"--email {asked.email}: not an address")
     shared = {field.name for field in dataclasses.fields(Wishes)} - {"run", "regions"}
     return Wishes(
         run=require_run_name(asked.run or default_run_name([recipe.name for recipe in loaded])),

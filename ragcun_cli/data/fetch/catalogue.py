@@ -74,7 +74,7 @@ def expand(names: Sequence[str]) -> list[str]:
     """Groups as their members, each name once.
 
     Raises:
-        UsageError: if a name is not known, or can only be had from its owners.
+        UsageError: if a name is not known, or is only available from its owners.
     """
     single = [*TRAINING, *(KNOWN[name].download_name for name in ALL)]
     chosen = []
@@ -128,7 +128,7 @@ def _check_mirror(mirror: str) -> None:
     if "://" in mirror:
         parts = urlsplit(mirror)
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise UsageError(f"--mirror {mirror}: this is no http(s) address", "Give a folder, or an http(s) URL.")
+            raise UsageError(f"--mirror {mirror}: not an http(s) address", "Give a folder, or an http(s) URL.")
     elif not expanded(mirror).is_dir():
         raise UsageError(f"--mirror {mirror}: there is no such folder", "Give a folder, or an http(s) URL.")
 

@@ -104,7 +104,7 @@ def _open_url(
         ):
             yield _stream(response, url, start, validator, patience)
     except (InvalidSchema, InvalidURL, MissingSchema, LocationValueError):
-        raise EnvironmentUnfit(f"{url}: this is no address", "Give --mirror a folder or an http(s) URL.") from None
+        raise EnvironmentUnfit(f"{url}: not an address", "Give --mirror a folder or an http(s) URL.") from None
     except requests.RequestException as error:
         raise Interrupted(_reason(error)) from None
 

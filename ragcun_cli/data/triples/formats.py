@@ -79,7 +79,7 @@ def recognise(path: Path, example: str = TRIPLE_EXAMPLE) -> TripleFile:
     require_utf8_kind(first, str(path))
     compression = "gzip" if first[:2] == GZIP else "zstandard" if first[:4] == ZSTANDARD else ""
     if not compression and path.suffix in COMPRESSIONS:
-        raise DataError(f"{path}: this is no {COMPRESSIONS[path.suffix]} file", "Is it whole? Get it again.")
+        raise DataError(f"{path}: not a {COMPRESSIONS[path.suffix]} file", "Is it whole? Get it again.")
     inner = path.with_suffix("") if path.suffix in COMPRESSIONS else path
     by_ending = ENDINGS.get(inner.suffix.lower())
     if by_ending in ("TSV", "CSV", "Parquet"):

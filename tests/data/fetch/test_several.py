@@ -162,9 +162,9 @@ def test_a_mirror(server: FaultyServer, tmp_path: Path, tiny_registry: None, rag
         (["scifcat"], 2, "did you mean 'scifact'?"),
         (["robust04"], 2, "ragcun data import robust04"),
         (["scifact", "--mirror", "nowhere"], 2, "--mirror nowhere: there is no such folder"),
-        (["scifact", "--mirror", "http://"], 2, "--mirror http://: this is no http(s) address"),
-        (["scifact", "--mirror", "ftp://host"], 2, "this is no http(s) address"),
-        (["scifact", "--mirror", "http://a..b"], 4, "this is no address"),
+        (["scifact", "--mirror", "http://"], 2, "--mirror http://: not an http(s) address"),
+        (["scifact", "--mirror", "ftp://host"], 2, "not an http(s) address"),
+        (["scifact", "--mirror", "http://a..b"], 4, "not an address"),
         (["scifact", "--mirror", "http://127.0.0.1:9", "--attempts", "1"], 4, "gave up after 1 attempt:"),
     ],
 )
