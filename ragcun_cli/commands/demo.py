@@ -35,7 +35,7 @@ def demo(
 
 
 def _print_outcome(outcome: DemoOutcome, folder: Path) -> None:
-    from ragcun_cli.commands.report import print_result_table
+    from ragcun_cli.commands.report_printing import print_result_table
     from ragcun_cli.console import note
 
     print_result_table(outcome.table)
