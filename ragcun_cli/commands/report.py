@@ -124,9 +124,10 @@ def claims(
     Example: ragcun report claims --primary 'isotropy vs baseline'
     """
     from ragcun_cli.console import note, print_json, print_paragraphs
+    from ragcun_cli.report.selection import Selection
     from ragcun_cli.report.stating import state
 
-    stated = state(results, metric, listed(datasets), listed(rows), baseline, correction, primary)
+    stated = state(results, Selection(metric, listed(datasets), listed(rows), baseline, correction, primary))
     if json_output:
         print_json(stated.entry())
         return
@@ -206,8 +207,9 @@ def figures(
     from ragcun_cli.report.figures.drawing import draw_all
     from ragcun_cli.report.figures.style import saved
     from ragcun_cli.report.material import gather
+    from ragcun_cli.report.selection import Selection
 
-    material = gather(results, metric, listed(datasets), listed(rows), baseline, correction, runs, primary)
+    material = gather(results, Selection(metric, listed(datasets), listed(rows), baseline, correction, primary), runs)
     drawn, left = draw_all(material)
     written = []
     for each in drawn:
@@ -262,8 +264,9 @@ def page(
 
     from ragcun_cli.report.material import gather
     from ragcun_cli.report.page.building import build_page
+    from ragcun_cli.report.selection import Selection
 
-    material = gather(results, metric, listed(datasets), listed(rows), baseline, correction, runs, primary)
+    material = gather(results, Selection(metric, listed(datasets), listed(rows), baseline, correction, primary), runs)
     built = build_page(material, results, data_dir, file)
     write_text(out, built.html)
     if json_output:

@@ -12,6 +12,7 @@ from ragcun_cli.report.collect import collect
 from ragcun_cli.report.comparison import Comparison
 from ragcun_cli.report.rows import Row, choose_rows, find_baseline, fold
 from ragcun_cli.report.scores import choose_datasets, require_metric
+from ragcun_cli.report.selection import Selection
 from ragcun_cli.report.stating import Claims, state_rows
 from ragcun_cli.report.statistics.corrections import require_correction
 
@@ -50,28 +51,22 @@ def require_matplotlib() -> None:
         raise EnvironmentUnfit("figures need matplotlib, which is not installed", "pip install 'ragcun[figures]'")
 
 
-def gather(
-    results: Path,
-    metric: str,
-    datasets: Sequence[str],
-    rows: Sequence[str],
-    baseline: str | None,
-    correction: str,
-    runs: Path,
-    primary: Sequence[str] = (),
-) -> Material:
-    """
+def gather(results: Path, selection: Selection, runs: Path) -> Material:
+    """runs: where run folders lie that are no longer where they were.
+
     Raises:
         UsageError: if a flag asks for what is not there.
         DataError: if results cannot be read or compared.
     """
-    require_correction(correction)
+    require_correction(selection.correction)
     every = fold(collect(results))
-    chosen = choose_rows(every, rows)
-    against = find_baseline(every, baseline)
-    require_metric(every, metric)
-    names = choose_datasets(chosen, datasets)
+    chosen = choose_rows(every, selection.rows)
+    against = find_baseline(every, selection.baseline)
+    require_metric(every, selection.metric)
     claims = None
     if against is not None and any(row is not against for row in chosen):
-        claims = state_rows(every, chosen, against, metric, datasets, correction, primary)
-    return Material(every, chosen, against, names, bool(datasets), metric, correction, claims, runs, tuple(primary))
+        claims = state_rows(every, chosen, against, selection)
+    return Material(
+        every, chosen, against, choose_datasets(chosen, selection.datasets), bool(selection.datasets),
+        selection.metric, selection.correction, claims, runs, tuple(selection.primary),
+    )  # fmt: skip

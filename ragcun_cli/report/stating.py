@@ -27,6 +27,7 @@ from ragcun_cli.report.rows import (
     no_baseline,
 )
 from ragcun_cli.report.scores import choose_datasets, known_datasets, require_metric
+from ragcun_cli.report.selection import Selection
 from ragcun_cli.report.staleness import MARK, stale_sentences
 from ragcun_cli.report.statistics.corrections import require_correction
 from ragcun_cli.report.table import metric_label
@@ -125,47 +126,32 @@ class Claims:
         }
 
 
-def state(
-    results: Path,
-    metric: str,
-    datasets: Sequence[str],
-    rows: Sequence[str],
-    baseline: str | None,
-    correction: str,
-    primary: Sequence[str] = (),
-) -> Claims:
+def state(results: Path, selection: Selection) -> Claims:
     """
     Raises:
         UsageError: if there is no baseline, nothing to compare with it, or a flag asks for what is not there.
         DataError: if results cannot be read or compared.
     """
-    require_correction(correction)
+    require_correction(selection.correction)
     every = fold(collect(results))
-    against = find_baseline(every, baseline)
-    return state_rows(every, choose_rows(every, rows), against, metric, datasets, correction, primary)
+    against = find_baseline(every, selection.baseline)
+    return state_rows(every, choose_rows(every, selection.rows), against, selection)
 
 
-def state_rows(
-    every: Sequence[Row],
-    rows: Sequence[Row],
-    baseline: Row | None,
-    metric: str,
-    datasets: Sequence[str],
-    correction: str,
-    primary: Sequence[str] = (),
-) -> Claims:
+def state_rows(every: Sequence[Row], rows: Sequence[Row], baseline: Row | None, selection: Selection) -> Claims:
     """`state` of rows that were read: of all of them, those chosen."""
     if baseline is None:
         raise UsageError(no_baseline(every), f"One of {', '.join(row.name for row in rows)}.")
-    declared = primary_rows(primary, every, baseline)
+    metric, correction = selection.metric, selection.correction
+    declared = primary_rows(selection.primary, every, baseline)
     if hidden := [name for name in declared or () if name not in [row.name for row in rows]]:
         raise UsageError(f"--primary: {hidden[0]} is not among --rows", "Show it, or do not declare it.")
     require_metric(every, metric)
     others = [row for row in rows if row is not baseline]
     if not others:
         raise UsageError(f"there is only {baseline.name}: nothing to compare it with", "Score another model.")
-    chosen = choose_datasets([*rows, baseline], datasets)
-    averages = averages_over(chosen, named=bool(datasets))
+    chosen = choose_datasets([*rows, baseline], selection.datasets)
+    averages = averages_over(chosen, named=bool(selection.datasets))
     shown = Shown(tuple(row.name for row in others), tuple(chosen), tuple(averages))
     known = known_datasets(every)
     made = compare(sorted(every, key=_for_reference), baseline, known, shown, Settings(metric, correction, declared))

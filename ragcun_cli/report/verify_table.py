@@ -19,6 +19,7 @@ from ragcun_cli.report.formats.latex import escape_latex, to_latex
 from ragcun_cli.report.formats.markdown import escape_markdown, to_markdown
 from ragcun_cli.report.formats.origin import after_origins, read_origins
 from ragcun_cli.report.formats.plain import to_json
+from ragcun_cli.report.selection import Selection
 from ragcun_cli.report.staleness import without_staleness
 from ragcun_cli.report.stating import state
 from ragcun_cli.report.table import ResultTable
@@ -155,9 +156,10 @@ def _verify_text(path: Path, text: str, results: Path) -> TableCheck:
 def problems_with_claims(text: str, options: TableOptions, results: Path) -> list[str]:
     """Of a page, whose first table is the one of scores: every sentence that it claims."""
     written = [html.unescape(each) for each in re.findall(r'<li class="[a-z]*">(.*?)</li>', text)]
-    stated = state(
-        results, options.metric, options.datasets, options.rows, options.baseline, options.correction, options.primary
+    selection = Selection(
+        options.metric, options.datasets, options.rows, options.baseline, options.correction, options.primary
     )
+    stated = state(results, selection)
     return [
         f"claims: {each}"
         for each in problems_with_lines(sorted(_unmarked(written)), sorted(_unmarked(stated.sentences())))

@@ -14,6 +14,7 @@ from ragcun_cli.report.claims import isotropy_sentence, p_value, sentence
 from ragcun_cli.report.comparison import Comparison
 from ragcun_cli.report.isotropy_comparison import compare_isotropy
 from ragcun_cli.report.rows import fold
+from ragcun_cli.report.selection import Selection
 from ragcun_cli.report.stating import Claims, state
 from ragcun_cli.report.statistics.seeds import SeedAware
 from tests.report.scored import arm, dataset_at, make_dataset, score_model
@@ -29,7 +30,7 @@ PLAIN = Comparison(
 
 
 def told(root: Path, datasets: tuple[str, ...] = ()) -> Claims:
-    return state(root / "results", "ndcg@10", datasets, (), None, "holm")
+    return state(root / "results", Selection(datasets=datasets))
 
 
 def test_better() -> None:
@@ -135,7 +136,7 @@ def test_what_differs_between_arms_is_said(scored: Path) -> None:
 def test_primary_comparisons_alone_are_corrected_and_the_others_exploratory(scored: Path) -> None:
     every = told(scored)
     results = scored / "results"
-    claims = state(results, "ndcg@10", (), (), None, "holm", ["isotropy vs baseline"])
+    claims = state(results, Selection(primary=["isotropy vs baseline"]))
     assert [each.row for each in claims.headlines()] == ["isotropy"]
     primary = [each for each in claims.datasets if each.row == "isotropy"]
     others = [each for each in claims.datasets if each.row != "isotropy"]
@@ -149,7 +150,7 @@ def test_primary_comparisons_alone_are_corrected_and_the_others_exploratory(scor
     }  # fmt: skip
     assert "over the primary comparisons (isotropy) on all datasets" in claims.preamble
     assert "over all rows and datasets of the results" in every.preamble
-    both = state(results, "ndcg@10", (), (), None, "holm", ["frozen against baseline", "isotropy vs. baseline"])
+    both = state(results, Selection(primary=["frozen against baseline", "isotropy vs. baseline"]))
     assert [each.row for each in both.headlines()] == ["frozen", "isotropy"]
 
 
@@ -164,7 +165,7 @@ def test_primary_comparisons_alone_are_corrected_and_the_others_exploratory(scor
 )
 def test_what_is_no_primary_comparison(scored: Path, declared: str, complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
-        state(scored / "results", "ndcg@10", (), (), None, "holm", [declared])
+        state(scored / "results", Selection(primary=[declared]))
 
 
 def test_what_was_trained_once_is_named(tmp_path: Path) -> None:
@@ -189,7 +190,7 @@ def test_no_baseline_and_nothing_to_compare(tmp_path: Path) -> None:
         told(tmp_path)
     assert "encoder" in raised.value.hint
     with pytest.raises(UsageError, match="there is only encoder"):
-        state(tmp_path / "results", "ndcg@10", (), (), "encoder", "holm")
+        state(tmp_path / "results", Selection(baseline="encoder"))
 
 
 def test_claims_for_a_program_are_json(scored: Path) -> None:

@@ -34,9 +34,9 @@ def write_curves(folder: Path, seed: int, of: dict[str, Any] | None = None) -> N
 def drawn_at(root: Path, runs: Path, **options: Any) -> tuple[dict[str, Any], dict[str, str]]:
     from ragcun_cli.report.figures.drawing import draw_all
     from ragcun_cli.report.material import gather
+    from ragcun_cli.report.selection import Selection
 
-    asked = {"metric": "ndcg@10", "datasets": (), "rows": (), "baseline": None, "correction": "holm", **options}
-    drawn, left = draw_all(gather(root / "results", runs=runs, **asked))
+    drawn, left = draw_all(gather(root / "results", Selection(**options), runs))
     return {each.name: each for each in drawn}, {each.name: each.why for each in left}
 
 
