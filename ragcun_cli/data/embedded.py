@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ragcun_cli import files
+from ragcun_cli.data.collection_writer import passage_record, write_beir_layout
 from ragcun_cli.data.docstrings import CodeBase, Pair, installed_code, pairs_of
 from ragcun_cli.errors import DataError, UsageError
 
@@ -177,21 +178,14 @@ def _hard_negative(pair: Pair, package: Sequence[Pair]) -> str:
 
 
 def _write_task(folder: Path, split: str, pairs: Sequence[Pair]) -> None:
-    (folder / "qrels").mkdir(parents=True)
-    corpus, queries, qrels = [], [], ["query-id\tcorpus-id\tscore\n"]
-    for number, pair in enumerate(pairs):
-        passage = {
-            "_id": f"p{number:05}",
-            "title": "",
-            "text": pair.passage,
-            "metadata": {"module": pair.module},
-        }
-        corpus.append(json.dumps(passage, ensure_ascii=False) + "\n")
-        queries.append(json.dumps({"_id": f"q{number:05}", "text": pair.query}, ensure_ascii=False) + "\n")
-        qrels.append(f"q{number:05}\tp{number:05}\t1\n")
-    (folder / "corpus.jsonl").write_text("".join(corpus), encoding="utf-8")
-    (folder / "queries.jsonl").write_text("".join(queries), encoding="utf-8")
-    (folder / "qrels" / f"{split}.tsv").write_text("".join(qrels), encoding="utf-8")
+    numbered = [(f"{number:05}", pair) for number, pair in enumerate(pairs)]
+    write_beir_layout(
+        folder,
+        split,
+        (passage_record(f"p{number}", pair.passage, metadata={"module": pair.module}) for number, pair in numbered),
+        ((f"q{number}", pair.query) for number, pair in numbered),
+        ((f"q{number}", f"p{number}", 1) for number, _ in numbered),
+    )
 
 
 def _share(text: str) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import pyarrow.parquet
 from ragcun_cli import files
 from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder, only_writer
+from ragcun_cli.data.collection_writer import passage_record, write_beir_layout
 from ragcun_cli.data.digests import sha256_of
 from ragcun_cli.data.leakage import words_of
 from ragcun_cli.data.registry import TRAINING, TrainingSet
@@ -145,19 +145,18 @@ def _write_train(blocks: Iterator[RowBlock], dev: _Dev, path: Path) -> tuple[int
 
 
 def _write_dev(dev: _Dev, folder: Path) -> None:
-    (folder / "qrels").mkdir(parents=True)
     ids = {words: f"q{number}" for number, words in enumerate(dev.queries)}
-    with (folder / "corpus.jsonl").open("w", encoding="utf-8") as corpus:
-        for text, identity in dev.passages.items():
-            corpus.write(json.dumps({"_id": identity, "title": "", "text": text}, ensure_ascii=False) + "\n")
-    with (folder / "queries.jsonl").open("w", encoding="utf-8") as queries:
-        for words, query in dev.queries.items():
-            queries.write(json.dumps({"_id": ids[words], "text": query}, ensure_ascii=False) + "\n")
-    with (folder / "qrels" / "dev.tsv").open("w", encoding="utf-8") as qrels:
-        qrels.write("query-id\tcorpus-id\tscore\n")
-        for words, positives in dev.relevant.items():
-            for identity in sorted(dev.passages[text] for text in positives):
-                qrels.write(f"{ids[words]}\t{identity}\t1\n")
+    write_beir_layout(
+        folder,
+        "dev",
+        (passage_record(identity, text) for text, identity in dev.passages.items()),
+        ((ids[words], query) for words, query in dev.queries.items()),
+        (
+            (ids[words], identity, 1)
+            for words, positives in dev.relevant.items()
+            for identity in sorted(dev.passages[text] for text in positives)
+        ),
+    )
 
 
 def _triplets(path: Path, training_set: TrainingSet) -> Iterator[RowBlock]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from ragcun_cli import files
+from ragcun_cli.data.collection_writer import passage_record, write_beir_layout
 from ragcun_cli.data.triples.table import TripleTable, evenly
 
 PASSAGES = 100
@@ -32,14 +33,13 @@ def write_sample(table: TripleTable, rows: int, folder: Path) -> None:
     passages = list(dict.fromkeys(text for line in lines for text in (line["positive"], *line["negative"])))[:PASSAGES]
     place = {text: number for number, text in enumerate(passages)}
     answered = list({line["query"]: line["positive"] for line in lines if line["positive"] in place}.items())
-    collection = folder / COLLECTION
-    (collection / "qrels").mkdir(parents=True)
-    corpus = [{"_id": f"p{number}", "title": "", "text": text} for text, number in place.items()]
-    files.write_text(collection / "corpus.jsonl", _lines(corpus))
-    queries = [{"_id": f"q{number}", "text": query} for number, (query, _) in enumerate(answered)]
-    files.write_text(collection / "queries.jsonl", _lines(queries))
-    qrels = [f"q{number}\tp{place[positive]}\t1" for number, (_, positive) in enumerate(answered)]
-    files.write_text(collection / "qrels" / "test.tsv", "\n".join(["query-id\tcorpus-id\tscore", *qrels]) + "\n")
+    write_beir_layout(
+        folder / COLLECTION,
+        "test",
+        (passage_record(f"p{number}", text) for text, number in place.items()),
+        ((f"q{number}", query) for number, (query, _) in enumerate(answered)),
+        ((f"q{number}", f"p{place[positive]}", 1) for number, (_, positive) in enumerate(answered)),
+    )
 
 
 def _lines(objects: list[dict[str, object]]) -> str:

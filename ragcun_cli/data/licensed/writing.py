@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ragcun_cli import files
+from ragcun_cli.data.collection_writer import Written, passage_record, write_beir_layout
 from ragcun_cli.data.qrels import grade_of
 from ragcun_cli.data.registry import KnownDataset
 from ragcun_cli.errors import DataError
@@ -51,21 +51,26 @@ def write_collection(known: KnownDataset, parts: Parts, folder: Path) -> Importe
         DataError: if two passages have one id, or there are no passages, queries or judgements.
     """
     with files.new_folder(folder) as temporary:
-        passages = _write_lines(
-            temporary / "corpus.jsonl",
-            ({"_id": each.identity, "title": each.title, "text": each.text} for each in _distinct(parts.passages)),
-        )
-        judged = {query: grades for query, grades in parts.judgements.items() if query in parts.queries}
-        queries = _write_lines(
-            temporary / "queries.jsonl", ({"_id": each, "text": parts.queries[each]} for each in judged)
-        )
-        judgements = _write_qrels(temporary / "qrels" / "test.tsv", judged)
-        if not (passages and queries and judgements):
+        passages = (passage_record(each.identity, each.text, each.title) for each in _distinct(parts.passages))
+        written = write_beir_layout(temporary, "test", passages, _judged(parts), _judgements(parts))
+        if not (written.passages and written.queries and written.judgements):
             raise DataError(
-                f"{known.name}: {passages} passages, {queries} queries and {judgements} judgements were found",
+                f"{known.name}: {written.passages} passages, {written.queries} queries and {written.judgements} "
+                "judgements were found",
                 "Are these the files that its owner delivers? See: ragcun data import --help",
             )
-    return Imported(folder, passages, queries, judgements, _differences(known, passages, queries, judgements))
+    return Imported(folder, written.passages, written.queries, written.judgements, _differences(known, written))
+
+
+def _judged(parts: Parts) -> Iterator[tuple[str, str]]:
+    """Read when the passages have been: some readers find queries among them."""
+    yield from ((query, parts.queries[query]) for query in parts.judgements if query in parts.queries)
+
+
+def _judgements(parts: Parts) -> Iterator[tuple[str, str, int]]:
+    for query, grades in parts.judgements.items():
+        if query in parts.queries:
+            yield from ((query, passage, grade) for passage, grade in grades.items())
 
 
 def read_trec_qrels(
@@ -99,30 +104,11 @@ def _distinct(passages: Iterable[Passage]) -> Iterator[Passage]:
         yield passage
 
 
-def _write_lines(path: Path, records: Iterable[dict[str, str]]) -> int:
-    count = 0
-    with path.open("w", encoding="utf-8") as stream:
-        for record in records:
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
-            count += 1
-    return count
-
-
-def _write_qrels(path: Path, judgements: dict[str, dict[str, int]]) -> int:
-    path.parent.mkdir()
-    with path.open("w", encoding="utf-8") as stream:
-        stream.write("query-id\tcorpus-id\tscore\n")
-        for query, grades in judgements.items():
-            for passage, grade in grades.items():
-                stream.write(f"{query}\t{passage}\t{grade}\n")
-    return sum(map(len, judgements.values()))
-
-
-def _differences(known: KnownDataset, passages: int, queries: int, judgements: int) -> tuple[str, ...]:
+def _differences(known: KnownDataset, written: Written) -> tuple[str, ...]:
     counted = {
-        "passages": (passages, known.passages),
-        "queries": (queries, known.queries),
-        "judgements": (judgements, known.judgements),
+        "passages": (written.passages, known.passages),
+        "queries": (written.queries, known.queries),
+        "judgements": (written.judgements, known.judgements),
     }
     return tuple(
         f"{found:,} {what}, where {known.name} has {published:,}"
