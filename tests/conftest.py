@@ -28,36 +28,13 @@ settings.register_profile("long", max_examples=3000, deadline=None)
 settings.load_profile("fixed")
 
 
-# Files and folders whose tests start, stop or kill whole processes, which takes long. With pytest-xdist these come
-# first and are shared out one by one; all others go file by file, since a file's tests share what they set up.
-PROCESSES = (
-    "tests/aws/test_machine.py",
-    "tests/data/fetch/test_several.py",
-    "tests/evaluate/test_embedding.py",
-    "tests/faults/test_disk.py",
-    "tests/faults/test_notices.py",
-    "tests/faults/test_signals.py",
-    "tests/preflight/test_short_training.py",
-    "tests/report/test_page.py",
-    "tests/test_data_sequence.py",
-    "tests/test_demo.py",
-    "tests/train/test_resume.py",
-    "tests/train/test_several.py",
-)
-
-
-# These count on the copies of a run's checkpoints keeping up with it, which beside other tests they do not.
-ALONE = "tests/faults/test_backup.py"
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With pytest-xdist, tests marked `processes` come first and are shared out one by one; all others go file by file,
+    since a file's tests share what they set up.
+    """
     for item in items:
-        place = item.path.relative_to(REPOSITORY).as_posix()
-        if place == ALONE:
-            item.add_marker(pytest.mark.alone)
-        elif place.startswith(PROCESSES):
-            item.add_marker(pytest.mark.processes)
-        else:
+        if item.get_closest_marker("processes") is None and item.get_closest_marker("alone") is None:
+            place = item.path.relative_to(REPOSITORY).as_posix()
             # One pair of processes serves all tests of this folder.
             shared = "tests/distributed" if place.startswith("tests/distributed") else place
             item.add_marker(pytest.mark.xdist_group(shared))

@@ -13,6 +13,8 @@ from ragcun_cli.data import registry
 from tests.conftest import COLLECTIONS, RunCommand
 from tests.faulty_server import drop_after, flip_a_byte, serving, status
 
+pytestmark = pytest.mark.processes
+
 SCIFACT = COLLECTIONS / "scifact.zip"
 ENCODER = "embedded:all-MiniLM-L6-v2"
 

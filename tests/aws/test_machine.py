@@ -26,6 +26,8 @@ from tests.aws.computer import Computer
 from tests.aws.launching import launch_for, plan_for
 from tests.conftest import REPOSITORY, RunCommand
 
+pytestmark = pytest.mark.processes
+
 RUN = "demo"
 STEPS = 12
 PATIENCE = 240.0

@@ -26,6 +26,8 @@ from tests.damage import KINDS, damage
 from tests.tasks import write_task
 from tests.tiny_models import write_collection
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def task(tmp_path: Path) -> Collection:

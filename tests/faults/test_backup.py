@@ -23,6 +23,8 @@ from tests.damage import damage
 from tests.faults.command import assert_same_run, status
 from tests.training import load, stopped_at
 
+pytestmark = pytest.mark.alone  # counts on the copies of checkpoints keeping up with the run
+
 BUCKET = "experiments"
 
 

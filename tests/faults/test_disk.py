@@ -21,6 +21,8 @@ from tests.damage import damage
 from tests.faults.command import assert_same_run, status
 from tests.training import load, stopped_at
 
+pytestmark = pytest.mark.processes
+
 FILES = ("model.safetensors", "optimiser.safetensors", "random.safetensors", "state.json", "run/recipe.yaml",
          "run/environment.json", "run/metrics.jsonl", "run/speed.jsonl")  # fmt: skip
 

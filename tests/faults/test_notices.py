@@ -18,6 +18,8 @@ from tests.faults.command import assert_same_run, status
 from tests.faults.metadata_service import MetadataServer
 from tests.training import load
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[MetadataServer]:

@@ -13,6 +13,8 @@ from filelock import FileLock
 
 from tests.faults.command import TrainCommand, assert_same_run, status
 
+pytestmark = pytest.mark.processes
+
 SHORT = ["epochs=10", "max_steps=null", "save_every=2", "eval_every=30", "log_every=1", "learn_temperature=true"]
 TWO = ("--processes", "2")
 

@@ -20,6 +20,8 @@ from ragcun_cli.preflight.short_training import try_training
 from ragcun_cli.recipe.loading import load_recipe
 from tests.conftest import REPOSITORY, RunCommand
 
+pytestmark = pytest.mark.processes
+
 PARTS = ("memory", "steps", "checkpoint", "kill and resume", "evaluation")
 
 

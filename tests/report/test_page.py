@@ -13,6 +13,8 @@ import pytest
 from tests.conftest import RunCommand
 from tests.report.test_figures import write_curves
 
+pytestmark = pytest.mark.processes
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 

@@ -21,6 +21,8 @@ from ragcun_cli.train.checkpoint import newest_valid
 from tests.damage import KINDS, damage
 from tests.training import wait_for_writers
 
+pytestmark = pytest.mark.processes
+
 # So long that a signal never comes after the end, whatever else the machine does.
 RESUMABLE = ["epochs=15", "max_steps=null", "save_every=5", "eval_every=60", "learn_temperature=true"]
 

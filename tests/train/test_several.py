@@ -20,6 +20,8 @@ from ragcun_cli.train.runs import one_per_seed
 from ragcun_cli.train.several import plan_runs, train_all
 from tests.conftest import RunCommand
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def arms(small_recipe: Path, tmp_path: Path) -> list[Path]:

@@ -29,6 +29,8 @@ from tests.conftest import RunCommand
 from tests.faulty_server import FaultyServer, drip, drop_after, serving, silent_for, status
 from tests.tiny_models import write_collection
 
+pytestmark = pytest.mark.processes
+
 CONTENTS = {name: random.Random(name).randbytes(60_000) for name in ("a.zip", "b.zip", "c.zip")}
 PATIENCE = Patience(seconds=2, attempts=2, pause=0.01)
 
