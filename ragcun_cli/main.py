@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -136,16 +137,24 @@ def _run(arguments: list[str]) -> int:
     return code if isinstance(code, int) else ExitCode.DONE
 
 
+# "Invalid value for '--format' / '-f': ... 'x' is not one of 'a', 'b'", as the parser says it.
+OF_CHOICES = re.compile(r"Invalid value for '(--[\w-]+)'.*?'([^']*)' is not one of (.*)")
+
+
 def _as_ours(error: Any) -> UsageError:
     from ragcun_cli.recipe.problems import did_you_mean
 
     message = str(error.message if getattr(error, "possibilities", None) else error.format_message()).rstrip(".")
+    if (choice := OF_CHOICES.search(message)) is not None:
+        flag, value, listed = choice.groups()
+        known = re.findall(r"'([^']*)'", listed)
+        message = f"{flag} {value}: unknown; {did_you_mean(value, known)}"
     wrong = getattr(error, "option_name", None)
     if getattr(error, "possibilities", None) and wrong:
         message += f"; {did_you_mean(wrong, list(error.possibilities))}"
     context = getattr(error, "ctx", None)
     where = "ragcun" if context is None else context.command_path
-    return UsageError(message[:1].lower() + message[1:], f"{where} --help")
+    return UsageError(message if choice else message[:1].lower() + message[1:], f"{where} --help")
 
 
 def _leave(error: RagcunError) -> None:

@@ -158,7 +158,7 @@ def test_eval_options_that_make_no_sense(ragcun: RunCommand, tmp_path: Path, tin
     beir = ["eval", "beir", "-m", tiny_bert, "-d", task, "--results", tmp_path / "results"]
     for options, complaint in (
         (["--similarity", "cosin"], "--similarity cosin: there is no such similarity; did you mean 'cosine'?"),
-        (["--precision", "fp8"], "--precision fp8: there is no such precision"),
+        (["--precision", "fp8"], "--precision fp8: unknown; known: bf16, float32, fp16"),
         (["--name", os.fsdecode(b"caf\xe9")], r"--name caf\udce9: not a valid name for a folder of results"),
         (["--transform", "whiten"], "--transform whiten: there is no such transform"),
         (["--memory", "lots"], "--memory lots: not a size"),

@@ -8,11 +8,8 @@ from pathlib import Path
 import typer
 
 from ragcun_cli.commands import completion
-from ragcun_cli.errors import UsageError
+from ragcun_cli.commands.choices import Precision
 from ragcun_cli.quantities import parse_bytes
-from ragcun_cli.recipe.problems import did_you_mean
-
-PRECISIONS = ("float32", "bf16", "fp16")
 
 
 def encode(
@@ -38,7 +35,7 @@ def encode(
         None, "--column", help="Column with the texts; by default `text`, with `title` before it if there is one."
     ),
     max_length: int | None = typer.Option(None, "--max-length", min=2, help="Tokens of a text, if not the model's."),
-    precision: str = typer.Option("float32", "--precision", help="Of the passes: float32, bf16 or fp16."),
+    precision: Precision = typer.Option("float32", "--precision", help="Of the passes: float32, bf16 or fp16."),
     cache_limit: str | None = typer.Option(
         None,
         "--cache-limit",
@@ -62,8 +59,6 @@ def encode(
     from ragcun_cli.files import require_writable
     from ragcun_cli.model.sources import require_model
 
-    if precision not in PRECISIONS:
-        raise UsageError(f"--precision {precision}: {did_you_mean(precision, PRECISIONS)}")
     limit = None if cache_limit is None else parse_bytes(cache_limit, "--cache-limit")
     require_ending(out, overwrite)
     require_writable(out)

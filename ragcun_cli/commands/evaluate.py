@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ragcun_cli.commands import completion
+from ragcun_cli.commands.choices import Precision
 from ragcun_cli.commands.lists import listed
 from ragcun_cli.imports import collector_at_rest
 
@@ -44,6 +45,7 @@ RESULTS = typer.Option(Path("results"), "--results", help="Where results are wri
 SPLIT = typer.Option(None, "--split", help="Which split to score: `test` by default, `dev` for msmarco.")
 NAME = typer.Option(None, "--name", help="What one model is called in results.")
 MAX_LENGTH = typer.Option(None, "--max-length", min=2, help="Tokens of a text, if not the model's.")
+SIMILARITIES = ["euclidean", "cosine"]
 SIMILARITY = typer.Option(
     ["euclidean"], "--similarity", help="euclidean, cosine or both, comma-separated: each is a row of its own."
 )
@@ -91,7 +93,7 @@ def beir(
     memory: str = MEMORY,
     cache_limit: str | None = CACHE_LIMIT,
     processes: int | None = PROCESSES,
-    precision: str = PRECISION,
+    precision: Precision = PRECISION,
     overwrite: bool = OVERWRITE,
     recompute: bool = RECOMPUTE,
     json_output: bool = JSON,
@@ -139,7 +141,7 @@ def isotropy(
     memory: str = MEMORY,
     cache_limit: str | None = CACHE_LIMIT,
     processes: int | None = PROCESSES,
-    precision: str = PRECISION,
+    precision: Precision = PRECISION,
     overwrite: bool = OVERWRITE,
     recompute: bool = RECOMPUTE,
     json_output: bool = JSON,
@@ -221,7 +223,7 @@ def _settings(
     memory: str,
     cache_limit: str | None,
     processes: int | None,
-    precision: str,
+    precision: Precision,
     robustness: bool,
 ) -> Settings:
     from ragcun_cli.errors import UsageError
@@ -233,11 +235,9 @@ def _settings(
     for flag, values in (("--similarity", similarities), ("--transform", names)):
         if not values:
             raise UsageError(f"{flag}: nothing is named")
-    known = {"--similarity": ["euclidean", "cosine"], "--precision": ["float32", "bf16", "fp16"]}
-    for flag, values in (("--similarity", similarities), ("--precision", (precision,))):
-        for value in values:
-            if value not in known[flag]:
-                raise UsageError(f"{flag} {value}: there is no such {flag[2:]}; {did_you_mean(value, known[flag])}")
+    for value in similarities:
+        if value not in SIMILARITIES:
+            raise UsageError(f"--similarity {value}: there is no such similarity; {did_you_mean(value, SIMILARITIES)}")
     budget = parse_bytes(memory, "--memory")
     if budget < LEAST_MEMORY:
         raise UsageError(f"--memory {memory}: the search needs at least 64MiB")

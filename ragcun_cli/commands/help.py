@@ -15,6 +15,7 @@ from typer.models import OptionInfo
 EXAMPLES = re.compile(r"Examples?: (?=ragcun )")
 SEPARATOR = re.compile(r"\s+\|\s+(?=ragcun )")  # between several examples in a docstring
 # What an option takes, by its annotation. Typer's own "<float range>" leaves no room for the explanation at 80 columns.
+CHOICE = "NAME"  # of a few, which the help names: listed as a type they would take its half
 SIGNS = {"bool": "", "int": "N", "float": "X", "Path": "PATH", "str": "TEXT"}
 NARROWEST_TABLE = 80  # columns; at 74 aws plan's --triples-per-second was cut
 OPTIONAL, LIST = " | None", re.compile(r"list\[(\w+)\]")
@@ -54,7 +55,7 @@ def _sign_options(callback: Callable[..., object]) -> None:
         if isinstance(option, OptionInfo) and option.metavar is None:
             kind = str(parameter.annotation).removesuffix(OPTIONAL)
             inner = LIST.fullmatch(kind)
-            option.metavar = SIGNS[inner[1] if inner else kind]
+            option.metavar = SIGNS.get(inner[1] if inner else kind, CHOICE)
 
 
 def parts_of(docstring: str) -> tuple[str, list[str]]:

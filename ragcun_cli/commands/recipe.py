@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ragcun_cli.commands import completion
+from ragcun_cli.commands.choices import SchemaFormat
 
 if TYPE_CHECKING:
     from ragcun_cli.errors import RecipeError
@@ -146,18 +147,16 @@ def copy(
 
 @app.command()
 def schema(
-    output_format: str = typer.Option("json", "--format", help="json, for editors, or markdown, a page to read."),
+    output_format: SchemaFormat = typer.Option(
+        "json", "--format", help="json, for editors, or markdown, a page to read."
+    ),
 ) -> None:
     """Print every key of recipes with its type, limits and default: as JSON schema, or as a page.
 
     Example: ragcun recipe schema > schema.json
     """
     from ragcun_cli.console import print_document
-    from ragcun_cli.errors import UsageError
-    from ragcun_cli.recipe.problems import did_you_mean
     from ragcun_cli.recipe.rendering import recipe_reference, recipe_schema
 
     formats = {"json": recipe_schema, "markdown": recipe_reference}
-    if output_format not in formats:
-        raise UsageError(f"--format {output_format}: {did_you_mean(output_format, list(formats))}")
     print_document(formats[output_format]())

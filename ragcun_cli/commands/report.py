@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from ragcun_cli.commands.choices import Correction, Preset, TableFormat
 from ragcun_cli.commands.lists import listed
 from ragcun_cli.commands.report_printing import (
     print_checks,
@@ -47,8 +48,10 @@ JSON = typer.Option(False, "--json", help="Print JSON.")
 
 @app.command()
 def table(
-    output_format: str = typer.Option("text", "--format", "-f", help="text, latex, markdown, html, csv or json."),
-    preset: str = typer.Option(
+    output_format: TableFormat = typer.Option(
+        "text", "--format", "-f", help="text, latex, markdown, html, csv or json."
+    ),
+    preset: Preset = typer.Option(
         "scores",
         "--preset",
         help="scores: every dataset and the averages. paper: average, MS MARCO, SciFact, FiQA, isotropy. geometry: the "
@@ -58,7 +61,7 @@ def table(
     datasets: str = DATASETS,
     rows: str = ROWS,
     baseline: str | None = BASELINE,
-    correction: str = CORRECTION,
+    correction: Correction = CORRECTION,
     primary: list[str] = PRIMARY,
     runs: Path = RUNS,
     dollars_per_hour: float | None = typer.Option(
@@ -77,15 +80,10 @@ def table(
     import json
 
     from ragcun_cli.console import note, print_document, print_json
-    from ragcun_cli.errors import UsageError
-    from ragcun_cli.recipe.problems import did_you_mean
     from ragcun_cli.report.building import TableOptions, build_table
     from ragcun_cli.report.formats import FORMATS
 
     output_format = "json" if json_output else output_format
-    known = ["text", *FORMATS]
-    if output_format not in known:
-        raise UsageError(f"--format {output_format}: there is no such format; {did_you_mean(output_format, known)}")
     options = TableOptions(
         preset, metric, listed(datasets), listed(rows), baseline, correction, str(runs), dollars_per_hour,
         tuple(primary),
@@ -108,7 +106,7 @@ def claims(
     datasets: str = DATASETS,
     rows: str = ROWS,
     baseline: str | None = BASELINE,
-    correction: str = CORRECTION,
+    correction: Correction = CORRECTION,
     primary: list[str] = PRIMARY,
     details: bool = typer.Option(
         False, "--details", help="Each comparison in a sentence: interval, p-value, effect size, what could be found."
@@ -177,7 +175,7 @@ def figures(
     datasets: str = DATASETS,
     rows: str = ROWS,
     baseline: str | None = BASELINE,
-    correction: str = CORRECTION,
+    correction: Correction = CORRECTION,
     primary: list[str] = PRIMARY,
     runs: Path = RUNS,
     results: Path = RESULTS,
@@ -234,7 +232,7 @@ def page(
     datasets: str = DATASETS,
     rows: str = ROWS,
     baseline: str | None = BASELINE,
-    correction: str = CORRECTION,
+    correction: Correction = CORRECTION,
     primary: list[str] = PRIMARY,
     runs: Path = RUNS,
     data_dir: Path = typer.Option(

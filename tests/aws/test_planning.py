@@ -124,7 +124,7 @@ def test_the_policy_is_printed_for_an_account(ragcun: RunCommand) -> None:
         (("--disk", "99999999"), "--disk"),
         (("--bucket", "My Bucket"), "no bucket of S3 has such a name"),
         (("--email", "foo"), "not an address"),
-        (("--precision", "half"), "there are float32, bf16 and fp16"),
+        (("--precision", "half"), "--precision half: unknown; known: bf16, float32, fp16"),
         (("--nodes", "2", "--seeds", "0,1"), "several seeds are several trainings"),
         (("--run", "a-deadline"), "end in -deadline"),
     ],

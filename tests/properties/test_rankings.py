@@ -14,8 +14,8 @@ from ragcun_cli.data.collection import read_collection
 from ragcun_cli.evaluate.scoring import Evaluation, Scheme, evaluate
 from ragcun_cli.evaluate.search import search
 from ragcun_cli.results.metrics import Judgements, score
-from tests.results.test_ties import names_at_trec_eval
 from tests.properties.inputs import new_folder
+from tests.results.test_ties import names_at_trec_eval
 from tests.tasks import Qrels, embedded_by, write_task
 
 # Small whole numbers: many passages are equally far from a query, and no distance is rounded.

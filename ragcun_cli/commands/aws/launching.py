@@ -37,6 +37,7 @@ from ragcun_cli.commands.aws.options import (
     YES,
 )
 from ragcun_cli.commands.aws.showing import show_run
+from ragcun_cli.commands.choices import Precision
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def plan(
     overrides: list[str] = OVERRIDES,
     seeds: str | None = SEEDS,
     datasets: str | None = DATASETS,
-    precision: str = PRECISION,
+    precision: Precision = PRECISION,
     regions: list[str] = REGION,
     on_demand: bool = ON_DEMAND,
     nodes: int = NODES,
@@ -90,7 +91,7 @@ def launch(
     overrides: list[str] = OVERRIDES,
     seeds: str | None = SEEDS,
     datasets: str | None = DATASETS,
-    precision: str = PRECISION,
+    precision: Precision = PRECISION,
     regions: list[str] = REGION,
     on_demand: bool = ON_DEMAND,
     nodes: int = NODES,
@@ -162,7 +163,7 @@ class _Asked:
     overrides: list[str]
     seeds: str | None
     datasets: str | None
-    precision: str
+    precision: Precision
     regions: list[str]
     on_demand: bool
     nodes: int
@@ -209,8 +210,6 @@ def _wishes(asked: _Asked, region: str | None) -> tuple[Any, list[Any]]:
     from ragcun_cli.recipe.shipped import ARMS
 
     loaded = [load_recipe(name, asked.overrides) for name in asked.recipes or ARMS]
-    if asked.precision not in ("float32", "bf16", "fp16"):
-        raise UsageError(f"--precision {asked.precision}: there are float32, bf16 and fp16")
     if asked.bucket is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", asked.bucket):
         raise UsageError(f"--bucket {asked.bucket}: no bucket of S3 has such a name", "Small letters, digits, hyphens.")
     if asked.email is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", asked.email):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import cast
 
 import typer
 
+from ragcun_cli.commands.choices import Pick
 from ragcun_cli.commands.data.options import DATA_DIR, JSON, require_new_triples
 from ragcun_cli.commands.lists import listed
 
@@ -34,7 +34,7 @@ def mine(
         help="A negative must be farther than the positive by this share of its distance; 0: no nearer. Leaves out "
         "passages that are probably relevant too. By default any distance will do.",
     ),
-    pick: str = typer.Option(
+    pick: Pick = typer.Option(
         "hardest",
         "--pick",
         help="hardest: the nearest of the ranks; sample: at random from them; corpus: at random from all passages, "
@@ -82,11 +82,11 @@ def mine(
         require_model(model)
 
     from ragcun_cli.evaluate.beir import ModelToScore, Settings
-    from ragcun_cli.evaluate.mining import Mining, Pick
+    from ragcun_cli.evaluate.mining import Mining
     from ragcun_cli.evaluate.mining import mine as mine_negatives
 
     settings = Settings(memory=budget, processes=processes)
-    mining = Mining(negatives, first, last, margin, cast(Pick, pick), seed)
+    mining = Mining(negatives, first, last, margin, pick, seed)
     asked = None if model is None else ModelToScore(model, None, max_length)
     mined = mine_negatives(found, asked, settings, mining, output, excluded)
     if json_output:
@@ -107,18 +107,14 @@ def mine(
     note(f"Next: ragcun train --recipe isotropy --set data.train={output} --set data.dev=null")
 
 
-def _ranks(negatives: int, ranks: str | None, margin: float | None, pick: str, model: str | None) -> tuple[int, int]:
+def _ranks(negatives: int, ranks: str | None, margin: float | None, pick: Pick, model: str | None) -> tuple[int, int]:
     """First and last rank to take negatives from.
 
     Raises:
         UsageError: if the options contradict each other.
     """
     from ragcun_cli.errors import UsageError
-    from ragcun_cli.recipe.problems import did_you_mean
 
-    known = ["hardest", "sample", "corpus"]
-    if pick not in known:
-        raise UsageError(f"--pick {pick}: unknown; {did_you_mean(pick, known)}")
     if pick == "corpus" and (ranks is not None or margin is not None):
         raise UsageError("--pick corpus draws from all passages, so --ranks and --margin do not apply", "Drop them.")
     ranks = ranks or "1-100"
