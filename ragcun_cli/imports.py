@@ -1,10 +1,13 @@
-"""Importing torch and transformers faster."""
+"""Importing torch and transformers faster, and finding out what cannot be imported."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+import importlib.util
+from collections.abc import Iterator, Sequence
+
+from ragcun_cli.errors import EnvironmentUnfit
 
 
 @contextlib.contextmanager
@@ -20,3 +23,22 @@ def collector_at_rest() -> Iterator[None]:
     finally:
         if was_at_work:
             gc.enable()
+
+
+def require_packages(what: str, packages: Sequence[str], extra: str) -> None:
+    """Refuse early what needs packages that only an extra of ragcun brings.
+
+    Raises:
+        EnvironmentUnfit: naming the first that is not installed.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise EnvironmentUnfit(f"{what} needs the package {package}", f"pip install 'ragcun[{extra}]'")
+
+
+def require_onnx() -> None:
+    """
+    Raises:
+        EnvironmentUnfit: if a package is not installed.
+    """
+    require_packages("ONNX", ("onnx", "onnxruntime", "onnxscript"), "onnx")

@@ -385,6 +385,7 @@ def test_refusals_come_before_torch(arguments: list[str], tmp_path: Path) -> Non
         (["data", "mine", "own", "-m", "embedded:all-MiniLM-L6-v2", "-o", "x.jsonl", "--ranks", "9-3"], 2),
         (["data", "check", "own", "--tokenizer", "nomodel"], 4),
         (["export", "nothing", "there"], 2),
+        (["export", "coded", "there", "--onnx"], 4),  # in a process where these packages are not found
         (["train", "-r", "demo-isotropy", "--set", "base_model=nomodel"], 4),
     ],
 )
@@ -400,6 +401,8 @@ def test_so_do_those_of_flags_and_models_where_the_data_are_there(
 
 def torch_after(arguments: list[str], folder: Path) -> tuple[bool, int]:
     program = (
+        "import importlib.util\nfound = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'onnxscript' else found(name, *rest)\n"
         f"import sys\nsys.argv = ['ragcun', *{arguments!r}]\nfrom ragcun_cli.main import main\n"
         "try:\n    main()\n    code = 0\nexcept SystemExit as error:\n    code = error.code\n"
         "sys.stdout.write(f\"\\n{'torch' in sys.modules} {int(code or 0)}\\n\")\n"

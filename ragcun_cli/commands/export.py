@@ -38,12 +38,15 @@ def export(
     from ragcun_cli.console import note, print_json
     from ragcun_cli.exporting import export_model, require_destination, require_repository
     from ragcun_cli.exporting import push as push_to_hub
+    from ragcun_cli.imports import require_onnx
 
     if push is not None:
         require_repository(push)
     elif public:
         raise UsageError("--public says who sees what --push uploads: it needs --push")
     require_destination(destination, overwrite)
+    if onnx:
+        require_onnx()
     exported = export_model(model, destination, onnx, results, licence, push)
     address = None if push is None else push_to_hub(destination, push, public)
     if json_output:

@@ -7,7 +7,6 @@ checked before the file gets its name.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ragcun_cli.errors import EnvironmentUnfit, ModelError
+from ragcun_cli.errors import ModelError
+from ragcun_cli.imports import require_onnx
 from ragcun_cli.model.encoder import IsotropicGaussianEncoder
 
 FILE = "model.onnx"
@@ -62,7 +62,7 @@ def export_onnx(encoder: IsotropicGaussianEncoder, folder: Path) -> float:
         EnvironmentUnfit: if a package is missing.
         ModelError: if the graph cannot be made, or its values differ by more than 1e-4.
     """
-    _require_packages()
+    require_onnx()
     encoder.to("cpu").eval()
     network: Any = encoder.network
     # The library's fused attention looks at the mask's values, which a graph cannot.
@@ -112,12 +112,6 @@ def largest_difference(encoder: IsotropicGaussianEncoder, path: Path, texts: Seq
         (embeddings,) = session.run(None, dict(zip(INPUTS, (ids, mask.astype(np.int64)), strict=True)))
         found = max(found, float(np.abs(embeddings - encoder.encode(some)).max()))
     return found
-
-
-def _require_packages() -> None:
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        if importlib.util.find_spec(package) is None:
-            raise EnvironmentUnfit(f"ONNX needs the package {package}", "pip install 'ragcun[onnx]'")
 
 
 @contextlib.contextmanager

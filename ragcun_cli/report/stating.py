@@ -200,16 +200,19 @@ def _remarks(
             f"Trained with one seed: {', '.join(once)}. Claims about these hold for the models at hand, not for how "
             "they were trained; use at least three seeds."
         )
+    rows_without: dict[tuple[str, ...], list[str]] = {}  # an IsoScore, by where
     for row in others:
         lacking = [name for name in datasets if not (row.scores(name, metric) and baseline.scores(name, metric))]
         if lacking:
             remarks.append(f"{row.name} is not compared on {', '.join(lacking)}: not all of both were scored there.")
-        unmeasured = [name for name in datasets if not (row.isoscores(name) and baseline.isoscores(name))]
+        unmeasured = tuple(name for name in datasets if not (row.isoscores(name) and baseline.isoscores(name)))
         if unmeasured:
-            remarks.append(
-                f"{row.name}'s isotropy is not compared on {', '.join(unmeasured)}: no IsoScore, or whitening was "
-                "fitted on these passages."
-            )
+            rows_without.setdefault(unmeasured, []).append(row.name)
+    remarks += [
+        f"Isotropy of {', '.join(names)} is not compared on {', '.join(where)}: no IsoScore, or whitening was fitted "
+        "on these passages."
+        for where, names in rows_without.items()
+    ]
     differences = [differing([*others, baseline], key, what) for key, what in DIFFERENCES]
     return remarks + [each for each in differences if each]
 
