@@ -8,7 +8,7 @@ one with the greater number, that is the greater id, comes first: trec_eval's ru
 3. The candidates' distances are taken again directly and put in order exactly (`evaluate.exact_order`).
 4. The product's error bound then proves for each query that no passage outside its candidates can belong among its k
    nearest. A query for which it cannot is searched again: all passages whose float32 product allows that they belong
-   are compared directly (`_search_again`).
+   are compared directly (`_Search._search_again`).
 
 The answer is the order of the float64 distances between the float32 embeddings, so it does not depend on blocks,
 batches, processes or the product's precision.
@@ -16,9 +16,10 @@ batches, processes or the product's precision.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -102,13 +103,12 @@ def search(
         return Ranking(found.passages, found.distances * 4.0**exponent, found.unproven)
     k = min(k, len(passages))
     kept = min(k + max(FEWEST_SPARE, k // SPARE_SHARE), len(passages))
-    centre = passages.mean().astype(np.float32)
     shape = _shape(len(queries), passages.dimensions, kept, memory, torch.device(device).type)
+    among = _Search(passages, k, kept, passages.mean().astype(np.float32), shape, device, precision)
     parts = []
     for start in range(0, len(queries), shape.queries_per_pass):
         group = queries[start : start + shape.queries_per_pass]
-        report = _part_of(on_share, start, len(group), len(queries), len(passages))
-        parts.append(_search_group(group, passages, k, kept, centre, shape, device, precision, report))
+        parts.append(among.nearest(group, _part_of(on_share, start, len(group), len(queries), len(passages))))
     return Ranking(
         np.concatenate([part.passages for part in parts]),
         np.concatenate([part.distances for part in parts]),
@@ -174,95 +174,158 @@ def _shape(queries: int, dimensions: int, kept: int, memory: int, device: str) -
     return _Shape(block, queries_per_product, queries_per_pass, sampled, pairs)
 
 
-def _search_group(
-    queries: Vectors,
-    passages: PassageVectors,
-    k: int,
-    kept: int,
-    centre: Vectors,
-    shape: _Shape,
-    device: str,
-    precision: Precision,
-    report: Callable[[int], None],
-) -> Ranking:
-    centred = torch.from_numpy(queries - centre)
-    ready = precision.prepare(centred.to(device))
-    limits = _first_limits(ready, passages, kept, centre, precision, shape.sampled)
-    best = [Best(part, kept) for part in limits.split(shape.queries_per_product)]
-    radius = 0.0
-    buffer = torch.empty(shape.queries_per_product * (shape.block + COLUMNS), device=device)
-    for start, block, norms in _centred_blocks(passages, shape.block, centre, device):
-        radius = max(radius, _greatest(norms))
-        prepared = precision.prepare(block)
-        for state, part in zip(best, ready.split(shape.queries_per_product), strict=True):
-            scores = buffer[: len(part) * len(block)].view(len(part), len(block))
-            state.update(precision.product(norms, part, prepared, out=scores), start)
-        report(start + len(block))
-    for state in best:
-        state.merge()
-    places = torch.cat([state.places for state in best]).cpu().numpy()
-    rows, distances = nearest_first(queries, passages, places, k)
-    unproven = np.zeros(len(queries), dtype=bool)
-    if kept == len(passages):
+@dataclass(frozen=True)
+class _Search:
+    """A search of the k nearest among these passages. kept: candidates of each query; centre: (D,) the passages' mean;
+    precision: of the product.
+    """
+
+    passages: PassageVectors
+    k: int
+    kept: int
+    centre: Vectors
+    shape: _Shape
+    device: str
+    precision: Precision
+
+    def nearest(self, queries: Vectors, report: Callable[[int], None]) -> Ranking:
+        """Of queries that share a pass over the passages; `report(count)` is called as these are compared."""
+        centred = torch.from_numpy(queries - self.centre)
+        ready = self.precision.prepare(centred.to(self.device))
+        best = [Best(part, self.kept) for part in self._first_limits(ready).split(self.shape.queries_per_product)]
+        radius = 0.0
+        for start, block, norms in self._centred_blocks():
+            radius = max(radius, _greatest(norms))
+            prepared = self.precision.prepare(block)
+            for state, part in zip(best, ready.split(self.shape.queries_per_product), strict=True):
+                state.update(self.precision.product(norms, part, prepared, out=self._room(part, block)), start)
+            report(start + len(block))
+        for state in best:
+            state.merge()
+        places = torch.cat([state.places for state in best]).cpu().numpy()
+        rows, distances = nearest_first(queries, self.passages, places, self.k)
+        unproven = np.zeros(len(queries), dtype=bool)
+        if self.kept == len(self.passages):
+            return Ranking(rows, distances, unproven)
+        outside = torch.cat([state.limits for state in best]).cpu().double().numpy()
+        lengths = centred.double().norm(dim=1).numpy()
+        reach = np.sqrt(distances[:, -1])
+        # No passage farther from the centre than this is among the k nearest, by the triangle inequality.
+        relevant = np.minimum(radius, (lengths + reach) * (1 + 1e-6))
+        slack = self.precision.error(lengths, relevant, queries.shape[1])
+        unproven = distances[:, -1] >= outside + lengths**2 - slack
+        if unproven.any() and _all_alike(self.passages):
+            rows[:] = np.sort(self.passages.rows)[::-1][: self.k]
+            distances[:] = squared_distances(queries, self.passages.take(np.zeros(1, dtype=np.int64)))[:, None]
+        elif unproven.any():
+            again = self._search_again(queries[unproven], distances[unproven, -1])
+            rows[unproven], distances[unproven] = again
         return Ranking(rows, distances, unproven)
-    outside = torch.cat([state.limits for state in best]).cpu().double().numpy()
-    lengths = centred.double().norm(dim=1).numpy()
-    reach = np.sqrt(distances[:, -1])
-    # No passage farther from the centre than this is among the k nearest, by the triangle inequality.
-    relevant = np.minimum(radius, (lengths + reach) * (1 + 1e-6))
-    unproven = distances[:, -1] >= outside + lengths**2 - precision.error(lengths, relevant, queries.shape[1])
-    if unproven.any() and _all_alike(passages):
-        rows[:] = np.sort(passages.rows)[::-1][:k]
-        distances[:] = squared_distances(queries, passages.take(np.zeros(1, dtype=np.int64)))[:, None]
-    elif unproven.any():
-        again = _search_again(queries[unproven], passages, distances[unproven, -1], k, centre, shape, device)
-        rows[unproven], distances[unproven] = again
-    return Ranking(rows, distances, unproven)
+
+    def _first_limits(self, queries: Tensor) -> Tensor:
+        """(n,) A score that about `kept` passages, rather more, are below, guessed from passages here and there.
+
+        Without it each block's best would have to be merged with those before, which took as long as looking. A query
+        whose limit turns out too low is one whose answer is not proven.
+        """
+        sampled, passages = self.shape.sampled, self.passages
+        if len(passages) <= max(sampled, self.kept):
+            return torch.full((len(queries),), math.inf, device=queries.device)
+        places = np.linspace(0, len(passages) - 1, sampled).astype(np.int64)
+        centre = torch.from_numpy(self.centre).to(queries.device)
+        sample = self.precision.prepare(passages.take(places).to(queries.device) - centre)
+        expected = self.kept * sampled / len(passages)
+        rank = min(sampled, math.ceil(expected + GUESS_DEVIATIONS * expected**0.5) + 1)
+        norms = torch.linalg.vecdot(sample, sample)
+        return torch.cat(
+            [
+                self.precision.product(norms, part, sample)
+                .topk(rank, dim=1, largest=False, sorted=False)
+                .values.amax(dim=1)
+                for part in queries.split(SAMPLED_QUERIES)
+            ]
+        )
+
+    def _search_again(self, queries: Vectors, bounds: Figures) -> tuple[Numbers, Figures]:
+        """Compare directly every passage that could be among the k nearest.
+
+        bounds: (n,) squared distances that the k-th nearest does not exceed. They fall as nearer passages are found.
+        """
+        exact = Precision.float32()
+        centred = torch.from_numpy(queries - self.centre)
+        lengths = centred.double().norm(dim=1).numpy()
+        found = _Found(queries, self.passages, self.k, bounds.copy())
+        ready = centred.to(self.device)
+        for start, block, norms in self._centred_blocks():
+            radius = _greatest(norms)
+            for first in range(0, len(queries), self.shape.queries_per_product):
+                part = slice(first, first + self.shape.queries_per_product)
+                limits = found.limits[part]
+                slack = exact.error(lengths[part], np.minimum(radius, lengths[part] + np.sqrt(limits)), block.shape[1])
+                # A little more, for rounding it to float32: a passage too many costs nothing, one too few is wrong.
+                allowed = torch.from_numpy(limits * (1 + 8 * UNIT) - lengths[part] ** 2 + 2 * slack)
+                scores = exact.product(norms, ready[part], block, out=self._room(ready[part], block))
+                near = (scores <= allowed.float().to(self.device)[:, None]).nonzero().cpu().numpy()
+                for some in np.array_split(near, len(near) // self.shape.pairs + 1):
+                    found.add(some[:, 0] + first, some[:, 1] + start)
+        return found.answer()
+
+    def _centred_blocks(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """(first place, centred vectors, their squared norms) on the device; short blocks are filled to whole columns.
+
+        What fills has an infinite norm, so that it is never near.
+        """
+        middle = torch.from_numpy(self.centre).to(self.device)
+        for start, values in self.passages.blocks(self.shape.block):
+            block = values.to(self.device).sub_(middle)
+            norms = torch.linalg.vecdot(block, block)
+            lacking = -len(block) % COLUMNS
+            if lacking:
+                block = torch.nn.functional.pad(block, (0, 0, 0, lacking))
+                norms = torch.nn.functional.pad(norms, (0, lacking), value=math.inf)
+            yield start, block, norms
+
+    def _room(self, queries: Tensor, block: Tensor) -> Tensor:
+        """Where a product goes, (queries, block): the same memory each time."""
+        return self._buffer[: len(queries) * len(block)].view(len(queries), len(block))
+
+    @functools.cached_property
+    def _buffer(self) -> Tensor:
+        return torch.empty(self.shape.queries_per_product * (self.shape.block + COLUMNS), device=self.device)
 
 
-def _first_limits(
-    queries: Tensor,
-    passages: PassageVectors,
-    kept: int,
-    centre: Vectors,
-    precision: Precision,
-    sampled: int,
-) -> Tensor:
-    """(n,) A score that about `kept` passages, rather more, are below, guessed from passages here and there.
-
-    Without it each block's best would have to be merged with those before, which took as long as looking. A query
-    whose limit turns out too low is one whose answer is not proven.
+@dataclass(frozen=True)
+class _Found:
+    """The nearest passages so far of queries that are searched again. limits: (n,) squared distances that the k-th
+    nearest does not exceed; they fall.
     """
-    if len(passages) <= max(sampled, kept):
-        return torch.full((len(queries),), math.inf, device=queries.device)
-    places = np.linspace(0, len(passages) - 1, sampled).astype(np.int64)
-    sample = precision.prepare(passages.take(places).to(queries.device) - torch.from_numpy(centre).to(queries.device))
-    expected = kept * sampled / len(passages)
-    rank = min(sampled, math.ceil(expected + GUESS_DEVIATIONS * expected**0.5) + 1)
-    norms = torch.linalg.vecdot(sample, sample)
-    limits = [
-        precision.product(norms, part, sample).topk(rank, dim=1, largest=False, sorted=False).values.amax(dim=1)
-        for part in queries.split(SAMPLED_QUERIES)
-    ]
-    return torch.cat(limits)
 
+    queries: Vectors
+    passages: PassageVectors
+    k: int
+    limits: Figures
+    nearest: dict[int, tuple[Numbers, Figures]] = field(default_factory=dict)
 
-def _centred_blocks(
-    passages: PassageVectors, size: int, centre: Vectors, device: str
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(first place, centred vectors, their squared norms) on the device; short blocks are filled to whole columns.
+    def add(self, query: Numbers, place: Numbers) -> None:
+        """Compare pairs of a query and a passage directly; both (pairs,)."""
+        if not len(query):
+            return
+        unique, back = np.unique(place, return_inverse=True)
+        distances = squared_distances(self.queries[query], self.passages.take(unique)[torch.from_numpy(back)])
+        for number in np.unique(query).tolist():
+            here = query == number
+            rows, values = self.nearest.get(number, (np.empty(0, dtype=np.int64), np.empty(0)))
+            rows = np.concatenate([rows, self.passages.rows[place[here]]])
+            values = np.concatenate([values, distances[here]])
+            order = np.lexsort((-rows, values))[: self.k]
+            self.nearest[number] = rows[order], values[order]
+            if len(order) == self.k:
+                self.limits[number] = min(self.limits[number], values[order[-1]])
 
-    What fills has an infinite norm, so that it is never near.
-    """
-    middle = torch.from_numpy(centre).to(device)
-    for start, values in passages.blocks(size):
-        block = values.to(device).sub_(middle)
-        norms = torch.linalg.vecdot(block, block)
-        lacking = -len(block) % COLUMNS
-        if lacking:
-            block = torch.nn.functional.pad(block, (0, 0, 0, lacking))
-            norms = torch.nn.functional.pad(norms, (0, lacking), value=math.inf)
-        yield start, block, norms
+    def answer(self) -> tuple[Numbers, Figures]:
+        """Rows and distances, (n, k) each."""
+        found = [self.nearest[number] for number in range(len(self.queries))]
+        return np.stack([rows for rows, _ in found]), np.stack([values for _, values in found])
 
 
 def _greatest(norms: Tensor) -> float:
@@ -271,69 +334,7 @@ def _greatest(norms: Tensor) -> float:
     return float(finite.max()) ** 0.5 if len(finite) else 0.0
 
 
-def _search_again(
-    queries: Vectors,
-    passages: PassageVectors,
-    bounds: Figures,
-    k: int,
-    centre: Vectors,
-    shape: _Shape,
-    device: str,
-) -> tuple[Numbers, Figures]:
-    """Compare directly every passage that could be among the k nearest.
-
-    bounds: (n,) squared distances that the k-th nearest does not exceed. They fall as nearer passages are found.
-    """
-    exact = Precision.float32()
-    centred = torch.from_numpy(queries - centre)
-    lengths = centred.double().norm(dim=1).numpy()
-    limits = bounds.copy()
-    buffer = torch.empty(shape.queries_per_product * (shape.block + COLUMNS), device=device)
-    found = [(np.empty(0, dtype=np.int64), np.empty(0)) for _ in queries]
-    ready = centred.to(device)
-    for start, block, norms in _centred_blocks(passages, shape.block, centre, device):
-        radius = _greatest(norms)
-        for first in range(0, len(queries), shape.queries_per_product):
-            part = slice(first, first + shape.queries_per_product)
-            slack = exact.error(
-                lengths[part], np.minimum(radius, lengths[part] + np.sqrt(limits[part])), block.shape[1]
-            )
-            # A little more, for rounding it to float32: a passage too many costs nothing, one too few is wrong.
-            allowed = torch.from_numpy(limits[part] * (1 + 8 * UNIT) - lengths[part] ** 2 + 2 * slack)
-            scores = exact.product(
-                norms, ready[part], block, out=buffer[: len(limits[part]) * len(block)].view(-1, len(block))
-            )
-            near = (scores <= allowed.float().to(device)[:, None]).nonzero().cpu().numpy()
-            for some in np.array_split(near, len(near) // shape.pairs + 1):
-                _add_nearer(queries, passages, found, limits, some[:, 0] + first, some[:, 1] + start, k)
-    rows = np.stack([each[0] for each in found])
-    return rows, np.stack([each[1] for each in found])
-
-
 def _all_alike(passages: PassageVectors) -> bool:
     """Whether the encoder has collapsed to one point: then the ids alone decide, and all pairs need not be compared."""
     first = passages.take(np.zeros(1, dtype=np.int64))
     return all(bool((block == first).all()) for _, block in passages.blocks())
-
-
-def _add_nearer(
-    queries: Vectors,
-    passages: PassageVectors,
-    found: list[tuple[Numbers, Figures]],
-    limits: Figures,
-    query: Numbers,
-    place: Numbers,
-    k: int,
-) -> None:
-    if not len(query):
-        return
-    unique, back = np.unique(place, return_inverse=True)
-    distances = squared_distances(queries[query], passages.take(unique)[torch.from_numpy(back)])
-    for number in np.unique(query).tolist():
-        here = query == number
-        rows = np.concatenate([found[number][0], passages.rows[place[here]]])
-        values = np.concatenate([found[number][1], distances[here]])
-        order = np.lexsort((-rows, values))[:k]
-        found[number] = rows[order], values[order]
-        if len(order) == k:
-            limits[number] = min(limits[number], values[order[-1]])
