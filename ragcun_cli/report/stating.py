@@ -90,7 +90,7 @@ class Claims:
         if len(of_datasets) == 1:
             parts.append(f"{metric_label(self.metric)} on {of_datasets[0].scored_on}: {_found(of_datasets[0])}")
         elif verdicts:
-            shown = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
+            shown = _told(verdicts)
             parts.append(f"{metric_label(self.metric)} on {counted(sum(verdicts.values()), 'dataset')}: {shown}")
         if any(each.trained and each.over_seeds is None for each in (*of_datasets, *averages)):
             parts.append("One seed: seed variance unknown")
@@ -169,6 +169,14 @@ def state_rows(every: Sequence[Row], rows: Sequence[Row], baseline: Row | None, 
         contrasts={row.name: contrast_with(row, baseline) for row in others},
         stale=frozenset(row.name for row in (*others, baseline) if row.is_stale),
     )
+
+
+def _told(verdicts: Counter[str]) -> str:
+    """Of several datasets."""
+    if len(verdicts) > 1:
+        return ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
+    (verdict,) = verdicts
+    return f"{verdict} on {'any' if verdict.startswith('no ') else 'each'}"
 
 
 def _found(comparison: Comparison) -> str:

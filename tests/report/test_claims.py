@@ -96,8 +96,8 @@ def test_every_comparison_has_its_sentence(scored: Path) -> None:
     first = claims.headlines()[0]
     assert (first.row, first.verdict) == ("isotropy", "better")
     assert first.text == (
-        "isotropy against baseline. isotropy: no difference shown. nDCG@10 on 2 datasets: 2 better. It differs in "
-        "lambda_isotropy (1.0, not 0.0)."
+        "isotropy against baseline. isotropy: no difference shown. nDCG@10 on 2 datasets: better on each. It differs "
+        "in lambda_isotropy (1.0, not 0.0)."
     )
     assert [each.row for each in claims.headlines()] == ["isotropy", "frozen"]  # the untouched encoder is no arm
     assert [each.row for each in claims.others()] == ["encoder"]

@@ -56,7 +56,9 @@ def test_claims_are_printed_and_given_to_programs(ragcun: RunCommand, scored: Pa
     assert [line[1].strip() for line in shown] == ["one (test, 40 queries)", "two (test, 40 queries)"]
     detailed = ragcun("report", "claims", "--results", results, "--details").stdout
     assert "isotropy against baseline on one (test, 40 queries), nDCG@10 x 100: 94.62" in detailed
-    assert text.startswith("isotropy against baseline. isotropy: no difference shown. nDCG@10 on 2 datasets: 2 better.")
+    assert text.startswith(
+        "isotropy against baseline. isotropy: no difference shown. nDCG@10 on 2 datasets: better on each."
+    )
     assert "corrected by Holm over all rows and datasets of the results" in text
     content = json.loads(ragcun("report", "claims", "--results", results, "--json").stdout)
     assert {each["verdict"] for each in content["comparisons"]} == {"better", "worse", "no difference shown"}

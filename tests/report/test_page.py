@@ -133,7 +133,7 @@ def test_what_is_in_it(ragcun: RunCommand, scored: Path, tmp_path: Path) -> None
     places = [text.index(f"<h2>{title}</h2>") for title in order]
     assert places == sorted(places)
     assert "isotropy against baseline on one (test, 40 queries), nDCG@10 x 100: 94.62" in text
-    assert "nDCG@10 on 2 datasets: 2 better." in text
+    assert "nDCG@10 on 2 datasets: better on each." in text
     assert "sha256:isotropy-seed1" in text
     assert "never verified" in text
     for outside in ('src="http', 'href="http', "url(", "@import", '<link rel="stylesheet'):
