@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tests.conftest import REPOSITORY, Finished, RunCommand
+from tests.results.test_model_entry import ENTRY
 from tests.tiny_models import write_collection
 
 HEAVY = {"torch", "transformers", "boto3", "pydantic", "accelerate", "numpy", "yaml"}
@@ -253,7 +256,7 @@ def test_evaluating_what_is_not_there(ragcun: RunCommand, tmp_path: Path, tiny_b
     )
     # The wrong model comes second; the first must not be scored for nothing.
     panel(ragcun(*beir, "-m", tiny_bert, "-m", tmp_path / "no-model", "-d", "scifact"), 2, "no such model folder")
-    panel(ragcun(*beir, "-m", tiny_bert, "--max-length", "999", "-d", "scifact"), 2, "reads at most 128 tokens")
+    panel(ragcun(*beir, "-m", tiny_bert, "--max-length", "999", "-d", "scifact"), 2, "has 128 positions for tokens")
     (tmp_path / "data" / "scifact" / "corpus.jsonl").write_text("{}\n")
     panel(ragcun(*beir, "-m", tiny_bert, "-d", "scifact"), 1, "corpus.jsonl:1: '_id' is missing")
     assert not (tmp_path / "results").exists()
@@ -379,6 +382,8 @@ def test_refusals_come_before_torch(arguments: list[str], tmp_path: Path) -> Non
         (["eval", "beir", "-m", "embedded:all-MiniLM-L6-v2", "-d", "own", "--memory", "1KiB"], 2),
         (["eval", "beir", "-m", "nomodel", "-d", "own"], 4),
         (["eval", "beir", "-m", "coded", "-d", "own"], 1),
+        (["eval", "beir", "-m", "short", "-d", "own", "--max-length", "5000"], 2),
+        (["eval", "beir", "-m", "short", "-d", "own", "--name", "other"], 2),
         (["encode", "own/corpus.jsonl", "-m", "nomodel"], 4),
         (["data", "mine", "own", "--split", "test", "-m", "nomodel", "-o", "x.jsonl"], 4),
         (["data", "mine", "own", "--split", "test", "-o", "x.jsonl"], 2),
@@ -394,6 +399,11 @@ def test_so_do_those_of_flags_and_models_where_the_data_are_there(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     write_collection(tmp_path / "own", 3)
+    (tmp_path / "results" / "other").mkdir(parents=True)
+    ENTRY.write(tmp_path / "results" / "other")
+    (tmp_path / "short").mkdir()
+    (tmp_path / "short" / "config.json").write_text('{"max_position_embeddings": 512}')
+    save_file({"a": np.zeros(1, dtype=np.float32)}, tmp_path / "short" / "model.safetensors")
     (tmp_path / "coded").mkdir()
     (tmp_path / "coded" / "config.json").write_text('{"auto_map": {"AutoModel": "modeling.Theirs"}}')
     assert torch_after(arguments, tmp_path) == (False, expected)

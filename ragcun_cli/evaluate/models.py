@@ -10,10 +10,11 @@ import yaml
 
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.files import given_name, given_path
-from ragcun_cli.model.sources import SETTINGS
+from ragcun_cli.model.sources import SETTINGS, model_identity
 from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.comparing import digest_but_seed, digest_but_terms
-from ragcun_cli.results.model_entry import ModelEntry
+from ragcun_cli.results.json_files import try_json
+from ragcun_cli.results.model_entry import ModelEntry, another_model
 from ragcun_cli.runs.folder import BEST_MODEL, FINAL_MODEL, RECIPE
 
 if TYPE_CHECKING:
@@ -69,7 +70,6 @@ def open_model(
     from ragcun_cli.model.backbone import longest_input
     from ragcun_cli.model.device import best_device
     from ragcun_cli.model.folder import is_ragcun_model
-    from ragcun_cli.model.sources import model_identity
 
     folder = model_folder(expanded(name))
     if folder is not None and is_ragcun_model(folder):
@@ -110,6 +110,26 @@ def open_model(
         arm=arm,
     )
     return ScoredModel(encoder, entry, frozen=arm["freeze_base"] if arm is not None else kind == "untouched")
+
+
+def refuse_early(name: str, shown_as: str | None, max_length: int | None, results: Path, overwrite: bool) -> None:
+    """Refuse in a moment what opening a model that is a folder here would refuse after the seconds that torch takes.
+
+    Raises:
+        UsageError: for texts longer than the model reads, and for results of another model of its name.
+    """
+    folder = model_folder(expanded(name))
+    if folder is None or not (folder / "config.json").is_file():
+        return
+    positions = try_json(folder / "config.json").get("max_position_embeddings")
+    if max_length is not None and isinstance(positions, int) and 0 < positions < max_length:
+        raise UsageError(
+            f"--max-length {max_length}: {name} has {positions} positions for tokens", "Leave it out for all of them."
+        )
+    place = results / (shown_as or default_name(name))
+    recorded = ModelEntry.find(place)
+    if recorded is not None and not overwrite and recorded.identity != (identity := model_identity(folder)):
+        raise another_model(place, {"identity": (recorded.identity, identity)})
 
 
 def model_folder(path: Path) -> Path | None:

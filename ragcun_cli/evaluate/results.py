@@ -38,7 +38,7 @@ from ragcun_cli.results.layout import (
     file_record,
     shown_query_ids,
 )
-from ragcun_cli.results.model_entry import ModelEntry
+from ragcun_cli.results.model_entry import ModelEntry, another_model
 from ragcun_cli.results.per_query import write_per_query
 from ragcun_cli.results.spectrum import DEVIATIONS, EIGENVALUES, column, write_spectrum
 from ragcun_cli.results.ties import Ties
@@ -63,11 +63,7 @@ def check_results_folder(root: Path, model: ModelEntry, datasets: Sequence[Datas
     others = [] if recorded is None else model.differing(recorded)
     if others or (recorded is None and (folder / MODEL).is_file()):
         if not overwrite:
-            there = [f"{key} {_shown(recorded, key)} there, {_shown(model, key)} here" for key in others]
-            raise UsageError(
-                f"{folder}: holds results of another model of this name: {', '.join(there) or 'of an earlier version'}",
-                "Give --overwrite to replace them, or --name to keep both.",
-            )
+            raise another_model(folder, {key: (getattr(recorded, key), getattr(model, key)) for key in others})
         return folder
     for dataset in datasets:
         ours = (dataset.split, dataset.sha256)
@@ -78,10 +74,6 @@ def check_results_folder(root: Path, model: ModelEntry, datasets: Sequence[Datas
                 "Give --overwrite to replace it, or another --results to keep both.",
             )
     return folder
-
-
-def _shown(entry: ModelEntry | None, key: str) -> str:
-    return str(getattr(entry, key))[:19]
 
 
 def _bytes_of_run(dataset: Dataset) -> int:

@@ -10,12 +10,13 @@ from typing import Any
 
 from ragcun_cli import files
 from ragcun_cli.data.cache import key_of
-from ragcun_cli.errors import DataError
+from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.results.json_files import find_json, read_json
 from ragcun_cli.results.layout import FORMAT, MODEL
 
 # What decides a figure, with the tokenizer: two entries that differ here are two models.
 IDENTIFYING = ("identity", "max_length", "output_dim", "precision", "similarity", "transform", "fit_sha256")
+SHOWN = 19  # characters of a value: a digest's beginning
 REQUIRED = ("name", "kind", "arm", "tokenizer_sha256", *IDENTIFYING)
 
 
@@ -120,3 +121,12 @@ class ModelEntry:
             tokenizer=self.tokenizer_sha256,
             **{key: getattr(self, key) for key in IDENTIFYING},
         )
+
+
+def another_model(folder: Path, differing: Mapping[str, tuple[object, object]]) -> UsageError:
+    """What to raise where a folder has results of another model of this name. differing: key -> there and here."""
+    shown = [f"{key} {str(there)[:SHOWN]} there, {str(here)[:SHOWN]} here" for key, (there, here) in differing.items()]
+    return UsageError(
+        f"{folder}: holds results of another model of this name: {', '.join(shown) or 'it does not say of which'}",
+        "Give --overwrite to replace them, or --name to keep both.",
+    )

@@ -1,0 +1,123 @@
+"""What `ragcun eval` prints on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ragcun_cli.evaluate.beir import Measured
+    from ragcun_cli.evaluate.datasets import Missing
+    from ragcun_cli.evaluate.selfcheck import Check
+    from ragcun_cli.results.dataset_result import DatasetResult
+
+
+def print_results(written: Sequence[DatasetResult], means: list[dict[str, Any]]) -> None:
+    """Scores, averages, ties and what smaller embeddings score."""
+    from ragcun_cli.console import Column, note, plain, print_table
+
+    headers = ["nDCG@10", "Recall@100", "MAP", "MRR", "judged@10", "IsoScore"]
+    columns = [Column("model"), Column("dataset"), *(Column(header, numeric=True) for header in headers)]
+    rows = []
+    for result in written:
+        metrics = result.metrics
+        figures = [f"{metrics[key]:.4f}" for key in ("ndcg@10", "recall@100", "map", "mrr", "judged@10")]
+        isoscore = ((result.isotropy or {}).get("passages") or {}).get("isoscore")
+        shown = "-" if isoscore is None else f"{isoscore:.3f}"
+        rows.append([plain(result.model.name), plain(_scored_on(result)), *figures, shown])
+    for mean in means:
+        rows.append([plain(mean["model"]), f"mean of {mean['over']}", f"{mean['ndcg@10']:.4f}", *["-"] * 5])
+    print_table(columns, rows)
+    for result in written:
+        if sentence := _ties_sentence(result):
+            note(sentence)
+    _print_robustness(written)
+
+
+def _scored_on(result: DatasetResult | Measured) -> str:
+    from ragcun_cli.results.layout import scored_on
+
+    return scored_on(result.name, result.split, result.queries)
+
+
+def _ties_sentence(result: DatasetResult) -> str:
+    """What another order of equally distant passages would give; empty where it changes nothing that is shown."""
+    from ragcun_cli.results.layout import ties_sentence
+
+    sentence = ties_sentence(result.ties, "ndcg@10", "nDCG@10")
+    return f"{result.model.name} on {_scored_on(result)}: {sentence}" if sentence else ""
+
+
+def _print_robustness(written: Sequence[DatasetResult]) -> None:
+    from ragcun_cli.console import Column, plain, print_table
+
+    kinds = list(dict.fromkeys(kind for result in written for kind in result.robustness))
+    if not kinds:
+        return
+    columns = [Column("nDCG@10 after"), Column("dataset"), *(Column(kind, numeric=True) for kind in ["none", *kinds])]
+    rows = []
+    for result in written:
+        after = {"none": result.metrics["ndcg@10"], **result.robustness}
+        figures = ["-" if after.get(kind) is None else f"{after[kind]:.4f}" for kind in ["none", *kinds]]
+        rows.append([plain(result.model.name), plain(_scored_on(result)), *figures])
+    print_table(columns, rows)
+
+
+def print_isotropy(measured: Sequence[Measured]) -> None:
+    """The shape of embeddings, of passages and queries apart."""
+    from ragcun_cli.console import Column, plain, print_table
+
+    shown = {
+        "IsoScore": "isoscore",
+        "mean cosine": "mean_cosine",
+        "std": "standard_deviation",
+        "eff. rank": "effective_rank",
+        "of texts": "effective_rank_texts",
+        "uniformity": "uniformity",
+        "EP excess": "epps_pulley_excess",
+    }
+    headers = ["N", "D", *shown, "IsoScore 95 %", "alignment", "hubness"]
+    columns = [Column("model"), Column("dataset"), Column("of"), *(Column(header, numeric=True) for header in headers)]
+    rows = []
+    for each in measured:
+        shape = each.isotropy or {}
+        for side in ("passages", "queries"):
+            cloud = shape.get(side)
+            if cloud is None:
+                continue
+            figures = ["-" if cloud[key] is None else f"{cloud[key]:.4g}" for key in shown.values()]
+            interval = "-" if cloud["interval"] is None else "{:.3f}-{:.3f}".format(*cloud["interval"])
+            names = [plain(each.model.name), plain(_scored_on(each)), side]
+            # Of both sides together, so they stand once.
+            both = [shape[key] if side == "passages" else None for key in ("alignment", "hubness")]
+            ends = ["-" if value is None else f"{value:.4g}" for value in both]
+            rows.append([*names, str(cloud["texts"]), str(cloud["dimensions"]), *figures, interval, *ends])
+    print_table(columns, rows)
+
+
+def print_missing(missing: Sequence[Missing]) -> None:
+    """What is not here, and what brings it."""
+    from ragcun_cli.console import note
+
+    if missing:
+        note(f"{len(missing)} datasets are not here:")
+    for each in missing:
+        note(f"  {each.name}: {each.how}")
+
+
+def print_checks(checks: Sequence[Check]) -> None:
+    """Published scores beside measured ones."""
+    from ragcun_cli.console import Column, note, print_table
+
+    columns = [Column("dataset"), *(Column(header, numeric=True) for header in ("published", "measured")), Column("")]
+    print_table(
+        columns,
+        [
+            [each.dataset, f"{each.published:.5f}", f"{each.measured:.5f}", "pass" if each.passed else "FAIL"]
+            for each in checks
+            if each.measured is not None
+        ],
+    )
+    for each in checks:
+        if each.measured is None:
+            note(f"  {each.dataset} is not here: {each.how}")
