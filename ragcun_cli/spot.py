@@ -16,7 +16,7 @@ import requests
 
 ADDRESS = "http://169.254.169.254"
 NOTICE = "/latest/meta-data/spot/instance-action"
-SECONDS_BETWEEN_LOOKS = 5.0
+POLL_SECONDS = 5.0
 SECONDS_TO_ANSWER = 2.0
 TOKEN_SECONDS = 21_600
 # How Linux's files begin on EC2: today's machines, and older ones under Xen.
@@ -97,5 +97,5 @@ class SpotWatcher:
             with contextlib.suppress(OSError):  # away for a moment: no notice
                 if notice := self._service.read(NOTICE):
                     return self._on_notice(notice.strip())
-            self._over.wait(SECONDS_BETWEEN_LOOKS)
+            self._over.wait(POLL_SECONDS)
         return None

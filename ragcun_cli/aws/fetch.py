@@ -9,8 +9,8 @@ from pathlib import Path
 from ragcun_cli import files
 from ragcun_cli.aws.record import CHECKPOINTS, FILES, MIRRORED, RunRecord
 from ragcun_cli.storage.layout import FINAL, MODELS, RUN, STATUS, best_key
-from ragcun_cli.storage.places import S3Place
 from ragcun_cli.storage.sealed import fetch_folder, folders_in
+from ragcun_cli.storage.stores import S3Store
 
 MODELS_WANTED, CHECKPOINTS_WANTED = "models", "checkpoints"
 PARTS = (*MIRRORED, MODELS_WANTED, CHECKPOINTS_WANTED)
@@ -50,7 +50,7 @@ class _NotAsUploaded(Exception):
     pass
 
 
-def _fetch_file(place: S3Place, key: str, entry: dict[str, object] | None, path: Path, done: Fetched) -> None:
+def _fetch_file(place: S3Store, key: str, entry: dict[str, object] | None, path: Path, done: Fetched) -> None:
     if entry is not None and path.is_file() and files.sha256_of_file(path) == entry["sha256"]:
         done.unchanged += 1
         return
@@ -67,7 +67,7 @@ def _fetch_file(place: S3Place, key: str, entry: dict[str, object] | None, path:
     done.bytes += path.stat().st_size
 
 
-def _fetch_trainings(place: S3Place, parts: tuple[str, ...], to: Path, done: Fetched) -> None:
+def _fetch_trainings(place: S3Store, parts: tuple[str, ...], to: Path, done: Fetched) -> None:
     names = sorted({key.split("/")[1] for key in place.keys(f"{CHECKPOINTS}/")})
     for name in names:
         below = f"{CHECKPOINTS}/{name}"
@@ -86,7 +86,7 @@ def _fetch_trainings(place: S3Place, parts: tuple[str, ...], to: Path, done: Fet
                 done.problems.append(f"{key}: {problem}")
 
 
-def _models_of(place: S3Place, below: str) -> dict[str, str]:
+def _models_of(place: S3Store, below: str) -> dict[str, str]:
     """Keys of the final and the best model, where there are any yet, and their folders' names."""
     there = folders_in(place, f"{below}/{MODELS}/")
     wanted = {f"{below}/{FINAL}": "final_model"}

@@ -17,7 +17,7 @@ from ragcun_cli.aws.making import NoMachine, make_budget, make_log, make_roles, 
 from ragcun_cli.aws.plan import LaunchPlan, require_launchable
 from ragcun_cli.aws.record import Attempt, RunRecord, now
 from ragcun_cli.aws.storage import claim_run, describe_launch, ensure_bucket, upload_run
-from ragcun_cli.aws.undo import Left, Undo
+from ragcun_cli.aws.undo import Orphan, Undo
 from ragcun_cli.errors import ExitCode, RagcunError
 
 Say = Callable[[str], None]
@@ -28,7 +28,7 @@ class LaunchFailed(RagcunError):
 
     title = "aws"
 
-    def __init__(self, cause: RagcunError, left: list[Left]) -> None:
+    def __init__(self, cause: RagcunError, left: list[Orphan]) -> None:
         listed = "\n".join(f"  {each.sentence()}" for each in left)
         after = f"These remain:\n{listed}" if left else "Everything that this launch had made is removed again."
         super().__init__(f"{cause.message}\n{after}", cause.hint)
@@ -39,7 +39,7 @@ class LaunchFailed(RagcunError):
 class StoppedLaunch(LaunchFailed):
     """After Ctrl-C."""
 
-    def __init__(self, left: list[Left]) -> None:
+    def __init__(self, left: list[Orphan]) -> None:
         super().__init__(RagcunError("stopped by Ctrl-C"), left)
         self.exit_code = ExitCode.CTRL_C
 
@@ -164,5 +164,5 @@ def _start(
     )
 
 
-def _still_there(left: Left) -> None:
+def _still_there(left: Orphan) -> None:
     raise AwsError(left.why)

@@ -11,7 +11,7 @@ from ragcun_cli.aws import names
 from ragcun_cli.aws.calls import GLOBAL, Aws, AwsError
 from ragcun_cli.aws.machines import ALIVE, find_machines
 from ragcun_cli.aws.removal import remove_profile, remove_role
-from ragcun_cli.aws.undo import Left
+from ragcun_cli.aws.undo import Orphan
 
 TAGGED: dict[str, Any] = {"Filters": [{"Name": "tag-key", "Values": [names.RUN_TAG]}]}
 
@@ -119,14 +119,16 @@ def _budgets(aws: Aws, account: str) -> Iterator[Leftover]:
             )  # fmt: skip
 
 
-def remove_leftovers(aws: Aws, found: list[Leftover]) -> list[Left]:
+def remove_leftovers(aws: Aws, found: list[Leftover]) -> list[Orphan]:
     """Machines first, in the order in which they were found; what could not be removed."""
     left = []
     for each in found:
         try:
             _removal(aws, each)()
         except AwsError as error:
-            left.append(Left(f"{each.kind} {each.name} {each.region}".strip(), error.message, "ragcun aws gc --delete"))
+            left.append(
+                Orphan(f"{each.kind} {each.name} {each.region}".strip(), error.message, "ragcun aws gc --delete")
+            )
     return left
 
 

@@ -13,7 +13,7 @@ from ragcun_cli.aws.names import RUN_TAG
 
 ALIVE = ("pending", "running", "stopping", "stopped")
 ENDING = (*ALIVE, "shutting-down")
-SECONDS_BETWEEN_LOOKS = 5.0
+POLL_SECONDS = 5.0
 SECONDS_TO_END = 600.0  # GPU machines take minutes
 
 
@@ -54,7 +54,7 @@ def end_machines(aws: Aws, run: str, region: str, only: Collection[str] | None =
         if time.monotonic() > deadline:
             ids = ", ".join(machine.id for machine in left)
             raise AwsError(f"{region}: still ending after {SECONDS_TO_END / 60:.0f} minutes: {ids}")
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(POLL_SECONDS)
     return found
 
 

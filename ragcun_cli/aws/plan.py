@@ -30,7 +30,7 @@ REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]")
 
 
 @dataclass(frozen=True)
-class Wishes:
+class LaunchRequest:
     """What the command line asks for, but for the job itself. regions: tried in this order; the first has the bucket.
 
     max_hours: of the whole run, over all its machines. max_cost, in dollars: only compared with the plan.
@@ -84,7 +84,7 @@ class RegionPlan:
 class LaunchPlan:
     """Everything that a launch is made from."""
 
-    wishes: Wishes
+    wishes: LaunchRequest
     job: Job
     account: str
     user: str
@@ -237,7 +237,7 @@ class LaunchPlan:
         }
 
 
-def make_plan(aws: Aws, wishes: Wishes, job: Job) -> LaunchPlan:
+def make_plan(aws: Aws, wishes: LaunchRequest, job: Job) -> LaunchPlan:
     """Ask AWS everything that a launch depends on. Only reads.
 
     Raises:
@@ -262,7 +262,7 @@ def make_plan(aws: Aws, wishes: Wishes, job: Job) -> LaunchPlan:
     )
 
 
-def make_offline_plan(wishes: Wishes, job: Job) -> LaunchPlan:
+def make_offline_plan(wishes: LaunchRequest, job: Job) -> LaunchPlan:
     """The same from ragcun's own tables, without an account.
 
     Raises:
@@ -303,7 +303,7 @@ def require_launchable(plan: LaunchPlan) -> None:
         raise EnvironmentUnfit("this cannot be launched:\n" + "\n".join(f"  {each}" for each in obstacles))
 
 
-def _plan_region(aws: Aws, wishes: Wishes, instance: InstanceType, region: str) -> RegionPlan:
+def _plan_region(aws: Aws, wishes: LaunchRequest, instance: InstanceType, region: str) -> RegionPlan:
     offered = _zones_with(aws, instance.name, region)
     subnets = _default_subnets(aws, region)
     spot = spot_prices(aws, instance.name, region)

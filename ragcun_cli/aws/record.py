@@ -24,7 +24,7 @@ from ragcun_cli.aws import names
 from ragcun_cli.aws.build.storage import LAUNCH_FILE, build_object
 from ragcun_cli.aws.calls import FORBIDDEN, Aws, AwsError
 from ragcun_cli.errors import UsageError
-from ragcun_cli.storage.places import S3Place
+from ragcun_cli.storage.stores import S3Store
 
 STATUS_FILE = "status.json"
 FILES = "files.json"
@@ -76,13 +76,13 @@ class RunRecord:
         """As people write it."""
         return f"s3://{self.bucket}/{self.prefix}"
 
-    def place(self) -> S3Place:
+    def place(self) -> S3Store:
         """The run's objects by their keys below the prefix."""
-        return S3Place(self.aws.client("s3", self.region), self.bucket, self.prefix)
+        return S3Store(self.aws.client("s3", self.region), self.bucket, self.prefix)
 
-    def caches(self) -> S3Place:
+    def caches(self) -> S3Store:
         """What can be computed again."""
-        return S3Place(self.aws.client("s3", self.region), self.bucket, names.cache_prefix_of(self.run))
+        return S3Store(self.aws.client("s3", self.region), self.bucket, names.cache_prefix_of(self.run))
 
     def read_json(self, key: str) -> dict[str, Any] | None:
         """An object below the prefix, None where it is not there or no JSON."""

@@ -12,7 +12,7 @@ from ragcun_cli.aws.build.identity import POLICY_NAME
 from ragcun_cli.aws.calls import GLOBAL, Aws, AwsError
 from ragcun_cli.aws.machines import end_machines
 from ragcun_cli.aws.record import RunRecord
-from ragcun_cli.aws.undo import Left
+from ragcun_cli.aws.undo import Orphan
 
 NO_ENTITY = ("NoSuchEntity",)
 NO_TEMPLATE = ("InvalidLaunchTemplateId.NotFound",)
@@ -117,7 +117,7 @@ def schedules_of(aws: Aws, run: str, region: str) -> list[str]:
     return [each["Name"] for each in found if re.fullmatch(r"\d+-\d+", each["Name"].removeprefix(prefix))]
 
 
-def remove_machinery(aws: Aws, run: str, home: str, regions: list[str], account: str, has_budget: bool) -> list[Left]:
+def remove_machinery(aws: Aws, run: str, home: str, regions: list[str], account: str, has_budget: bool) -> list[Orphan]:
     """Everything but the objects, machines first; what could not be removed."""
     steps: list[tuple[str, Callable[[], object]]] = []
     for region in regions:
@@ -141,7 +141,7 @@ def remove_machinery(aws: Aws, run: str, home: str, regions: list[str], account:
         try:
             remove()
         except AwsError as error:
-            left.append(Left(f"{what} of run {run}", error.message, f"ragcun aws terminate {run}"))
+            left.append(Orphan(f"{what} of run {run}", error.message, f"ragcun aws terminate {run}"))
     return left
 
 

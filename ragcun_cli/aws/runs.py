@@ -12,7 +12,7 @@ from ragcun_cli.aws import names
 from ragcun_cli.aws.calls import Aws, AwsError
 from ragcun_cli.aws.job import Job
 from ragcun_cli.aws.machines import MachineState, find_machines
-from ragcun_cli.aws.plan import Wishes
+from ragcun_cli.aws.plan import LaunchRequest
 from ragcun_cli.aws.record import (
     ENDED,
     GOING,
@@ -196,10 +196,10 @@ def runs_in(aws: Aws, account: str, region: str, bucket: str | None) -> list[str
     return sorted(found)
 
 
-def wishes_of(launch: dict[str, Any]) -> Wishes:
+def wishes_of(launch: dict[str, Any]) -> LaunchRequest:
     """As the run was first launched with."""
     wishes = launch["wishes"]
-    return Wishes(**{**wishes, "regions": tuple(wishes["regions"])})
+    return LaunchRequest(**{**wishes, "regions": tuple(wishes["regions"])})
 
 
 def job_of(found: FoundRun) -> Job:

@@ -9,7 +9,7 @@ from ragcun_cli.errors import RagcunError
 
 
 @dataclass(frozen=True)
-class Left:
+class Orphan:
     """Something that could not be removed again, why, and the command that does."""
 
     what: str
@@ -36,17 +36,17 @@ class Undo:
         """Take over what was made after this."""
         self._steps += later._steps
 
-    def run(self) -> list[Left]:
+    def run(self) -> list[Orphan]:
         """Remove all, the newest first; what could not be removed."""
         left = []
         for what, cure, remove in reversed(self._steps):
             try:
                 remove()
             except RagcunError as error:
-                left.append(Left(what, error.message, cure))
+                left.append(Orphan(what, error.message, cure))
             except Exception as error:  # a defect in one removal must not keep the others from theirs
-                left.append(Left(what, repr(error), cure))
+                left.append(Orphan(what, repr(error), cure))
             except KeyboardInterrupt:
-                left.append(Left(what, "stopped by Ctrl-C", cure))
+                left.append(Orphan(what, "stopped by Ctrl-C", cure))
         self._steps.clear()
         return left

@@ -17,7 +17,7 @@ from ragcun_cli.aws.record import FINISHED, TERMINATED, Attempt, as_time, hours_
 from ragcun_cli.aws.runs import FoundRun, job_of, wishes_of
 from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
 
-SECONDS_BETWEEN_LOOKS = 30.0
+POLL_SECONDS = 30.0
 SECONDS_BETWEEN_LOG_LOOKS = 5.0
 MINUTES_WITHOUT_CAPACITY = 15.0  # before machines are asked for again
 LEAST_HOURS = 0.25  # less is over before anything is installed
@@ -123,8 +123,8 @@ def watch(
         try:
             found = look()
         except AwsError as error:
-            say(f"{error.message} {error.hint} Looking again in {SECONDS_BETWEEN_LOOKS:.0f} s.")
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            say(f"{error.message} {error.hint} Looking again in {POLL_SECONDS:.0f} s.")
+            time.sleep(POLL_SECONDS)
             continue
         on_look(found)
         if found.may_go_on():
@@ -137,7 +137,7 @@ def watch(
             _start_another(found, start, say)
         elif found.state() not in ("going", "starting"):
             return found
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(POLL_SECONDS)
 
 
 def _has_spoken(found: FoundRun) -> bool:

@@ -15,7 +15,7 @@ from ragcun_cli.commands.lists import listed
 from ragcun_cli.imports import collector_at_rest
 
 if TYPE_CHECKING:
-    from ragcun_cli.evaluate.beir import ModelToScore, Settings
+    from ragcun_cli.evaluate.beir import EvaluationSettings, ModelToScore
     from ragcun_cli.evaluate.datasets import Dataset, Missing
 
 LEAST_MEMORY = 64 << 20
@@ -235,7 +235,7 @@ def _settings(
     processes: int | None,
     precision: Precision,
     robustness: bool,
-) -> Settings:
+) -> EvaluationSettings:
     from ragcun_cli.errors import UsageError
     from ragcun_cli.evaluate.transform_names import parse_transform
     from ragcun_cli.quantities import parse_bytes
@@ -256,11 +256,11 @@ def _settings(
         raise UsageError(f"--fit-on {fit_on}: there is no such file", "Give `corpus`, or a file of training triples.")
     transforms = [parse_transform(each) for each in names]
 
-    from ragcun_cli.evaluate.beir import Settings
+    from ragcun_cli.evaluate.beir import EvaluationSettings
     from ragcun_cli.evaluate.scoring import Scheme
 
     schemes = [Scheme(how, each, fit_on) for each in dict.fromkeys(transforms) for how in dict.fromkeys(similarities)]
-    return Settings(tuple(schemes), budget, limit, processes, precision, robustness)
+    return EvaluationSettings(tuple(schemes), budget, limit, processes, precision, robustness)
 
 
 def _models(models: Sequence[str], name: str | None, max_length: int | None) -> list[ModelToScore]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ragcun_cli.evaluate.beir import Measured
     from ragcun_cli.evaluate.datasets import Missing
-    from ragcun_cli.evaluate.selfcheck import Check
+    from ragcun_cli.evaluate.selfcheck import ScoreCheck
     from ragcun_cli.results.dataset_result import DatasetResult
 
 
@@ -105,7 +105,7 @@ def print_missing(missing: Sequence[Missing]) -> None:
         note(f"  {each.name}: {each.how}")
 
 
-def print_checks(checks: Sequence[Check]) -> None:
+def print_checks(checks: Sequence[ScoreCheck]) -> None:
     """Published scores beside measured ones."""
     from ragcun_cli.console import Column, note, print_table
 

@@ -65,13 +65,13 @@ def preflight(
     """
     from ragcun_cli.console import print_json
     from ragcun_cli.preflight.packages import tested_versions
-    from ragcun_cli.preflight.running import Wishes, run_checks
+    from ragcun_cli.preflight.running import PreflightOptions, run_checks
     from ragcun_cli.recipe.shipped import ARMS
 
     if constraints is not None and not constraints.is_file():
         raise UsageError(f"--constraints {constraints}: there is no such file", "ragcun's own is constraints.txt.")
     tested = constraints or tested_versions()
-    wishes = Wishes(tuple(recipes or ARMS), tuple(overrides), tested, gpus, not no_training)
+    wishes = PreflightOptions(tuple(recipes or ARMS), tuple(overrides), tested, gpus, not no_training)
     report = run_checks(wishes)
     if aws:
         report = dataclasses.replace(report, checks=[*report.checks, *_account(instance, region, profile)])

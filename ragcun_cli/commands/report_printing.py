@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ragcun_cli.report.expectations import Outcome
+    from ragcun_cli.report.expectations import ExpectationOutcome
     from ragcun_cli.report.stating import Claims
-    from ragcun_cli.report.table import Cell, Column, ResultTable
-    from ragcun_cli.report.verify_results import Check
+    from ragcun_cli.report.table import Cell, FigureColumn, ResultTable
+    from ragcun_cli.report.verify_results import ResultCheck
     from ragcun_cli.report.verify_table import TableCheck
 
 VERDICT_STYLES = {"better": "green", "worse": "red"}
@@ -31,7 +31,12 @@ def print_comparisons(stated: Claims) -> None:
     from ragcun_cli.report.table import metric_label
 
     headers = ("difference", "95 % interval", "p", "corrected")
-    columns = [Column("row"), Column("on"), *(Column(each, numeric=True) for each in headers), Column("")]
+    columns = [
+        Column("row"),
+        Column("on"),
+        *(Column(each, numeric=True) for each in headers),
+        Column(""),
+    ]
     rows = []
     for each in (*stated.averages, *stated.datasets):
         interval = each.over_seeds.interval if each.is_average and each.over_seeds is not None else each.interval
@@ -66,11 +71,16 @@ def print_result_table(built: ResultTable) -> None:
     print_table(columns, rows, caption=plain("\n".join([caption, *built.notes])))
 
 
-def print_expectations(outcomes: Sequence[Outcome], source: str, verified: bool) -> None:
+def print_expectations(outcomes: Sequence[ExpectationOutcome], source: str, verified: bool) -> None:
     """Expected beside measured."""
     from ragcun_cli.console import Column, plain, print_table
 
-    columns = [Column("row"), Column("figure"), Column("expected", numeric=True), Column("measured", numeric=True)]
+    columns = [
+        Column("row"),
+        Column("figure"),
+        Column("expected", numeric=True),
+        Column("measured", numeric=True),
+    ]
     columns += [Column("")]
     rows = []
     for each in outcomes:
@@ -85,7 +95,7 @@ def print_expectations(outcomes: Sequence[Outcome], source: str, verified: bool)
     print_table(columns, rows, caption=plain(f"{state} Source: {source}"))
 
 
-def print_checks(checks: Sequence[Check], tables: Sequence[TableCheck]) -> None:
+def print_checks(checks: Sequence[ResultCheck], tables: Sequence[TableCheck]) -> None:
     """What no longer matches, and what was looked at."""
     from ragcun_cli.console import note, print_text
     from ragcun_cli.quantities import counted
@@ -107,7 +117,7 @@ def print_checks(checks: Sequence[Check], tables: Sequence[TableCheck]) -> None:
     note("Not checked, for they need the embeddings: IsoScore itself, and scores after int8, binary and truncation.")
 
 
-def _markup(cell: Cell, column: Column) -> str:
+def _markup(cell: Cell, column: FigureColumn) -> str:
     text = cell.printed(column.digits)
     if text is None:
         return "–"

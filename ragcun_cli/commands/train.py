@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ragcun_cli.recipe.schema import Recipe
     from ragcun_cli.runs.summary import ArmSummary
     from ragcun_cli.train.launch import Placement
-    from ragcun_cli.train.several import Run
+    from ragcun_cli.train.several import ScheduledRun
 
 
 def train(
@@ -228,7 +228,7 @@ WORTH_A_MACHINE = 3600  # seconds: what takes less here, nobody rents a machine 
 RUN_COLUMNS = ("run", "state", "step", "loss", "dev nDCG@10", "triples/s")
 
 
-def _row(run: Run) -> list[str]:
+def _row(run: ScheduledRun) -> list[str]:
     from ragcun_cli.train.several import last_figures
 
     state = run.state()
@@ -240,7 +240,7 @@ def _row(run: Run) -> list[str]:
     return [run.label, state, step, loss, dev, speed]
 
 
-def _run_entry(run: Run) -> dict[str, Any]:
+def _run_entry(run: ScheduledRun) -> dict[str, Any]:
     from ragcun_cli.train.several import last_error, last_figures
 
     figures = last_figures(run)

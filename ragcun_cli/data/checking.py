@@ -14,7 +14,7 @@ from ragcun_cli.arrays import Flags, Numbers
 from ragcun_cli.data.batches import conflicting_rows
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.data.corpus import Corpus
-from ragcun_cli.data.leakage import relevant_rows, untitled_keys, words_of
+from ragcun_cli.data.leakage import normalised_words, relevant_rows, untitled_keys
 from ragcun_cli.data.text_keys import Keys, keys_of
 from ragcun_cli.data.triples.table import TripleTable
 
@@ -134,12 +134,12 @@ def check_against(report: CheckReport, table: TripleTable, others: Mapping[str, 
     """Add what of dev and test collections is among the training texts: queries by words, passages
     as they are, and those that answer also without their titles."""
     numbers = np.unique(table.queries)
-    words = {words_of(table.texts[number]) for number in numbers.tolist()}
+    words = {normalised_words(table.texts[number]) for number in numbers.tolist()}
     keys = np.sort(_keys_of(table, table.passages()))
     positives = np.sort(_keys_of(table, np.unique(table.positives)))
     for name, collection in others.items():
         split, ids = collection.split, collection.corpus.ids
-        same = [query for query in collection.queries if words_of(query) in words]
+        same = [query for query in collection.queries if normalised_words(query) in words]
         of = len(collection.queries)
         report.look(f"queries of {name} ({split}) that are training queries", len(same), of, map(repr, same))
         relevant = relevant_rows(collection)
@@ -193,7 +193,7 @@ def _check_split(report: CheckReport, split: str, collection: Collection, seen: 
     report.look(what, collection.unknown_judgements, collection.judgements, lost)
     hopeless = [query_id for query_id, grades in collection.qrels.items() if max(grades.values()) <= 0]
     report.look(f"{split} queries without relevant passage", len(hopeless), len(ids), hopeless)
-    words = [words_of(query) for query in collection.queries]
+    words = [normalised_words(query) for query in collection.queries]
     again = [place for place, each in enumerate(words) if seen.get(each, split) != split]
     examples = (f"{ids[place]}: {collection.queries[place]!r}" for place in again)
     report.look(f"{split} queries that an earlier split has too", len(again), len(ids), examples)

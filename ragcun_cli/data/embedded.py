@@ -33,7 +33,7 @@ NEGATIVE_CANDIDATES = 64
 
 
 @dataclass(frozen=True)
-class Size:
+class SplitSizes:
     """How many pairs each split keeps, and which share of the modules is read to find them."""
 
     train: int
@@ -47,8 +47,8 @@ class Size:
 
 
 SIZES = {
-    "docstrings": Size(train=384, dev=150, test=500, share_of_modules=1.0),
-    "docstrings-quick": Size(train=48, dev=30, test=100, share_of_modules=0.2),
+    "docstrings": SplitSizes(train=384, dev=150, test=500, share_of_modules=1.0),
+    "docstrings-quick": SplitSizes(train=48, dev=30, test=100, share_of_modules=0.2),
 }
 
 
@@ -105,7 +105,7 @@ def _recorded_fingerprint(root: Path) -> dict[str, Any] | None:
     return recorded if whole else None
 
 
-def _make(name: str, size: Size, code: Iterable[CodeBase], origin: dict[str, Any], root: Path) -> dict[str, Any]:
+def _make(name: str, size: SplitSizes, code: Iterable[CodeBase], origin: dict[str, Any], root: Path) -> dict[str, Any]:
     def wanted_module(module: str) -> bool:
         return _share("read " + module) < size.share_of_modules
 

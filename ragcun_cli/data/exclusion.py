@@ -18,7 +18,7 @@ import numpy as np
 from ragcun_cli import __version__, files
 from ragcun_cli.arrays import Flags, Numbers
 from ragcun_cli.data.collection import Collection, collections_in, read_folder
-from ragcun_cli.data.leakage import answer_keys, words_of
+from ragcun_cli.data.leakage import answer_keys, normalised_words
 from ragcun_cli.data.qrels import splits_in
 from ragcun_cli.data.sources import dev_collection
 from ragcun_cli.data.text_keys import KEY_BYTES, keys_of
@@ -41,7 +41,7 @@ class Excluded:
     @classmethod
     def of(cls, collections: Mapping[str, Collection]) -> Excluded:
         """All judged queries of these, and all passages that are relevant to any."""
-        queries = {words_of(query) for each in collections.values() for query in each.queries}
+        queries = {normalised_words(query) for each in collections.values() for query in each.queries}
         passages = {key for each in collections.values() for key in answer_keys(each)}
         digests = "\n".join(sorted(f"{each.split} {each.sha256}" for each in collections.values()))
         return cls(
@@ -50,7 +50,7 @@ class Excluded:
 
     def has_query(self, query: str) -> bool:
         """Whether this is one of their queries, but for case, punctuation and spaces."""
-        return bool(self.queries) and words_of(query) in self.queries
+        return bool(self.queries) and normalised_words(query) in self.queries
 
     def has_answer(self, key: bytes) -> bool:
         """Whether the passage with this content key answers one of their queries."""

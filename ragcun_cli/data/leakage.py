@@ -13,7 +13,7 @@ from ragcun_cli.data.text_keys import Keys, keys_of
 WORD = re.compile(r"\w+")
 
 
-def words_of(text: str) -> str:
+def normalised_words(text: str) -> str:
     """The words in lower case, one space between them; the text itself if it has none."""
     return " ".join(WORD.findall(text.casefold())) or text
 

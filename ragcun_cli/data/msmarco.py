@@ -23,7 +23,7 @@ from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder, only_writer
 from ragcun_cli.data.collection_writer import passage_record, write_beir_layout
 from ragcun_cli.data.digests import sha256_of
-from ragcun_cli.data.leakage import words_of
+from ragcun_cli.data.leakage import normalised_words
 from ragcun_cli.data.registry import TRAINING, TrainingSet
 from ragcun_cli.data.sources import DEV_FOLDER, TRAIN_FILE, source_path, training_folder
 from ragcun_cli.data.triples.columns import Columns
@@ -49,7 +49,7 @@ class _Dev:
     passages: dict[str, str] = field(default_factory=dict)
 
     def add(self, query: str, positive: str, negatives: list[str]) -> None:
-        words = words_of(query)
+        words = normalised_words(query)
         self.queries.setdefault(words, query)
         self.relevant.setdefault(words, set()).add(positive)
         for text in (positive, *negatives):
@@ -117,7 +117,7 @@ def _prepare(training_set: TrainingSet, sources: list[Path], of_sources: list[st
 
 def is_held_out(query: str) -> bool:
     """Whether a query belongs to the dev set."""
-    digest = hashlib.blake2b(words_of(query).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    digest = hashlib.blake2b(normalised_words(query).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little") % HELD_OUT == 0
 
 

@@ -30,7 +30,7 @@ DEV = "the dev set"  # in findings
 
 
 @dataclass(frozen=True)
-class Wishes:
+class CheckOptions:
     """How to look. root: the data folder. dev: None for the training set's own, if it has one. against: names or paths
     of test sets; by default those of BEIR that are in the data folder. count_tokens: None for no lengths; limit: tokens
     beyond which a text counts as cut. batch_size: of the training. write: where the triples go that have nothing of dev
@@ -46,7 +46,7 @@ class Wishes:
     write: Path | None = None
 
 
-def check_source(source: str, wishes: Wishes) -> list[CheckReport]:
+def check_source(source: str, wishes: CheckOptions) -> list[CheckReport]:
     """The report on a training file or a training set of the registry; on a collection one for each of its parts.
 
     Raises:
@@ -87,7 +87,7 @@ def _write_clean(
 
 
 def _check_leakage(
-    report: CheckReport, table: TripleTable, wishes: Wishes, leave_out: str = ""
+    report: CheckReport, table: TripleTable, wishes: CheckOptions, leave_out: str = ""
 ) -> dict[str, Collection]:
     """Add what of dev and test sets is among the triples; returns these."""
     dev, root = wishes.dev, wishes.root
@@ -102,7 +102,7 @@ def _check_leakage(
     return others
 
 
-def _of_collection(folder: Path, shown: Path, name: str, wishes: Wishes) -> CheckReport:
+def _of_collection(folder: Path, shown: Path, name: str, wishes: CheckOptions) -> CheckReport:
     # Train first and test last: it is the later one whose queries an earlier one has.
     order = sorted(splits_in(folder), key=lambda split: (split == "test", split != TRAIN_SPLIT, split))
     splits = {split: read_folder(folder, name, split, str(shown)) for split in order}

@@ -57,7 +57,7 @@ class ModelToScore:
 
 
 @dataclass(frozen=True)
-class Settings:
+class EvaluationSettings:
     """How all of them are scored.
 
     schemes: each is a row for each model. memory: bytes for the search. cache_limit: bytes of kept embeddings, None for
@@ -105,7 +105,7 @@ def evaluate_models(
     models: Sequence[ModelToScore],
     datasets: Sequence[Dataset],
     results: Path,
-    settings: Settings | None = None,
+    settings: EvaluationSettings | None = None,
     overwrite: bool = False,
     recompute: bool = False,
 ) -> list[DatasetResult]:
@@ -116,9 +116,9 @@ def evaluate_models(
     Raises:
         UsageError: if a results folder holds another model's results and may not be overwritten.
     """
-    settings = settings or Settings()
+    settings = settings or EvaluationSettings()
 
-    def work(bench: Bench, row: _Row, dataset: Dataset, parts: dict[str, Embedded]) -> DatasetResult:
+    def work(bench: ModelEvaluator, row: _Row, dataset: Dataset, parts: dict[str, Embedded]) -> DatasetResult:
         found = {name: bench.score(row.scheme, dataset.parts[name], parts[name]) for name in parts}
         claim_results_folder(row.folder, row.entry)
         return write_results(row.folder, row.entry, dataset, found, bench.search_entry())
@@ -133,13 +133,13 @@ def measure_models(
     models: Sequence[ModelToScore],
     datasets: Sequence[Dataset],
     results: Path,
-    settings: Settings,
+    settings: EvaluationSettings,
     overwrite: bool,
     recompute: bool = False,
 ) -> list[Measured]:
     """The geometry alone: `results/<model>/isotropy.json` and spectra; returns what was measured."""
 
-    def work(bench: Bench, row: _Row, dataset: Dataset, parts: dict[str, Embedded]) -> Measured:
+    def work(bench: ModelEvaluator, row: _Row, dataset: Dataset, parts: dict[str, Embedded]) -> Measured:
         shapes = {name: bench.measure(row.scheme, dataset.parts[name], parts[name]) for name in parts}
         claim_results_folder(row.folder, row.entry)
         return _measured(row, dataset, write_geometry(row.folder, dataset, shapes))
@@ -159,9 +159,9 @@ def _each(
     models: Sequence[ModelToScore],
     datasets: Sequence[Dataset],
     results: Path,
-    settings: Settings,
+    settings: EvaluationSettings,
     overwrite: bool,
-    work: Callable[[Bench, _Row, Dataset, dict[str, Embedded]], Made],
+    work: Callable[[ModelEvaluator, _Row, Dataset, dict[str, Embedded]], Made],
     kept: Callable[[_Row, Dataset], Made | None],
 ) -> list[Made]:
     """Embed each dataset once for each model, then `work` on it for each of the model's rows that is not `kept`."""
@@ -184,11 +184,11 @@ def _each(
                     for dataset in datasets}  # fmt: skip
             if not any(left.values()):
                 continue
-            with open_bench(asked, settings) as bench:
+            with open_evaluator(asked, settings) as bench:
                 to_fit = {row.scheme.fit_on for some in left.values() for row in some if _fits_on_file(row.scheme)}
                 bench.fit({name: _training_passages(Path(name)) for name in sorted(to_fit)})
                 for dataset in (each for each in datasets if left[each.name]):
-                    bench.let_go()
+                    bench.release()
                     table.begin(_label(left[dataset.name][0], dataset), dataset.texts)
                     parts = {name: bench.embed(part, table.advance) for name, part in dataset.parts.items()}
                     for row in left[dataset.name]:
@@ -217,10 +217,10 @@ def averages(results: Sequence[DatasetResult]) -> list[dict[str, Any]]:
     ]
 
 
-class Bench:
+class ModelEvaluator:
     """One opened model with what it takes to embed, search and score."""
 
-    def __init__(self, model: ScoredModel, settings: Settings, workers: Workers | None) -> None:
+    def __init__(self, model: ScoredModel, settings: EvaluationSettings, workers: Workers | None) -> None:
         self.entry = model.entry
         self._settings = settings
         self._workers = workers
@@ -251,8 +251,8 @@ class Bench:
         """Embed what transforms are fitted on, by file."""
         self._fits = {name: self._embedder.embed_texts(passages) for name, passages in texts.items()}
 
-    def let_go(self) -> None:
-        self._embedder.let_go()
+    def release(self) -> None:
+        self._embedder.release()
 
     def _fit(self, scheme: Scheme, embedded: Embedded) -> PassageVectors | None:
         """None for the corpus itself."""
@@ -271,15 +271,15 @@ class Bench:
 
 
 @contextlib.contextmanager
-def open_bench(asked: ModelToScore, settings: Settings) -> Iterator[Bench]:
+def open_evaluator(asked: ModelToScore, settings: EvaluationSettings) -> Iterator[ModelEvaluator]:
     """A model, and as many processes as the settings say."""
     model = _open(asked, settings.precision, None)
     devices = _devices(settings.processes)
     if len(devices) < 2:
-        yield Bench(model, settings, None)
+        yield ModelEvaluator(model, settings, None)
         return
     with Workers(devices, _block_encoder, (asked, settings.precision, cache_folder())) as workers:
-        yield Bench(model, settings, workers)
+        yield ModelEvaluator(model, settings, workers)
 
 
 def _open(asked: ModelToScore, precision: str, device: str | None) -> ScoredModel:
@@ -330,7 +330,7 @@ def _plan(
     models: Sequence[ModelToScore],
     datasets: Sequence[Dataset],
     results: Path,
-    settings: Settings,
+    settings: EvaluationSettings,
     overwrite: bool,
 ) -> list[list[_Row]]:
     """The rows of each model. Every model is opened before the first is scored: a wrong one costs seconds."""

@@ -73,7 +73,7 @@ class Embedder:
         if _has_head_apart(model):
             self._with_head = _store(model, cache, "embeddings", self._make_room)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """The collections embedded so far are done with: a limit on the cache may remove them."""
         del self._in_hand[self._kept_in_hand :]
 
@@ -120,7 +120,7 @@ class Embedder:
         self.found += self._through_network.count_kept(numbered.keys)
         self._fill(numbered, None, on_done)
         vectors = self._with_head.take(self._with_head.places(numbered.keys))
-        self.let_go()
+        self.release()
         return vectors
 
     def _reserve(self, keys: list[Keys]) -> None:

@@ -32,7 +32,7 @@ from ragcun_cli.data.qrels import qrels_lines, qrels_path, splits_in
 from ragcun_cli.data.registry import known_dataset
 from ragcun_cli.data.text_keys import keys_of
 from ragcun_cli.errors import DataError, UsageError
-from ragcun_cli.evaluate.beir import Bench, ModelToScore, Settings, open_bench
+from ragcun_cli.evaluate.beir import EvaluationSettings, ModelEvaluator, ModelToScore, open_evaluator
 from ragcun_cli.evaluate.embedding import Embedded
 from ragcun_cli.manifest import problem_with, seal
 from ragcun_cli.results.model_entry import ModelEntry
@@ -82,7 +82,7 @@ class Mined:
 def mine(
     collection: Collection,
     model: ModelToScore | None,
-    settings: Settings,
+    settings: EvaluationSettings,
     mining: Mining,
     output: Path,
     excluded: Excluded | None = None,
@@ -112,7 +112,7 @@ def mine(
 def _mine_near(
     collection: Collection,
     model: ModelToScore,
-    settings: Settings,
+    settings: EvaluationSettings,
     mining: Mining,
     known: list[set[int]],
     output: Path,
@@ -120,7 +120,7 @@ def _mine_near(
 ) -> Mined:
     copies = len(collection.corpus) - len(np.unique(collection.corpus.keys))
     depth = min(len(collection.corpus), mining.last_rank + max(map(len, known)) + min(copies, MOST_COPIES))
-    with open_bench(model, settings) as bench:
+    with open_evaluator(model, settings) as bench:
         with StepProgress("embedding", len(collection.corpus) + len(collection.queries), "texts") as bar:
             embedded = bench.embed(collection, bar.advance)
         parts = _rankings_folder(bench, collection, depth)
@@ -222,7 +222,7 @@ def _from_rankings(
     collection: Collection,
     known: list[set[int]],
     mining: Mining,
-    bench: Bench,
+    bench: ModelEvaluator,
     embedded: Embedded,
     parts: Path,
     depth: int,
@@ -245,7 +245,9 @@ def _from_rankings(
             bar.advance(len(queries))
 
 
-def _ranking(bench: Bench, embedded: Embedded, queries: Numbers, part: Path, depth: int) -> tuple[Numbers, Figures]:
+def _ranking(
+    bench: ModelEvaluator, embedded: Embedded, queries: Numbers, part: Path, depth: int
+) -> tuple[Numbers, Figures]:
     """(n, depth) corpus rows and Euclidean distances of these queries, searched unless they are kept already."""
     if not part.is_dir() or problem_with(part) is not None:
         files.sweep_leftovers(part.parent, part.name)
@@ -297,7 +299,7 @@ def _generator(mining: Mining, query_id: str, positive: int) -> np.random.Genera
     return np.random.default_rng([mining.seed, int(key_of(query=query_id, positive=positive)[:12], 16)])
 
 
-def _rankings_folder(bench: Bench, collection: Collection, depth: int) -> Path:
+def _rankings_folder(bench: ModelEvaluator, collection: Collection, depth: int) -> Path:
     entry = {name: getattr(bench.entry, name) for name in ("identity", "max_length", "precision", "tokenizer_sha256")}
     key = key_of(format=FORMAT, collection=collection.sha256, depth=depth, part=QUERIES_AT_A_TIME, **entry)
     return cache_folder() / "mined" / key

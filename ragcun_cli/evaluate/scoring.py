@@ -25,7 +25,7 @@ from ragcun_cli.evaluate.transforms import ROBUSTNESS, Map, fitted, unit_length
 from ragcun_cli.evaluate.vectors import PassageVectors
 from ragcun_cli.model.finite import require_finite
 from ragcun_cli.results.histograms import measure_histograms
-from ragcun_cli.results.judgements import judgements_of, own_passages
+from ragcun_cli.results.judgements import judgements_of, self_matches
 from ragcun_cli.results.metrics import NO_PASSAGE, Judgements, means, score
 from ragcun_cli.results.ties import SPARE, Ties, levels_of, measure_ties
 
@@ -109,7 +109,7 @@ def evaluate(
         ModelError: if an embedding is zero and the cosine is asked for.
     """
     judgements = judgements_of(collection)
-    own = own_passages(collection)
+    own = self_matches(collection)
     with _transformed(embedded, scheme, fit, scratch) as (queries, passages):
         compared = _compared(queries, passages, scheme, scheme.transform, collection)
         found = find(*compared, RANKING_DEPTH + SPARE + int(own is not None))
@@ -170,7 +170,7 @@ def measure_only(
     embedded: Embedded, collection: Collection, scheme: Scheme, fit: PassageVectors | None, find: Search, scratch: Path
 ) -> Geometry | None:
     """`Evaluation.geometry` without the rest."""
-    own = own_passages(collection)
+    own = self_matches(collection)
     with _transformed(embedded, scheme, fit, scratch) as (queries, passages):
         if len(passages) < MINIMUM_TEXTS:
             return None
@@ -202,7 +202,7 @@ def score_in_memory(encode: Encode, collection: Collection) -> DevScores:
     corpus = collection.corpus
     passages = _encode_finite(encode, corpus.texts(), corpus.ids(range(len(corpus))))
     queries = _encode_finite(encode, collection.queries, collection.query_ids)
-    own = own_passages(collection)
+    own = self_matches(collection)
     found = search(queries, PassageVectors.of_array(passages), RANKING_DEPTH + int(own is not None))
     figures = means(score(judgements_of(collection), _without_own(found, own)[0][:, :RANKING_DEPTH]))
     isoscore = measure_isotropy(passages).isoscore if len(passages) >= MINIMUM_TEXTS else None

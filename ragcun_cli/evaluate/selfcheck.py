@@ -15,7 +15,7 @@ from pathlib import Path
 from ragcun_cli.data.registry import KNOWN
 from ragcun_cli.data.sources import collection_in
 from ragcun_cli.errors import UsageError
-from ragcun_cli.evaluate.beir import ModelToScore, Settings, evaluate_models
+from ragcun_cli.evaluate.beir import EvaluationSettings, ModelToScore, evaluate_models
 from ragcun_cli.evaluate.datasets import find_datasets
 from ragcun_cli.recipe.problems import did_you_mean
 
@@ -44,7 +44,7 @@ PUBLISHED = {
 
 
 @dataclass(frozen=True)
-class Check:
+class ScoreCheck:
     """One known score. measured: None where the dataset is not here, and `how` says what brings it."""
 
     dataset: str
@@ -58,7 +58,7 @@ class Check:
         return self.measured is not None and abs(self.measured - self.published) <= TOLERANCE
 
 
-def selfcheck(model: str, names: Sequence[str], data_folder: Path, results: Path) -> list[Check]:
+def selfcheck(model: str, names: Sequence[str], data_folder: Path, results: Path) -> list[ScoreCheck]:
     """Score a known model on those of its datasets that are here.
 
     Args:
@@ -80,12 +80,12 @@ def selfcheck(model: str, names: Sequence[str], data_folder: Path, results: Path
             f"--datasets {unknown}: no score of {known} is published for it", f"There are {', '.join(published)}."
         )
     written = evaluate_models(
-        [ModelToScore(model, known)], datasets, results, Settings(robustness=False), overwrite=True
+        [ModelToScore(model, known)], datasets, results, EvaluationSettings(robustness=False), overwrite=True
     )
     measured = {result.name: result.metrics["ndcg@10"] for result in written}
-    checks = [Check(name, published[name], score) for name, score in measured.items()]
+    checks = [ScoreCheck(name, published[name], score) for name, score in measured.items()]
     return checks + [
-        Check(each.name, published[each.name], None, each.how) for each in missing if each.name in published
+        ScoreCheck(each.name, published[each.name], None, each.how) for each in missing if each.name in published
     ]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from ragcun_cli.errors import EnvironmentUnfit, RagcunError
 
-SECONDS_BETWEEN_LOOKS = 2.0
+POLL_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Workers:
     def _next_answer(self) -> tuple[int, Any]:
         while True:
             try:
-                answer: tuple[int, Any] = self._answers.get(timeout=SECONDS_BETWEEN_LOOKS)
+                answer: tuple[int, Any] = self._answers.get(timeout=POLL_SECONDS)
                 return answer
             except queue.Empty:
                 dead = [process for process in self._processes if not process.is_alive()]
@@ -125,5 +125,5 @@ def _work(tasks: Any, answers: Any, prepare: Callable[..., Any], arguments: tupl
 def _leave_with_parent(parent: int) -> None:
     """A parent that is killed cannot end us, and would leave us waiting for ever."""
     while os.getppid() == parent:
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(POLL_SECONDS)
     os._exit(1)

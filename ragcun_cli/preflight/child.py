@@ -18,7 +18,7 @@ from ragcun_cli.errors import EnvironmentUnfit, RagcunError
 from ragcun_cli.processes import kill_tree
 
 LINES_SHOWN = 3
-SECONDS_BETWEEN_LOOKS = 0.02
+POLL_SECONDS = 0.02
 SECONDS_BETWEEN_NOTES = 0.5  # of which processes there are
 
 
@@ -86,7 +86,7 @@ class Child:
         if time.monotonic() > self._next_note:
             self._next_note = time.monotonic() + SECONDS_BETWEEN_NOTES
             self._note_children()
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(POLL_SECONDS)
         return True
 
     def result(self) -> Any:

@@ -48,7 +48,7 @@ SIGNAL_EXIT = 128  # and the signal's number, as shells say it
 
 
 @dataclass(frozen=True)
-class Wishes:
+class PreflightOptions:
     """recipes: names or files; overrides: of each. gpus: how many there must be. trains: whether the short trainings
     are made. constraints: the list of tested versions.
     """
@@ -77,7 +77,7 @@ class Report:
         return [check for check in self.checks if check.status == FAILED]
 
 
-def run_checks(wishes: Wishes) -> Report:
+def run_checks(wishes: PreflightOptions) -> Report:
     """Everything but AWS. Ends whatever it started, also on Ctrl-C, and leaves nothing behind."""
     deadline = time.monotonic() + SECONDS
     recipes, of_recipes = read_recipes(wishes.recipes, wishes.overrides)

@@ -65,7 +65,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Counts:
+class RunCounts:
     """What a training reads; tokens are means of a sample, or assumed.
 
     text_tokens: of all distinct texts. batch_tokens: of the longest batch. dev_texts: passages and queries, None where
@@ -81,7 +81,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Size:
+class ModelSize:
     """Of a model: its parameters, those that train, and what a token leaves for the backward pass, bytes.
 
     runtime_bytes: what the process takes besides.
@@ -160,11 +160,11 @@ def tokens_of(words: float, max_length: int) -> float:
     return min(words * TOKENS_PER_WORD + 2, max_length)
 
 
-def assumed_counts(recipe: Recipe, triples: int) -> Counts:
+def assumed_counts(recipe: Recipe, triples: int) -> RunCounts:
     """Of texts like MS MARCO's with one negative each, where they are not here to be counted."""
     of_triple = tokens_of(QUERY_WORDS, recipe.max_length) + 2 * tokens_of(PASSAGE_WORDS, recipe.max_length)
     longest = recipe.batch_size * (tokens_of(QUERY_WORDS, recipe.max_length) + 2 * recipe.max_length)
-    return Counts(
+    return RunCounts(
         triples,
         of_triple,
         text_tokens=triples * of_triple,
@@ -173,10 +173,10 @@ def assumed_counts(recipe: Recipe, triples: int) -> Counts:
     )
 
 
-def assumed_size(recipe: Recipe, shape: EncoderShape, kind: str) -> Size:
+def assumed_size(recipe: Recipe, shape: EncoderShape, kind: str) -> ModelSize:
     """From the encoder's shape. kind: half or single."""
     head = 2 * shape.width * (shape.width + recipe.output_dim)
-    return Size(
+    return ModelSize(
         parameters=shape.parameters + head,
         trainable=head if recipe.freeze_base else shape.parameters + head,
         kept_bytes=KEPT_BYTES[kind] * shape.layers * shape.width,
@@ -218,7 +218,9 @@ def calculated_rates(
     )
 
 
-def estimate_training(recipe: Recipe, counts: Counts, size: Size, rates: Rates, limit: float | None = None) -> Estimate:
+def estimate_training(
+    recipe: Recipe, counts: RunCounts, size: ModelSize, rates: Rates, limit: float | None = None
+) -> Estimate:
     """Of one training. limit: bytes of a device's memory, above which a batch passes in chunks."""
     steps, of_epoch = steps_of(recipe, counts.triples)
     seen = steps * recipe.batch_size * recipe.gradient_accumulation_steps
@@ -272,7 +274,7 @@ def _training_seconds(recipe: Recipe, seen: int, steps: int, tokens: float, rate
     return None if rates.training is None else max(tokens / rates.training, batches * rates.least_step)
 
 
-def _dev_seconds(recipe: Recipe, counts: Counts, scores: int, rates: Rates) -> float | None:
+def _dev_seconds(recipe: Recipe, counts: RunCounts, scores: int, rates: Rates) -> float | None:
     if not counts.dev_tokens or not scores:
         return 0.0
     if rates.encoding is None:
@@ -286,7 +288,7 @@ def _models(recipe: Recipe, steps: int, of_epoch: int) -> int:
     return steps // max(of_epoch, 1) + dev_scores(recipe, steps, of_epoch) + 1
 
 
-def _memory(recipe: Recipe, counts: Counts, size: Size, limit: float | None) -> float:
+def _memory(recipe: Recipe, counts: RunCounts, size: ModelSize, limit: float | None) -> float:
     """A batch that does not fit passes in chunks; what is there besides cannot."""
     trained = ADAM_FLOATS * BYTES_OF_FLOAT * size.trainable
     frozen = BYTES_OF_FLOAT * (size.parameters - size.trainable)
@@ -296,7 +298,7 @@ def _memory(recipe: Recipe, counts: Counts, size: Size, limit: float | None) -> 
     return fixed + (kept * tokens if limit is None else min(kept * tokens, max(limit - fixed, 0)))
 
 
-def _disk(recipe: Recipe, counts: Counts, size: Size, steps: int, of_epoch: int) -> float:
+def _disk(recipe: Recipe, counts: RunCounts, size: ModelSize, steps: int, of_epoch: int) -> float:
     """Checkpoints that stay and the one being written, models that stay, and the cache of tokens (4 bytes each)."""
     checkpoints = (recipe.keep_last + 1) * CHECKPOINT_FLOATS * BYTES_OF_FLOAT * size.trainable
     models = steps // max(of_epoch, 1) + 1 + (recipe.data.dev is not None)

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from ragcun_cli.errors import RecipeError
-from ragcun_cli.recipe.problems import Place, Problem, did_you_mean, render_problems
+from ragcun_cli.recipe.problems import Problem, SourceLocation, did_you_mean, render_problems
 from ragcun_cli.recipe.schema import Recipe, misfits
 from ragcun_cli.recipe.shipped import find_recipe
 from ragcun_cli.recipe.source import Path_, Source, merge, parse_value, read_source
@@ -78,7 +78,7 @@ def _read_with_parents(path: Path, above: tuple[Path, ...]) -> Source:
 
 def _apply_overrides(source: Source, overrides: Sequence[str]) -> None:
     for override in overrides:
-        place = Place(f"--set {override}")
+        place = SourceLocation(f"--set {override}")
         key, equals, text = override.partition("=")
         path: Path_ = tuple(key.split("."))
         if not equals or not all(path):
@@ -137,13 +137,13 @@ def _misfit(key: str, problem: str, source: Source, path: Path) -> Problem:
     return Problem(_nearest_place(tuple(key.split(".")), source, path), f"{key}: {problem}")
 
 
-def _nearest_place(location: Path_, source: Source, path: Path) -> Place:
+def _nearest_place(location: Path_, source: Source, path: Path) -> SourceLocation:
     for length in range(len(location), 0, -1):
         if location[:length] in source.places:
             return source.places[location[:length]]
     # `--set dat.train=x` wrote below a key that nobody wrote: the place is the first one below.
     below = (place for at, place in source.places.items() if at[: len(location)] == location)
-    return next(below, Place(str(path)))
+    return next(below, SourceLocation(str(path)))
 
 
 def _keys_at(location: Path_) -> list[str]:

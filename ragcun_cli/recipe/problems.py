@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Place:
+class SourceLocation:
     """Where a value was written: a line of a file, or a `--set` on the command line.
 
     line and column count from 1; line 0 means the place is not a line (`--set`, or a whole file).
@@ -27,7 +27,7 @@ class Place:
 class Problem:
     """One thing to fix."""
 
-    place: Place
+    place: SourceLocation
     message: str
 
     def render(self) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from ragcun_cli.recipe.problems import Place, Problem
+from ragcun_cli.recipe.problems import Problem, SourceLocation
 
 Path_ = tuple[str | int, ...]
 
@@ -52,7 +52,7 @@ class Source:
     """A YAML mapping as read: its values, the place of each key or list item, and what was wrong with it."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    places: dict[Path_, Place] = field(default_factory=dict)
+    places: dict[Path_, SourceLocation] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     readable: bool = True  # False: there was no mapping to read, so nothing can be said about its keys
 
@@ -91,7 +91,7 @@ def parse_source(text: str, name: str) -> Source:
     return source
 
 
-def parse_value(text: str, place: Place) -> tuple[Any, list[Problem]]:
+def parse_value(text: str, place: SourceLocation) -> tuple[Any, list[Problem]]:
     """The value of `--set key=text`, read as YAML; `place` is what problems call it."""
     try:
         node = _Loader(text).get_single_node()
@@ -149,13 +149,13 @@ def _value(node: yaml.Node, path: Path_, source: Source, name: str, lines: list[
         return None
 
 
-def _place(name: str, lines: list[str], mark: yaml.Mark | None) -> Place:
+def _place(name: str, lines: list[str], mark: yaml.Mark | None) -> SourceLocation:
     if mark is None:
-        return Place(name)
+        return SourceLocation(name)
     # An unfinished document is reported one line past its last; show the last instead.
     line = min(mark.line, max(len(lines) - 1, 0))
     text = lines[line].expandtabs(1) if lines else ""
-    return Place(name, line + 1, min(mark.column, len(text)) + 1, text)
+    return SourceLocation(name, line + 1, min(mark.column, len(text)) + 1, text)
 
 
 def _yaml_complaint(error: yaml.MarkedYAMLError) -> str:
@@ -165,5 +165,5 @@ def _yaml_complaint(error: yaml.MarkedYAMLError) -> str:
     return f"{error.problem} ({error.context}, begun on line {error.context_mark.line + 1})"
 
 
-def _unreadable(name: str, message: str, place: Place | None = None) -> Source:
-    return Source(problems=[Problem(place or Place(name), message)], readable=False)
+def _unreadable(name: str, message: str, place: SourceLocation | None = None) -> Source:
+    return Source(problems=[Problem(place or SourceLocation(name), message)], readable=False)

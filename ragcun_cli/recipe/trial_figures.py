@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ragcun_cli.recipe.estimates import WRITTEN_A_SECOND, Counts, Estimate, Rates, Size, estimate_training
+from ragcun_cli.recipe.estimates import WRITTEN_A_SECOND, Estimate, ModelSize, Rates, RunCounts, estimate_training
 from ragcun_cli.recipe.schema import Recipe
 
 
@@ -42,9 +42,9 @@ class Trial:
     steps: int
     device: str
 
-    def counts(self) -> Counts:
+    def counts(self) -> RunCounts:
         """For the estimate."""
-        return Counts(
+        return RunCounts(
             self.triples,
             self.tokens_per_triple,
             self.text_tokens,
@@ -53,9 +53,9 @@ class Trial:
             self.dev_tokens,
         )
 
-    def size(self) -> Size:
+    def size(self) -> ModelSize:
         """For the estimate. A process's peak may be that of an earlier trial, so that what the imports take counts."""
-        return Size(self.parameters, self.trainable, self.kept_bytes, self.imported_bytes)
+        return ModelSize(self.parameters, self.trainable, self.kept_bytes, self.imported_bytes)
 
     def rates(self, processes: int) -> Rates:
         """For the estimate: several processes are as much faster as they are many, which is assumed."""

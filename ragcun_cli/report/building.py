@@ -13,7 +13,7 @@ from typing import Any
 from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.report.collect import collect
-from ragcun_cli.report.comparison import Settings
+from ragcun_cli.report.comparison import ComparisonSettings
 from ragcun_cli.report.cost import build_cost
 from ragcun_cli.report.geometry_table import build_geometry
 from ragcun_cli.report.primary import primary_rows
@@ -106,7 +106,7 @@ def build_table(results: Path, options: TableOptions) -> ResultTable:
     columns = paper_columns(rows) if options.preset == "paper" else plain_columns(rows, options.datasets)
     baseline = find_baseline(every, options.baseline)
     declared = primary_rows(options.primary, every, baseline)
-    settings = Settings(options.metric, options.correction, declared)
+    settings = ComparisonSettings(options.metric, options.correction, declared)
     return build_scores(rows, columns, settings, baseline, recorded, every)
 
 

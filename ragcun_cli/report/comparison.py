@@ -29,7 +29,7 @@ ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
-class Settings:
+class ComparisonSettings:
     """metric: of all comparisons. correction: of the p-values of each family: cells, averages. primary: the rows whose
     comparisons are these families; None for all. The other rows' are exploratory, and not corrected.
     """
@@ -159,7 +159,7 @@ def compare(
     baseline: Row,
     datasets: Sequence[str],
     shown: Shown,
-    settings: Settings,
+    settings: ComparisonSettings,
     intervals: bool = True,
 ) -> list[Comparison]:
     """What is shown of all other rows against the baseline, on each dataset and average that both have all of.
@@ -201,7 +201,7 @@ def _without_rounding(values: Figures) -> Figures:
     return np.where(np.abs(values) < ROUNDING, 0.0, values)
 
 
-def _scored(row: Row, dataset: str, settings: Settings) -> bool:
+def _scored(row: Row, dataset: str, settings: ComparisonSettings) -> bool:
     return bool(row.scores(dataset, settings.metric))
 
 
@@ -222,7 +222,7 @@ def _average(average: Average, parts: Sequence[_Pair]) -> _Pair:
 
 
 def _family(
-    pairs: Sequence[_Pair], rows: Sequence[str], places: Sequence[str], settings: Settings, intervals: bool
+    pairs: Sequence[_Pair], rows: Sequence[str], places: Sequence[str], settings: ComparisonSettings, intervals: bool
 ) -> list[Comparison]:
     """Tested and corrected together; of those that are shown, everything."""
     tested = [pair for pair in pairs if pair.testable and _is_primary(pair, settings)]
@@ -236,7 +236,7 @@ def _family(
             for pair in shown]  # fmt: skip
 
 
-def _is_primary(pair: _Pair, settings: Settings) -> bool:
+def _is_primary(pair: _Pair, settings: ComparisonSettings) -> bool:
     return settings.primary is None or pair.row.name in settings.primary
 
 
@@ -246,7 +246,9 @@ def _judge(pair: _Pair) -> float:
     return sign_flip_test(pair.differences, pair.strata) if over_seeds is None else over_seeds.p
 
 
-def _compared(pair: _Pair, settings: Settings, family: int, p_corrected: float | None, intervals: bool) -> Comparison:
+def _compared(
+    pair: _Pair, settings: ComparisonSettings, family: int, p_corrected: float | None, intervals: bool
+) -> Comparison:
     row, baseline, strata, values, testable = pair.row, pair.baseline, pair.strata, pair.differences, pair.testable
     score, deviation = mean_and_deviation([strata.mean(each) for each in pair.first])
     baseline_score, baseline_deviation = mean_and_deviation([strata.mean(each) for each in pair.second])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ragcun_cli.errors import UsageError
 from ragcun_cli.report.rows import Row
-from ragcun_cli.report.runs import Run, find_run
-from ragcun_cli.report.table import MISSING, Cell, Column, ResultTable, TableRow, mean_cell, seeds_sentence
+from ragcun_cli.report.runs import RecordedRun, find_run
+from ragcun_cli.report.table import MISSING, Cell, FigureColumn, ResultTable, TableRow, mean_cell, seeds_sentence
 
 
 def build_cost(
@@ -34,8 +34,13 @@ def build_cost(
     known = [hours for members in found.values() for run in members if (hours := run.device_hours()) is not None]
     longest = max(known, default=0.0)
     unit, units = ("device-hours", 1.0) if longest >= 1 else ("device-minutes", 60.0)
-    columns = [Column("trainable parameters (M)"), Column("triples/s", 1), Column("devices", 0), Column(unit, 2)]
-    columns += [Column("dollars")] if priced else []
+    columns = [
+        FigureColumn("trainable parameters (M)"),
+        FigureColumn("triples/s", 1),
+        FigureColumn("devices", 0),
+        FigureColumn(unit, 2),
+    ]
+    columns += [FigureColumn("dollars")] if priced else []
     trained = [row for row in rows if row.trained and row.first.entry.transform == "none"]
     price = f"; at {dollars_per_hour:g} dollars an hour and device" if priced else ""
     caption = f"Cost of training: time of the steps, without dev scores and saving, over all devices{price}."
@@ -56,17 +61,17 @@ def build_cost(
 
 
 def _line(
-    row: Row, members: Sequence[Run] | None, dollars_per_hour: float | None, units: float, columns: int
+    row: Row, members: Sequence[RecordedRun] | None, dollars_per_hour: float | None, units: float, columns: int
 ) -> TableRow:
     return TableRow((row.label, _device(members)), _cells(members, dollars_per_hour, units, columns))
 
 
-def _device(members: Sequence[Run] | None) -> str:
+def _device(members: Sequence[RecordedRun] | None) -> str:
     return ", ".join(sorted({run.device for run in members})) if members else "–"
 
 
 def _cells(
-    members: Sequence[Run] | None, dollars_per_hour: float | None, units: float, columns: int
+    members: Sequence[RecordedRun] | None, dollars_per_hour: float | None, units: float, columns: int
 ) -> tuple[Cell, ...]:
     """units: in an hour."""
     if members is None:

@@ -44,7 +44,7 @@ class ExpectationFile(_Strict):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ExpectationOutcome:
     """One expectation and what became of it. over: what the measured figure is of; why: what keeps it from being
     measured.
     """
@@ -96,23 +96,23 @@ def read_expectations(path: Path = SHIPPED) -> ExpectationFile:
         raise DataError(f"{path}: {where}: {first['msg']}", f"{SHIPPED.name} of ragcun shows the form.") from None
 
 
-def compare_expectations(expected: ExpectationFile, rows: Sequence[Row]) -> list[Outcome]:
+def compare_expectations(expected: ExpectationFile, rows: Sequence[Row]) -> list[ExpectationOutcome]:
     """Each expectation against the row of its name."""
     by_name: Mapping[str, Row] = {row.name: row for row in rows}
     return [_outcome(expectation, by_name.get(expectation.row)) for expectation in expected.expectations]
 
 
-def _outcome(expectation: Expectation, row: Row | None) -> Outcome:
+def _outcome(expectation: Expectation, row: Row | None) -> ExpectationOutcome:
     if row is None:
-        return Outcome(expectation, None, None, "", f"there is no row {expectation.row}")
+        return ExpectationOutcome(expectation, None, None, "", f"there is no row {expectation.row}")
     for average in BEIR_AVERAGES:
         values = _by_seed(expectation, row, average.datasets)
         if values:
             mean, deviation = mean_and_deviation(values)
-            return Outcome(expectation, mean, deviation, average.label, "")
+            return ExpectationOutcome(expectation, mean, deviation, average.label, "")
     scored = [name for name in BEIR_AVERAGES[0].datasets if row.scores(name, "ndcg@10")]
     why = f"{row.name} is scored on {len(scored)} of BEIR's {len(BEIR_AVERAGES[0].datasets)} sets"
-    return Outcome(expectation, None, None, "", why)
+    return ExpectationOutcome(expectation, None, None, "", why)
 
 
 def _by_seed(expectation: Expectation, row: Row, datasets: Sequence[str]) -> list[float]:

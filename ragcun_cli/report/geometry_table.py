@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ragcun_cli.errors import UsageError
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.report.rows import Row
-from ragcun_cli.report.table import MISSING, Cell, Column, ResultTable, TableRow, mean_cell
+from ragcun_cli.report.table import MISSING, Cell, FigureColumn, ResultTable, TableRow, mean_cell
 
 SIDES = ("passages", "queries")
 # label, key in the cloud's entry, digits
@@ -49,9 +49,9 @@ def build_geometry(rows: Sequence[Row], named: Sequence[str], options: Mapping[s
         if any(member.cloud(dataset, side) for each in rows for member in each.members)
     ]
     before, after = FIGURES[:3], FIGURES[3:]
-    columns = [Column(label, digits) for label, _, digits in before]
-    columns += [Column(label, 3) for label, _ in INTERVAL]
-    columns += [Column(label, digits) for label, _, digits in (*after, *OF_BOTH)]
+    columns = [FigureColumn(label, digits) for label, _, digits in before]
+    columns += [FigureColumn(label, 3) for label, _ in INTERVAL]
+    columns += [FigureColumn(label, digits) for label, _, digits in (*after, *OF_BOTH)]
     return ResultTable(
         caption=" ".join(part for part in (*EXPLAINED[:1], _seeds(rows), *EXPLAINED[1:]) if part),
         notes=(),

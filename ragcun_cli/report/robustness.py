@@ -11,7 +11,7 @@ from ragcun_cli.report.table import (
     MISSING,
     SCORE_DIGITS,
     Cell,
-    Column,
+    FigureColumn,
     ResultTable,
     TableRow,
     mean_cell,
@@ -58,7 +58,7 @@ def build_robustness(rows: Sequence[Row], named: Sequence[str], options: Mapping
         notes=(),
         marks="Best of its dataset bold, second underlined." if len(rows) > 1 else "",
         stubs=("model", "dataset"),
-        columns=(Column("as they are"), *(Column(kind) for kind in kinds)),
+        columns=(FigureColumn("as they are"), *(FigureColumn(kind) for kind in kinds)),
         rows=tuple(lines),
         options=dict(options),
     )

@@ -18,7 +18,7 @@ SECONDS_PER_HOUR = 3600
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """A run's folder. metrics: of each logged step; scores: of each dev score; speed: of each reading."""
 
     folder: Path
@@ -74,7 +74,7 @@ class Run:
         return seconds
 
 
-def find_run(model: ModelResults, runs: Path) -> Run | None:
+def find_run(model: ModelResults, runs: Path) -> RecordedRun | None:
     """The run that a model is of: by its name in `runs`, else where it lay when it was evaluated; None if it is gone,
     or if what lies there was trained by another recipe or seed.
 
@@ -94,12 +94,12 @@ def find_run(model: ModelResults, runs: Path) -> Run | None:
     return None
 
 
-def _read(folder: Path) -> Run:
+def _read(folder: Path) -> RecordedRun:
     try:
         recipe = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
         environment = read_environment(folder / ENVIRONMENT)
         lines = read_records(folder / METRICS)
-        run = Run(
+        run = RecordedRun(
             folder=folder,
             recipe=recipe,
             environment=environment,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ragcun_cli.data.registry import IN_DOMAIN
 from ragcun_cli.report.averages import Average, missing_of_beir
-from ragcun_cli.report.comparison import SIGNIFICANCE, Comparison, Settings
+from ragcun_cli.report.comparison import SIGNIFICANCE, Comparison, ComparisonSettings
 from ragcun_cli.report.rows import DIFFERENCES, Row, differing, no_baseline
 from ragcun_cli.report.staleness import stale_sentences
 from ragcun_cli.report.statistics.corrections import CORRECTIONS
@@ -34,7 +34,7 @@ def score_notes(
     rows: Sequence[Row],
     datasets: Sequence[str],
     averages: Sequence[Average],
-    settings: Settings,
+    settings: ComparisonSettings,
     baseline: Row | None,
     comparisons: Sequence[Comparison],
     every: Sequence[Row],
@@ -58,7 +58,7 @@ def score_notes(
 
 
 def _test_sentence(
-    settings: Settings, baseline: Row | None, comparisons: Sequence[Comparison], every: Sequence[Row]
+    settings: ComparisonSettings, baseline: Row | None, comparisons: Sequence[Comparison], every: Sequence[Row]
 ) -> str:
     if baseline is None:
         return f"No marks of significance: {no_baseline(every)}."
@@ -79,7 +79,7 @@ def _test_sentence(
     return f"{sentence}. {_correction_sentence(settings, comparisons)} No mark: no difference shown, or not tested."
 
 
-def _correction_sentence(settings: Settings, comparisons: Sequence[Comparison]) -> str:
+def _correction_sentence(settings: ComparisonSettings, comparisons: Sequence[Comparison]) -> str:
     if settings.correction == "none":
         return "Not corrected for the number of comparisons."
     over = "all comparisons of these results"

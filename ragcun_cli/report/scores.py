@@ -9,7 +9,7 @@ from ragcun_cli.data.registry import ALL, BEIR, GROUPS, IN_DOMAIN
 from ragcun_cli.errors import UsageError
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.report.averages import PUBLISHED, Average, averages_over
-from ragcun_cli.report.comparison import Comparison, Settings, Shown, compare
+from ragcun_cli.report.comparison import Comparison, ComparisonSettings, Shown, compare
 from ragcun_cli.report.rows import Row
 from ragcun_cli.report.score_notes import score_caption, score_notes
 from ragcun_cli.report.table import (
@@ -19,7 +19,7 @@ from ragcun_cli.report.table import (
     SCORE_DIGITS,
     WORSE,
     Cell,
-    Column,
+    FigureColumn,
     ResultTable,
     TableRow,
     mean_cell,
@@ -127,7 +127,7 @@ def paper_columns(rows: Sequence[Row]) -> ScoreColumns:
 def build_scores(
     rows: Sequence[Row],
     columns: ScoreColumns,
-    settings: Settings,
+    settings: ComparisonSettings,
     baseline: Row | None,
     options: Mapping[str, object],
     every: Sequence[Row] = (),
@@ -154,7 +154,9 @@ def build_scores(
         cells = [_marked(_score(row, head, settings.metric), marks.get((row.name, where))) for row in rows]
         built.append(ranked(cells, SCORE_DIGITS))
     built.append([_isoscore(row, columns.isotropy_over) for row in rows])
-    labels = [Column(label) for label, _ in columns.heads] + [Column(columns.isotropy_label, ISOSCORE_DIGITS)]
+    labels = [FigureColumn(label) for label, _ in columns.heads] + [
+        FigureColumn(columns.isotropy_label, ISOSCORE_DIGITS)
+    ]
     return ResultTable(
         caption=score_caption(rows, columns.averages, columns.isotropy_over, columns.isotropy_label, settings.metric),
         notes=tuple(score_notes(rows, columns.datasets, columns.averages, settings, baseline, comparisons, every)),

@@ -13,7 +13,7 @@ from ragcun_cli.quantities import counted
 from ragcun_cli.report.averages import averages_over, missing_of_beir
 from ragcun_cli.report.claims import isotropy_sentence, preamble, sentence
 from ragcun_cli.report.collect import collect
-from ragcun_cli.report.comparison import Comparison, Settings, Shown, compare
+from ragcun_cli.report.comparison import Comparison, ComparisonSettings, Shown, compare
 from ragcun_cli.report.isotropy_comparison import IsotropyComparison, compare_isotropy
 from ragcun_cli.report.primary import primary_rows
 from ragcun_cli.report.rows import (
@@ -154,7 +154,9 @@ def state_rows(every: Sequence[Row], rows: Sequence[Row], baseline: Row | None, 
     averages = averages_over(chosen, named=bool(selection.datasets))
     shown = Shown(tuple(row.name for row in others), tuple(chosen), tuple(averages))
     known = known_datasets(every)
-    made = compare(sorted(every, key=_for_reference), baseline, known, shown, Settings(metric, correction, declared))
+    made = compare(
+        sorted(every, key=_for_reference), baseline, known, shown, ComparisonSettings(metric, correction, declared)
+    )
     isotropy = compare_isotropy(sorted(every, key=_for_reference), baseline, chosen, correction, declared)
     return Claims(
         preamble=preamble(made, isotropy, correction, declared),

@@ -19,7 +19,7 @@ LABELS = {"ndcg": "nDCG", "recall": "Recall", "map": "MAP", "mrr": "MRR", "preci
 
 
 @dataclass(frozen=True)
-class Column:
+class FigureColumn:
     """digits: after the point."""
 
     label: str
@@ -72,7 +72,7 @@ class ResultTable:
     notes: tuple[str, ...]
     marks: str
     stubs: tuple[str, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[FigureColumn, ...]
     rows: tuple[TableRow, ...]
     options: dict[str, Any]
     compared_with: tuple[str, ...] = ()

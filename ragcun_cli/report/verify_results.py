@@ -32,7 +32,7 @@ SPECTRUM_ROUNDING = 1e-3  # relative: eigenvalues are taken in single precision
 
 
 @dataclass(frozen=True)
-class Check:
+class ResultCheck:
     """One model on one dataset. problems: what no longer matches; empty where all does. unchecked: what could not be
     looked at, and why.
     """
@@ -43,7 +43,7 @@ class Check:
     unchecked: tuple[str, ...]
 
 
-def verify_results(results: Path, data_dir: Path) -> list[Check]:
+def verify_results(results: Path, data_dir: Path) -> list[ResultCheck]:
     """Every result on disk.
 
     Raises:
@@ -60,7 +60,7 @@ def verify_results(results: Path, data_dir: Path) -> list[Check]:
     return checks
 
 
-def _check(model: ModelResults, result: DatasetResult, dataset: Dataset | None) -> Check:
+def _check(model: ModelResults, result: DatasetResult, dataset: Dataset | None) -> ResultCheck:
     problems: list[str] = []
     unchecked: list[str] = []
     if model.entry.fingerprint(result.sha256, result.split) != result.fingerprint:
@@ -78,7 +78,7 @@ def _check(model: ModelResults, result: DatasetResult, dataset: Dataset | None) 
     problems += _check_isotropy(model, result)
     if not result.spectrum.is_file() and result.isotropy is not None:
         problems.append(f"{result.spectrum.name} is missing")
-    return Check(model.name, result.name, tuple(problems), tuple(unchecked))
+    return ResultCheck(model.name, result.name, tuple(problems), tuple(unchecked))
 
 
 def _check_means(result: DatasetResult, ids: Sequence[str], figures: dict[str, Figures]) -> list[str]:

@@ -22,7 +22,7 @@ def judgements_of(collection: Collection) -> Judgements:
     return Judgements.of(grades, lost)
 
 
-def own_passages(collection: Collection) -> Numbers | None:
+def self_matches(collection: Collection) -> Numbers | None:
     """(n,) Of each query the passage with its id, -1 for none; None where equal ids mean nothing."""
     if not drops_identical_ids(collection.name):
         return None

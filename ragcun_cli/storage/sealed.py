@@ -14,10 +14,10 @@ from pathlib import Path
 
 from ragcun_cli import files
 from ragcun_cli.manifest import MANIFEST, listed_files, manifest_bytes, problem_with
-from ragcun_cli.storage.places import Place
+from ragcun_cli.storage.stores import ObjectStore
 
 
-def copy_folder(place: Place, folder: Path, key: str) -> None:
+def copy_folder(place: ObjectStore, folder: Path, key: str) -> None:
     """Copy a folder as it is now; one that the backup has already, file for file, is not copied again.
 
     Raises:
@@ -27,7 +27,7 @@ def copy_folder(place: Place, folder: Path, key: str) -> None:
         copy_held(place, links, key)
 
 
-def copy_held(place: Place, folder: Path, key: str) -> None:
+def copy_held(place: ObjectStore, folder: Path, key: str) -> None:
     """Copy a folder that nobody changes meanwhile."""
     manifest = _manifest_of(folder)
     there = place.read(f"{key}/{MANIFEST}")
@@ -61,7 +61,7 @@ def held(folder: Path) -> Iterator[Path]:
         yield links
 
 
-def fetch_folder(place: Place, key: str, final: Path, keeps_manifest: bool) -> str | None:
+def fetch_folder(place: ObjectStore, key: str, final: Path, keeps_manifest: bool) -> str | None:
     """Copy a folder from the backup; it gets its name only when it is whole.
 
     keeps_manifest: whether the folder has a manifest of its own, as checkpoints do.
@@ -91,12 +91,12 @@ def fetch_folder(place: Place, key: str, final: Path, keeps_manifest: bool) -> s
     return None
 
 
-def folders_in(place: Place, below: str) -> list[str]:
+def folders_in(place: ObjectStore, below: str) -> list[str]:
     """Keys of the whole folders, in order."""
     return sorted(key.removesuffix(f"/{MANIFEST}") for key in place.keys(below) if key.endswith(f"/{MANIFEST}"))
 
 
-def remove_folder(place: Place, key: str) -> None:
+def remove_folder(place: ObjectStore, key: str) -> None:
     """Remove a folder, its manifest first."""
     place.delete([f"{key}/{MANIFEST}"])
     place.delete(place.keys(f"{key}/"))

@@ -33,7 +33,7 @@ from ragcun_cli.train.backup import drop_backup, look_at_backup, open_backup, pl
 from ragcun_cli.train.checkpoint import load_checkpoint, newest_valid, restore_run_files
 from ragcun_cli.train.disk import disk_is_full, folder_bytes, require_room
 from ragcun_cli.train.hardware import find_hardware
-from ragcun_cli.train.loop import Stopped, fit
+from ragcun_cli.train.loop import TrainingStopped, fit
 from ragcun_cli.train.memory import OUT_OF_MEMORY_HINT, is_out_of_memory
 from ragcun_cli.train.plan import TrainingPlan, make_plan, what_is_trained_on
 from ragcun_cli.train.prepare import (
@@ -60,7 +60,7 @@ from ragcun_cli.train.strategy import join_process_group
 from ragcun_cli.train.trackers import end_trackers, require_trackers, start_trackers
 from ragcun_cli.train.training import Training
 from ragcun_cli.train.trial import try_recipe
-from ragcun_cli.train.world import World, first_on_each_machine, from_main, world_of_environment
+from ragcun_cli.train.world import World, broadcast_object, first_on_each_machine, world_of_environment
 
 SECONDS_TO_LEAVE = 60.0  # for what is being copied to the backup when a run is stopped: of EC2's two minutes
 SECONDS_TO_FINISH = 3600.0  # and when it is finished
@@ -135,9 +135,9 @@ def _train_locked(
     # The folder is the main process's: it may lie on a disk that other machines do not see.
     beginning = _look(recipe, folder, resume, overwrite) if world.is_main else None
     join_process_group(world, hardware)
-    beginning = from_main(world, beginning)
+    beginning = broadcast_object(world, beginning)
     assert beginning is not None
-    if from_main(world, hardware.capability) != hardware.capability:
+    if broadcast_object(world, hardware.capability) != hardware.capability:
         raise EnvironmentUnfit(
             f"this machine has {hardware.name}, the first one another kind: one precision and strategy must suit all",
             "Train on machines of one kind.",
@@ -191,7 +191,7 @@ def _fit_in_folder(training: Training) -> ArmSummary:
             raise
         raise end.error from error
     folder.write_status("finished", training.progress, plan.total_steps, reason, ExitCode.DONE)
-    summary: ArmSummary = from_main(training.world, folder.summary(recipe))
+    summary: ArmSummary = broadcast_object(training.world, folder.summary(recipe))
     backup.models_are_there(training.progress)
     backup.close(SECONDS_TO_FINISH)
     if recipe.keep_models == "none" and folder.checkpoints.is_dir():
@@ -204,9 +204,9 @@ def _fit_beside(training: Training) -> ArmSummary:
     """Train in a process that is not the main one: it writes nothing."""
     try:
         fit(training, None)
-    except Stopped as stopped:
+    except TrainingStopped as stopped:
         raise Interrupted(stopped.reason.sentence()) from stopped
-    summary: ArmSummary = from_main(training.world, None)  # which has the folder
+    summary: ArmSummary = broadcast_object(training.world, None)  # which has the folder
     return summary
 
 
@@ -229,7 +229,7 @@ class _Ending:
 
 def _as_ending(error: BaseException, training: Training) -> _Ending:
     folder, step = training.folder, training.progress.step
-    if isinstance(error, Stopped):
+    if isinstance(error, TrainingStopped):
         sentence = error.reason.sentence()
         return _Ending(
             "interrupted",

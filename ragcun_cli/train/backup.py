@@ -19,8 +19,8 @@ from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import RunFolder
 from ragcun_cli.runs.progress import Progress
 from ragcun_cli.storage.layout import CHECKPOINTS, FINAL, MODELS, RUN, STATUS, best_key
-from ragcun_cli.storage.places import FolderPlace, Place, open_place
 from ragcun_cli.storage.sealed import copy_folder, copy_held, fetch_folder, folders_in, held, remove_folder
+from ragcun_cli.storage.stores import FolderStore, ObjectStore, open_store
 from ragcun_cli.train.checkpoint import RUN_FILES, newest_valid, restore_run_files
 from ragcun_cli.train.run_folder import MODEL_ORIGIN
 
@@ -53,9 +53,9 @@ class NoBackup:
         pass
 
 
-def place_of(recipe: Recipe, folder: RunFolder) -> Place | None:
+def place_of(recipe: Recipe, folder: RunFolder) -> ObjectStore | None:
     """Where the recipe's run is backed up, None where it is not."""
-    return None if recipe.backup is None else open_place(recipe.backup, files.given_name(folder.root))
+    return None if recipe.backup is None else open_store(recipe.backup, files.given_name(folder.root))
 
 
 def open_backup(recipe: Recipe, folder: RunFolder) -> Backup:
@@ -74,7 +74,7 @@ def look_at_backup(recipe: Recipe, folder: RunFolder, resume: bool, overwrite: b
     place = place_of(recipe, folder)
     if place is None:
         return
-    if isinstance(place, FolderPlace) and _nested(place.root, folder.root):
+    if isinstance(place, FolderStore) and _nested(place.root, folder.root):
         raise UsageError(
             f"backup: {place.root} and the run's folder {folder.root} lie in each other",
             "Name a folder on another disk, or an S3 address.",
@@ -107,7 +107,7 @@ def drop_backup(recipe: Recipe, folder: RunFolder) -> None:
     place.delete(place.keys(""))
 
 
-def _fetch(place: Place, folder: RunFolder) -> None:
+def _fetch(place: ObjectStore, folder: RunFolder) -> None:
     try:
         status = _remote_status(place)
         if status.get("state") == "finished" and FINAL in folders_in(place, MODELS):
@@ -117,7 +117,7 @@ def _fetch(place: Place, folder: RunFolder) -> None:
         raise EnvironmentUnfit(f"backup: {error}", "Fix it, or resume without: --set backup=null") from error
 
 
-def _fetch_newest(place: Place, folder: RunFolder) -> None:
+def _fetch_newest(place: ObjectStore, folder: RunFolder) -> None:
     for key in reversed(folders_in(place, f"{CHECKPOINTS}/")):
         # The recipe makes the folder a run's: it comes first, should what follows be cut off.
         _fetch_file(place, f"{key}/{RUN_FILES}/{folder.recipe.name}", folder.recipe)
@@ -137,7 +137,7 @@ def _fetch_newest(place: Place, folder: RunFolder) -> None:
         return
 
 
-def _fetch_finished(place: Place, folder: RunFolder, status: dict[str, Any]) -> None:
+def _fetch_finished(place: ObjectStore, folder: RunFolder, status: dict[str, Any]) -> None:
     _fetch_file(place, f"{RUN}/{folder.recipe.name}", folder.recipe)
     wanted = {FINAL: folder.final_model}
     if status.get("best_step") is not None:
@@ -149,13 +149,13 @@ def _fetch_finished(place: Place, folder: RunFolder, status: dict[str, Any]) -> 
         _fetch_file(place, f"{RUN}/{path.name}", path)
 
 
-def _fetch_file(place: Place, key: str, path: Path) -> None:
+def _fetch_file(place: ObjectStore, key: str, path: Path) -> None:
     content = place.read(key)
     if content is not None:
         files.write_bytes(path, content)
 
 
-def _remote_status(place: Place) -> dict[str, Any]:
+def _remote_status(place: ObjectStore) -> dict[str, Any]:
     try:
         status: dict[str, Any] = json.loads(place.read(STATUS) or b"{}")
     except ValueError:
@@ -166,7 +166,7 @@ def _remote_status(place: Place) -> dict[str, Any]:
 class BackupThread:
     """Copies the newest of what it was told, one thing at a time."""
 
-    def __init__(self, place: Place, folder: RunFolder, keep_last: int) -> None:
+    def __init__(self, place: ObjectStore, folder: RunFolder, keep_last: int) -> None:
         self._place = place
         self._folder = folder
         self._keep_last = keep_last

@@ -36,7 +36,7 @@ from ragcun_cli.train.run_folder import checkpoints_in
 from ragcun_cli.train.sharded import assign, whole
 from ragcun_cli.train.strategy import Spread
 from ragcun_cli.train.training import Training
-from ragcun_cli.train.world import from_main, tensors_from_main, to_main
+from ragcun_cli.train.world import broadcast_object, gather_objects, tensors_from_main
 
 RUN_FILES = "run"  # in a checkpoint: the small files of the run's folder
 
@@ -92,7 +92,7 @@ def capture(training: Training) -> TrainingState | None:
     world, scaler = training.world, training.accelerator.scaler
     model = {name: whole(tensor, world.is_main) for name, tensor in _trained_tensors(_modules(training)).items()}
     moments = {name: whole(each, world.is_main) for name, each in optimiser_tensors(training.optimiser).items()}
-    random = to_main(world, random_state())
+    random = gather_objects(world, random_state())
     if not world.is_main:
         return None
     content = {
@@ -142,7 +142,9 @@ def load_checkpoint(training: Training, folder: Path | None) -> list[str]:
     """
     world, device = training.world, training.accelerator.device
     read = {name: load_file(folder / f"{name}.safetensors") for name in PARTS} if folder else {key: {} for key in PARTS}
-    content = from_main(world, json.loads((folder / "state.json").read_text(encoding="utf-8")) if folder else None)
+    content = broadcast_object(
+        world, json.loads((folder / "state.json").read_text(encoding="utf-8")) if folder else None
+    )
     _restore_model(training, tensors_from_main(world, read["model"], device), str(folder))
     restore_optimiser(training.optimiser, tensors_from_main(world, read["optimiser"], device))
     scaler = training.accelerator.scaler
@@ -152,7 +154,7 @@ def load_checkpoint(training: Training, folder: Path | None) -> list[str]:
     own = f"{world.rank}."
     states = {
         name.removeprefix(own): state
-        for name, state in from_main(world, read["random"]).items()
+        for name, state in broadcast_object(world, read["random"]).items()
         if name.startswith(own)
     }
     before = Spread(**content["spread"])

@@ -41,7 +41,7 @@ ENDING = b"\nragcun: asked to stop: saving after this step.\n"
 # What torch.distributed.run waits between SIGTERM and SIGKILL, 30 s by itself, when it ends the workers on its own; and
 # we for workers whose agent was killed: a step, a checkpoint of some 10 GB at 0.2 GB/s, and the backup's last minute.
 SHUTDOWN_SECONDS = 180
-SECONDS_BETWEEN_LOOKS = 1.0
+POLL_SECONDS = 1.0
 RESTARTS = 3  # of an elastic group: each loss of a machine costs one, and so does an error that will come again
 SHOWN_LINES = 15  # of the traceback of a worker that failed
 
@@ -276,7 +276,7 @@ class _Forwarding:
         while self._agent.poll() is None:
             self._look()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._agent.wait(SECONDS_BETWEEN_LOOKS)
+                self._agent.wait(POLL_SECONDS)
         psutil.wait_procs(self._below, timeout=SHUTDOWN_SECONDS)
 
     def _look(self) -> None:

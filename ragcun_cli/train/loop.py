@@ -25,12 +25,12 @@ from ragcun_cli.train.step import Losses, nothing, optimiser_step
 from ragcun_cli.train.stopping import Reason
 from ragcun_cli.train.trackers import track
 from ragcun_cli.train.training import Training
-from ragcun_cli.train.world import from_main
+from ragcun_cli.train.world import broadcast_object
 
 DEV_METRIC = "ndcg@10"
 
 
-class Stopped(Exception):
+class TrainingStopped(Exception):
     """All processes have agreed to stop; the state is being saved."""
 
     def __init__(self, reason: Reason) -> None:
@@ -126,10 +126,10 @@ def _catch_up(training: Training, saver: Saver | None, saved: bool) -> None:
     training.progress.behind = False
 
 
-def _stopped(saver: Saver | None, reason: Reason) -> Stopped:
+def _stopped(saver: Saver | None, reason: Reason) -> TrainingStopped:
     if saver is not None:
         saver.finish()
-    return Stopped(reason)
+    return TrainingStopped(reason)
 
 
 def _log(training: Training, record: dict[str, Any], losses: Losses, speed: Speedometer) -> None:
@@ -176,7 +176,7 @@ def _score_dev(training: Training) -> None:
     encoder = _whole_encoder(training, keep=True).to(training.accelerator.device)
     encode = encode_together(training.encode_with(encoder), training.world, training.stop, training.accelerator.device)
     # All have all embeddings and could tell; that they agree on which model is best must not hang on a last digit.
-    scored = from_main(training.world, score_in_memory(encode, training.dev))
+    scored = broadcast_object(training.world, score_in_memory(encode, training.dev))
     progress = training.progress
     figures = {**scored.metrics, "isoscore": scored.isoscore}
     if training.world.is_main:

@@ -22,7 +22,7 @@ FAILURES = "failures.json"  # the agent's: which workers ended with what code
 
 
 @dataclass(frozen=True)
-class Outcome:
+class WorkerOutcome:
     """attempt: counts the groups that this machine's workers were part of. kind: the class of an error of ours, None
     for another error or none. trace: of another.
     """
@@ -36,7 +36,7 @@ class Outcome:
     trace: str = ""
 
     @classmethod
-    def of_error(cls, attempt: int, rank: int, error: BaseException) -> Outcome:
+    def of_error(cls, attempt: int, rank: int, error: BaseException) -> WorkerOutcome:
         """Of what a worker ended with."""
         if isinstance(error, RagcunError):
             return cls(attempt, rank, None, type(error).__name__, error.message, error.hint)
@@ -52,12 +52,12 @@ class Outcome:
         return kind(self.message, self.hint) if kind else None
 
 
-def read_outcomes(folder: Path) -> list[Outcome]:
+def read_outcomes(folder: Path) -> list[WorkerOutcome]:
     """Those that this machine's workers left in the last group they were part of, by rank."""
     found = []
     for path in sorted(folder.glob("outcome-*.json")):
         with contextlib.suppress(OSError, ValueError, TypeError):
-            found.append(Outcome(**json.loads(path.read_text(encoding="utf-8"))))
+            found.append(WorkerOutcome(**json.loads(path.read_text(encoding="utf-8"))))
     attempts = [int(path.name.rsplit("-", 1)[1]) for path in folder.glob(f"{BEGAN}*")]
     return [outcome for outcome in found if outcome.attempt == max(attempts, default=0)]
 
@@ -70,7 +70,7 @@ def count_attempt(folder: Path, local_rank: int) -> int:
     return before
 
 
-def summary_of(outcomes: list[Outcome]) -> ArmSummary | None:
+def summary_of(outcomes: list[WorkerOutcome]) -> ArmSummary | None:
     """Of the run, if every worker that left an outcome finished it."""
     summaries = [outcome.summary for outcome in outcomes]
     return ArmSummary(**summaries[0]) if summaries and summaries[0] and all(summaries) else None

@@ -50,7 +50,7 @@ from ragcun_cli.train.random_state import first_random_state
 from ragcun_cli.train.stopping import StopRequests
 from ragcun_cli.train.strategy import Spread, choose_strategy, open_accelerator, wrap
 from ragcun_cli.train.training import Training, first_batches
-from ragcun_cli.train.world import ALONE, World, barrier, first_on_each_machine, largest
+from ragcun_cli.train.world import ALONE, World, all_reduce_max, barrier, first_on_each_machine
 
 EncodeWith = Callable[[IsotropicGaussianEncoder], Encode]
 
@@ -360,7 +360,7 @@ def probe_chunk(training: Training, longest: TokenBatch) -> ChunkSize:
     )
     training.optimiser.zero_grad()
     own = size.tokens or UNLIMITED
-    smallest = -largest(training.world, [-own], training.accelerator.device)[0]
+    smallest = -all_reduce_max(training.world, [-own], training.accelerator.device)[0]
     return size if smallest == own else ChunkSize(smallest, "found by another process")
 
 

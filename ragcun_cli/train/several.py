@@ -32,12 +32,12 @@ from ragcun_cli.train.runs import finished_summary, require_distinct_folders
 from ragcun_cli.train.stopping import handled_by, restore, terminate_with
 
 PARENT = "RAGCUN_PARENT"  # in a run's environment: the process that started it
-SECONDS_BETWEEN_LOOKS = 1.0
+POLL_SECONDS = 1.0
 SECONDS_TO_STOP = 240.0  # a run that was asked to stop saves first; then it is killed
 
 
 @dataclass
-class Run:
+class ScheduledRun:
     """One run and how it stands. flag: how its process is told to begin, `--resume`, `--overwrite` or nothing; gpu: the
     one it has, None where it chooses itself; exit_code: None while it has none.
     """
@@ -65,7 +65,7 @@ class Run:
         return known.get(ExitCode(self.exit_code), "failed")
 
 
-def plan_runs(recipes: Sequence[Recipe], resume: bool, overwrite: bool) -> list[Run]:
+def plan_runs(recipes: Sequence[Recipe], resume: bool, overwrite: bool) -> list[ScheduledRun]:
     """The runs, all checked before the first starts.
 
     With `resume`, those that were begun go on, and the others start.
@@ -81,7 +81,7 @@ def plan_runs(recipes: Sequence[Recipe], resume: bool, overwrite: bool) -> list[
         folder = RunFolder.of(recipe)
         flag = "--resume" if resume else "--overwrite" if overwrite else ""
         refuse_early(folder, recipe, resume, overwrite)
-        run = Run(recipe, flag, folder.root.with_name(f"{folder.root.name}.log"))
+        run = ScheduledRun(recipe, flag, folder.root.with_name(f"{folder.root.name}.log"))
         if resume and finished_summary(recipe) is not None:
             run.exit_code = int(ExitCode.DONE)  # at once: a process would take seconds to say the same
         runs.append(run)
@@ -89,7 +89,7 @@ def plan_runs(recipes: Sequence[Recipe], resume: bool, overwrite: bool) -> list[
 
 
 def train_all(
-    runs: Sequence[Run],
+    runs: Sequence[ScheduledRun],
     gpus: int,
     on_change: Callable[[], None],
     options: Sequence[str] = (),
@@ -121,18 +121,18 @@ def train_all(
                     run.error = read_error(run.error_file) if run.error_file is not None else ""
                     free.append(run.gpu)
             on_change()
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(POLL_SECONDS)
     on_change()
 
 
-def exit_code_of(runs: Sequence[Run]) -> ExitCode:
+def exit_code_of(runs: Sequence[ScheduledRun]) -> ExitCode:
     """0 if all are done, else the code of the first that failed, or if none did, of the first that was stopped."""
     codes = [ExitCode(run.exit_code) for run in runs if run.exit_code]
     stops = (ExitCode.INTERRUPTED, ExitCode.CTRL_C)
     return next((code for code in codes if code not in stops), codes[0] if codes else ExitCode.DONE)
 
 
-def last_figures(run: Run) -> dict[str, float]:
+def last_figures(run: ScheduledRun) -> dict[str, float]:
     """What the run's folder says of it: step, total_steps, best_score, loss, triples_per_second, where known."""
     folder = RunFolder.of(run.recipe)
     status = _status(run)
@@ -142,13 +142,13 @@ def last_figures(run: Run) -> dict[str, float]:
     return {name: value for each in records for name, value in each.items() if isinstance(value, int | float)}
 
 
-def last_error(run: Run) -> str:
+def last_error(run: ScheduledRun) -> str:
     """Why a run failed, as its folder or its process says."""
     status = _status(run)
     return (status.exit_reason if status is not None else "") or run.error or f"see {run.log}"
 
 
-def _status(run: Run) -> Status | None:
+def _status(run: ScheduledRun) -> Status | None:
     """None for that of an earlier run in this folder."""
     path = RunFolder.of(run.recipe).status
     with contextlib.suppress(OSError):
@@ -157,7 +157,7 @@ def _status(run: Run) -> Status | None:
     return None
 
 
-def _start(run: Run, place: Path, options: Sequence[str]) -> None:
+def _start(run: ScheduledRun, place: Path, options: Sequence[str]) -> None:
     # The name and the folder are in the resolved recipe, so the file's own name does not matter.
     place.write_text(render_recipe(run.recipe), encoding="utf-8")
     flags = [*([run.flag] if run.flag else []), *options]
@@ -194,7 +194,7 @@ def _visible(gpu: int) -> str:
 
 
 @contextlib.contextmanager
-def _stopped_with_us(runs: Sequence[Run]) -> Iterator[None]:
+def _stopped_with_us(runs: Sequence[ScheduledRun]) -> Iterator[None]:
     """Ctrl-C, a closed terminal or a request to end stops the runs too: none goes on unwatched."""
 
     def as_interrupt(*_: object) -> None:
@@ -214,7 +214,7 @@ def _stopped_with_us(runs: Sequence[Run]) -> Iterator[None]:
         restore(before)
 
 
-def _stop(runs: Sequence[Run]) -> None:
+def _stop(runs: Sequence[ScheduledRun]) -> None:
     """Let the runs save and end; kill those that do not."""
     processes = [run.process for run in runs if run.process is not None and run.process.poll() is None]
     try:
@@ -245,7 +245,7 @@ def _as_exit_code(returned: int) -> int:
 class RunsFailed(RagcunError):
     """Some runs of several did not end well."""
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[ScheduledRun]) -> None:
         failed = [run for run in runs if run.exit_code]
         super().__init__(
             "\n".join(f"{run.label}: {last_error(run)}" for run in failed),

@@ -20,10 +20,10 @@ import torch
 
 from ragcun_cli.errors import Interrupted
 from ragcun_cli.spot import SpotWatcher, metadata_address
-from ragcun_cli.train.world import World, largest
+from ragcun_cli.train.world import World, all_reduce_max
 
 SAVING = b"\nragcun: Ctrl-C: saving after this step; Ctrl-C again stops at once.\n"
-SECONDS_BETWEEN_LOOKS = 1.0
+POLL_SECONDS = 1.0
 
 
 class Reason(IntEnum):
@@ -106,7 +106,7 @@ class StopRequests:
         """Why all stop now, if any process has been asked to; and whether any process says so, for each of `others`."""
         if self._deadline is not None and time.time() >= self._deadline:
             self.request(Reason.TIME_IS_UP)
-        reason, *rest = largest(self._world, [self._reason, *map(int, others)], device)
+        reason, *rest = all_reduce_max(self._world, [self._reason, *map(int, others)], device)
         return Reason(reason), [bool(each) for each in rest]
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
@@ -147,7 +147,7 @@ def terminate_with(parent: int) -> None:
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(POLL_SECONDS)
         ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # by nohup
         os.kill(os.getpid(), signal.SIGTERM if ignored else signal.SIGHUP)
 

@@ -13,7 +13,7 @@ from ragcun_cli.errors import Interrupted, as_ragcun_error
 from ragcun_cli.imports import collector_at_rest
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.streams import endure
-from ragcun_cli.train.outcome import LAUNCH_FOLDER, Outcome, count_attempt
+from ragcun_cli.train.outcome import LAUNCH_FOLDER, WorkerOutcome, count_attempt
 from ragcun_cli.train.stopping import terminate_with
 
 
@@ -41,10 +41,10 @@ def main() -> None:
         )
     except BaseException as error:
         known = as_ragcun_error(error) if isinstance(error, OSError) else None
-        Outcome.of_error(attempt, rank, known or error).write(launch)
+        WorkerOutcome.of_error(attempt, rank, known or error).write(launch)
         # Not sys.exit: a process whose peers are gone can hang while its threads and groups are taken down.
         _leave(0 if isinstance(error, Interrupted) else 1)
-    Outcome(attempt, rank, asdict(summary)).write(launch)
+    WorkerOutcome(attempt, rank, asdict(summary)).write(launch)
     _leave(0)
 
 

@@ -76,7 +76,7 @@ def gather_rows(rows: Tensor, places: Sequence[Numbers]) -> Tensor:
     return torch.cat(gathered)[order]
 
 
-def largest(world: World, values: Sequence[int], device: torch.device) -> list[int]:
+def all_reduce_max(world: World, values: Sequence[int], device: torch.device) -> list[int]:
     """The largest of each value over all processes."""
     if world.size == 1:
         return list(values)
@@ -85,7 +85,7 @@ def largest(world: World, values: Sequence[int], device: torch.device) -> list[i
     return [int(value) for value in tensor.tolist()]
 
 
-def from_main(world: World, content: Any) -> Any:
+def broadcast_object(world: World, content: Any) -> Any:
     """What the main process has, in all of them; picklable."""
     if world.size == 1:
         return content
@@ -94,7 +94,7 @@ def from_main(world: World, content: Any) -> Any:
     return box[0]
 
 
-def to_main(world: World, content: Any) -> list[Any]:
+def gather_objects(world: World, content: Any) -> list[Any]:
     """Every process's content by rank, in the main one; empty in the others."""
     if world.size == 1:
         return [content]
@@ -110,7 +110,7 @@ def tensors_from_main(world: World, tensors: dict[str, Tensor], device: torch.de
     """
     if world.size == 1:
         return tensors
-    listed = from_main(world, [(name, tensor.shape, tensor.dtype) for name, tensor in tensors.items()])
+    listed = broadcast_object(world, [(name, tensor.shape, tensor.dtype) for name, tensor in tensors.items()])
     received = {}
     for name, shape, dtype in listed:
         tensor = tensors[name].to(device) if world.is_main else torch.empty(shape, dtype=dtype, device=device)

@@ -35,7 +35,7 @@ def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
         (making, "SECONDS_BETWEEN_TRIES", 0.01),
         (making, "SECONDS_TO_APPEAR", 0.02),
         (making, "SECONDS_FOR_A_ROLE", 0.05),
-        (machines, "SECONDS_BETWEEN_LOOKS", 0.01),
+        (machines, "POLL_SECONDS", 0.01),
         (machines, "SECONDS_TO_END", 0.1),
         (runs, "SECONDS_TO_SHOW", 0.0),
         (removal, "SECONDS_BETWEEN_TRIES", 0.01),

@@ -10,12 +10,12 @@ from ragcun_cli.aws.code import CodeArchive, archive_checkout
 from ragcun_cli.aws.job import make_job
 from ragcun_cli.aws.launch import launch_run
 from ragcun_cli.aws.names import bucket_name, prefix_of
-from ragcun_cli.aws.plan import LaunchPlan, Wishes, make_plan
+from ragcun_cli.aws.plan import LaunchPlan, LaunchRequest, make_plan
 from ragcun_cli.aws.record import Attempt
 from ragcun_cli.recipe.loading import load_recipe
 from tests.aws.cloud import ACCOUNT, HOME, Cloud
 
-WISHES = Wishes(run="isotropy", instance="p4d.24xlarge", regions=(HOME, "us-west-2"), max_hours=10)
+WISHES = LaunchRequest(run="isotropy", instance="p4d.24xlarge", regions=(HOME, "us-west-2"), max_hours=10)
 
 
 def plan_for(cloud: Cloud, recipes: tuple[str, ...] = ("isotropy",), **changes: Any) -> LaunchPlan:

@@ -9,7 +9,7 @@ import pytest
 from ragcun_cli.aws.calls import Aws, open_session
 from ragcun_cli.errors import RagcunError
 from ragcun_cli.secrets import HIDDEN, redacted
-from ragcun_cli.storage.places import open_place
+from ragcun_cli.storage.stores import open_store
 from tests.conftest import RunCommand
 
 MARKER = "Xq7MARKERz9"
@@ -100,7 +100,7 @@ def test_calls_and_places_say_it_too(broken: str) -> None:
     with pytest.raises(RagcunError) as by_call:
         Aws(open_session(None)).account()
     with pytest.raises(RagcunError) as by_place:
-        open_place("s3://bucket/prefix", "run").check()
+        open_store("s3://bucket/prefix", "run").check()
     for caught in (by_call, by_place):
         assert broken in caught.value.message + caught.value.hint
         assert MARKER not in caught.value.message + caught.value.hint

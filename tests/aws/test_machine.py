@@ -17,7 +17,7 @@ from ragcun_cli.aws.fetch import USUAL_PARTS, fetch_run
 from ragcun_cli.aws.job import make_job
 from ragcun_cli.aws.launch import launch_run
 from ragcun_cli.aws.names import bucket_name, prefix_of
-from ragcun_cli.aws.plan import Wishes, make_plan
+from ragcun_cli.aws.plan import LaunchRequest, make_plan
 from ragcun_cli.aws.runs import FoundRun, require_run
 from ragcun_cli.aws.watch import log_lines, relaunch
 from ragcun_cli.recipe.loading import load_recipe
@@ -52,7 +52,7 @@ def test_a_run_from_user_data_to_report(
     endpoint: str, tmp_path: Path, ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cloud = Cloud()
-    wishes = Wishes(run=RUN, instance="c5.xlarge", regions=(HOME,), max_hours=2)
+    wishes = LaunchRequest(run=RUN, instance="c5.xlarge", regions=(HOME,), max_hours=2)
     data = ["data.train=embedded:docstrings-quick", "data.dev=embedded:docstrings-quick", "max_length=32"]
     steps = [f"max_steps={STEPS}", "epochs=10", "save_every=4", "log_every=1", "eval_every=100"]
     recipe = load_recipe("demo-isotropy", [*data, *steps])

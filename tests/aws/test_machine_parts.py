@@ -198,7 +198,7 @@ def test_the_state_says_how_each_training_stands(work: Path) -> None:
 
 
 def test_nodes_meet_and_agree_who_is_first(record: RunRecord, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nodes, "SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(nodes, "POLL_SECONDS", 0.05)
     record.write_json("nodes/1/addresses/i-0.json", {"address": "10.0.0.9"})  # of an earlier attempt
     found: dict[str, tuple[int, str]] = {}
 
@@ -214,7 +214,7 @@ def test_nodes_meet_and_agree_who_is_first(record: RunRecord, work: Path, monkey
 
 
 def test_nodes_that_do_not_come_are_an_error(record: RunRecord, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nodes, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(nodes, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(nodes, "SECONDS_TO_WAIT", 0.05)
     with pytest.raises(TimeoutError, match="1 of 2 nodes came"):
         nodes.meet(record, here(nodes=2))
@@ -242,7 +242,7 @@ def test_a_machine_that_is_not_told_what_is_not_there_begins_all_the_same(
     """S3 answers 403 to those who may list their prefix only: the first look at files.json must not end the uploads."""
     cloud.before = lambda service, operation: refused("AccessDenied", operation) if operation == "GetObject" else None
     monkeypatch.setattr(Here, "record", lambda self: record)
-    monkeypatch.setattr(uploads, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(uploads, "POLL_SECONDS", 0.01)
     (work / "logs/log").write_text("line\n")
     (work / "results/isotropy/scifact.json").write_text("{}")
     (work / "state/over").write_text('{"state": "finished", "exit_code": 0, "reason": ""}')

@@ -126,7 +126,7 @@ def test_a_file_that_is_cut_off(tmp_path: Path, name: str) -> None:
         content = (tmp_path / "whole").read_bytes()
     with pytest.raises(DataError, match=r"not all of it is there|not a whole Parquet"):
         open_triples(write(tmp_path, content[: len(content) // 2], name))
-    with pytest.raises(DataError, match=r"this is no|not a whole"):
+    with pytest.raises(DataError, match=r"not a (gzip|zstandard) file|not a whole"):
         open_triples(write(tmp_path, b"something else", name))
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from ragcun_cli.data import msmarco
 from ragcun_cli.data.collection import read_collection
-from ragcun_cli.data.leakage import words_of
+from ragcun_cli.data.leakage import normalised_words
 from ragcun_cli.data.msmarco import is_held_out, prepare_training_set
 from ragcun_cli.data.registry import TRAINING
 from ragcun_cli.data.sources import dev_collection, training_file
@@ -85,8 +85,8 @@ def test_dev_queries_and_passages_are_in_no_training_row(tmp_path: Path) -> None
 def test_the_same_queries_are_held_out_whatever_they_are_written_like() -> None:
     held_out = [query for query, _, _ in ROWS if is_held_out(query)]
     assert all(is_held_out(f"  {query.upper().replace('?', ' !')} ") for query in held_out)
-    assert words_of("A  b-C?") == "a b c"
-    assert words_of("???") == "???"
+    assert normalised_words("A  b-C?") == "a b c"
+    assert normalised_words("???") == "???"
 
 
 def test_ms_marcos_own_shape(tmp_path: Path) -> None:

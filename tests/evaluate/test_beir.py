@@ -12,7 +12,7 @@ import pytest
 from ragcun_cli.data.registry import PUBLIC
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.evaluate import beir
-from ragcun_cli.evaluate.beir import ModelToScore, Settings, averages, evaluate_models, measure_models
+from ragcun_cli.evaluate.beir import EvaluationSettings, ModelToScore, averages, evaluate_models, measure_models
 from ragcun_cli.evaluate.datasets import Dataset, find_datasets
 from ragcun_cli.evaluate.scoring import Scheme
 from ragcun_cli.evaluate.transform_names import parse_transform
@@ -34,7 +34,9 @@ def test_two_processes_give_what_one_gives(
     for processes in (1, 2):
         monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / f"cache{processes}"))
         root = tmp_path / f"results{processes}"
-        settings = Settings(schemes=(Scheme(), Scheme("cosine", parse_transform("whiten:0.5"))), processes=processes)
+        settings = EvaluationSettings(
+            schemes=(Scheme(), Scheme("cosine", parse_transform("whiten:0.5"))), processes=processes
+        )
         evaluate_models([ModelToScore(str(tiny_bert))], datasets, root, settings)
         results[processes] = {
             path.relative_to(root).as_posix(): gzip.decompress(path.read_bytes()) for path in root.glob("*/*.run.gz")
@@ -88,7 +90,7 @@ def test_each_scheme_is_a_row_of_its_own(datasets: list[Dataset], tiny_bert: Pat
         Scheme("euclidean", parse_transform("whiten:0.5"), str(triples)),
         Scheme("euclidean", parse_transform("truncate:8"), str(triples)),
     )
-    written = evaluate_models([ModelToScore(str(tiny_bert))], datasets[:1], tmp_path / "r", Settings(schemes))
+    written = evaluate_models([ModelToScore(str(tiny_bert))], datasets[:1], tmp_path / "r", EvaluationSettings(schemes))
     assert [each.model.name for each in written] == [
         "tiny-bert", "tiny-bert+cosine", "tiny-bert+whiten-0.5-on-train", "tiny-bert+truncate-8",
     ]  # fmt: skip
@@ -100,7 +102,7 @@ def test_each_scheme_is_a_row_of_its_own(datasets: list[Dataset], tiny_bert: Pat
             [ModelToScore(str(tiny_bert))],
             datasets[:1],
             tmp_path / "r",
-            Settings((Scheme(transform=parse_transform("truncate:99")),)),
+            EvaluationSettings((Scheme(transform=parse_transform("truncate:99")),)),
         )
 
 
@@ -133,7 +135,7 @@ def test_training_passages_are_fitted_on_without_queries(tmp_path: Path) -> None
 
 def test_geometry_alone(datasets: list[Dataset], tiny_bert: Path, tmp_path: Path) -> None:
     model = ModelToScore(str(tiny_bert))
-    measured = measure_models([model], datasets, tmp_path / "geometry", Settings(), overwrite=False)
+    measured = measure_models([model], datasets, tmp_path / "geometry", EvaluationSettings(), overwrite=False)
     evaluated = evaluate_models([model], datasets, tmp_path / "scores")
     assert [each.isotropy for each in measured] == [each.isotropy for each in evaluated]
     folder = tmp_path / "geometry" / "tiny-bert"

@@ -217,13 +217,13 @@ def test_a_limit_leaves_what_is_still_to_be_read(
     forums = [read_collection(write_collection(tmp_path / f"forum{n}", 30, seed=n)) for n in range(3)]
     embedder = Embedder(trained, tmp_path / "cache", limit=20_000)
     fit = embedder.embed_texts(forums[0].queries)
-    embedder.let_go()
+    embedder.release()
     both = [embedder.embed(forum) for forum in forums[:2]]
     for each in (fit, *(each.passages for each in both)):
         assert np.isfinite(each.take(np.arange(len(each))).numpy()).all()
     with pytest.raises(EnvironmentUnfit, match="these texts alone take"):
         embedder.embed(forums[2])
-    embedder.let_go()
+    embedder.release()
     assert len(embedder.embed(forums[2]).passages) == 30
     assert np.isfinite(fit.take(np.arange(len(fit))).numpy()).all()
 

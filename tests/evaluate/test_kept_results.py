@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ragcun_cli.evaluate import beir as beir_module
-from ragcun_cli.evaluate.beir import ModelToScore, Settings, evaluate_models, measure_models
+from ragcun_cli.evaluate.beir import EvaluationSettings, ModelToScore, evaluate_models, measure_models
 from ragcun_cli.evaluate.datasets import find_datasets
 from ragcun_cli.evaluate.scoring import Scheme
 from ragcun_cli.evaluate.transform_names import parse_transform
@@ -65,20 +65,20 @@ def test_what_changed_is_computed_again_and_nothing_else(
     monkeypatch.setattr(beir_module, "evaluate", counted)
     models = [ModelToScore(str(tiny_bert))]
 
-    def score(settings: Settings | None = None, recompute: bool = False) -> list[str]:
+    def score(settings: EvaluationSettings | None = None, recompute: bool = False) -> list[str]:
         worked.clear()
         datasets, _ = find_datasets(["set0", "set1"], place / "data", None)
         results = evaluate_models(models, datasets, place / "results", settings, True, recompute)
         assert {each.name for each in results} == {"set0", "set1"}
         return list(worked)
 
-    bare = Settings(robustness=False)
+    bare = EvaluationSettings(robustness=False)
     assert score(bare) == ["set0", "set1"]
     assert score(bare) == []
     assert score() == ["set0", "set1"]  # scores of smaller embeddings are asked for now
     assert score(bare) == []
     assert score(recompute=True) == ["set0", "set1"]
-    assert score(Settings(schemes=(Scheme(), Scheme("cosine")))) == ["set0", "set1"]  # the cosine's alone
+    assert score(EvaluationSettings(schemes=(Scheme(), Scheme("cosine")))) == ["set0", "set1"]  # the cosine's alone
     queries = place / "data" / "set1" / "queries.jsonl"
     queries.write_text(queries.read_text().replace('"text": "', '"text": "w1 ', 1))
     assert score() == ["set1"]
@@ -92,7 +92,7 @@ def test_what_changed_is_computed_again_and_nothing_else(
 
 def test_isotropy_alone_is_kept_too(place: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets, _ = find_datasets(["set0"], place / "data", None)
-    settings = Settings(schemes=(Scheme(), Scheme("euclidean", parse_transform("center"))))
+    settings = EvaluationSettings(schemes=(Scheme(), Scheme("euclidean", parse_transform("center"))))
     first = measure_models([ModelToScore(str(tiny_bert))], datasets, place / "results", settings, False)
     monkeypatch.setattr(beir_module, "measure_only", lambda *_: pytest.fail("measured again"))
     assert measure_models([ModelToScore(str(tiny_bert))], datasets, place / "results", settings, False) == first

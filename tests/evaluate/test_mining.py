@@ -12,7 +12,7 @@ import pytest
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.collection import Collection, read_collection
 from ragcun_cli.evaluate import beir, mining
-from ragcun_cli.evaluate.beir import ModelToScore, Settings
+from ragcun_cli.evaluate.beir import EvaluationSettings, ModelToScore
 from ragcun_cli.evaluate.mining import Mined, Mining, mine
 from ragcun_cli.model import IsotropicGaussianEncoder
 from tests.conftest import RunCommand
@@ -36,7 +36,7 @@ def collection(tmp_path: Path) -> Collection:
 def mined(
     collection: Collection, model: Path | None, asked: Mining, output: Path
 ) -> tuple[Mined, list[dict[str, Any]]]:
-    result = mine(collection, None if model is None else ModelToScore(str(model)), Settings(), asked, output)
+    result = mine(collection, None if model is None else ModelToScore(str(model)), EvaluationSettings(), asked, output)
     return result, [json.loads(line) for line in output.read_text().splitlines()]
 
 

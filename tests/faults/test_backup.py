@@ -14,8 +14,8 @@ from botocore.awsrequest import AWSResponse
 
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.storage import places, sealed
-from ragcun_cli.storage.places import AlreadyThereError, Place, open_place
+from ragcun_cli.storage import sealed, stores
+from ragcun_cli.storage.stores import AlreadyThereError, ObjectStore, open_store
 from ragcun_cli.train import arm
 from ragcun_cli.train import backup as running
 from ragcun_cli.train.arm import train_arm
@@ -57,19 +57,19 @@ def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "FIRST_PAUSE", 0.05)
     monkeypatch.setattr(arm, "SECONDS_TO_LEAVE", 20.0)
     monkeypatch.setattr(arm, "SECONDS_TO_FINISH", 20.0)
-    monkeypatch.setattr(places, "ATTEMPTS", 1)
+    monkeypatch.setattr(stores, "ATTEMPTS", 1)
 
 
 def recipe_with(small_recipe: Path, address: str, output: Path, *changes: str) -> Recipe:
     return load(small_recipe, *changes, f"backup='{address}'", f"output_dir='{output}'")
 
 
-def interrupted(recipe: Recipe, step: int = 10) -> Place:
+def interrupted(recipe: Recipe, step: int = 10) -> ObjectStore:
     """Run until checkpoints of steps 4 and 8 are there, and lose the disk."""
     with stopped_at(step):
         train_arm(recipe)
     shutil.rmtree(recipe.output_dir)
-    return open_place(str(recipe.backup), Path(recipe.output_dir).name)
+    return open_store(str(recipe.backup), Path(recipe.output_dir).name)
 
 
 def test_a_run_goes_on_from_its_backup_on_an_empty_disk(
@@ -118,7 +118,7 @@ def test_a_damaged_copy_is_skipped_with_its_reason(
 
 def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int, str], bool], code: int) -> list[str]:
     """Let S3 answer some of the requests with an error; the list of those."""
-    real, failed, count = places._s3_client, [], [0]
+    real, failed, count = stores._s3_client, [], [0]
 
     def answer(request: Any, **_: Any) -> AWSResponse | None:
         if request.method != "PUT":
@@ -135,7 +135,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int, str], bool], 
         made.meta.events.register_first("before-send.s3", answer)
         return made
 
-    monkeypatch.setattr(places, "_s3_client", client)
+    monkeypatch.setattr(stores, "_s3_client", client)
     return failed
 
 
@@ -182,13 +182,13 @@ def test_a_manifest_never_vouches_for_other_files(small_recipe: Path, tmp_path: 
     folder = tmp_path / "folder"
     (folder / "below").mkdir(parents=True)
     (folder / "below" / "a.bin").write_bytes(b"one")
-    place = open_place(address, "folders")
+    place = open_store(address, "folders")
     sealed.copy_folder(place, folder, "x")
     (folder / "below" / "a.bin").write_bytes(b"two")
     seen: list[bool] = []
     real = type(place).put
 
-    def spying(self: Place, key: str, path: Path) -> None:
+    def spying(self: ObjectStore, key: str, path: Path) -> None:
         seen.append(place.read("x/manifest.json") is None)
         real(self, key, path)
 
@@ -241,19 +241,19 @@ def test_a_place_that_cannot_be_used_is_refused_before_the_first_text(
 def test_a_slow_store_gets_the_newest_checkpoint_though_training_removes_it(
     small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = places.FolderPlace.put
+    real = stores.FolderStore.put
 
-    def slow(self: places.FolderPlace, key: str, path: Path) -> None:
+    def slow(self: stores.FolderStore, key: str, path: Path) -> None:
         if key.endswith("model.safetensors") and "checkpoints" in key:
             time.sleep(0.7)  # meanwhile the checkpoint is removed
         real(self, key, path)
 
-    monkeypatch.setattr(places.FolderPlace, "put", slow)
+    monkeypatch.setattr(stores.FolderStore, "put", slow)
     changes = ["epochs=6", "max_steps=null", "save_every=1", "eval_every=50"]
     recipe = recipe_with(small_recipe, str(tmp_path / "backup"), tmp_path / "run", *changes)
     with stopped_at(55):
         train_arm(recipe)
-    kept = sealed.folders_in(open_place(str(tmp_path / "backup"), "run"), "checkpoints/")
+    kept = sealed.folders_in(open_store(str(tmp_path / "backup"), "run"), "checkpoints/")
     assert kept
     assert kept[-1] == "checkpoints/step-00000055"
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
@@ -268,7 +268,7 @@ def test_a_fetch_that_was_cut_off_is_made_again(
     place = interrupted(recipe)
     real = type(place).fetch
 
-    def cut_off(self: Place, key: str, path: Path) -> None:
+    def cut_off(self: ObjectStore, key: str, path: Path) -> None:
         if key.endswith("optimiser.safetensors"):
             raise KeyboardInterrupt
         real(self, key, path)
@@ -284,7 +284,7 @@ def test_a_fetch_that_was_cut_off_is_made_again(
 def test_models_whose_copy_was_cut_off_are_copied_by_resume(small_recipe: Path, tmp_path: Path, address: str) -> None:
     recipe = recipe_with(small_recipe, address, tmp_path / "run")
     train_arm(recipe)
-    place = open_place(address, "run")
+    place = open_store(address, "run")
     whole = sealed.folders_in(place, "models/")
     assert whole[-1] == "models/final"
     place.delete(["models/final/manifest.json"])

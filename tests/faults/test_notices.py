@@ -26,7 +26,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[MetadataServer]:
     with MetadataServer() as server:
         monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.address)
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # must not be asked
-        monkeypatch.setattr(spot, "SECONDS_BETWEEN_LOOKS", 0.02)
+        monkeypatch.setattr(spot, "POLL_SECONDS", 0.02)
         yield server
         server.shutdown()
 
@@ -51,7 +51,7 @@ def test_elsewhere_nobody_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_a_service_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spot, "SECONDS_BETWEEN_LOOKS", 0.02)
+    monkeypatch.setattr(spot, "POLL_SECONDS", 0.02)
     heard: list[str] = []
     with MetadataServer() as server:
         address = server.address

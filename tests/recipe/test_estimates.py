@@ -10,11 +10,11 @@ import pytest
 from ragcun_cli.recipe import estimates
 from ragcun_cli.recipe.encoder_shapes import BASE, EncoderShape, shape_of
 from ragcun_cli.recipe.estimates import (
-    Counts,
     Estimate,
     Machine,
+    ModelSize,
     Rates,
-    Size,
+    RunCounts,
     assumed_counts,
     assumed_size,
     calculated_rates,
@@ -94,8 +94,8 @@ def test_dev_scores_come_as_due_and_at_the_end() -> None:
 
 def test_measured_rates_make_the_parts() -> None:
     recipe = load_recipe("isotropy", ["epochs=2", "batch_size=10", "eval_every=null", "keep_last=2"])
-    counts = Counts(100, 50.0, text_tokens=4000, batch_tokens=600, dev_texts=20, dev_tokens=1000)
-    size = Size(parameters=1000, trainable=1000, kept_bytes=10.0, runtime_bytes=5000)
+    counts = RunCounts(100, 50.0, text_tokens=4000, batch_tokens=600, dev_texts=20, dev_tokens=1000)
+    size = ModelSize(parameters=1000, trainable=1000, kept_bytes=10.0, runtime_bytes=5000)
     rates = Rates(100.0, 500.0, 2000.0, 0.0, 0.0, start=3.0, writing=4000.0, basis=("measured",))
     found = estimate_training(recipe, counts, size, rates)
     assert found.parts == {

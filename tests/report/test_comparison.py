@@ -17,7 +17,7 @@ from ragcun_cli.errors import DataError
 from ragcun_cli.report.averages import Average, averages_over, missing_of_beir
 from ragcun_cli.report.building import read_rows
 from ragcun_cli.report.collect import collect
-from ragcun_cli.report.comparison import Comparison, Settings, Shown, compare, differences_per_query
+from ragcun_cli.report.comparison import Comparison, ComparisonSettings, Shown, compare, differences_per_query
 from ragcun_cli.report.per_query import read_scores
 from ragcun_cli.report.rows import Row, fold
 from ragcun_cli.report.statistics.seeds import SeedAware
@@ -33,7 +33,7 @@ def rows_at(root: Path) -> dict[str, Row]:
 def compared(root: Path, correction: str = "holm", metric: str = "ndcg@10") -> dict[tuple[str, str], Comparison]:
     rows = rows_at(root)
     shown = Shown(tuple(rows), ("one", "two"), (BOTH,))
-    made = compare(list(rows.values()), rows["baseline"], ["one", "two"], shown, Settings(metric, correction))
+    made = compare(list(rows.values()), rows["baseline"], ["one", "two"], shown, ComparisonSettings(metric, correction))
     return {(each.row, each.where): each for each in made}
 
 
@@ -87,14 +87,14 @@ def test_an_average_is_judged_by_seeds_and_queries(scored: Path) -> None:
 def test_what_is_shown_changes_no_verdict(scored: Path) -> None:
     rows = rows_at(scored)
     shown = Shown(("encoder",), ("one",))
-    (few,) = compare(list(rows.values()), rows["baseline"], ["one", "two"], shown, Settings())
+    (few,) = compare(list(rows.values()), rows["baseline"], ["one", "two"], shown, ComparisonSettings())
     assert few == compared(scored)["encoder", "one"]
     assert few.family == 6
 
 
 def test_a_row_does_not_change_another_ones_own_p_value(scored: Path) -> None:
     rows = rows_at(scored)
-    (few,) = compare([rows["encoder"]], rows["baseline"], ["one"], Shown(("encoder",), ("one",)), Settings())
+    (few,) = compare([rows["encoder"]], rows["baseline"], ["one"], Shown(("encoder",), ("one",)), ComparisonSettings())
     assert few.p == compared(scored)["encoder", "one"].p
     assert few.family == 1
 
@@ -208,7 +208,7 @@ def test_forums_count_alike_whatever_their_queries(tmp_path: Path) -> None:
     stated = rows[0].first.datasets["cqadupstack"].metrics["ndcg@10"]
     assert scores.strata.mean(scores.scores[0]) == pytest.approx(stated)
     assert scores.scores[0].mean() != pytest.approx(stated, abs=1e-4)
-    found = compare(rows, rows[0], ["cqadupstack"], Shown((rows[1].name,), ("cqadupstack",)), Settings())[0]
+    found = compare(rows, rows[0], ["cqadupstack"], Shown((rows[1].name,), ("cqadupstack",)), ComparisonSettings())[0]
     assert found.difference == pytest.approx(rows[1].first.datasets["cqadupstack"].metrics["ndcg@10"] - stated)
 
 

@@ -21,7 +21,7 @@ from ragcun_cli.report.formats.latex import escape_latex, to_latex
 from ragcun_cli.report.formats.markdown import to_markdown
 from ragcun_cli.report.formats.origin import read_origins
 from ragcun_cli.report.formats.plain import to_csv, to_json
-from ragcun_cli.report.table import BETTER, WORSE, Cell, Column, ResultTable, TableRow
+from ragcun_cli.report.table import BETTER, WORSE, Cell, FigureColumn, ResultTable, TableRow
 from tests.report.test_table import write_run
 
 AWKWARD = r"""a_b&c%#$ {x}~^\ "q" 'r' `s` <t> |u| --v ± × é 中 [w]*"""
@@ -31,7 +31,7 @@ TABLE = ResultTable(
     notes=("A note.",),
     marks="Best bold, second underlined.",
     stubs=("model",),
-    columns=(Column("x_1"), Column("IsoScore", 3)),
+    columns=(FigureColumn("x_1"), FigureColumn("IsoScore", 3)),
     rows=(
         TableRow(("raw",), (Cell(5.5, second=True, sources=("r",)), Cell(0.5))),
         TableRow(("arm_1",), (Cell(60.0, 1.25, 3, best=True, mark=BETTER, sources=("a", "b")), Cell(-0.25, 0.01, 3))),
@@ -154,19 +154,21 @@ def test_every_preset_compiles_as_printed(scored: Path, tmp_path: Path) -> None:
 
 @needs_tex
 def test_the_paper_preset_compiles_as_printed(tmp_path: Path) -> None:
-    from ragcun_cli.report.comparison import Settings
+    from ragcun_cli.report.comparison import ComparisonSettings
     from ragcun_cli.report.scores import build_scores, paper_columns
     from tests.report.test_table import row
 
     rows = [row("whole", scifact=0.5, fiqa=0.4), row("part", scifact=0.61, msmarco=0.3)]
-    compiled(tmp_path, to_latex(build_scores(rows, paper_columns(rows), Settings(), None, {})))
+    compiled(tmp_path, to_latex(build_scores(rows, paper_columns(rows), ComparisonSettings(), None, {})))
 
 
 @needs_tex
 def test_awkward_names_compile(tmp_path: Path) -> None:
     names = (AWKWARD, "[v2] model", "模型", "Gęś", *(chr(code) for code in range(0xA1, 0x180)))
     rows = tuple(TableRow((name,), (Cell(1 / 7, second=True, mark=BETTER),)) for name in names)
-    text = compiled(tmp_path, to_latex(ResultTable(AWKWARD, (AWKWARD,), "", ("model",), (Column(AWKWARD),), rows, {})))
+    text = compiled(
+        tmp_path, to_latex(ResultTable(AWKWARD, (AWKWARD,), "", ("model",), (FigureColumn(AWKWARD),), rows, {}))
+    )
     assert not text or "[U+4E2D]" in text
 
 

@@ -13,7 +13,7 @@ from ragcun_cli.data.registry import PUBLIC
 from ragcun_cli.errors import UsageError
 from ragcun_cli.report.building import TableOptions, build_table
 from ragcun_cli.report.collect import ModelResults
-from ragcun_cli.report.comparison import Settings
+from ragcun_cli.report.comparison import ComparisonSettings
 from ragcun_cli.report.rows import Row, fold
 from ragcun_cli.report.scores import build_scores, paper_columns, plain_columns
 from ragcun_cli.report.table import BETTER, WORSE, Cell, ResultTable, metric_label, ranked
@@ -42,7 +42,7 @@ def row(name: str, **scores: float) -> Row:
 
 
 def table_of(rows: list[Row], named: tuple[str, ...] = ()) -> ResultTable:
-    return build_scores(rows, plain_columns(rows, named), Settings(), None, {})
+    return build_scores(rows, plain_columns(rows, named), ComparisonSettings(), None, {})
 
 
 def texts(table: ResultTable) -> list[list[str | None]]:
@@ -93,11 +93,11 @@ def test_an_average_over_beir_is_called_by_its_sets() -> None:
 def test_the_paper_preset_has_the_guides_columns() -> None:
     complete = dict.fromkeys((name.replace("-", "_") for name in PUBLIC), 0.5)
     rows = [row("whole", **complete, msmarco=0.3)]
-    table = build_scores(rows, paper_columns(rows), Settings(), None, {})
+    table = build_scores(rows, paper_columns(rows), ComparisonSettings(), None, {})
     assert labels(table) == ["Avg. 14", "MS MARCO", "SciFact", "FiQA", "Isotropy"]
     assert texts(table) == [["50.00", "30.00", "50.00", "50.00", "0.500"]]
     few = [row("part", scifact=0.5)]
-    table = build_scores(few, paper_columns(few), Settings(), None, {})
+    table = build_scores(few, paper_columns(few), ComparisonSettings(), None, {})
     assert labels(table)[0] == "Avg. 18"
     assert texts(table) == [[None, None, "50.00", None, "0.500"]]
     with pytest.raises(UsageError, match="--preset paper: none of its datasets is scored"):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ragcun_cli.manifest import MANIFEST, seal
-from ragcun_cli.storage.places import FolderPlace, open_place
 from ragcun_cli.storage.sealed import copy_folder, copy_held, fetch_folder, folders_in, held, remove_folder
+from ragcun_cli.storage.stores import FolderStore, open_store
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_a_copy_comes_back_as_it_was(tmp_path: Path, folder: Path, keeps_manifest: bool) -> None:
     if keeps_manifest:
         seal(folder, step=3)
-    place = open_place(str(tmp_path / "backup"), "arm")
+    place = open_store(str(tmp_path / "backup"), "arm")
     copy_folder(place, folder, "step-3")
     assert (tmp_path / "backup" / "arm" / "step-3" / "weights").read_bytes() == b"1234"
     assert fetch_folder(place, "step-3", tmp_path / "fetched", keeps_manifest) is None
@@ -40,7 +40,7 @@ def test_a_copy_comes_back_as_it_was(tmp_path: Path, folder: Path, keeps_manifes
 def test_only_what_changed_is_copied_again_and_its_manifest_goes_first(tmp_path: Path, folder: Path) -> None:
     done: list[str] = []
 
-    class Watched(FolderPlace):
+    class Watched(FolderStore):
         def put(self, key: str, path: Path) -> None:
             done.append(f"put {key}")
             super().put(key, path)
@@ -63,7 +63,7 @@ def test_only_what_changed_is_copied_again_and_its_manifest_goes_first(tmp_path:
 
 
 def test_what_is_not_whole_is_not_fetched(tmp_path: Path, folder: Path) -> None:
-    place = FolderPlace(tmp_path / "backup")
+    place = FolderStore(tmp_path / "backup")
     copy_folder(place, folder, "step-3")
     assert folders_in(place, "") == ["step-3"]
     copied = tmp_path / "backup" / "step-3"
@@ -89,7 +89,7 @@ def test_a_held_folder_stays_while_it_is_changed_and_one_that_is_replaced_is_not
         assert content(links) == before == {"weights": b"1234", "below/it/log": b"", "below/recipe.yaml": b"name: a\n"}
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
-    class Replacing(FolderPlace):
+    class Replacing(FolderStore):
         def read(self, key: str) -> bytes | None:
             raise AssertionError("copied")
 

@@ -11,7 +11,7 @@ import pytest
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.train import launch
 from ragcun_cli.train.launch import Placement, agent_command, plan_placement
-from ragcun_cli.train.outcome import Outcome, count_attempt, read_outcomes, summary_of
+from ragcun_cli.train.outcome import WorkerOutcome, count_attempt, read_outcomes, summary_of
 from ragcun_cli.train.world import World
 from tests.conftest import RunCommand
 
@@ -81,14 +81,14 @@ def test_a_meeting_point_elsewhere_is_not_taken_for_this_machine(monkeypatch: py
 def test_outcomes_of_the_last_group_count(tmp_path: Path) -> None:
     summary = {"name": "a", "folder": "f", "model": "m", "steps": 3, "best_step": None, "best_dev_ndcg": None}
     assert [count_attempt(tmp_path, rank) for rank in (0, 1)] == [0, 0]
-    Outcome.of_error(0, 1, UsageError("lost", "a machine")).write(tmp_path)
+    WorkerOutcome.of_error(0, 1, UsageError("lost", "a machine")).write(tmp_path)
     assert summary_of(read_outcomes(tmp_path)) is None
     error = read_outcomes(tmp_path)[0].error()
     assert isinstance(error, UsageError)
     assert (error.message, error.hint) == ("lost", "a machine")
     assert count_attempt(tmp_path, 0) == 1  # a machine was lost, and the group made anew
     assert read_outcomes(tmp_path) == []
-    Outcome(1, 0, summary).write(tmp_path)
+    WorkerOutcome(1, 0, summary).write(tmp_path)
     found = summary_of(read_outcomes(tmp_path))
     assert found is not None
     assert found.steps == 3

@@ -142,7 +142,7 @@ def test_with_gpus_each_run_has_one_and_no_two_the_same(
     )
     real = several._process
     monkeypatch.setattr(several, "_process", lambda _, *rest: real([sys.executable, "-c", program], *rest))
-    monkeypatch.setattr(several, "SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(several, "POLL_SECONDS", 0.05)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     recipes = [each for path in arms for each in one_per_seed(load_recipe(str(path)), [0, 1, 2])]
     runs = plan_runs(recipes, resume=False, overwrite=False)
@@ -239,7 +239,7 @@ def test_a_run_that_the_system_kills_counts_as_failed(arms: list[Path], monkeypa
     real = several._process
     program = f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})"
     monkeypatch.setattr(several, "_process", lambda _, *rest: real([sys.executable, "-c", program], *rest))
-    monkeypatch.setattr(several, "SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(several, "POLL_SECONDS", 0.05)
     runs = plan_runs([load_recipe(str(path)) for path in arms], resume=False, overwrite=False)
     train_all(runs, gpus=0, on_change=lambda: None)
     assert [run.state() for run in runs] == ["failed", "failed"]

@@ -14,7 +14,7 @@ from ragcun_cli.aws.machine.here import STATE, Here
 from ragcun_cli.aws.record import RunRecord
 
 PORT = 29500
-SECONDS_BETWEEN_LOOKS = 5.0
+POLL_SECONDS = 5.0
 SECONDS_TO_WAIT = 1800.0  # machines of one fleet start together; installing takes minutes
 
 
@@ -30,7 +30,7 @@ def meet(record: RunRecord, here: Here) -> tuple[int, str]:
     while len(found := sorted(place.keys(below))) < here.nodes:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{len(found)} of {here.nodes} nodes came within {SECONDS_TO_WAIT / 60:.0f} minutes")
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(POLL_SECONDS)
     first = json.loads(place.read(found[0]) or b"{}")
     return found.index(f"{below}{here.instance}.json"), str(first["address"])
 

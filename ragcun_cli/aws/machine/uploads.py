@@ -47,7 +47,7 @@ from ragcun_cli.runs.status import Status
 from ragcun_cli.spot import NOTICE, MetadataService, metadata_address
 from ragcun_cli.storage.sealed import copy_folder, folders_in, remove_folder
 
-SECONDS_BETWEEN_LOOKS = 5.0  # at the spot notice, as AWS advises
+POLL_SECONDS = 5.0  # at the spot notice, as AWS advises
 SECONDS_BETWEEN_UPLOADS = 20.0
 SECONDS_TO_SAVE = 600.0  # before the machine's own timer
 IDLE_PERCENT = 5.0
@@ -269,7 +269,7 @@ def run(here: Here, log: Path, folder: Path, cache: Path) -> None:
         if time.monotonic() >= next_upload:
             _upload(uploader, stream, here, None)
             next_upload = time.monotonic() + SECONDS_BETWEEN_UPLOADS
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(POLL_SECONDS)
     for pause in (1, 5, 20, 60, 0):  # the last copy is the one that must arrive
         if _upload(uploader, stream, here, over):
             return

@@ -75,7 +75,7 @@ def plan(
     """
     from ragcun_cli.aws.plan import require_launchable
 
-    asked = _Asked(**_without(locals(), "offline", "json_output", "require_launchable"))
+    asked = _LaunchOptions(**_without(locals(), "offline", "json_output", "require_launchable"))
     found = _offline_plan(asked) if offline else _plan(open_account(profile), asked)
     _show_plan(found, json_output)
     if json_output and found.obstacles():
@@ -137,7 +137,7 @@ def launch(
         return _resume(aws, given, archive, yes, dry_run, json_output)
     if instance is None:
         raise UsageError("--instance is missing", "Such as --instance g5.xlarge; `ragcun aws plan --offline` compares.")
-    asked = _Asked(**{**given, "max_hours": 24.0 if max_hours is None else max_hours})
+    asked = _LaunchOptions(**{**given, "max_hours": 24.0 if max_hours is None else max_hours})
     found = _plan(aws, asked)
     if dry_run:
         return _show_dry_run(found, json_output)
@@ -155,7 +155,7 @@ def launch(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Asked:
+class _LaunchOptions:
     """The options that `plan` and `launch` share."""
 
     instance: str
@@ -183,7 +183,7 @@ def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in names}
 
 
-def _plan(aws: Aws, asked: _Asked) -> LaunchPlan:
+def _plan(aws: Aws, asked: _LaunchOptions) -> LaunchPlan:
     from ragcun_cli.aws import names
     from ragcun_cli.aws.instances import require_not_retired
     from ragcun_cli.aws.plan import make_plan
@@ -196,16 +196,16 @@ def _plan(aws: Aws, asked: _Asked) -> LaunchPlan:
     return make_plan(aws, wishes, _job(asked, loaded, bucket, wishes.run))
 
 
-def _offline_plan(asked: _Asked) -> LaunchPlan:
+def _offline_plan(asked: _LaunchOptions) -> LaunchPlan:
     from ragcun_cli.aws.plan import make_offline_plan
 
     wishes, loaded = _wishes(asked, None)
     return make_offline_plan(wishes, _job(asked, loaded, wishes.bucket or "BUCKET", wishes.run))
 
 
-def _wishes(asked: _Asked, region: str | None) -> tuple[Any, list[Any]]:
+def _wishes(asked: _LaunchOptions, region: str | None) -> tuple[Any, list[Any]]:
     from ragcun_cli.aws.names import default_run_name, require_run_name
-    from ragcun_cli.aws.plan import Wishes, parsed_regions
+    from ragcun_cli.aws.plan import LaunchRequest, parsed_regions
     from ragcun_cli.recipe.loading import load_recipe
     from ragcun_cli.recipe.shipped import ARMS
 
@@ -214,15 +214,15 @@ def _wishes(asked: _Asked, region: str | None) -> tuple[Any, list[Any]]:
         raise UsageError(f"--bucket {asked.bucket}: no bucket of S3 has such a name", "Small letters, digits, hyphens.")
     if asked.email is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", asked.email):
         raise UsageError(f"--email {asked.email}: not an address")
-    shared = {field.name for field in dataclasses.fields(Wishes)} - {"run", "regions"}
-    return Wishes(
+    shared = {field.name for field in dataclasses.fields(LaunchRequest)} - {"run", "regions"}
+    return LaunchRequest(
         run=require_run_name(asked.run or default_run_name([recipe.name for recipe in loaded])),
         regions=parsed_regions(asked.regions, region),
         **{name: getattr(asked, name) for name in shared},
     ), loaded
 
 
-def _job(asked: _Asked, loaded: list[Any], bucket: str, run: str) -> Any:
+def _job(asked: _LaunchOptions, loaded: list[Any], bucket: str, run: str) -> Any:
     from ragcun_cli.aws.job import make_job
     from ragcun_cli.aws.names import prefix_of
     from ragcun_cli.aws.record import CHECKPOINTS

@@ -76,10 +76,10 @@ def check(
 
         count_tokens = token_counter(tokenizer)
 
-    from ragcun_cli.data.reports import Wishes, check_source
+    from ragcun_cli.data.reports import CheckOptions, check_source
 
     others = listed(against)
-    wishes = Wishes(data_dir, dev, others, count_tokens, max_length, batch_size, write)
+    wishes = CheckOptions(data_dir, dev, others, count_tokens, max_length, batch_size, write)
     reports = [report for source in sources for report in check_source(source, wishes)]
     if json_output:
         print_json([dataclasses.asdict(each) for each in reports])

@@ -92,7 +92,7 @@ def download(
 
     from ragcun_cli.console import note, print_json
     from ragcun_cli.data.fetch.catalogue import entries, expand, plan_download
-    from ragcun_cli.data.fetch.opening import Patience
+    from ragcun_cli.data.fetch.opening import RetryPolicy
     from ragcun_cli.data.fetch.several import fetch_all
     from ragcun_cli.data.msmarco import prepare_training_sets
     from ragcun_cli.data.registry import TRAINING
@@ -103,7 +103,7 @@ def download(
     if not dry_run:
         files = [each for of_name in plan.files.values() for each in of_name]
         to_prepare = [name for name in plan.files if name in TRAINING]
-        patience = Patience(seconds=timeout, attempts=attempts)
+        patience = RetryPolicy(seconds=timeout, attempts=attempts)
         fetch_all(data_dir, files, jobs, patience, overwrite, more_bytes=plan.to_come(to_prepare))
         prepare_training_sets(to_prepare, data_dir)
     if json_output:

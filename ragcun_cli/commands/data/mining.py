@@ -81,11 +81,11 @@ def mine(
     if model is not None:
         require_model(model)
 
-    from ragcun_cli.evaluate.beir import ModelToScore, Settings
+    from ragcun_cli.evaluate.beir import EvaluationSettings, ModelToScore
     from ragcun_cli.evaluate.mining import Mining
     from ragcun_cli.evaluate.mining import mine as mine_negatives
 
-    settings = Settings(memory=budget, processes=processes)
+    settings = EvaluationSettings(memory=budget, processes=processes)
     mining = Mining(negatives, first, last, margin, pick, seed)
     asked = None if model is None else ModelToScore(model, None, max_length)
     mined = mine_negatives(found, asked, settings, mining, output, excluded)

@@ -25,7 +25,7 @@ SLOWEST = 1024  # bytes a second; a server that drips fewer is as good as silent
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to wait for a server. seconds: until it answers or sends more; attempts: in a row without one byte
     more; pause: seconds before the second attempt, doubled each time; longest_pause: also what a server may ask for.
     """
@@ -36,7 +36,7 @@ class Patience:
     longest_pause: float = 120
 
 
-class Interrupted(Exception):
+class ConnectionBroken(Exception):
     """The bytes stopped. wait: seconds that the server asks for; useless: what came so far is no part of the file."""
 
     def __init__(self, reason: str, wait: float | None = None, useless: bool = False) -> None:
@@ -62,7 +62,7 @@ class Stream:
 Opener = Callable[[int, str | None], contextlib.AbstractContextManager[Stream]]
 
 
-def open_address(address: str, headers: Mapping[str, str], patience: Patience) -> Opener:
+def open_address(address: str, headers: Mapping[str, str], patience: RetryPolicy) -> Opener:
     """A function (first byte wanted, validator of the part that is here) -> stream, for a URL or a path."""
     if "://" in address:
         return lambda start, validator: _open_url(address, headers, patience, start, validator)
@@ -85,7 +85,7 @@ def _open_file(path: Path, start: int, validator: str | None) -> Iterator[Stream
 
 @contextlib.contextmanager
 def _open_url(
-    url: str, headers: Mapping[str, str], patience: Patience, start: int, validator: str | None
+    url: str, headers: Mapping[str, str], patience: RetryPolicy, start: int, validator: str | None
 ) -> Iterator[Stream]:
     import requests
     from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
@@ -106,7 +106,7 @@ def _open_url(
     except (InvalidSchema, InvalidURL, MissingSchema, LocationValueError):
         raise EnvironmentUnfit(f"{url}: not an address", "Give --mirror a folder or an http(s) URL.") from None
     except requests.RequestException as error:
-        raise Interrupted(_reason(error)) from None
+        raise ConnectionBroken(_reason(error)) from None
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -114,7 +114,7 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _stream(response: requests.Response, url: str, start: int, validator: str | None, patience: Patience) -> Stream:
+def _stream(response: requests.Response, url: str, start: int, validator: str | None, patience: RetryPolicy) -> Stream:
     status = response.status_code
     found = _validator(response.headers)
     packed = response.headers.get("Content-Encoding", "identity")
@@ -125,10 +125,10 @@ def _stream(response: requests.Response, url: str, start: int, validator: str | 
     if status == 206:
         match = CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
         if match is None or int(match[1]) != start:
-            raise Interrupted("the server sent another part than was asked for", useless=True)
+            raise ConnectionBroken("the server sent another part than was asked for", useless=True)
         total = None if match[2] == "*" else int(match[2])
         if validator is not None and found is not None and found != validator:
-            raise Interrupted("the server sent a part of another version", wait=0, useless=True)
+            raise ConnectionBroken("the server sent a part of another version", wait=0, useless=True)
         return Stream(start, total, found or validator, True, _blocks(response, patience))
     if status == 200:
         length = response.headers.get("Content-Length", "")
@@ -138,17 +138,17 @@ def _stream(response: requests.Response, url: str, start: int, validator: str | 
     if status == 416:  # there is nothing after the part: it is whole, or of a longer version
         match = UNSATISFIED_RANGE.match(response.headers.get("Content-Range", ""))
         if match is None or int(match[1]) != start:
-            raise Interrupted("the part here is longer than the file", wait=0, useless=True)
+            raise ConnectionBroken("the part here is longer than the file", wait=0, useless=True)
         return Stream(start, start, validator, True, iter(()))
     reason = f"{url}: the server answers {status} {response.reason}"
     if status in MISDIRECTED:
         raise EnvironmentUnfit(reason, _cure(status))
     if status in (408, 425, 429) or status >= 500:
-        raise Interrupted(reason, _retry_after(response.headers.get("Retry-After", "")))
+        raise ConnectionBroken(reason, _retry_after(response.headers.get("Retry-After", "")))
     raise EnvironmentUnfit(reason, "Try another server: --mirror URL.")
 
 
-def _blocks(response: requests.Response, patience: Patience) -> Iterator[bytes]:
+def _blocks(response: requests.Response, patience: RetryPolicy) -> Iterator[bytes]:
     """Bytes as they arrive.
 
     Raises:
@@ -161,7 +161,7 @@ def _blocks(response: requests.Response, patience: Patience) -> Iterator[bytes]:
         try:
             block = response.raw.read1(BLOCK_BYTES, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Interrupted(_reason(error)) from None
+            raise ConnectionBroken(_reason(error)) from None
         if not block:
             return
         yield block
@@ -169,7 +169,7 @@ def _blocks(response: requests.Response, patience: Patience) -> Iterator[bytes]:
         elapsed = time.monotonic() - since
         if elapsed > patience.seconds:
             if arrived < SLOWEST * elapsed:
-                raise Interrupted(f"only {arrived} bytes came in {elapsed:.0f} s")
+                raise ConnectionBroken(f"only {arrived} bytes came in {elapsed:.0f} s")
             since, arrived = time.monotonic(), 0
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ragcun_cli.console import ByteProgress, note, saying_if_interrupted
-from ragcun_cli.data.fetch.opening import Patience
+from ragcun_cli.data.fetch.opening import RetryPolicy
 from ragcun_cli.data.fetch.receipts import read_receipt, write_receipt
-from ragcun_cli.data.fetch.transfer import Stopped, Wanted, digest_like, transfer
+from ragcun_cli.data.fetch.transfer import DownloadStopped, Wanted, digest_like, transfer
 from ragcun_cli.errors import DataError, EnvironmentUnfit, RagcunError
 from ragcun_cli.quantities import megabytes
 
-SECONDS_BETWEEN_LOOKS = 0.2
+POLL_SECONDS = 0.2
 STOPPED = "Stopped. What came is kept in .part files: the same command goes on from there."
 SPARE_BYTES = 64 << 20  # that a disk should have left
 
@@ -28,7 +28,7 @@ class SomeNotFetched(RagcunError):
 
 
 def fetch_all(
-    root: Path, wanted: Sequence[Wanted], jobs: int, patience: Patience, overwrite: bool = False, more_bytes: int = 0
+    root: Path, wanted: Sequence[Wanted], jobs: int, patience: RetryPolicy, overwrite: bool = False, more_bytes: int = 0
 ) -> None:
     """Bring those of the files that are not here, and check those that are.
 
@@ -66,7 +66,7 @@ def fetch_all(
         try:
             for thread in threads:
                 while thread.is_alive():
-                    thread.join(SECONDS_BETWEEN_LOOKS)
+                    thread.join(POLL_SECONDS)
                     bar.refresh()
         finally:
             stop.set()
@@ -122,7 +122,7 @@ def _work(
     waiting: queue.SimpleQueue[Wanted],
     before: dict[Path, tuple[int, int] | None],
     errors: dict[Path, Exception],
-    patience: Patience,
+    patience: RetryPolicy,
     stop: threading.Event,
     bar: ByteProgress,
 ) -> None:
@@ -144,7 +144,7 @@ def _fetch_one(
     root: Path,
     wanted: Wanted,
     before: tuple[int, int] | None,
-    patience: Patience,
+    patience: RetryPolicy,
     stop: threading.Event,
     bar: ByteProgress,
 ) -> None:
@@ -169,7 +169,7 @@ def _only_fetcher(path: Path, stop: threading.Event) -> Iterator[None]:
             break
         except Timeout:
             if stop.is_set():
-                raise Stopped from None
+                raise DownloadStopped from None
             if not said:
                 note(f"{path}: another ragcun is bringing it; waiting for that.")
             said = True

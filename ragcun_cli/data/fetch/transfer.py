@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from ragcun_cli import files
 from ragcun_cli.console import note
-from ragcun_cli.data.fetch.opening import Interrupted, Opener, Patience, Stream, open_address
+from ragcun_cli.data.fetch.opening import ConnectionBroken, Opener, RetryPolicy, Stream, open_address
 from ragcun_cli.errors import DataError, EnvironmentUnfit
 
 
@@ -52,14 +52,14 @@ class Wanted:
         return self.path.with_name(self.path.name + ".part.json")
 
 
-class Stopped(Exception):
+class DownloadStopped(Exception):
     """Somebody set the stop flag; the part is kept."""
 
 
 OnBytes = Callable[[int, int | None], None]  # bytes here so far, bytes of the whole
 
 
-def transfer(wanted: Wanted, patience: Patience, stop: threading.Event, on_bytes: OnBytes) -> None:
+def transfer(wanted: Wanted, patience: RetryPolicy, stop: threading.Event, on_bytes: OnBytes) -> None:
     """Bring the file; whatever happens, no wrong or half file ever has its name.
 
     Raises:
@@ -92,14 +92,14 @@ def digest_like(digest: str, path: Path) -> str:
     return f"{algorithm}:{files.digest_of_file(path, algorithm)}"
 
 
-def _arrive(wanted: Wanted, opener: Opener, patience: Patience, stop: threading.Event, on_bytes: OnBytes) -> None:
+def _arrive(wanted: Wanted, opener: Opener, patience: RetryPolicy, stop: threading.Event, on_bytes: OnBytes) -> None:
     """Until all bytes are here, going on after each interruption."""
     failures, most = 0, _size(wanted.part)
     while True:
         try:
             _continue(wanted, opener, stop, on_bytes)
             return
-        except Interrupted as interruption:
+        except ConnectionBroken as interruption:
             if interruption.useless:
                 _discard(wanted)
             here = _size(wanted.part)
@@ -119,7 +119,7 @@ def _arrive(wanted: Wanted, opener: Opener, patience: Patience, stop: threading.
                 ) from None
             pause = min(patience.pause * 2 ** (failures - 1), patience.longest_pause)
             if stop.wait(wait if wait is not None else pause):
-                raise Stopped from None
+                raise DownloadStopped from None
 
 
 def _continue(wanted: Wanted, opener: Opener, stop: threading.Event, on_bytes: OnBytes) -> None:
@@ -149,11 +149,11 @@ def _continue(wanted: Wanted, opener: Opener, stop: threading.Event, on_bytes: O
                 here += len(block)
                 on_bytes(here, wanted.bytes or stream.total)
                 if stop.is_set():
-                    raise Stopped
+                    raise DownloadStopped
         if stream.total is not None and here != stream.total:
             # More than was said is no part of anything.
             useless = here > stream.total
-            raise Interrupted(f"the connection ended after {here} of {stream.total} bytes", useless=useless)
+            raise ConnectionBroken(f"the connection ended after {here} of {stream.total} bytes", useless=useless)
         if not stream.end_is_told and wanted.digest is None:
             _discard(wanted)
             raise EnvironmentUnfit(
@@ -195,7 +195,7 @@ def _resumable(wanted: Wanted) -> tuple[int, str | None, int | None]:
 def _check_total(wanted: Wanted, stream: Stream, of_part: int | None) -> None:
     """of_part: the length of the version that the part here belongs to."""
     if stream.start and None not in (of_part, stream.total) and of_part != stream.total:
-        raise Interrupted("the server sent a part of another version", wait=0, useless=True)
+        raise ConnectionBroken("the server sent a part of another version", wait=0, useless=True)
     if wanted.bytes is not None and stream.total is not None and stream.total != wanted.bytes:
         raise DataError(
             f"{wanted.address}: has {stream.total} bytes, the published file {wanted.bytes}",

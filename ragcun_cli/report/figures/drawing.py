@@ -14,12 +14,12 @@ from ragcun_cli.errors import DataError
 from ragcun_cli.report.averages import averages_over
 from ragcun_cli.report.comparison import differences_per_query
 from ragcun_cli.report.figures.clouds import Counts, Spectrum, draw_densities, draw_spectra
-from ragcun_cli.report.figures.effects import Place, draw_forest, draw_queries, draw_tradeoff
+from ragcun_cli.report.figures.effects import Point, draw_forest, draw_queries, draw_tradeoff
 from ragcun_cli.report.figures.style import MOST_PANELS, looks_of, styled
 from ragcun_cli.report.figures.training import draw_training, has_curve
 from ragcun_cli.report.material import Material
 from ragcun_cli.report.rows import Row, no_baseline
-from ragcun_cli.report.runs import Run, find_run
+from ragcun_cli.report.runs import RecordedRun, find_run
 from ragcun_cli.report.table import metric_label
 from ragcun_cli.results.histograms import COSINES, LENGTHS, Histograms, read_histograms
 from ragcun_cli.results.layout import HISTOGRAMS_ENDING, PLAIN_MEAN, SPECTRUM_ENDING
@@ -38,26 +38,26 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Left:
+class OmittedFigure:
     """A figure that was left out."""
 
     name: str
     why: str
 
 
-def draw_all(material: Material) -> tuple[list[Drawn], list[Left]]:
+def draw_all(material: Material) -> tuple[list[Drawn], list[OmittedFigure]]:
     """In the order of a paper: what came of it, then why, then how it went.
 
     Raises:
         DataError: if a file of results cannot be read.
     """
     drawn: list[Drawn] = []
-    left: list[Left] = []
+    left: list[OmittedFigure] = []
     for name, draw in _FIGURES.items():
         with styled():
             made = draw(material)
         if isinstance(made, str):
-            left.append(Left(name, made))
+            left.append(OmittedFigure(name, made))
         else:
             drawn.append(Drawn(name, made[1] + _which_panels(name, material), made[0]))
     return drawn, left
@@ -87,7 +87,7 @@ def _forest(material: Material) -> Made:
 
 
 def _tradeoff(material: Material) -> Made:
-    places: dict[str, dict[str, Place]] = {}
+    places: dict[str, dict[str, Point]] = {}
     for label, datasets in _wheres(material):
         found = {row.name: place for row in material.rows if (place := _place(row, datasets, material.metric))}
         if found:
@@ -182,7 +182,7 @@ def _densities(counts: dict[str, dict[str, Counts]], material: Material, label: 
 
 
 def _training(material: Material) -> Made:
-    runs: dict[str, Sequence[Run]] = {}
+    runs: dict[str, Sequence[RecordedRun]] = {}
     for row in material.rows:
         found = [run for member in row.members if (run := find_run(member, material.runs)) is not None]
         if len(found) == len(row.members) and all(run.metrics for run in found):
@@ -246,11 +246,11 @@ def _wheres(material: Material) -> list[tuple[str, Sequence[str]]]:
     return (wheres + [(name, (name,)) for name in material.datasets])[:MOST_PANELS]
 
 
-def _place(row: Row, datasets: Sequence[str], metric: str) -> Place | None:
+def _place(row: Row, datasets: Sequence[str], metric: str) -> Point | None:
     scores, isoscores = [row.scores(name, metric) for name in datasets], [row.isoscores(name) for name in datasets]
     if not all(scores) or not all(isoscores):
         return None
-    return Place(
+    return Point(
         [float(np.mean(of_seed)) for of_seed in zip(*isoscores, strict=True)],
         [100 * float(np.mean(of_seed)) for of_seed in zip(*scores, strict=True)],
     )

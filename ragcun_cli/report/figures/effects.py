@@ -14,7 +14,7 @@ from ragcun_cli.report.figures.style import GREY, PAGE, Look, legend_below, pane
 
 
 @dataclass(frozen=True)
-class Place:
+class Point:
     """A row in the plane of isotropy and score: each seed, and the mean of them."""
 
     isoscores: Sequence[float]
@@ -22,7 +22,7 @@ class Place:
 
 
 def draw_tradeoff(
-    places: dict[str, dict[str, Place]], paths: Sequence[Sequence[str]], metric: str, looks: dict[str, Look]
+    places: dict[str, dict[str, Point]], paths: Sequence[Sequence[str]], metric: str, looks: dict[str, Look]
 ) -> Figure:
     """IsoScore against nDCG. places: dataset, or average -> row -> where it lies. paths: rows in the order of what was
     turned up, such as lambda_isotropy or the exponent of a whitening.

@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ragcun_cli.report.figures.style import GREY, Look, legend_below, panels
-from ragcun_cli.report.runs import Run
+from ragcun_cli.report.runs import RecordedRun
 
 TERMS = {"contrastive": "contrastive", "isotropy": "isotropy term", "variance": "(std - 1)²", "loss": "loss, weighted"}
 NULL = "isotropy_null"
 GEOMETRY = {"isoscore_positives": "IsoScore of a batch's positives"}
 
 
-def draw_training(runs: dict[str, Sequence[Run]], looks: dict[str, Look]) -> Figure | None:
+def draw_training(runs: dict[str, Sequence[RecordedRun]], looks: dict[str, Look]) -> Figure | None:
     """A panel for each term that was logged, and for dev nDCG@10; None where there is no curve, only single points.
 
     runs: row -> its seeds, each a thin line.
@@ -55,7 +55,7 @@ def has_curve(logged: Sequence[Sequence[object]]) -> bool:
     return any(len(points) > 1 for points in logged)
 
 
-def _all(runs: dict[str, Sequence[Run]]) -> list[Run]:
+def _all(runs: dict[str, Sequence[RecordedRun]]) -> list[RecordedRun]:
     return [run for members in runs.values() for run in members]
 
 
@@ -80,7 +80,7 @@ def _draw(
         axes.plot(steps[0], mean, color=look.colour, linestyle=look.line, marker=marker, label=label)
 
 
-def _draw_null(axes: Axes, runs: Sequence[Run]) -> None:
+def _draw_null(axes: Axes, runs: Sequence[RecordedRun]) -> None:
     """SIGReg's value on N(0, I), below which there is nothing to gain."""
     nulls = {round(line[NULL], 4) for run in runs for line in run.metrics if line.get(NULL) is not None}
     if nulls:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from ragcun_cli.report.formats.origin import origin_line
-from ragcun_cli.report.table import Cell, Column, ResultTable
+from ragcun_cli.report.table import Cell, FigureColumn, ResultTable
 
 MISSING = "–"
 
@@ -35,7 +35,7 @@ def html_rows(table: ResultTable) -> list[str]:
     return lines
 
 
-def _cell(cell: Cell, column: Column) -> str:
+def _cell(cell: Cell, column: FigureColumn) -> str:
     text = cell.printed(column.digits)
     if text is None:
         return f'<td class="figure">{MISSING}</td>'

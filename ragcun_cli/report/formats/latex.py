@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ragcun_cli.report.formats.origin import origin_line
-from ragcun_cli.report.table import BETTER, WORSE, Cell, Column, ResultTable
+from ragcun_cli.report.table import BETTER, WORSE, Cell, FigureColumn, ResultTable
 
 PACKAGES = ("booktabs", "graphicx", "siunitx")
 LONGEST_PAGE = 40  # rows: more of them go into several tables of one number
@@ -86,7 +86,7 @@ class _LatexColumn:
         self.cells = cells
 
 
-def _latex_column(cells: Sequence[Cell], column: Column) -> _LatexColumn:
+def _latex_column(cells: Sequence[Cell], column: FigureColumn) -> _LatexColumn:
     printed = [text for cell in cells if (text := cell.printed(column.digits)) is not None]
     deviations = [text for cell in cells if (text := cell.printed_deviation(column.digits)) is not None]
     whole = max((len(text.lstrip("-").partition(".")[0]) for text in printed), default=1)

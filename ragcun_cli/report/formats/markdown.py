@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ragcun_cli.report.formats.origin import origin_line
-from ragcun_cli.report.table import Cell, Column, ResultTable
+from ragcun_cli.report.table import Cell, FigureColumn, ResultTable
 
 MISSING = "–"
 
@@ -32,7 +32,7 @@ def markdown_rows(table: ResultTable) -> list[str]:
     return lines
 
 
-def _cell(cell: Cell, column: Column) -> str:
+def _cell(cell: Cell, column: FigureColumn) -> str:
     text = cell.printed(column.digits)
     if text is None:
         return MISSING

@@ -15,11 +15,11 @@ from ragcun_cli.report.building import TableOptions, build_table
 from ragcun_cli.report.claims import isotropy_sentence, sentence
 from ragcun_cli.report.collect import ModelResults
 from ragcun_cli.report.expectations import ISOTROPY_NOTE, ExpectationFile, compare_expectations
-from ragcun_cli.report.figures.drawing import Drawn, Left, draw_all
+from ragcun_cli.report.figures.drawing import Drawn, OmittedFigure, draw_all
 from ragcun_cli.report.figures.style import saved
 from ragcun_cli.report.formats.html import to_html
 from ragcun_cli.report.material import Material
-from ragcun_cli.report.page.examples import Example, Extremes, Passage, find_extremes
+from ragcun_cli.report.page.examples import Example, Extremes, ShownPassage, find_extremes
 from ragcun_cli.report.rows import Row, no_baseline
 from ragcun_cli.report.staleness import stale_sentences
 from ragcun_cli.report.table import metric_label
@@ -179,7 +179,7 @@ def _table(results: Path, options: TableOptions, left_out: list[str]) -> str:
     )
 
 
-def _figures(drawn: Sequence[Drawn], left: Sequence[Left]) -> str:
+def _figures(drawn: Sequence[Drawn], left: Sequence[OmittedFigure]) -> str:
     parts = []
     for each in drawn:
         picture = base64.b64encode(saved(each.figure, "svg")).decode()
@@ -239,7 +239,7 @@ def _example(example: Example, verb: str, row: str, baseline: str) -> str:
     )
 
 
-def _passage(passage: Passage, row: str, baseline: str) -> str:
+def _passage(passage: ShownPassage, row: str, baseline: str) -> str:
     by_baseline, by_row = ("not found" if rank is None else f"rank {rank}" for rank in passage.ranks)
     text = escape(_shortened(passage.text)) if passage.text is not None else f"passage {escape(passage.passage_id)}"
     relevant = '<span class="tag relevant">relevant</span>' if passage.relevant else ""

@@ -22,7 +22,7 @@ FOUND = 2  # passages shown of what either system found first
 
 
 @dataclass(frozen=True)
-class Passage:
+class ShownPassage:
     """text: None where the dataset is not here. ranks: by the baseline and by the row, None where it is not found."""
 
     passage_id: str
@@ -39,7 +39,7 @@ class Example:
     query_id: str
     text: str | None
     difference: float
-    passages: tuple[Passage, ...]
+    passages: tuple[ShownPassage, ...]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def find_extremes(
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _ExampleQuery:
     """A query's text and judgements, and the collection its passages are in."""
 
     text: str
@@ -100,7 +100,7 @@ class _Asked:
     part: Collection
 
 
-def _texts_of(dataset: Dataset | None, query_ids: set[str]) -> dict[str, _Asked]:
+def _texts_of(dataset: Dataset | None, query_ids: set[str]) -> dict[str, _ExampleQuery]:
     if dataset is None:
         return {}
     asked = {}
@@ -109,18 +109,18 @@ def _texts_of(dataset: Dataset | None, query_ids: set[str]) -> dict[str, _Asked]
         names = shown_query_ids(name, part.query_ids, several)
         for shown, query_id, text in zip(names, part.query_ids, part.queries, strict=True):
             if shown in query_ids:
-                asked[shown] = _Asked(text, part.qrels[query_id], part)
+                asked[shown] = _ExampleQuery(text, part.qrels[query_id], part)
     return asked
 
 
-def _example(dataset: str, query_id: str, rankings: Sequence[Sequence[str]], asked: _Asked | None) -> Example:
+def _example(dataset: str, query_id: str, rankings: Sequence[Sequence[str]], asked: _ExampleQuery | None) -> Example:
     relevant = [passage for passage, grade in (asked.grades if asked else {}).items() if grade > 0]
     # The best ranked of the relevant ones, then what either found first.
     relevant.sort(key=lambda passage: min(_rank(ranking, passage) or len(ranking) + 1 for ranking in rankings))
     firsts = [passage for place in range(FOUND) for ranking in rankings for passage in ranking[place : place + 1]]
     shown = list(dict.fromkeys([*relevant[:RELEVANT], *firsts]))
     passages = tuple(
-        Passage(
+        ShownPassage(
             passage,
             _text(asked, passage),
             (_rank(rankings[0], passage), _rank(rankings[1], passage)),
@@ -135,7 +135,7 @@ def _rank(ranking: Sequence[str], passage: str) -> int | None:
     return ranking.index(passage) + 1 if passage in ranking else None
 
 
-def _text(asked: _Asked | None, passage: str) -> str | None:
+def _text(asked: _ExampleQuery | None, passage: str) -> str | None:
     if asked is None:
         return None
     row = asked.part.corpus.row_of(passage)

@@ -20,7 +20,7 @@ import pytest
 
 from ragcun_cli.data import registry
 from ragcun_cli.data.fetch import catalogue, opening, several
-from ragcun_cli.data.fetch.opening import Patience
+from ragcun_cli.data.fetch.opening import RetryPolicy
 from ragcun_cli.data.fetch.receipts import read_receipt
 from ragcun_cli.data.fetch.several import fetch_all
 from ragcun_cli.data.fetch.transfer import Wanted
@@ -32,7 +32,7 @@ from tests.tiny_models import write_collection
 pytestmark = pytest.mark.processes
 
 CONTENTS = {name: random.Random(name).randbytes(60_000) for name in ("a.zip", "b.zip", "c.zip")}
-PATIENCE = Patience(seconds=2, attempts=2, pause=0.01)
+PATIENCE = RetryPolicy(seconds=2, attempts=2, pause=0.01)
 
 
 @pytest.fixture

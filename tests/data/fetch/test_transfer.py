@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ragcun_cli.data.fetch.opening import Patience
-from ragcun_cli.data.fetch.transfer import Stopped, Wanted, transfer
+from ragcun_cli.data.fetch.opening import RetryPolicy
+from ragcun_cli.data.fetch.transfer import DownloadStopped, Wanted, transfer
 from ragcun_cli.errors import DataError, EnvironmentUnfit, RagcunError
 from tests.faulty_server import (
     Answer,
@@ -32,7 +32,7 @@ from tests.faulty_server import (
 
 CONTENT = random.Random(0).randbytes(300_000)
 OTHER = random.Random(1).randbytes(300_000)
-PATIENCE = Patience(seconds=0.5, attempts=4, pause=0.01, longest_pause=2)
+PATIENCE = RetryPolicy(seconds=0.5, attempts=4, pause=0.01, longest_pause=2)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def wanted(server: FaultyServer, folder: Path, known: bool = True) -> Wanted:
     return Wanted(folder / "file.zip", f"{server.url}/file.zip", size, digest)
 
 
-def bring(wish: Wanted, patience: Patience = PATIENCE) -> None:
+def bring(wish: Wanted, patience: RetryPolicy = PATIENCE) -> None:
     transfer(wish, patience, threading.Event(), lambda here, whole: None)
 
 
@@ -203,7 +203,7 @@ def test_a_stopped_transfer_keeps_its_part(server: FaultyServer, tmp_path: Path)
         if here > 50_000:
             stop.set()
 
-    with pytest.raises(Stopped):
+    with pytest.raises(DownloadStopped):
         transfer(wanted(server, tmp_path), PATIENCE, stop, stop_soon)
     kept = (tmp_path / "file.zip.part").stat().st_size
     assert 50_000 < kept < len(CONTENT)

@@ -13,8 +13,8 @@ from botocore.stub import Stubber
 from moto import mock_aws
 
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
-from ragcun_cli.storage import places
-from ragcun_cli.storage.places import AlreadyThereError, FolderPlace, Place, S3Place, open_place
+from ragcun_cli.storage import stores
+from ragcun_cli.storage.stores import AlreadyThereError, FolderStore, ObjectStore, S3Store, open_store
 
 BUCKET = "experiments"
 
@@ -32,14 +32,14 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.fixture(params=["folder", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     if request.param == "folder":
-        return open_place(str(tmp_path / "backup"), "run")
+        return open_store(str(tmp_path / "backup"), "run")
     request.getfixturevalue("s3")
-    return open_place(f"s3://{BUCKET}/runs", "run")
+    return open_store(f"s3://{BUCKET}/runs", "run")
 
 
-def test_objects_come_back_by_their_keys(place: Place, tmp_path: Path) -> None:
+def test_objects_come_back_by_their_keys(place: ObjectStore, tmp_path: Path) -> None:
     source, back = tmp_path / "source", tmp_path / "back"
     for content in (b"one", b"two"):
         source.write_bytes(content)
@@ -63,13 +63,13 @@ def test_objects_come_back_by_their_keys(place: Place, tmp_path: Path) -> None:
     assert place.keys("") == []
 
 
-def test_a_place_is_looked_at_without_a_trace(place: Place) -> None:
+def test_a_place_is_looked_at_without_a_trace(place: ObjectStore) -> None:
     place.check()
     assert place.keys("") == []
 
 
 def test_a_folder_shows_no_half_written_file_and_loses_its_empty_folders(tmp_path: Path) -> None:
-    place = FolderPlace(tmp_path)
+    place = FolderStore(tmp_path)
     for key in ("a/x", "a/y", "b/x"):
         place.put_new(key, b"")
     (tmp_path / "a" / ".x.0123abcd.new").touch()
@@ -80,21 +80,21 @@ def test_a_folder_shows_no_half_written_file_and_loses_its_empty_folders(tmp_pat
 
 def test_the_name_of_a_run_is_the_last_part_of_its_place(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for address, prefix in (("s3://b", "run/"), ("s3://b/", "run/"), ("s3://b/p/q/", "p/q/run/")):
-        place = open_place(address, "run")
-        assert isinstance(place, S3Place)
+        place = open_store(address, "run")
+        assert isinstance(place, S3Store)
         assert (place.bucket, place.prefix) == ("b", prefix)
     monkeypatch.setenv("HOME", "/home/someone")
-    assert open_place("~/backup", "run") == FolderPlace(Path("/home/someone/backup/run"))
+    assert open_store("~/backup", "run") == FolderStore(Path("/home/someone/backup/run"))
     for address, words in (("s3://", "names no bucket"), ("s3:///p", "names no bucket"), ("gs://b/p", "is neither")):
         with pytest.raises(UsageError, match=f"backup: {address}: {words}"):
-            open_place(address, "run")
+            open_store(address, "run")
 
 
 def test_a_folder_is_refused_that_cannot_be_made_or_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EnvironmentUnfit, match="Not a directory"):
-        open_place(str(tmp_path / "file"), "run").check()
-    place = FolderPlace(tmp_path / "new" / "run")
+        open_store(str(tmp_path / "file"), "run").check()
+    place = FolderStore(tmp_path / "new" / "run")
     place.check()
     assert place.root.is_dir()
     asked: list[int] = []
@@ -110,8 +110,8 @@ def test_a_folder_is_refused_that_cannot_be_made_or_written_to(tmp_path: Path, m
 
 
 def test_s3_is_tried_again_before_an_error_is_a_runs(s3: Any) -> None:
-    place = open_place(f"s3://{BUCKET}", "run")
-    assert isinstance(place, S3Place)
+    place = open_store(f"s3://{BUCKET}", "run")
+    assert isinstance(place, S3Store)
     configured = place.client.meta.config
     assert configured.retries == {"mode": "standard", "total_max_attempts": 1 + 5}
     assert (configured.connect_timeout, configured.read_timeout) == (10, 60)
@@ -167,19 +167,19 @@ def test_no_credentials_are_said_with_what_gives_them(tmp_path: Path, monkeypatc
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     with pytest.raises(EnvironmentUnfit, match=r"s3://b/p/run/: no AWS credentials") as caught:
-        open_place("s3://b/p", "run").check()
+        open_store("s3://b/p", "run").check()
     assert "aws sso login" in caught.value.hint
 
 
 def test_a_name_that_no_bucket_has_is_said_as_such(s3: Any) -> None:
     with pytest.raises(EnvironmentUnfit, match="Invalid bucket name") as caught:
-        open_place("s3://Not A Bucket", "run").check()
+        open_store("s3://Not A Bucket", "run").check()
     assert caught.value.hint == "Is the bucket's name right?"
 
 
 def test_a_network_that_is_not_there_is_said_as_such(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "ATTEMPTS", 0)
-    place = S3Place(boto3.client("s3", endpoint_url="http://127.0.0.1:9"), "b", "p/")
+    monkeypatch.setattr(stores, "ATTEMPTS", 0)
+    place = S3Store(boto3.client("s3", endpoint_url="http://127.0.0.1:9"), "b", "p/")
     with pytest.raises(EnvironmentUnfit, match="Could not connect") as caught:
         place.check()
     assert caught.value.hint == "Is the network there?"
@@ -187,7 +187,7 @@ def test_a_network_that_is_not_there_is_said_as_such(s3: Any, monkeypatch: pytes
         place.keys("")
 
 
-def answering() -> tuple[S3Place, Stubber]:
+def answering() -> tuple[S3Store, Stubber]:
     """A place whose answers a test writes down."""
     client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
-    return S3Place(client, "b", "p/"), Stubber(client)
+    return S3Store(client, "b", "p/"), Stubber(client)

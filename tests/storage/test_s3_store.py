@@ -6,7 +6,7 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from ragcun_cli.storage.places import S3Place
+from ragcun_cli.storage.stores import S3Store
 
 ABSENT = {"Bucket": "b", "Key": "runs/a/status.json"}
 LISTED = {"Bucket": "b", "Prefix": "runs/a/status.json"}
@@ -20,7 +20,7 @@ def test_an_object_that_may_not_be_read_and_is_not_listed_is_not_there(
     with Stubber(client) as stub:
         stub.add_client_error("get_object", "AccessDenied", "Access Denied", 403, expected_params=ABSENT)
         stub.add_response("list_objects_v2", {"Contents": listed, "IsTruncated": False}, LISTED)
-        place = S3Place(client, "b", "runs/a/")
+        place = S3Store(client, "b", "runs/a/")
         if error is None:
             assert place.read("status.json") is None
         else:

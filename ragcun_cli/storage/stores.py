@@ -25,7 +25,7 @@ class AlreadyThereError(OSError):
     """An object of this key exists."""
 
 
-class Place(Protocol):
+class ObjectStore(Protocol):
     """Objects by key, `/` between its parts. All may raise OSError."""
 
     def check(self) -> None:
@@ -50,7 +50,7 @@ class Place(Protocol):
         """Remove objects; those that are not there are passed over."""
 
 
-def open_place(address: str, name: str) -> Place:
+def open_store(address: str, name: str) -> ObjectStore:
     """The place that a recipe's `backup` names, and in it that of one run.
 
     Raises:
@@ -61,14 +61,14 @@ def open_place(address: str, name: str) -> Place:
         bucket, _, prefix = address.removeprefix(S3_SCHEME).partition("/")
         if not bucket:
             raise UsageError(f"backup: {address}: names no bucket", "Write it as s3://BUCKET/PREFIX.")
-        return S3Place(_s3_client(), bucket, "/".join(part for part in (prefix.strip("/"), name) if part) + "/")
+        return S3Store(_s3_client(), bucket, "/".join(part for part in (prefix.strip("/"), name) if part) + "/")
     if "://" in address:
         raise UsageError(f"backup: {address}: is neither s3://BUCKET/PREFIX nor a folder", "Only S3 and folders.")
-    return FolderPlace(expanded(address) / name)
+    return FolderStore(expanded(address) / name)
 
 
 @dataclass(frozen=True)
-class FolderPlace:
+class FolderStore:
     """Objects as files below a folder."""
 
     root: Path
@@ -112,7 +112,7 @@ class FolderPlace:
 
 
 @dataclass(frozen=True)
-class S3Place:
+class S3Store:
     """Objects of a bucket. S3 compares each with its SHA-256 as it arrives."""
 
     client: Any
