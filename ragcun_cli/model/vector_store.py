@@ -193,7 +193,9 @@ class VectorStore:
         if self._make_room is not None and needed:
             self._make_room(needed)
         if self.bytes_for(min(texts, SMALLEST_BLOCK)) > files.largest_file():
-            raise EnvironmentUnfit(f"{self.folder}: files may not be as large here as kept vectors", "See: ulimit -f")
+            raise EnvironmentUnfit(
+                f"{self.folder}: a file of kept embeddings exceeds the file-size limit here", "See: ulimit -f"
+            )
         free = self.free_bytes()
         if needed > free:
             raise EnvironmentUnfit(

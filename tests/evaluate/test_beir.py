@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from ragcun_cli.evaluate.datasets import Dataset, find_datasets
 from ragcun_cli.evaluate.scoring import Scheme
 from ragcun_cli.evaluate.transform_names import parse_transform
 from ragcun_cli.evaluate.workers import Workers
+from ragcun_cli.results.dataset_result import DatasetResult
+from tests.results.test_dataset_result import TEXTS
+from tests.results.test_dataset_result import result as scored_result
 from tests.tiny_models import write_collection, write_triples
 
 
@@ -146,8 +150,8 @@ def test_geometry_alone(datasets: list[Dataset], tiny_bert: Path, tmp_path: Path
 
 
 def test_averages_are_of_complete_sets_only() -> None:
-    def result(name: str, score: float) -> dict[str, object]:
-        return {"model": {"name": "m"}, "dataset": {"name": name}, "metrics": {"ndcg@10": score}}
+    def result(name: str, score: float) -> DatasetResult:
+        return replace(scored_result(Path()), dataset=replace(TEXTS, name=name), metrics={"ndcg@10": score})
 
     scores = np.linspace(0, 1, 14)
     some = [result(name, score) for name, score in zip(PUBLIC, scores, strict=True)]
