@@ -194,12 +194,12 @@ import sys, hashlib
 from pathlib import Path
 from ragcun_cli import main
 from ragcun_cli.data.fetch import several
-from ragcun_cli.data.fetch.opening import Patience
+from ragcun_cli.data.fetch.opening import RetryPolicy
 from ragcun_cli.data.fetch.transfer import Wanted
 url, folder, md5 = sys.argv[1:]
 root = Path(folder)
 def app(arguments, **_):
-    several.fetch_all(root, [Wanted(root / "a.zip", url, None, "md5:" + md5)], 2, Patience(seconds=20))
+    several.fetch_all(root, [Wanted(root / "a.zip", url, None, "md5:" + md5)], 2, RetryPolicy(seconds=20))
 main.app = app
 main.main()
 """

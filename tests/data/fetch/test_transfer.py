@@ -293,7 +293,7 @@ def test_a_full_disk_keeps_the_part(server: FaultyServer, tmp_path: Path, known:
     program = (
         "import resource, signal, sys, threading\n"
         "from pathlib import Path\n"
-        "from ragcun_cli.data.fetch.opening import Patience\n"
+        "from ragcun_cli.data.fetch.opening import RetryPolicy\n"
         "from ragcun_cli.data.fetch.transfer import Wanted, transfer\n"
         "from ragcun_cli.errors import EnvironmentUnfit\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -301,7 +301,7 @@ def test_a_full_disk_keeps_the_part(server: FaultyServer, tmp_path: Path, known:
         "url, folder, size, digest = sys.argv[1:]\n"
         "wish = Wanted(Path(folder) / 'file.zip', url, int(size) or None, digest or None)\n"
         "try:\n"
-        "    transfer(wish, Patience(), threading.Event(), lambda here, whole: None)\n"
+        "    transfer(wish, RetryPolicy(), threading.Event(), lambda here, whole: None)\n"
         "except EnvironmentUnfit as error:\n"
         "    print(error.message)\n"
     )
