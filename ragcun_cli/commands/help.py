@@ -8,8 +8,10 @@ import inspect
 import re
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 from typer.models import OptionInfo
 
 EXAMPLES = re.compile(r"Examples?: (?=ragcun )")
@@ -21,12 +23,32 @@ NARROWEST_TABLE = 80  # columns; at 74 aws plan's --triples-per-second was cut
 OPTIONAL, LIST = " | None", re.compile(r"list\[(\w+)\]")
 
 
+class _Command(TyperCommand):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_types(super().get_params(ctx))
+
+
+class _Group(TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_types(super().get_params(ctx))
+
+
+def _without_types(parameters: list[Any]) -> list[Any]:
+    """The flags that Typer adds, --help and those of completion, take no value: without its "<bool>"."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = SIGNS["bool"]
+    return parameters
+
+
 def explain(app: typer.Typer) -> None:
     """Give every command below `app` its help and epilog, from its docstring, and its options their signs.
 
     Typer keeps the line breaks of all paragraphs but the first, which tears them apart on another width.
     """
+    app.info.cls = _Group
     for command in app.registered_commands:
+        command.cls = _Command
         assert command.callback is not None
         _sign_options(command.callback)
         body, examples = parts_of(inspect.getdoc(command.callback) or "")

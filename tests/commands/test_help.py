@@ -60,6 +60,16 @@ def test_help_fits_its_terminal(width: int, longest: int) -> None:
         assert flags <= set(said.replace(",", " ").split())
 
 
+@pytest.mark.parametrize("path", [(), ("results",), ("results", "list"), ("train",)], ids=" ".join)
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_flag_takes_no_type(
+    path: tuple[str, ...], width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    app([*path, "--help"], standalone_mode=False)
+    assert "<bool>" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_no_option_is_cut_on_a_narrow_terminal(
     path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
