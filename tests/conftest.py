@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -21,6 +22,7 @@ os.environ["MOTO_AMIS_PATH"] = str(REPOSITORY / "tests" / "aws" / "images.json")
 # Real collections for a few checks against published figures; they are not part of the project.
 COLLECTIONS = Path(os.environ.get("RAGCUN_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
 
+BUCKET = "experiments"  # of `s3`
 
 # The same inputs every time, few enough for every `make test`; `--hypothesis-profile long` draws many others.
 settings.register_profile("fixed", max_examples=40, derandomize=True, deadline=None, database=None)
@@ -148,3 +150,19 @@ data:
         encoding="utf-8",
     )
     return path
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An S3 of our own, with one bucket."""
+    import boto3
+    from moto import mock_aws
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with mock_aws():
+        client = boto3.client("s3")
+        client.create_bucket(Bucket=BUCKET)
+        yield client

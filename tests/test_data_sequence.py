@@ -19,6 +19,7 @@ SCIFACT = COLLECTIONS / "scifact.zip"
 ENCODER = "embedded:all-MiniLM-L6-v2"
 
 
+# Each step has its own tests on collections made here; this one adds BEIR's real texts.
 @pytest.mark.slow
 @pytest.mark.skipif(not SCIFACT.is_file(), reason="needs BEIR's SciFact, which cannot be shipped")
 def test_scifact_from_a_server_to_a_score(ragcun: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,9 @@ from ragcun_cli.manifest import problem_with, seal
 from ragcun_cli.quantities import shown_bytes
 
 BLOCK_BYTES = 1 << 20
-# What zipfile and its decompressors raise when bytes are not what they should be, or encrypted, or of a kind that
-# Python does not read.
+# What zipfile and its decompressors raise for bytes that are not what they should be (OSError is bz2's), are encrypted
+# (RuntimeError) or of a method that Python does not read (NotImplementedError); ValueError: a size or offset below 0.
+# Only reading stands under it: a disk that is full raises where a block is written, outside.
 DAMAGE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, NotImplementedError, ValueError,
 )  # fmt: skip

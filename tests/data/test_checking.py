@@ -147,6 +147,7 @@ def test_examples_are_one_short_line() -> None:
     assert shortened("a\n b\t" + "c" * 99, 70) == "a b " + "c" * 65 + "…"
 
 
+# The same count on a collection made here stands above; this one is a fact about BEIR's texts.
 @pytest.mark.skipif(not (COLLECTIONS / "scifact.zip").is_file(), reason="needs BEIR's SciFact, which cannot be shipped")
 def test_scifact_repeats_two_train_queries_in_test(ragcun: RunCommand) -> None:
     done = ragcun("data", "check", COLLECTIONS / "scifact.zip", "--no-lengths", "--json")

@@ -19,29 +19,12 @@ from ragcun_cli.storage.stores import AlreadyThereError, ObjectStore, open_store
 from ragcun_cli.train import arm
 from ragcun_cli.train import backup as running
 from ragcun_cli.train.arm import train_arm
+from tests.conftest import BUCKET
 from tests.damage import damage
 from tests.faults.command import assert_same_run, status
 from tests.training import load, stopped_at
 
 pytestmark = pytest.mark.alone  # counts on the copies of checkpoints keeping up with the run
-
-BUCKET = "experiments"
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An S3 of our own, with one bucket."""
-    import boto3
-    from moto import mock_aws
-
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
-    with mock_aws():
-        client = boto3.client("s3")
-        client.create_bucket(Bucket=BUCKET)
-        yield client
 
 
 @pytest.fixture(params=["folder", "s3"])
