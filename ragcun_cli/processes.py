@@ -1,11 +1,15 @@
-"""Processes that others started."""
+"""Child processes: starting them, watching them and all that they start, ending them, and hearing why they ended."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import psutil
 
@@ -13,19 +17,83 @@ if TYPE_CHECKING:
     from ragcun_cli.errors import RagcunError
 
 ERROR_FILE = "RAGCUN_ERROR_FILE"  # in a process's environment: where it says why it ends
+# Between two looks at a process: short beside the minutes that one trains, and too long to be seen in a profile.
+POLL_SECONDS = 1.0
 
 
-def kill_tree(pid: int) -> None:
-    """SIGKILL a process and all below it: workers have sessions of their own."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        top = psutil.Process(pid)
-        for process in [*top.children(recursive=True), top]:
+class Child:
+    """A process in a session of its own, so that Ctrl-C reaches it only through us, and all that it starts.
+
+    As a `with` block it is killed at the end, and its descendants with it.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        output: IO[bytes] | None = None,
+        errors: IO[bytes] | None = None,
+    ) -> None:
+        """environment: added to this process's. output, errors: files in place of this process's own streams."""
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+        self._descendants: list[psutil.Process] = []
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal; None while the process runs."""
+        return self._process.poll()
+
+    def wait(self, seconds: float) -> int | None:
+        """Wait for the end, at most `seconds`; return as `poll`."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self._process.poll()
+
+    def descendants(self) -> list[psutil.Process]:
+        """Return what it has started, at any depth; once it has ended, what it had started when last asked."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._descendants = psutil.Process(self._process.pid).children(recursive=True) or self._descendants
+        return self._descendants
+
+    def send(self, number: int) -> None:
+        """Send a signal to the process alone."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    def kill(self) -> int:
+        """Send SIGKILL to the process and its descendants, even if it has ended before them; return the exit code."""
+        for each in self.descendants():
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+                each.kill()
+        self._process.kill()
+        return self._process.wait()
+
+
+def when_parent_ends(parent: int, action: Callable[[], None]) -> None:
+    """Call `action` from a thread once `parent`, this process's, is gone, however it went: nothing runs unwatched."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_SECONDS)
+        action()
+
+    threading.Thread(target=watch, name="parent-watcher", daemon=True).start()
 
 
 def write_error(error: RagcunError) -> None:
-    """Tell the process that started this one why it ends; nothing where nobody asked."""
+    """Tell the process that started this one why it ends; does nothing where nobody asked."""
     path = os.environ.get(ERROR_FILE)
     if path:
         with contextlib.suppress(OSError):
@@ -33,7 +101,7 @@ def write_error(error: RagcunError) -> None:
 
 
 def read_error(path: Path) -> str:
-    """What a process that has ended wrote there; empty for nothing."""
+    """Return what a process that has ended wrote there; empty for nothing."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return " ".join(path.read_text(encoding="utf-8").split())
     return ""

@@ -10,10 +10,10 @@ from typing import Any
 from ragcun_cli.aws.build.machine import build_machines_query
 from ragcun_cli.aws.calls import Aws, AwsError
 from ragcun_cli.aws.names import RUN_TAG
+from ragcun_cli.spot import POLL_SECONDS
 
 ALIVE = ("pending", "running", "stopping", "stopped")
 ENDING = (*ALIVE, "shutting-down")
-POLL_SECONDS = 5.0
 SECONDS_TO_END = 600.0  # GPU machines take minutes
 
 

@@ -17,7 +17,7 @@ from ragcun_cli.aws.record import FINISHED, TERMINATED, Attempt, as_time, hours_
 from ragcun_cli.aws.runs import FoundRun, job_of, wishes_of
 from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
 
-POLL_SECONDS = 30.0
+POLL_SECONDS = 30.0  # each look is some ten requests in every region, and a relaunch takes minutes anyway
 SECONDS_BETWEEN_LOG_LOOKS = 5.0
 MINUTES_WITHOUT_CAPACITY = 15.0  # before machines are asked for again
 LEAST_HOURS = 0.25  # less is over before anything is installed

@@ -9,7 +9,7 @@ from typing import Any
 from ragcun_cli.console import WAITING, LiveTable, duration
 
 COLUMNS = ("model on dataset", "state", "texts", "texts/s", "left", "nDCG@10", "IsoScore")
-POLL_SECONDS = 0.5
+REFRESH_SECONDS = 0.5
 
 
 class EvaluationTable:
@@ -41,10 +41,10 @@ class EvaluationTable:
     def advance(self, texts: int) -> None:
         """So many more are there."""
         seconds = time.monotonic() - self._started
-        if not self._done and seconds < POLL_SECONDS:
+        if not self._done and seconds < REFRESH_SECONDS:
             self._encoded_from = texts
         self._done += texts
-        if time.monotonic() - self._shown < POLL_SECONDS:
+        if time.monotonic() - self._shown < REFRESH_SECONDS:
             return
         rate = (self._done - self._encoded_from) / seconds if seconds > 0 else 0.0
         left = duration((self._total - self._done) / rate) if rate > 0 else ""
@@ -58,7 +58,7 @@ class EvaluationTable:
 
     def searched(self, share: float) -> None:
         """So much of the current search is done, from 0 to 1."""
-        if time.monotonic() - self._shown >= POLL_SECONDS:
+        if time.monotonic() - self._shown >= REFRESH_SECONDS:
             seconds = time.monotonic() - self._started
             left = duration(seconds * (1 - share) / share) if share > 0 else ""
             self._set("searching", f"{100 * share:.0f} %", "", left)

@@ -10,16 +10,13 @@ import multiprocessing
 import os
 import queue
 import signal
-import threading
-import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from ragcun_cli.errors import EnvironmentUnfit, RagcunError
-
-POLL_SECONDS = 2.0
+from ragcun_cli.processes import POLL_SECONDS, when_parent_ends
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,7 @@ class Workers:
 
 def _work(tasks: Any, answers: Any, prepare: Callable[..., Any], arguments: tuple[Any, ...], threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends us
-    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    when_parent_ends(os.getppid(), lambda: os._exit(1))  # one that is killed cannot end us
     import torch
 
     torch.set_num_threads(threads)
@@ -120,10 +117,3 @@ def _work(tasks: Any, answers: Any, prepare: Callable[..., Any], arguments: tupl
         except Exception:
             answer = _Failure(None, traceback.format_exc())
         answers.put((number, answer))
-
-
-def _leave_with_parent(parent: int) -> None:
-    """A parent that is killed cannot end us, and would leave us waiting for ever."""
-    while os.getppid() == parent:
-        time.sleep(POLL_SECONDS)
-    os._exit(1)

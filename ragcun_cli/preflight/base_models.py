@@ -15,8 +15,8 @@ from typing import Any
 
 from ragcun_cli.console import print_error_json
 from ragcun_cli.errors import RagcunError
+from ragcun_cli.preflight.answering import OutOfTime, ask
 from ragcun_cli.preflight.checks import FAILED, OK, Check, failed
-from ragcun_cli.preflight.child import OutOfTime, ask
 from ragcun_cli.recipe.schema import Recipe
 
 SECONDS_TO_COME = 90.0  # for all of them: what is fetched takes of the time that the trainings need

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from ragcun_cli.errors import EnvironmentUnfit, RagcunError
+from ragcun_cli.preflight.answering import OutOfTime, ask
 from ragcun_cli.preflight.checks import FAILED, OK, Check, failed
-from ragcun_cli.preflight.child import OutOfTime, ask
 from ragcun_cli.quantities import shown_bytes
 
 TENSOR_BYTES = 128 << 20  # of gradients, a third of BERT's

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ragcun_cli.errors import RagcunError
+from ragcun_cli.preflight.answering import ask
 from ragcun_cli.preflight.checks import FAILED, OK, Check, failed
-from ragcun_cli.preflight.child import ask
 from ragcun_cli.quantities import shown_bytes
 
 SECONDS_FOR_THE_DRIVER = 20

@@ -19,8 +19,8 @@ from typing import Any
 
 from ragcun_cli import files
 from ragcun_cli.errors import EnvironmentUnfit, RagcunError
+from ragcun_cli.preflight.answering import Answerer, OutOfTime, ask
 from ragcun_cli.preflight.checks import FAILED, OK, REMARK, Check, failed
-from ragcun_cli.preflight.child import Child, OutOfTime, ask
 from ragcun_cli.preflight.sample import COLLECTION, TRAINING
 from ragcun_cli.quantities import shown_bytes
 from ragcun_cli.recipe.rendering import render_recipe
@@ -134,7 +134,7 @@ def _train_until_killed(recipe: Recipe, trial: dict[str, Any], folder: Path, dea
         few = _short(recipe, trial["batch"], rows, steps, run, folder)
         file = folder / f"short-{steps}.yaml"
         files.write_text(file, render_recipe(few))
-        with Child(
+        with Answerer(
             ["-m", "ragcun_cli", "train", "--recipe", str(file), "--json"], *_surroundings(folder, deadline)
         ) as child:
             seen = _watch(child, run)
@@ -146,7 +146,7 @@ def _train_until_killed(recipe: Recipe, trial: dict[str, Any], folder: Path, dea
     )
 
 
-def _watch(child: Child, run: Path) -> tuple[int, dict[int, float], int, float] | None:
+def _watch(child: Answerer, run: Path) -> tuple[int, dict[int, float], int, float] | None:
     """Wait for a whole checkpoint and a step after it. None if the training ends before.
 
     Raises:
@@ -182,7 +182,7 @@ def _losses(run: Path) -> dict[int, float]:
 
 def _resume(killed: _Killed, folder: Path, deadline: float, found: _Findings) -> None:
     command = ["-m", "ragcun_cli", "train", "--recipe", str(killed.recipe), "--resume", "--json"]
-    with Child(command, *_surroundings(folder, deadline)) as child:
+    with Answerer(command, *_surroundings(folder, deadline)) as child:
         child.result()
     again = _losses(killed.run)
     common = sorted(step for step in killed.losses if step > killed.checkpoint and step in again)
@@ -210,7 +210,7 @@ def _score(killed: _Killed, folder: Path, deadline: float, found: _Findings) -> 
     started = time.monotonic()
     command = ["-m", "ragcun_cli", "eval", "beir", "--model", str(killed.run), "--datasets", str(folder / COLLECTION)]
     command += ["--results", str(folder / "results"), "--json"]
-    with Child(command, *_surroundings(folder, deadline)) as child:
+    with Answerer(command, *_surroundings(folder, deadline)) as child:
         results = child.result()
     first = (results["results"] if isinstance(results, dict) else results)[0]
     score = first["metrics"]["ndcg@10"]

@@ -19,13 +19,13 @@ from torch.distributed.run import main as run
 from ragcun_cli import files
 from ragcun_cli.streams import endure
 from ragcun_cli.train.outcome import FAILURES, LAUNCH_FOLDER
-from ragcun_cli.train.stopping import terminate_with
+from ragcun_cli.train.stopping import stop_with_parent
 
 
 def main() -> None:
     """Run torch.distributed.run with this process's arguments; exit code 0 if all workers ended with 0, else 1."""
     endure()
-    terminate_with(os.getppid())
+    stop_with_parent(os.getppid())
     logging.disable(logging.CRITICAL)  # of this process: what torch says of its workers, they have said themselves
     try:
         run(sys.argv[1:])

@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from ragcun_cli import files
 from ragcun_cli.console import note
 from ragcun_cli.environment import TYPED_COMMAND, command_line
 from ragcun_cli.errors import EnvironmentUnfit, ExitCode, Interrupted, RagcunError, UsageError
+from ragcun_cli.processes import POLL_SECONDS, Child
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import RunFolder
 from ragcun_cli.runs.status import FAILED, RUNNING, Status
@@ -41,7 +41,6 @@ ENDING = b"\nragcun: asked to stop: saving after this step.\n"
 # What torch.distributed.run waits between SIGTERM and SIGKILL, 30 s by itself, when it ends the workers on its own; and
 # we for workers whose agent was killed: a step, a checkpoint of some 10 GB at 0.2 GB/s, and the backup's last minute.
 SHUTDOWN_SECONDS = 180
-POLL_SECONDS = 1.0
 RESTARTS = 3  # of an elastic group: each loss of a machine costs one, and so does an error that will come again
 SHOWN_LINES = 15  # of the traceback of a worker that failed
 
@@ -158,9 +157,8 @@ def launch(
         command = agent_command(placement, RunFolder.of(recipe).root.name, folder / "job.json", worker)
         status = _Status(RunFolder.of(recipe), time.time())
         environment = _environment(placement, folder)
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
         try:
-            with _Forwarding(process) as forwarding:
+            with Child(command, environment) as agent, _Forwarding(agent) as forwarding:
                 forwarding.wait()
         except KeyboardInterrupt:
             status.correct("interrupted", "a second Ctrl-C", ExitCode.CTRL_C)
@@ -248,9 +246,8 @@ class _Forwarding:
     To the workers themselves, not to torch's agent: that gives them 30 seconds, before torch 2.12 whatever is asked.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._agent = process
-        self._below: list[psutil.Process] = []
+    def __init__(self, agent: Child) -> None:
+        self._agent = agent
         self._sent: list[int] = []
 
     @property
@@ -264,34 +261,22 @@ class _Forwarding:
 
     def __exit__(self, *_: object) -> None:
         restore(self._before)
-        self._look()
-        for process in self._below:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        self._agent.kill()
-        self._agent.wait()
 
     def wait(self) -> None:
         """Until the agent and, should it be killed, its workers have ended: they save then."""
         while self._agent.poll() is None:
-            self._look()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._agent.wait(POLL_SECONDS)
-        psutil.wait_procs(self._below, timeout=SHUTDOWN_SECONDS)
-
-    def _look(self) -> None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self._below = psutil.Process(self._agent.pid).children(recursive=True) or self._below
+            self._agent.descendants()  # remembered, for when the agent is gone
+            self._agent.wait(POLL_SECONDS)
+        psutil.wait_procs(self._agent.descendants(), timeout=SHUTDOWN_SECONDS)
 
     def _forward(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and signal.SIGINT in self._sent:
             raise KeyboardInterrupt
         self._sent.append(number)
-        self._look()
-        workers = [each for each in self._below if _is_worker(each)]
+        workers = [each for each in self._agent.descendants() if _is_worker(each)]
         if not workers:
             # Waiting for other machines, torch's agent hears no signal; and there is nothing to save.
-            return self._agent.kill()
+            return self._agent.send(signal.SIGKILL)
         with contextlib.suppress(OSError):  # of a log that nobody reads
             os.write(2, SAVING if number == signal.SIGINT else ENDING)
         for process in workers:
@@ -310,8 +295,7 @@ def _is_worker(process: psutil.Process) -> bool:
 def _environment(placement: Placement, folder: Path) -> dict[str, str]:
     threads = max(1, (os.cpu_count() or 1) // placement.processes)
     return {
-        "OMP_NUM_THREADS": str(threads),
-        **os.environ,
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_SECONDS),
         TYPED_COMMAND: command_line(),
         LAUNCH_FOLDER: str(folder),

@@ -9,19 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from ragcun_cli.console import note
 from ragcun_cli.environment import TYPED_COMMAND, command_line
 from ragcun_cli.errors import ExitCode, Interrupted, RagcunError, UsageError
-from ragcun_cli.processes import ERROR_FILE, kill_tree, read_error
+from ragcun_cli.processes import ERROR_FILE, POLL_SECONDS, Child, read_error
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import RunFolder
@@ -29,10 +27,9 @@ from ragcun_cli.runs.records import whole_records
 from ragcun_cli.runs.status import Status
 from ragcun_cli.train.run_folder import refuse_early
 from ragcun_cli.train.runs import finished_summary, require_distinct_folders
-from ragcun_cli.train.stopping import handled_by, restore, terminate_with
+from ragcun_cli.train.stopping import handled_by, restore, stop_with_parent
 
 PARENT = "RAGCUN_PARENT"  # in a run's environment: the process that started it
-POLL_SECONDS = 1.0
 SECONDS_TO_STOP = 240.0  # a run that was asked to stop saves first; then it is killed
 
 
@@ -46,7 +43,7 @@ class ScheduledRun:
     flag: str
     log: Path
     gpu: int | None = None
-    process: subprocess.Popen[bytes] | None = None
+    process: Child | None = None
     exit_code: int | None = None
     started: float = 0.0
     error: str = ""  # with which its process ended
@@ -116,8 +113,8 @@ def train_all(
                     run.gpu = free.pop(0)
                     more = [*options, *([] if left is None else ["--max-time", f"{left}s"])]
                     _start(run, Path(recipes) / f"{number}.yaml", more)
-                elif run.process is not None and run.exit_code is None and run.process.poll() is not None:
-                    run.exit_code = _as_exit_code(run.process.returncode)
+                elif run.process is not None and run.exit_code is None and (code := run.process.poll()) is not None:
+                    run.exit_code = _as_exit_code(code)
                     run.error = read_error(run.error_file) if run.error_file is not None else ""
                     free.append(run.gpu)
             on_change()
@@ -164,27 +161,19 @@ def _start(run: ScheduledRun, place: Path, options: Sequence[str]) -> None:
     command = [sys.executable, "-m", "ragcun_cli", "train", "--recipe", str(place), *flags]
     run.error_file = place.with_suffix(".error")
     told = {TYPED_COMMAND: command_line(), PARENT: str(os.getpid()), ERROR_FILE: str(run.error_file)}
-    environment = {**os.environ, **told}
     if run.gpu is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = _visible(run.gpu)
+        told["CUDA_VISIBLE_DEVICES"] = _visible(run.gpu)
     run.log.parent.mkdir(parents=True, exist_ok=True)
     run.started = time.time()
     with run.log.open("ab") as log:  # a process that outlived its parent may be writing there
-        run.process = _process(command, log, environment)
+        run.process = Child(command, told, log, log)
 
 
 def end_with_parent() -> None:
     """In a run's process: stop when the process that started it is gone, however it went."""
     parent = os.environ.pop(PARENT, None)  # not for the processes that this one starts
     if parent is not None:
-        terminate_with(int(parent))
-
-
-def _process(command: list[str], log: IO[bytes], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    # A session of its own: Ctrl-C reaches it once, through us, and not a second time from the terminal.
-    return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
-    )
+        stop_with_parent(int(parent))
 
 
 def _visible(gpu: int) -> str:
@@ -219,17 +208,13 @@ def _stop(runs: Sequence[ScheduledRun]) -> None:
     processes = [run.process for run in runs if run.process is not None and run.process.poll() is None]
     try:
         for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT)
+            process.send(signal.SIGINT)
         for process in processes:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(SECONDS_TO_STOP)
+            process.wait(SECONDS_TO_STOP)
     finally:
         for run in runs:
             if run.process is not None and run.exit_code is None:
-                if run.process.poll() is None:
-                    kill_tree(run.process.pid)
-                returned = run.process.wait()
+                returned = run.process.kill()
                 # Asked to stop before it could listen.
                 run.exit_code = int(ExitCode.CTRL_C) if returned == -signal.SIGINT else _as_exit_code(returned)
 

@@ -19,11 +19,11 @@ from typing import Any
 import torch
 
 from ragcun_cli.errors import Interrupted
+from ragcun_cli.processes import when_parent_ends
 from ragcun_cli.spot import SpotWatcher, metadata_address
 from ragcun_cli.train.world import World, all_reduce_max
 
 SAVING = b"\nragcun: Ctrl-C: saving after this step; Ctrl-C again stops at once.\n"
-POLL_SECONDS = 1.0
 
 
 class Reason(IntEnum):
@@ -142,13 +142,11 @@ def restore(handlers: dict[int, Any]) -> None:
         signal.signal(number, handler)
 
 
-def terminate_with(parent: int) -> None:
-    """SIGHUP to this process when the one that started it is gone, however it went: none goes on unwatched."""
+def stop_with_parent(parent: int) -> None:
+    """Send SIGHUP to this process when `parent`, which started it, is gone."""
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(POLL_SECONDS)
+    def stop() -> None:
         ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # by nohup
         os.kill(os.getpid(), signal.SIGTERM if ignored else signal.SIGHUP)
 
-    threading.Thread(target=watch, name="parent-watcher", daemon=True).start()
+    when_parent_ends(parent, stop)

@@ -14,7 +14,7 @@ from ragcun_cli.imports import collector_at_rest
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.streams import endure
 from ragcun_cli.train.outcome import LAUNCH_FOLDER, WorkerOutcome, count_attempt
-from ragcun_cli.train.stopping import terminate_with
+from ragcun_cli.train.stopping import stop_with_parent
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     endure()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to save, no traceback either
     rank, local_rank, launch = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]), Path(os.environ[LAUNCH_FOLDER])
-    terminate_with(os.getppid())
+    stop_with_parent(os.getppid())
     if local_rank > 0:
         _write_to(launch / f"rank-{rank:05}.log")  # one voice on each machine is enough
     with collector_at_rest():

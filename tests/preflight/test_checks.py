@@ -12,9 +12,9 @@ import pytest
 
 from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.preflight import base_models, machine, network
+from ragcun_cli.preflight.answering import Answerer, OutOfTime, ask
 from ragcun_cli.preflight.base_models import check_base_models
 from ragcun_cli.preflight.checks import FAILED, OK, REMARK
-from ragcun_cli.preflight.child import Child, OutOfTime, ask
 from ragcun_cli.preflight.collective import check_collective
 from ragcun_cli.preflight.devices import Devices, check_gpus
 from ragcun_cli.preflight.inputs import check_data, check_surroundings, read_recipes
@@ -138,7 +138,7 @@ def test_a_child_that_fails_says_why(tmp_path: Path) -> None:
 
 
 def test_a_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:
-    child = Child(["-c", "import time; time.sleep(600)"], tmp_path / "log", time.monotonic() + 0.3)
+    child = Answerer(["-c", "import time; time.sleep(600)"], tmp_path / "log", time.monotonic() + 0.3)
     with pytest.raises(OutOfTime), child:
         child.result()
     assert child.failed()
@@ -179,7 +179,7 @@ def test_everything_that_would_stop_it_is_named_at_once(ragcun: RunCommand, tmp_
 
 
 def run(folder: Path, program: str, deadline: float) -> object:
-    with Child(["-c", program], folder / "log", deadline) as child:
+    with Answerer(["-c", program], folder / "log", deadline) as child:
         return child.result()
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ragcun_cli.errors import UsageError
+from ragcun_cli.processes import Child
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.train import several
 from ragcun_cli.train.runs import one_per_seed
@@ -140,8 +141,7 @@ def test_with_gpus_each_run_has_one_and_no_two_the_same(
         "assert not os.path.exists(place); open(place, 'w').close(); time.sleep(0.5); os.remove(place);"
         f"open({str(seen)!r} + '.log', 'a').write(name + ' ')"
     )
-    real = several._process
-    monkeypatch.setattr(several, "_process", lambda _, *rest: real([sys.executable, "-c", program], *rest))
+    monkeypatch.setattr(several, "Child", lambda _, *rest: Child([sys.executable, "-c", program], *rest))
     monkeypatch.setattr(several, "POLL_SECONDS", 0.05)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     recipes = [each for path in arms for each in one_per_seed(load_recipe(str(path)), [0, 1, 2])]
@@ -236,9 +236,8 @@ def test_resume_and_overwrite_exclude_each_other(arms: list[Path]) -> None:
 
 
 def test_a_run_that_the_system_kills_counts_as_failed(arms: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    real = several._process
     program = f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})"
-    monkeypatch.setattr(several, "_process", lambda _, *rest: real([sys.executable, "-c", program], *rest))
+    monkeypatch.setattr(several, "Child", lambda _, *rest: Child([sys.executable, "-c", program], *rest))
     monkeypatch.setattr(several, "POLL_SECONDS", 0.05)
     runs = plan_runs([load_recipe(str(path)) for path in arms], resume=False, overwrite=False)
     train_all(runs, gpus=0, on_change=lambda: None)

@@ -12,9 +12,9 @@ import time
 from ragcun_cli import files
 from ragcun_cli.aws.machine.here import STATE, Here
 from ragcun_cli.aws.record import RunRecord
+from ragcun_cli.spot import POLL_SECONDS
 
 PORT = 29500
-POLL_SECONDS = 5.0
 SECONDS_TO_WAIT = 1800.0  # machines of one fleet start together; installing takes minutes
 
 

@@ -44,10 +44,9 @@ from ragcun_cli.aws.record import (
 from ragcun_cli.runs.folder import METRICS, SPEED, STATUS
 from ragcun_cli.runs.records import whole_records
 from ragcun_cli.runs.status import Status
-from ragcun_cli.spot import NOTICE, MetadataService, metadata_address
+from ragcun_cli.spot import NOTICE, POLL_SECONDS, MetadataService, metadata_address
 from ragcun_cli.storage.sealed import copy_folder, folders_in, remove_folder
 
-POLL_SECONDS = 5.0  # at the spot notice, as AWS advises
 SECONDS_BETWEEN_UPLOADS = 20.0
 SECONDS_TO_SAVE = 600.0  # before the machine's own timer
 IDLE_PERCENT = 5.0

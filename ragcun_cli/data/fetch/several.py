@@ -18,7 +18,7 @@ from ragcun_cli.data.fetch.transfer import DownloadStopped, Wanted, digest_like,
 from ragcun_cli.errors import DataError, EnvironmentUnfit, RagcunError
 from ragcun_cli.quantities import megabytes
 
-POLL_SECONDS = 0.2
+REFRESH_SECONDS = 0.2
 STOPPED = "Stopped. What came is kept in .part files: the same command goes on from there."
 SPARE_BYTES = 64 << 20  # that a disk should have left
 
@@ -66,7 +66,7 @@ def fetch_all(
         try:
             for thread in threads:
                 while thread.is_alive():
-                    thread.join(POLL_SECONDS)
+                    thread.join(REFRESH_SECONDS)
                     bar.refresh()
         finally:
             stop.set()

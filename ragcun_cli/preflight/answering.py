@@ -1,33 +1,28 @@
-"""Processes that preflight starts: what they say, how long they may take, and how they end with it."""
+"""Processes that preflight starts: what they answer, how long they may take, and how they end with it."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from ragcun_cli.errors import EnvironmentUnfit, RagcunError
-from ragcun_cli.processes import kill_tree
+from ragcun_cli.processes import Child
 
 LINES_SHOWN = 3
-POLL_SECONDS = 0.02
-SECONDS_BETWEEN_NOTES = 0.5  # of which processes there are
+SECONDS_TO_SLEEP = 0.02  # a tiny training is over in a second, and is to be killed in its middle
+SECONDS_BETWEEN_LOOKS = 0.5  # at which processes it has started
 
 
 class OutOfTime(RagcunError):
     """What was begun is not done within preflight's time; it was ended."""
 
 
-class Child:
-    """A Python process with a log of its own; it ends with the `with` block, and its children with it."""
+class Answerer:
+    """A Python process that prints JSON, with a log of its own and a deadline; it ends with the `with` block."""
 
     def __init__(
         self, arguments: Sequence[str], log: Path, deadline: float, environment: Mapping[str, str] | None = None
@@ -35,58 +30,39 @@ class Child:
         self._command = [sys.executable, *arguments]
         self._log = log
         self._deadline = deadline
-        self._below: list[psutil.Process] = []
-        self._next_note = 0.0
-        self._environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "1000", **(environment or {})}
+        self._next_look = 0.0
+        self._environment = {"NO_COLOR": "1", "COLUMNS": "1000", **(environment or {})}
 
-    def __enter__(self) -> Child:
-        with self._log.open("wb") as errors, self._log.with_suffix(".out").open("wb") as results:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=results,
-                stderr=errors,
-                env=self._environment,
-                start_new_session=True,  # Ctrl-C is preflight's: it ends the child itself
-            )
+    def __enter__(self) -> Answerer:
+        with self._log.open("wb") as errors, self._log.with_suffix(".out").open("wb") as output:
+            self._child = Child(self._command, self._environment, output, errors)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL to it and to all that it started, also where it has ended before them."""
-        if self._process.poll() is None:
-            self._note_children()
-            kill_tree(self._process.pid)
-            self._process.wait()
-        for each in self._below:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
-        self._below = []
-
-    def _note_children(self) -> None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self._below = psutil.Process(self._process.pid).children(recursive=True)
+        """Kill it and all that it started."""
+        self._child.kill()
 
     def failed(self) -> bool:
         """Whether it has ended, and not well."""
-        return bool(self._process.poll())
+        return bool(self._child.poll())
 
     def is_alive(self) -> bool:
-        """Whether it runs. Waits a moment, for those who ask again and again.
+        """Whether it runs. Waits a moment, for callers that ask in a loop.
 
         Raises:
             OutOfTime: if its time is over.
         """
         if time.monotonic() > self._deadline:
             raise OutOfTime("it was not done within the time that preflight takes")
-        if self._process.poll() is not None:
+        if self._child.poll() is not None:
             return False
-        if time.monotonic() > self._next_note:
-            self._next_note = time.monotonic() + SECONDS_BETWEEN_NOTES
-            self._note_children()
-        time.sleep(POLL_SECONDS)
+        if time.monotonic() > self._next_look:
+            self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
+            self._child.descendants()
+        time.sleep(SECONDS_TO_SLEEP)
         return True
 
     def result(self) -> Any:
@@ -98,7 +74,7 @@ class Child:
         """
         while self.is_alive():
             pass
-        if self._process.returncode:
+        if self.failed():
             raise self.error()
         return _json(self._log.with_suffix(".out"))
 
@@ -109,7 +85,7 @@ class Child:
             return EnvironmentUnfit(said["error"], said.get("hint", ""))
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         last = " / ".join(lines[-LINES_SHOWN:]) or "it said nothing"
-        code = self._process.returncode
+        code = self._child.poll() or 0
         killed = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         hint = "Memory may have run out." if code == -9 else ""
         return EnvironmentUnfit(f"{killed}: {last}", hint)
@@ -131,7 +107,7 @@ def ask(module: str, arguments: Sequence[str], log: Path, deadline: float) -> An
     """What `python -m module` prints as JSON.
 
     Raises:
-        RagcunError: as `Child.result`.
+        RagcunError: as `Answerer.result`.
     """
-    with Child(["-m", module, *arguments], log, deadline) as child:
+    with Answerer(["-m", module, *arguments], log, deadline) as child:
         return child.result()
