@@ -10,9 +10,8 @@ from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.secrets import redacted
 from ragcun_cli.storage.configuration import configuration_problem, require_clean
+from ragcun_cli.storage.s3 import client_config
 
-ATTEMPTS = 5  # boto3's own, with growing pauses, for throttling and answers that do not come
-SECONDS_TO_CONNECT, SECONDS_TO_READ = 10, 60
 GLOBAL = "us-east-1"  # where services live that know no region: IAM, budgets, prices
 
 # What AWS's error codes mean to the user. The wording of codes differs between services.
@@ -81,12 +80,8 @@ class Aws:
         """boto3's client, made once."""
         key = (service, region)
         if key not in self._clients:
-            from botocore.config import Config
-
-            retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
-            config = Config(retries=retries, connect_timeout=SECONDS_TO_CONNECT, read_timeout=SECONDS_TO_READ)
             try:
-                self._clients[key] = self.session.client(service, region_name=region, config=config)
+                self._clients[key] = self.session.client(service, region_name=region, config=client_config())
             except Exception as error:  # a wrong endpoint is a ValueError
                 raise _as_ours(error, f"{service}: client", region) from None
         return self._clients[key]

@@ -24,7 +24,7 @@ from ragcun_cli.aws import names
 from ragcun_cli.aws.build.storage import LAUNCH_FILE, build_object
 from ragcun_cli.aws.calls import FORBIDDEN, Aws, AwsError
 from ragcun_cli.errors import UsageError
-from ragcun_cli.storage.stores import S3Store
+from ragcun_cli.storage.s3 import S3Store
 
 STATUS_FILE = "status.json"
 FILES = "files.json"
@@ -98,14 +98,9 @@ class RunRecord:
         try:
             return self.aws.ask("s3", "get_object", request, region=self.region, absent=("NoSuchKey", "404"))
         except AwsError as error:
-            # A machine may list its prefix only: S3 does not tell it that an object is not there, but refuses.
-            if error.code not in FORBIDDEN or self._is_listed(key):
+            if error.code not in FORBIDDEN or self.place().has(key):
                 raise
             return None
-
-    def _is_listed(self, key: str) -> bool:
-        request = {"Bucket": self.bucket, "Prefix": self.prefix + key, "MaxKeys": 1}
-        return bool(self.aws.call("s3", "list_objects_v2", request, region=self.region).get("Contents"))
 
     def write_json(self, key: str, content: dict[str, Any]) -> None:
         """Replace an object below the prefix."""

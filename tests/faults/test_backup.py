@@ -14,8 +14,10 @@ from botocore.awsrequest import AWSResponse
 
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.recipe.schema import Recipe
+from ragcun_cli.storage import s3 as s3_layer
 from ragcun_cli.storage import sealed, stores
-from ragcun_cli.storage.stores import AlreadyThereError, ObjectStore, open_store
+from ragcun_cli.storage.s3 import AlreadyThereError
+from ragcun_cli.storage.stores import ObjectStore, open_store
 from ragcun_cli.train import arm
 from ragcun_cli.train import backup as running
 from ragcun_cli.train.arm import train_arm
@@ -40,7 +42,7 @@ def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "FIRST_PAUSE", 0.05)
     monkeypatch.setattr(arm, "SECONDS_TO_LEAVE", 20.0)
     monkeypatch.setattr(arm, "SECONDS_TO_FINISH", 20.0)
-    monkeypatch.setattr(stores, "ATTEMPTS", 1)
+    monkeypatch.setattr(s3_layer, "ATTEMPTS", 2)
 
 
 def recipe_with(small_recipe: Path, address: str, output: Path, *changes: str) -> Recipe:
@@ -101,7 +103,7 @@ def test_a_damaged_copy_is_skipped_with_its_reason(
 
 def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int, str], bool], code: int) -> list[str]:
     """Let S3 answer some of the requests with an error; the list of those."""
-    real, failed, count = stores._s3_client, [], [0]
+    real, failed, count = stores.s3_client, [], [0]
 
     def answer(request: Any, **_: Any) -> AWSResponse | None:
         if request.method != "PUT":
@@ -118,7 +120,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int, str], bool], 
         made.meta.events.register_first("before-send.s3", answer)
         return made
 
-    monkeypatch.setattr(stores, "_s3_client", client)
+    monkeypatch.setattr(stores, "s3_client", client)
     return failed
 
 

@@ -6,7 +6,7 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from ragcun_cli.storage.stores import S3Store
+from ragcun_cli.storage.s3 import S3Store
 
 ABSENT = {"Bucket": "b", "Key": "runs/a/status.json"}
 LISTED = {"Bucket": "b", "Prefix": "runs/a/status.json"}
