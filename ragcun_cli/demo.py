@@ -10,8 +10,9 @@ from ragcun_cli.console import note
 from ragcun_cli.data.embedded import EmbeddedCollection, embedded_collection
 from ragcun_cli.data.sources import PREFIX
 from ragcun_cli.errors import UsageError
-from ragcun_cli.evaluate.beir import ModelToScore, evaluate_models
 from ragcun_cli.evaluate.datasets import find_datasets
+from ragcun_cli.evaluate.evaluator import ModelToScore
+from ragcun_cli.evaluate.runner import evaluate_models
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.report.building import TableOptions, build_table

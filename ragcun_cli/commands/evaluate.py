@@ -15,8 +15,8 @@ from ragcun_cli.commands.lists import listed
 from ragcun_cli.imports import collector_at_rest
 
 if TYPE_CHECKING:
-    from ragcun_cli.evaluate.beir import EvaluationSettings, ModelToScore
     from ragcun_cli.evaluate.datasets import Dataset, Missing
+    from ragcun_cli.evaluate.evaluator import EvaluationSettings, ModelToScore
 
 LEAST_MEMORY = 64 << 20
 
@@ -114,7 +114,7 @@ def beir(
         )
         to_score = _models(models, name, max_length)
 
-    from ragcun_cli.evaluate.beir import averages, evaluate_models
+    from ragcun_cli.evaluate.runner import averages, evaluate_models
 
     written = evaluate_models(to_score, found, results, settings, overwrite, recompute)
     means = averages(written)
@@ -158,7 +158,7 @@ def isotropy(
     settings = _settings(similarity, transform, fit_on, memory, cache_limit, processes, precision, False)
     to_score = _models(models, name, max_length)
 
-    from ragcun_cli.evaluate.beir import measure_models
+    from ragcun_cli.evaluate.runner import measure_models
 
     measured = measure_models(to_score, found, results, settings, overwrite, recompute)
     if json_output:
@@ -256,7 +256,7 @@ def _settings(
         raise UsageError(f"--fit-on {fit_on}: there is no such file", "Give `corpus`, or a file of training triples.")
     transforms = [parse_transform(each) for each in names]
 
-    from ragcun_cli.evaluate.beir import EvaluationSettings
+    from ragcun_cli.evaluate.evaluator import EvaluationSettings
     from ragcun_cli.evaluate.scoring import Scheme
 
     schemes = [Scheme(how, each, fit_on) for each in dict.fromkeys(transforms) for how in dict.fromkeys(similarities)]
@@ -272,7 +272,7 @@ def _models(models: Sequence[str], name: str | None, max_length: int | None) -> 
     if name is not None:
         require_name(name, "--name ")
 
-    from ragcun_cli.evaluate.beir import ModelToScore
+    from ragcun_cli.evaluate.evaluator import ModelToScore
 
     return [ModelToScore(model, name, max_length) for model in models]
 

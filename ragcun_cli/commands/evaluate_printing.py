@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ragcun_cli.evaluate.beir import Measured
     from ragcun_cli.evaluate.datasets import Missing
+    from ragcun_cli.evaluate.runner import Measured
     from ragcun_cli.evaluate.selfcheck import ScoreCheck
     from ragcun_cli.results.dataset_result import DatasetResult
 

@@ -32,8 +32,8 @@ from ragcun_cli.data.qrels import qrels_lines, qrels_path, splits_in
 from ragcun_cli.data.registry import known_dataset
 from ragcun_cli.data.text_keys import keys_of
 from ragcun_cli.errors import DataError, UsageError
-from ragcun_cli.evaluate.beir import EvaluationSettings, ModelEvaluator, ModelToScore, open_evaluator
 from ragcun_cli.evaluate.embedding import Embedded
+from ragcun_cli.evaluate.evaluator import EvaluationSettings, ModelEvaluator, ModelToScore, open_evaluator
 from ragcun_cli.manifest import problem_with, seal
 from ragcun_cli.results.model_entry import ModelEntry
 

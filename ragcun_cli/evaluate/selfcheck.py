@@ -15,8 +15,9 @@ from pathlib import Path
 from ragcun_cli.data.registry import KNOWN
 from ragcun_cli.data.sources import collection_in
 from ragcun_cli.errors import UsageError
-from ragcun_cli.evaluate.beir import EvaluationSettings, ModelToScore, evaluate_models
 from ragcun_cli.evaluate.datasets import find_datasets
+from ragcun_cli.evaluate.evaluator import EvaluationSettings, ModelToScore
+from ragcun_cli.evaluate.runner import evaluate_models
 from ragcun_cli.recipe.problems import did_you_mean
 
 TOLERANCE = 0.0005

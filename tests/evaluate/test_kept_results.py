@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from ragcun_cli.evaluate import beir as beir_module
-from ragcun_cli.evaluate.beir import EvaluationSettings, ModelToScore, evaluate_models, measure_models
+from ragcun_cli.evaluate import evaluator
 from ragcun_cli.evaluate.datasets import find_datasets
+from ragcun_cli.evaluate.evaluator import EvaluationSettings, ModelToScore
+from ragcun_cli.evaluate.runner import evaluate_models, measure_models
 from ragcun_cli.evaluate.scoring import Scheme
 from ragcun_cli.evaluate.transform_names import parse_transform
 from tests.conftest import REPOSITORY, RunCommand
@@ -43,7 +44,7 @@ def test_a_second_evaluation_computes_nothing(
     assert first.exit_code == 0, first.stderr
     worked: list[str] = []
     for name in ("evaluate", "measure_only"):
-        monkeypatch.setattr(beir_module, name, lambda *_: worked.append("computed"))
+        monkeypatch.setattr(evaluator, name, lambda *_: worked.append("computed"))
     second = ragcun(*command, "--json")
     assert (json.loads(second.stdout)["results"], worked) == (json.loads(first.stdout)["results"], [])
     assert "4 of 4 results are up to date" in second.stderr
@@ -56,13 +57,13 @@ def test_what_changed_is_computed_again_and_nothing_else(
     place: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worked: list[str] = []
-    real = beir_module.evaluate
+    real = evaluator.evaluate
 
     def counted(embedded: object, part: object, *rest: object) -> object:
         worked.append(part.name)
         return real(embedded, part, *rest)
 
-    monkeypatch.setattr(beir_module, "evaluate", counted)
+    monkeypatch.setattr(evaluator, "evaluate", counted)
     models = [ModelToScore(str(tiny_bert))]
 
     def score(settings: EvaluationSettings | None = None, recompute: bool = False) -> list[str]:
@@ -94,7 +95,7 @@ def test_isotropy_alone_is_kept_too(place: Path, tiny_bert: Path, monkeypatch: p
     datasets, _ = find_datasets(["set0"], place / "data", None)
     settings = EvaluationSettings(schemes=(Scheme(), Scheme("euclidean", parse_transform("center"))))
     first = measure_models([ModelToScore(str(tiny_bert))], datasets, place / "results", settings, False)
-    monkeypatch.setattr(beir_module, "measure_only", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(evaluator, "measure_only", lambda *_: pytest.fail("measured again"))
     assert measure_models([ModelToScore(str(tiny_bert))], datasets, place / "results", settings, False) == first
 
 

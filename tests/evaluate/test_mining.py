@@ -11,8 +11,8 @@ import pytest
 
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.collection import Collection, read_collection
-from ragcun_cli.evaluate import beir, mining
-from ragcun_cli.evaluate.beir import EvaluationSettings, ModelToScore
+from ragcun_cli.evaluate import evaluator, mining
+from ragcun_cli.evaluate.evaluator import EvaluationSettings, ModelToScore
 from ragcun_cli.evaluate.mining import Mined, Mining, mine
 from ragcun_cli.model import IsotropicGaussianEncoder
 from tests.conftest import RunCommand
@@ -140,7 +140,7 @@ def test_an_interrupted_search_goes_on_with_its_part(
 ) -> None:
     monkeypatch.setattr(mining, "QUERIES_AT_A_TIME", 7)
     asked = []
-    real: Any = beir.search
+    real: Any = evaluator.search
 
     def spy(queries: np.ndarray[tuple[int, int], np.dtype[np.float32]], *rest: object, **more: object) -> object:
         asked.append(len(queries))
@@ -148,7 +148,7 @@ def test_an_interrupted_search_goes_on_with_its_part(
             raise KeyboardInterrupt
         return real(queries, *rest, **more)
 
-    monkeypatch.setattr(beir, "search", spy)
+    monkeypatch.setattr(evaluator, "search", spy)
     output = tmp_path / "out.jsonl"
     with pytest.raises(KeyboardInterrupt):
         mined(collection, tiny_bert, Mining(), output)

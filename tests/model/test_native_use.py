@@ -36,9 +36,9 @@ from transformers import (
 )
 
 from ragcun_cli.errors import ModelError
-from ragcun_cli.evaluate.beir import _entry as result_entry
 from ragcun_cli.evaluate.embedding import network_store
 from ragcun_cli.evaluate.models import open_model
+from ragcun_cli.evaluate.runner import _entry as result_entry
 from ragcun_cli.evaluate.scoring import Scheme
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.sources import model_identity

@@ -53,8 +53,9 @@ def test_a_frozen_encoder_passes_each_text_once(
     small_recipe: Path, tmp_path: Path, passes: Counter[tuple[int, ...]], triples_file: Path, dev_folder: Path
 ) -> None:
     """Over all epochs and dev scores, other arms, other seeds, and the evaluation of what was trained."""
-    from ragcun_cli.evaluate.beir import ModelToScore, evaluate_models
     from ragcun_cli.evaluate.datasets import find_datasets
+    from ragcun_cli.evaluate.evaluator import ModelToScore
+    from ragcun_cli.evaluate.runner import evaluate_models
 
     frozen = ["freeze_base=true", "max_steps=null", "epochs=3", "max_length=128"]
     summary = train_arm(load(small_recipe, *frozen))

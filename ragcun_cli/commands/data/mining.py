@@ -81,7 +81,7 @@ def mine(
     if model is not None:
         require_model(model)
 
-    from ragcun_cli.evaluate.beir import EvaluationSettings, ModelToScore
+    from ragcun_cli.evaluate.evaluator import EvaluationSettings, ModelToScore
     from ragcun_cli.evaluate.mining import Mining
     from ragcun_cli.evaluate.mining import mine as mine_negatives
 

@@ -12,9 +12,10 @@ import pytest
 
 from ragcun_cli.data.registry import PUBLIC
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
-from ragcun_cli.evaluate import beir
-from ragcun_cli.evaluate.beir import EvaluationSettings, ModelToScore, averages, evaluate_models, measure_models
+from ragcun_cli.evaluate import evaluator
 from ragcun_cli.evaluate.datasets import Dataset, find_datasets
+from ragcun_cli.evaluate.evaluator import EvaluationSettings, ModelToScore
+from ragcun_cli.evaluate.runner import averages, evaluate_models, measure_models
 from ragcun_cli.evaluate.scoring import Scheme
 from ragcun_cli.evaluate.transform_names import parse_transform
 from ragcun_cli.evaluate.workers import Workers
@@ -121,7 +122,7 @@ def test_results_are_replaced_only_when_there_are_new_ones(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(beir, "evaluate", stopped)
+        patch.setattr(evaluator, "evaluate", stopped)
         with pytest.raises(KeyboardInterrupt):
             evaluate_models([shorter], datasets[:1], tmp_path / "r", overwrite=True)
     assert "the same command goes on from there" in capsys.readouterr().err
@@ -134,7 +135,7 @@ def test_training_passages_are_fitted_on_without_queries(tmp_path: Path) -> None
     triples = write_triples(tmp_path / "triples.jsonl", 20)
     lines = [json.loads(line) for line in triples.read_text().splitlines()]
     expected = {line[key] for line in lines for key in ("positive", "negative")}
-    assert set(beir._training_passages(triples)) == expected
+    assert set(evaluator._training_passages(triples)) == expected
 
 
 def test_geometry_alone(datasets: list[Dataset], tiny_bert: Path, tmp_path: Path) -> None:
@@ -162,4 +163,4 @@ def test_averages_are_of_complete_sets_only() -> None:
 
 def test_more_processes_than_cores_are_refused() -> None:
     with pytest.raises(EnvironmentUnfit, match="--processes 9999"):
-        beir._devices(9999)
+        evaluator.devices_for(9999)
