@@ -261,11 +261,11 @@ def page(
     file = read_expectations(expected or SHIPPED)
 
     from ragcun_cli.report.material import gather
-    from ragcun_cli.report.page.building import build_page
+    from ragcun_cli.report.page.render import render_page
     from ragcun_cli.report.selection import Selection
 
     material = gather(results, Selection(metric, listed(datasets), listed(rows), baseline, correction, primary), runs)
-    built = build_page(material, results, data_dir, file)
+    built = render_page(material, results, data_dir, file)
     write_text(out, built.html)
     if json_output:
         print_json({"path": str(out), "left_out": built.left_out})
