@@ -1,7 +1,8 @@
-"""What a run ran on: versions, machine, command. Read without importing any of the packages named."""
+"""What a run ran on: versions, machine, free memory, command. None of the packages named is imported for it."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -9,6 +10,8 @@ import shlex
 import sys
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from ragcun_cli.errors import UsageError
 
@@ -19,6 +22,9 @@ REPORTED_PACKAGES = (
 
 QUIET = "RAGCUN_QUIET"  # set: results and errors only, in this process and in those it starts
 KEYS_FROM_DOTENV = ("HF_TOKEN", "WANDB_API_KEY")
+# Set for the processes that a command starts, so that what they write names the command that the user typed.
+TYPED_COMMAND = "RAGCUN_TYPED_COMMAND"
+CONTROL_GROUP = Path("/sys/fs/cgroup")  # Linux's limits of a container, version 2
 
 
 def read_dotenv(folder: Path) -> None:
@@ -56,10 +62,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-# Set for the processes that a command starts, so that what they write names the command that the user typed.
-TYPED_COMMAND = "RAGCUN_TYPED_COMMAND"
-
-
 def command_line() -> str:
     """The command as typed, without the path of the program."""
     return os.environ.get(TYPED_COMMAND) or shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
@@ -74,3 +76,13 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu_count": os.cpu_count(),
     }
+
+
+def free_memory_of_machine() -> int:
+    """Bytes that this process may still take of the machine's memory, or of a container's share of it."""
+    free = psutil.virtual_memory().available
+    with contextlib.suppress(OSError, ValueError):
+        limit = int((CONTROL_GROUP / "memory.max").read_text())  # "max" where there is none
+        used = int((CONTROL_GROUP / "memory.current").read_text())
+        free = min(free, max(limit - used, 0))
+    return int(free)

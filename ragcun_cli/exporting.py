@@ -14,12 +14,11 @@ from ragcun_cli import __version__, files
 from ragcun_cli.console import note
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.evaluate.models import model_folder
+from ragcun_cli.files import expanded
 from ragcun_cli.model.sources import HUB_ID, SETTINGS, model_identity
-from ragcun_cli.paths import expanded
 from ragcun_cli.report.collect import ModelResults, collect, has_results
 from ragcun_cli.report.model_card import CardFacts, model_card, results_of
-from ragcun_cli.runs.folder import BEST_MODEL, ENVIRONMENT, RECIPE, STATUS
-from ragcun_cli.runs.records import find_environment
+from ragcun_cli.runs.folder import BEST_MODEL, ENVIRONMENT, RECIPE, STATUS, find_environment
 
 CARD = "README.md"
 STEP_FILE = "training.json"

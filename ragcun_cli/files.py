@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: writing under a temporary name, then renaming."""
+"""Paths as users write them, and files that are either whole or not there: written under a temporary name first."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ import re
 import resource
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ragcun_cli.errors import EnvironmentUnfit, UsageError
 
 HASH_BLOCK_BYTES = 1 << 20
 TOKEN_BYTES = 4  # random, as hexadecimal digits in temporary names
@@ -251,3 +254,24 @@ def replace_folder(source: Path, final: Path) -> None:
         os.rename(source, final)
         shutil.rmtree(doomed, ignore_errors=True)
     fsync(final.parent)
+
+
+def expanded(text: str | Path) -> Path:
+    """The path with `~` and `~user` replaced, wherever it stands: in an option, a recipe or the environment.
+
+    Raises:
+        UsageError: if there is no such user, or nobody says where home is.
+        EnvironmentUnfit: if the name is not text: results, cards and tensors' files hold names as UTF-8.
+    """
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{text}: cannot find this home folder", "Write the full path, or set HOME.") from None
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        encoding = sys.getfilesystemencoding()
+        cure = "Rename it." if encoding == "utf-8" else f"This locale knows {encoding} alone: set LC_ALL=C.UTF-8."
+        shown = str(path).encode("utf-8", "backslashreplace").decode()
+        raise EnvironmentUnfit(f"{shown}: this name is not UTF-8", cure) from None
+    return path

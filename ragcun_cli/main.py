@@ -1,7 +1,8 @@
-"""The command line: which commands there are, and what an error becomes."""
+"""The command line: which commands there are, what `ragcun` alone shows, and what an error becomes."""
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import re
@@ -13,9 +14,8 @@ import typer
 
 from ragcun_cli import __version__
 from ragcun_cli.commands import aws, data, demo, encode, evaluate, export, preflight, recipe, report, results, train
+from ragcun_cli.commands.choices import expand_paths
 from ragcun_cli.commands.help import explain, fit_terminal
-from ragcun_cli.commands.overview import show_overview
-from ragcun_cli.commands.paths import expand_paths
 from ragcun_cli.environment import QUIET, read_dotenv
 from ragcun_cli.errors import EnvironmentUnfit, ExitCode, RagcunError, UsageError, as_ragcun_error
 from ragcun_cli.streams import endure, lost_results
@@ -167,3 +167,31 @@ def _leave(error: RagcunError) -> None:
     else:
         print_error(error)
     sys.exit(error.exit_code)
+
+
+def show_overview(json_output: bool) -> None:
+    """What is done, what is next, and what else there is."""
+    from ragcun_cli.console import Column, note, plain, print_json, print_table
+    from ragcun_cli.standing import next_command, standing
+
+    steps = standing(Path())
+    if json_output:
+        print_json({"steps": [dataclasses.asdict(step) for step in steps], "next": next_command(steps)})
+        return
+    rows = [
+        ["[green]done[/]" if step.done else "", step.name, f"{plain(step.seen)}\n[dim]{plain(step.command)}[/]"]
+        for step in steps
+    ]
+    print_table(
+        [Column(""), Column("step"), Column("this folder", wraps=True)],
+        rows,
+        title="Does making embeddings isotropic make dense retrieval better?",
+    )
+    note(f"Next:  {next_command(steps)}")
+    if any(step.done for step in steps):
+        note("Help:  ragcun --help, and --help after every command")
+        return
+    note(
+        "First: ragcun demo (two minutes: every step, small) and ragcun preflight (five: is this machine fit?)\n"
+        "Help:  ragcun --help, and --help after every command"
+    )

@@ -1,4 +1,4 @@
-"""Tensors in safetensors files, with the system's errors as the system's."""
+"""The device that tensors live on, and safetensors files with the system's errors as the system's."""
 
 from __future__ import annotations
 
@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 
 
 OS_ERROR = re.compile(r"os error ([0-9]+)\)")
+
+
+def best_device() -> str:
+    """Return `cuda`, `mps` or `cpu`: the fastest that torch sees on this machine."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if torch.backends.mps.is_available():
+        return "mps"
+    return "cpu"
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:

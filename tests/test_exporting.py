@@ -18,6 +18,7 @@ from torch import Tensor
 from ragcun_cli.errors import ModelError, UsageError
 from ragcun_cli.exporting import require_repository
 from ragcun_cli.model import IsotropicGaussianEncoder, onnx
+from ragcun_cli.model.folder import load_encoder
 from ragcun_cli.model.onnx import INPUTS, export_onnx
 from tests.conftest import RunCommand
 from tests.tiny_models import write_collection
@@ -62,12 +63,12 @@ def test_a_folder_for_sentence_transformers_and_onnx(
     said = json.loads(done.stdout)
     assert said["onnx_difference"] <= 1e-4
     assert (said["results"], said["address"]) == (1, None)
-    ours = IsotropicGaussianEncoder.from_pretrained(run / "best_model").encode(TEXTS)
+    ours = load_encoder(run / "best_model").encode(TEXTS)
     np.testing.assert_allclose(SentenceTransformer(str(folder), device="cpu").encode(TEXTS), ours, atol=1e-5)
 
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"))
     assert [each.shape for each in session.get_inputs()] == [["batch", "tokens"]] * 2
-    tokens = IsotropicGaussianEncoder.from_pretrained(folder).tokenize(TEXTS)
+    tokens = load_encoder(folder).tokenize(TEXTS)
     for number in range(len(TEXTS)):  # each alone: another number of texts, another length
         ids = tokens.select(np.array([number])).ids[None, :].astype(np.int64)
         (values,) = session.run(None, dict(zip(INPUTS, (ids, np.ones_like(ids)), strict=True)))

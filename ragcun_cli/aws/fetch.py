@@ -8,9 +8,8 @@ from pathlib import Path
 
 from ragcun_cli import files
 from ragcun_cli.aws.record import CHECKPOINTS, FILES, MIRRORED, RunRecord
-from ragcun_cli.storage.layout import FINAL, MODELS, RUN, STATUS, best_key
 from ragcun_cli.storage.s3 import S3Store
-from ragcun_cli.storage.sealed import fetch_folder, folders_in
+from ragcun_cli.storage.sealed import FINAL, MODELS, RUN, STATUS, best_key, fetch_folder, folders_in
 
 MODELS_WANTED, CHECKPOINTS_WANTED = "models", "checkpoints"
 PARTS = (*MIRRORED, MODELS_WANTED, CHECKPOINTS_WANTED)

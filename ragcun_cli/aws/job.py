@@ -12,8 +12,7 @@ from ragcun_cli.data.naming import is_zip
 from ragcun_cli.data.registry import GROUPS, KNOWN, TRAINING
 from ragcun_cli.data.sources import PREFIX, available_collections, collection_in
 from ragcun_cli.errors import UsageError
-from ragcun_cli.files import given_name, sha256_of_file
-from ragcun_cli.paths import expanded
+from ragcun_cli.files import expanded, given_name, sha256_of_file
 from ragcun_cli.recipe.encoder_shapes import EncoderShape, shape_of
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.recipe.rendering import render_recipe

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ragcun_cli.aws import names
 from ragcun_cli.aws.build import brakes, identity, machine
-from ragcun_cli.aws.build.user_data import build_user_data
 from ragcun_cli.aws.calls import GLOBAL, Aws, AwsError
 from ragcun_cli.aws.machines import end_machines, find_machines
 from ragcun_cli.aws.plan import LaunchPlan, RegionPlan
@@ -40,6 +41,9 @@ NO_QUOTA = {"VcpuLimitExceeded", "MaxSpotInstanceCountExceeded", "InstanceLimitE
 SECONDS_FOR_A_ROLE = 90.0  # until a new role is known everywhere
 SECONDS_BETWEEN_TRIES = 5.0
 SECONDS_TO_APPEAR = 60.0  # of a machine whose request was not answered
+SCRIPT = Path(__file__).resolve().parent.parent / "machine" / "boot.sh"
+MARK = "@SETTINGS@"
+LARGEST = 16 * 1024  # bytes, AWS's limit
 
 
 class NoMachine(EnvironmentUnfit):
@@ -252,3 +256,31 @@ def _end_late_machines(aws: Aws, run: str, region: str) -> None:
     deadline = time.monotonic() + SECONDS_TO_APPEAR
     while not end_machines(aws, run, region) and time.monotonic() < deadline:
         time.sleep(SECONDS_BETWEEN_TRIES)
+
+
+def build_user_data(plan: LaunchPlan, code: str, attempt: int, end: float, hours: float) -> str:
+    """code: sha256 of the archive. end: seconds since 1970 at which --max-hours is over, in so many hours."""
+    job, wishes = plan.job, plan.wishes
+    settings = {
+        "RAGCUN_RUN": plan.run,
+        "RAGCUN_ACCOUNT": plan.account,
+        "RAGCUN_BUCKET": plan.bucket,
+        "RAGCUN_PREFIX": plan.prefix,
+        "AWS_DEFAULT_REGION": plan.home,
+        "RAGCUN_CODE": code,
+        "RAGCUN_ATTEMPT": attempt,
+        "RAGCUN_NODES": wishes.nodes,
+        "RAGCUN_SEEDS": ",".join(map(str, job.seeds)),
+        "RAGCUN_DATASETS": job.datasets,
+        "RAGCUN_DOWNLOADS": " ".join(job.downloads),
+        "RAGCUN_PRECISION": job.precision,
+        "RAGCUN_CACHE_LIMIT": f"{max(plan.disk // 2, 10)}GiB",
+        "RAGCUN_GPUS": plan.instance.gpus,
+        "RAGCUN_IDLE_MINUTES": wishes.idle_minutes,
+        "RAGCUN_MAX_MINUTES": max(1, int(hours * 60)),
+        "RAGCUN_END": int(end),
+    }
+    lines = [f"export {name}={shlex.quote(str(value))}" for name, value in settings.items()]
+    text = SCRIPT.read_text(encoding="utf-8").replace(MARK, "\n".join(lines))
+    assert len(text.encode()) < LARGEST
+    return text

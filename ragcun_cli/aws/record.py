@@ -5,7 +5,7 @@ status.json             how it stands, by the machine: state, stage, step and lo
 code/<sha256>.tar.gz    the checkout
 recipes/<name>.yaml     resolved
 inputs/…                files of the user's
-checkpoints/<run>/…     the trainings' backup (storage/layout.py)
+checkpoints/<run>/…     the trainings' backup (storage/sealed.py)
 results/…  report/…  logs/…   as on the machine
 files.json              bytes and sha256 of these three folders' files
 nodes/<attempt>/…       where several nodes find each other

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from ragcun_cli.aws.known import OnMachine
+    from ragcun_cli.aws.estimates import OnMachine
     from ragcun_cli.recipe.estimates import Estimate
     from ragcun_cli.recipe.schema import Recipe
 

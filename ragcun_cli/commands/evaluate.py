@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from ragcun_cli.commands import completion
-from ragcun_cli.commands.choices import Precision
+from ragcun_cli.commands.choices import Precision, listed
 from ragcun_cli.commands.evaluate_printing import print_checks, print_isotropy, print_missing, print_results
-from ragcun_cli.commands.lists import listed
 from ragcun_cli.imports import collector_at_rest
 
 if TYPE_CHECKING:

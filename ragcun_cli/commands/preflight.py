@@ -95,7 +95,7 @@ def _account(instance: str, region: str | None, profile: str | None) -> list[Che
 
 
 def _as_json(report: Report, dollars_per_hour: float | None) -> dict[str, Any]:
-    from ragcun_cli.aws.known import by_instance
+    from ragcun_cli.aws.estimates import by_instance
     from ragcun_cli.commands.estimates import estimate_json, known_json
 
     known = by_instance(report.recipes, report.triples)
@@ -114,7 +114,7 @@ def _as_json(report: Report, dollars_per_hour: float | None) -> dict[str, Any]:
 
 
 def _print(report: Report, dollars_per_hour: float | None) -> None:
-    from ragcun_cli.aws.known import by_instance
+    from ragcun_cli.aws.estimates import by_instance
     from ragcun_cli.commands.estimates import print_estimates, print_known
     from ragcun_cli.console import Column, plain, print_table
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import typer
 
-from ragcun_cli.commands.choices import Correction, Preset, TableFormat
-from ragcun_cli.commands.lists import listed
+from ragcun_cli.commands.choices import Correction, Preset, TableFormat, listed
 from ragcun_cli.commands.report_printing import (
     print_checks,
     print_comparisons,

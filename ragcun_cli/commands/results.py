@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from ragcun_cli.commands.lists import listed
+from ragcun_cli.commands.choices import listed
 
 app = typer.Typer(
     no_args_is_help=True,

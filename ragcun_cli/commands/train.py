@@ -18,7 +18,7 @@ from ragcun_cli.quantities import parse_duration
 
 if TYPE_CHECKING:
     from ragcun_cli.recipe.schema import Recipe
-    from ragcun_cli.runs.summary import ArmSummary
+    from ragcun_cli.runs.status import ArmSummary
     from ragcun_cli.train.launch import Placement
     from ragcun_cli.train.several import ScheduledRun
 
@@ -259,7 +259,7 @@ def _run_entry(run: ScheduledRun) -> dict[str, Any]:
 
 
 def _show_plans(recipes: Sequence[Recipe], processes: int | None, dollars: float | None, json_output: bool) -> None:
-    from ragcun_cli.aws.known import by_instance
+    from ragcun_cli.aws.estimates import by_instance
     from ragcun_cli.commands.estimates import estimate_json, known_json, print_estimates, print_known
     from ragcun_cli.console import print_json
     from ragcun_cli.recipe.trial_figures import Trial, estimate_of_trial

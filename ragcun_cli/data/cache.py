@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from ragcun_cli.console import note
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
-from ragcun_cli.paths import expanded
+from ragcun_cli.files import expanded
 
 SECONDS_BEFORE_A_WORD = 2
 

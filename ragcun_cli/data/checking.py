@@ -14,8 +14,8 @@ from ragcun_cli.arrays import Flags, Numbers
 from ragcun_cli.data.batches import conflicting_rows
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.data.corpus import Corpus
-from ragcun_cli.data.leakage import normalised_words, relevant_rows, untitled_keys
-from ragcun_cli.data.text_keys import Keys, keys_of
+from ragcun_cli.data.digests import Keys, keys_of
+from ragcun_cli.data.exclusion import normalised_words, relevant_rows, untitled_keys
 from ragcun_cli.data.triples.table import TripleTable
 
 EXAMPLES = 3

@@ -24,8 +24,8 @@ import numpy as np
 from ragcun_cli import files
 from ragcun_cli.arrays import Numbers
 from ragcun_cli.data.cache import only_writer
+from ragcun_cli.data.digests import KEY_BYTES, Keys, as_keys, keys_of
 from ragcun_cli.data.lines import parse_json_line, text_of
-from ragcun_cli.data.text_keys import KEY_BYTES, Keys, as_keys, keys_of
 from ragcun_cli.errors import DataError
 from ragcun_cli.manifest import problem_with, read_manifest, seal
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,15 +19,15 @@ import numpy as np
 from ragcun_cli import __version__, files
 from ragcun_cli.arrays import Flags, Numbers
 from ragcun_cli.data.collection import Collection, collections_in, read_folder
-from ragcun_cli.data.leakage import answer_keys, normalised_words
+from ragcun_cli.data.digests import KEY_BYTES, Keys, keys_of
 from ragcun_cli.data.qrels import splits_in
 from ragcun_cli.data.sources import dev_collection
-from ragcun_cli.data.text_keys import KEY_BYTES, keys_of
 from ragcun_cli.data.triples.table import TripleTable
 from ragcun_cli.quantities import counted
 
 TRAIN = "train"
 TEXTS_AT_A_TIME = 16_384
+WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -147,3 +148,32 @@ def _flags(table: TripleTable, numbers: Numbers, judge: Callable[[list[str]], li
 def _keys(texts: Sequence[str]) -> Iterable[bytes]:
     joined = keys_of(texts).tobytes()
     return (joined[start : start + KEY_BYTES] for start in range(0, len(joined), KEY_BYTES))
+
+
+def normalised_words(text: str) -> str:
+    """The words in lower case, one space between them; the text itself if it has none."""
+    return " ".join(WORD.findall(text.casefold())) or text
+
+
+def answer_keys(collection: Collection) -> frozenset[bytes]:
+    """Content keys of the relevant passages, with their titles and without: pairs are often made of the text alone."""
+    rows = relevant_rows(collection)
+    return frozenset(
+        key.tobytes() for keys in (collection.corpus.keys[rows], untitled_keys(collection, rows)) for key in keys
+    )
+
+
+def untitled_keys(collection: Collection, rows: Numbers) -> Keys:
+    """(n, KEY_BYTES) Content keys of these passages' texts without their titles."""
+    return keys_of(collection.corpus.texts(rows, titles=False))
+
+
+def relevant_rows(collection: Collection) -> Numbers:
+    """The corpus rows of the passages that are relevant to any query."""
+    found = {
+        collection.corpus.row_of(passage_id)
+        for grades in collection.qrels.values()
+        for passage_id, grade in grades.items()
+        if grade > 0
+    }
+    return np.array(sorted(row for row in found if row is not None), dtype=np.int64)

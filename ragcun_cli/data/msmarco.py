@@ -23,7 +23,7 @@ from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder, only_writer
 from ragcun_cli.data.collection_writer import passage_record, write_beir_layout
 from ragcun_cli.data.digests import sha256_of
-from ragcun_cli.data.leakage import normalised_words
+from ragcun_cli.data.exclusion import normalised_words
 from ragcun_cli.data.registry import TRAINING, TrainingSet
 from ragcun_cli.data.sources import DEV_FOLDER, TRAIN_FILE, source_path, training_folder
 from ragcun_cli.data.triples.columns import Columns

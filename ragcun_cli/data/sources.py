@@ -14,7 +14,7 @@ from ragcun_cli.data.embedded import SIZES, EmbeddedCollection, embedded_collect
 from ragcun_cli.data.naming import is_zip
 from ragcun_cli.data.registry import IN_DOMAIN, KNOWN, MSMARCO_CORPUS, TRAINING, SourceFile
 from ragcun_cli.errors import UsageError
-from ragcun_cli.paths import expanded
+from ragcun_cli.files import expanded
 from ragcun_cli.recipe.problems import did_you_mean
 
 PREFIX = "embedded:"

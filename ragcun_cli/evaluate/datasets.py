@@ -15,7 +15,7 @@ from ragcun_cli.data.registry import GROUPS, KNOWN, KnownDataset, known_dataset
 from ragcun_cli.data.sources import available_collections, collection_in, embedded_test
 from ragcun_cli.data.unpacked import unpack
 from ragcun_cli.errors import DataError, UsageError
-from ragcun_cli.paths import expanded
+from ragcun_cli.files import expanded
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.results.layout import scored_on
 

@@ -23,7 +23,7 @@ from ragcun_cli.arrays import Numbers, Vectors
 from ragcun_cli.data.cache import key_of
 from ragcun_cli.data.collection import Collection
 from ragcun_cli.data.corpus import Corpus
-from ragcun_cli.data.text_keys import Keys, keys_of
+from ragcun_cli.data.digests import Keys, keys_of
 from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.evaluate.models import ScoredModel

@@ -27,10 +27,10 @@ from ragcun_cli.arrays import Figures, Numbers
 from ragcun_cli.console import StepProgress, note, saying_if_interrupted
 from ragcun_cli.data.cache import cache_folder, key_of, only_writer
 from ragcun_cli.data.collection import Collection
+from ragcun_cli.data.digests import keys_of
 from ragcun_cli.data.exclusion import Excluded, provenance_path
 from ragcun_cli.data.qrels import qrels_lines, qrels_path, splits_in
 from ragcun_cli.data.registry import known_dataset
-from ragcun_cli.data.text_keys import keys_of
 from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.evaluate.embedding import Embedded
 from ragcun_cli.evaluate.evaluator import EvaluationSettings, ModelEvaluator, ModelToScore, open_evaluator

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
-from ragcun_cli.files import given_name, given_path
+from ragcun_cli.files import expanded, given_name, given_path
 from ragcun_cli.model.sources import SETTINGS, model_identity
-from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.comparing import digest_but_seed, digest_but_terms
 from ragcun_cli.results.json_files import try_json
 from ragcun_cli.results.model_entry import ModelEntry, another_model
@@ -68,12 +67,12 @@ def open_model(
 
     from ragcun_cli.model import IsotropicGaussianEncoder
     from ragcun_cli.model.backbone import longest_input
-    from ragcun_cli.model.device import best_device
-    from ragcun_cli.model.folder import is_ragcun_model
+    from ragcun_cli.model.folder import is_ragcun_model, load_encoder
+    from ragcun_cli.tensors import best_device
 
     folder = model_folder(expanded(name))
     if folder is not None and is_ragcun_model(folder):
-        encoder = IsotropicGaussianEncoder.from_pretrained(folder)
+        encoder = load_encoder(folder)
         identity, kind, arm = model_identity(folder), "trained", _arm(folder)
     else:
         encoder = IsotropicGaussianEncoder.untouched(name)

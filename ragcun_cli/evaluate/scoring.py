@@ -23,7 +23,7 @@ from ragcun_cli.evaluate.search import Ranking, search
 from ragcun_cli.evaluate.transform_names import NO_TRANSFORM, Transform, parse_transform
 from ragcun_cli.evaluate.transforms import ROBUSTNESS, Map, fitted, unit_length
 from ragcun_cli.evaluate.vectors import PassageVectors
-from ragcun_cli.model.finite import require_finite
+from ragcun_cli.model.vector_store import require_finite
 from ragcun_cli.results.histograms import measure_histograms
 from ragcun_cli.results.judgements import judgements_of, self_matches
 from ragcun_cli.results.metrics import NO_PASSAGE, Judgements, means, score

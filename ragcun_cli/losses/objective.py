@@ -1,4 +1,4 @@
-"""The objective: contrastive + lambda_isotropy * isotropy + lambda_reg * (std - 1)^2."""
+"""The objective: contrastive + lambda_isotropy * isotropy + lambda_reg * (std - 1)^2, and its variance term."""
 
 from __future__ import annotations
 
@@ -17,11 +17,24 @@ from ragcun_cli.losses.contrastive import (
 )
 from ragcun_cli.losses.isotropy import ISOTROPY_TERMS, View, null_line
 from ragcun_cli.losses.sigreg import random_directions
-from ragcun_cli.losses.variance import variance_penalty
 from ragcun_cli.recipe.schema import Recipe
 
 # A learned temperature below this would turn a batch into its one hardest negative.
 MINIMUM_TEMPERATURE = 0.01
+
+
+def standard_deviation(embeddings: Tensor) -> Tensor:
+    """sqrt(tr(covariance) / D), a scalar; the same in every rotation of the space.
+
+    embeddings: (N, D) float32 with N >= 2; the covariance is the unbiased one.
+    """
+    # The floor keeps the gradient finite when all embeddings are equal.
+    return embeddings.var(dim=0, unbiased=True).mean().clamp_min(1e-12).sqrt()
+
+
+def variance_penalty(embeddings: Tensor) -> Tensor:
+    """(std - 1)^2, a scalar."""
+    return (standard_deviation(embeddings) - 1).square()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,11 +25,11 @@ from ragcun_cli.data.token_cache import TextTokenizer
 from ragcun_cli.data.tokens import TokenBatch, chunks_within
 from ragcun_cli.errors import UsageError
 from ragcun_cli.model.backbone import Backbone, checkpoint_activations, load_backbone
-from ragcun_cli.model.finite import require_finite, shown
 from ragcun_cli.model.head import ResidualHead, build_head
 from ragcun_cli.model.packed import packed_network
 from ragcun_cli.model.sources import locate_model
 from ragcun_cli.model.tokenizer import text_tokenizer, tokenise
+from ragcun_cli.model.vector_store import require_finite, shown
 
 # Texts of one padded forward. On a CPU 8 are measured: 1.85x the speed of one forward of 48 (4: 1.76x, 16: 1.45x).
 PADDED_TEXTS = {"cpu": 8, "mps": 32, "cuda": 64}
@@ -145,19 +144,6 @@ class IsotropicGaussianEncoder(nn.Module):
             unit_norm_features=backbone.unit_norm,
         )
         return cls(backbone.network, backbone.tokenizer, head, settings)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> IsotropicGaussianEncoder:
-        """Load what `save_pretrained` wrote. See `ragcun_cli.model.folder.load_encoder`."""
-        from ragcun_cli.model.folder import load_encoder
-
-        return load_encoder(Path(folder))
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write a model folder. See `ragcun_cli.model.folder.save_encoder`."""
-        from ragcun_cli.model.folder import save_encoder
-
-        save_encoder(self, Path(folder))
 
     @property
     def device(self) -> torch.device:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ragcun_cli.arrays import Numbers, Vectors
 from ragcun_cli.data.cache import key_of
-from ragcun_cli.data.numbered_texts import NumberedTexts
-from ragcun_cli.data.text_keys import Keys
+from ragcun_cli.data.digests import Keys
+from ragcun_cli.data.tokens import NumberedTexts
 from ragcun_cli.model.encoder import IsotropicGaussianEncoder
 from ragcun_cli.model.vector_store import FORMAT, Encoding, VectorStore
 

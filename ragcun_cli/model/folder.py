@@ -70,13 +70,14 @@ def write_pointer(root: Path, inner: str) -> None:
     files.write_bytes(root / PROMPTS, (root / inner / PROMPTS).read_bytes())
 
 
-def load_encoder(folder: Path) -> IsotropicGaussianEncoder:
+def load_encoder(folder: str | Path) -> IsotropicGaussianEncoder:
     """Load a model folder that `save_encoder` wrote.
 
     Raises:
         UsageError: if there is no such folder.
         ModelError: if it is a pickle, is no model folder, or is damaged.
     """
+    folder = Path(folder)
     if folder.is_file():
         raise ModelError(
             f"{folder}: this is a file, not a model folder", pickle_reason(folder) or "Give the folder it is in."

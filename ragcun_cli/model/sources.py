@@ -17,9 +17,8 @@ from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.digests import sha256_of
 from ragcun_cli.data.lines import FETCH_IT, LFS_POINTER, POINTER
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
-from ragcun_cli.files import sha256_of_file
+from ragcun_cli.files import expanded, sha256_of_file
 from ragcun_cli.model.native_use import native_use
-from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.problems import did_you_mean
 
 EMBEDDED = "embedded:"

@@ -26,10 +26,9 @@ from ragcun_cli import files
 from ragcun_cli.arrays import Flags, Numbers, Vectors
 from ragcun_cli.console import note
 from ragcun_cli.data.cache import only_writer
-from ragcun_cli.data.text_keys import KEY_BYTES, Keys, as_bytes, as_keys
-from ragcun_cli.errors import EnvironmentUnfit
+from ragcun_cli.data.digests import KEY_BYTES, Keys, as_bytes, as_keys
+from ragcun_cli.errors import EnvironmentUnfit, ModelError
 from ragcun_cli.manifest import problem_with, seal
-from ragcun_cli.model.finite import require_finite
 from ragcun_cli.quantities import shown_bytes
 
 SMALLEST_BLOCK = 512  # texts that are encoded, and written, at a time
@@ -38,6 +37,8 @@ VECTORS = "vectors.npy"
 SHARD_OVERHEAD = 1024  # bytes of manifest and headers
 
 OnDone = Callable[[int], None] | None
+SHOWN_TEXTS = 3
+SHOWN_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
@@ -255,3 +256,24 @@ def _one_ahead(blocks: Sequence[Numbers], prepare: Callable[[Numbers], Any]) -> 
 def _call(on_done: OnDone, count: int) -> None:
     if on_done is not None and count:
         on_done(count)
+
+
+def require_finite(embeddings: Vectors, label: Callable[[int], str]) -> None:
+    """embeddings: (n, D); label(row): what an error calls its text.
+
+    Raises:
+        ModelError: naming texts whose embedding is not finite.
+    """
+    broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+    if not len(broken):
+        return
+    named = ", ".join(label(row) for row in broken[:SHOWN_TEXTS].tolist())
+    raise ModelError(
+        f"the model gives no finite embedding for {len(broken)} of {len(embeddings)} texts, first {named}",
+        "Its training diverged (see its run's metrics.jsonl), half precision overflowed, or a weight is not a number.",
+    )
+
+
+def shown(text: str) -> str:
+    """A text where it has no name."""
+    return repr(text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…")

@@ -11,7 +11,7 @@ from ragcun_cli.data.fetch.catalogue import entries
 from ragcun_cli.data.registry import ALL, PUBLIC
 from ragcun_cli.data.sources import dev_collection, training_file
 from ragcun_cli.errors import RagcunError
-from ragcun_cli.paths import expanded
+from ragcun_cli.files import expanded
 from ragcun_cli.preflight.checks import FAILED, OK, REMARK, Check, checked, failed
 from ragcun_cli.preflight.devices import Devices
 from ragcun_cli.recipe.loading import load_recipe

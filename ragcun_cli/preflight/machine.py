@@ -1,4 +1,4 @@
-"""The machine besides its GPUs: cores, memory, shared memory, open files, disks."""
+"""The machine besides its GPUs: cores, memory, shared memory, open files, disks, network."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
-from ragcun_cli.machine_memory import free_memory_of_machine
+from ragcun_cli.data.registry import SERVER
+from ragcun_cli.environment import free_memory_of_machine
 from ragcun_cli.preflight.checks import FAILED, OK, REMARK, Check
 from ragcun_cli.quantities import shown_bytes
 
@@ -25,6 +27,8 @@ SAMPLE_BYTES = 64 << 20  # written and read to see how fast a disk is
 BLOCK_BYTES = 8 << 20
 SLOWEST_DISK = 20e6  # bytes a second: below it a checkpoint of BERT's size takes more than a minute
 SHARED_MEMORY = Path("/dev/shm")
+HUB = "https://huggingface.co"
+SECONDS_TO_ANSWER = 5
 
 
 def check_cores_and_memory(processes: int) -> Check:
@@ -119,3 +123,26 @@ def _speed(folder: Path) -> tuple[float, float]:
             pass
         read = time.perf_counter() - started
     return SAMPLE_BYTES / written, SAMPLE_BYTES / read
+
+
+def check_network() -> list[Check]:
+    """A server that cannot be reached stops nothing as long as all is here, which other checks say."""
+    hub = os.environ.get("HF_ENDPOINT", HUB)
+    mirrored = " (HF_ENDPOINT)" if "HF_ENDPOINT" in os.environ else ""
+    return [
+        _check_server("hub", hub, mirrored, "base_model a folder, or HF_ENDPOINT a mirror"),
+        _check_server("BEIR's server", SERVER, "", "`ragcun data download --mirror URL|DIR`"),
+    ]
+
+
+def _check_server(name: str, address: str, mirrored: str, otherwise: str) -> Check:
+    import requests
+
+    where = urlsplit(address).netloc or address
+    try:
+        # Any answer will do: it is there.
+        status = requests.head(address, timeout=SECONDS_TO_ANSWER, allow_redirects=False).status_code
+    except (requests.RequestException, ValueError) as error:
+        reason = type(error).__name__
+        return Check(name, REMARK, f"{where}{mirrored} cannot be reached ({reason})", f"What is not here: {otherwise}.")
+    return Check(name, OK, f"{where}{mirrored} answers ({status})")

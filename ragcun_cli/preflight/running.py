@@ -20,7 +20,7 @@ import psutil
 from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
-from ragcun_cli.paths import expanded
+from ragcun_cli.files import expanded
 from ragcun_cli.preflight.base_models import check_base_models
 from ragcun_cli.preflight.checks import FAILED, OK, Check, failed
 from ragcun_cli.preflight.collective import check_collective
@@ -30,10 +30,10 @@ from ragcun_cli.preflight.machine import (
     check_cores_and_memory,
     check_disk,
     check_limits,
+    check_network,
     measure_disks,
     nearest_folder,
 )
-from ragcun_cli.preflight.network import check_network
 from ragcun_cli.preflight.packages import check_packages, check_python
 from ragcun_cli.preflight.short_training import try_training
 from ragcun_cli.quantities import counted, shown_bytes

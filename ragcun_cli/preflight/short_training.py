@@ -21,12 +21,11 @@ from ragcun_cli import files
 from ragcun_cli.errors import EnvironmentUnfit, RagcunError
 from ragcun_cli.preflight.answering import Answerer, OutOfTime, ask
 from ragcun_cli.preflight.checks import FAILED, OK, REMARK, Check, failed
-from ragcun_cli.preflight.sample import COLLECTION, TRAINING
+from ragcun_cli.preflight.trial_process import COLLECTION, TRAINING
 from ragcun_cli.quantities import shown_bytes
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.runs.folder import METRICS
-from ragcun_cli.runs.records import whole_records
+from ragcun_cli.runs.folder import METRICS, whole_records
 
 # Steps of the training that is killed; the checkpoint comes in the middle. More where they are over too fast.
 STEPS = (6, 60, 600)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from ragcun_cli.paths import expanded
+from ragcun_cli.files import expanded
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ that these parts are assumptions, and what is calculated may be wrong by a facto
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ragcun_cli.recipe.devices import device_speed
 from ragcun_cli.recipe.encoder_shapes import EncoderShape
 from ragcun_cli.recipe.schema import Recipe
 
@@ -31,7 +31,6 @@ TOKENS_PER_WORD = 1.35  # of BERT's word pieces in English text
 # Words of MS MARCO's queries and passages, Table 1 of BEIR (arXiv 2104.08663); two more tokens begin and end a text.
 QUERY_WORDS, PASSAGE_WORDS = 6.0, 56.0
 UNKNOWN_WORDS = 100.0  # of a passage of a collection that is not in that table
-
 BYTES_OF_FLOAT = 4
 ADAM_FLOATS = 4  # weight, gradient and two moments of each parameter that trains
 CHECKPOINT_FLOATS = 3  # the same without the gradient
@@ -39,6 +38,37 @@ CHECKPOINT_FLOATS = 3  # the same without the gradient
 KEPT_BYTES = {"single": 62.0, "half": 40.0}
 RUNTIME_BYTES = 1.0e9  # Python, torch and its libraries: of the CPU's memory, or a GPU's context; measured, assumed
 FROZEN_BYTES_A_TOKEN = 40_000.0  # of a pass that keeps nothing, whatever the depth; assumed
+
+
+@dataclass(frozen=True)
+class DeviceSpeed:
+    """Dense FLOP/s: of bf16 or fp16 products with float32 sums, and of float32 without TF32."""
+
+    half: float
+    single: float
+
+
+# The first entry whose words a device's name has counts.
+DEVICES = {
+    "H200": DeviceSpeed(989e12, 67e12),
+    "H100 PCIe": DeviceSpeed(756e12, 51e12),
+    "H100": DeviceSpeed(989e12, 67e12),
+    "A100": DeviceSpeed(312e12, 19.5e12),
+    "A10G": DeviceSpeed(70e12, 31.5e12),
+    "A10": DeviceSpeed(125e12, 31.2e12),
+    "L40S": DeviceSpeed(362e12, 91.6e12),
+    "L4": DeviceSpeed(121e12, 30.3e12),
+    "V100": DeviceSpeed(125e12, 15.7e12),
+    "T4": DeviceSpeed(65e12, 8.1e12),
+    "RTX 4090": DeviceSpeed(165e12, 82.6e12),
+    "RTX 3090": DeviceSpeed(71e12, 35.6e12),
+}
+
+
+def device_speed(name: str) -> DeviceSpeed | None:
+    """Of a device by the name that its driver or AWS gives it, None where it is not known here."""
+    words = set(re.split(r"[\s-]+", name))
+    return next((speed for known, speed in DEVICES.items() if words.issuperset(known.split())), None)
 
 
 @dataclass(frozen=True)

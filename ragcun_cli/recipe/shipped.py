@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ragcun_cli.errors import RecipeError
-from ragcun_cli.paths import expanded
+from ragcun_cli.files import expanded
 from ragcun_cli.recipe.problems import did_you_mean
 
 ARMS = ("baseline", "isotropy", "frozen")  # of the publication

@@ -16,10 +16,10 @@ from ragcun_cli.report.collect import collect
 from ragcun_cli.report.comparison import ComparisonSettings
 from ragcun_cli.report.cost import build_cost
 from ragcun_cli.report.geometry_table import build_geometry
-from ragcun_cli.report.primary import primary_rows
 from ragcun_cli.report.robustness import build_robustness
 from ragcun_cli.report.rows import Row, choose_rows, find_baseline, fold
 from ragcun_cli.report.scores import build_scores, paper_columns, plain_columns
+from ragcun_cli.report.selection import primary_rows
 from ragcun_cli.report.statistics.corrections import require_correction
 from ragcun_cli.report.table import ResultTable
 

@@ -11,8 +11,16 @@ import yaml
 from ragcun_cli.errors import DataError
 from ragcun_cli.recipe.comparing import digest_but_seed
 from ragcun_cli.report.collect import ModelResults
-from ragcun_cli.runs.folder import BEST_MODEL, ENVIRONMENT, FINAL_MODEL, METRICS, RECIPE, SPEED
-from ragcun_cli.runs.records import read_environment, read_records
+from ragcun_cli.runs.folder import (
+    BEST_MODEL,
+    ENVIRONMENT,
+    FINAL_MODEL,
+    METRICS,
+    RECIPE,
+    SPEED,
+    read_environment,
+    read_records,
+)
 
 SECONDS_PER_HOUR = 3600
 

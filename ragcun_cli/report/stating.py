@@ -15,7 +15,6 @@ from ragcun_cli.report.claims import isotropy_sentence, preamble, sentence
 from ragcun_cli.report.collect import collect
 from ragcun_cli.report.comparison import Comparison, ComparisonSettings, Shown, compare
 from ragcun_cli.report.isotropy_comparison import IsotropyComparison, compare_isotropy
-from ragcun_cli.report.primary import primary_rows
 from ragcun_cli.report.rows import (
     DIFFERENCES,
     Row,
@@ -27,7 +26,7 @@ from ragcun_cli.report.rows import (
     no_baseline,
 )
 from ragcun_cli.report.scores import choose_datasets, known_datasets, require_metric
-from ragcun_cli.report.selection import Selection
+from ragcun_cli.report.selection import Selection, primary_rows
 from ragcun_cli.report.staleness import MARK, stale_sentences
 from ragcun_cli.report.statistics.corrections import require_correction
 from ragcun_cli.report.table import metric_label

@@ -1,9 +1,10 @@
-"""A table before any format: cells with their figure, its spread and where it comes from."""
+"""A table before any format: cells with their figure and its spread, and the line that says where it comes from."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,8 @@ ISOSCORE_DIGITS = 3
 BETTER, WORSE = "†", "‡"
 LABELS = {"ndcg": "nDCG", "recall": "Recall", "map": "MAP", "mrr": "MRR", "precision": "P", "judged": "Judged",
           "capped_recall": "Capped recall"}  # fmt: skip
+START = "ragcun report table "
+ORIGIN = re.compile(re.escape(START) + r"(\{.*\})")
 
 
 @dataclass(frozen=True)
@@ -130,3 +133,29 @@ def seeds_sentence(rows: Sequence[Row]) -> str:
         return f"Mean ± standard deviation over {several.pop()} seeds."
     listed = ", ".join(f"{name} {count}" for name, count in counts.items())
     return f"Mean ± standard deviation over seeds ({listed})."
+
+
+def origin_line(table: ResultTable) -> str:
+    """Options and provenance, without what would end a comment of HTML or begin a tag: JSON's escapes mean the same."""
+    content = json.dumps({"options": table.options, "provenance": table.provenance})
+    for character in "-<>&":
+        content = content.replace(character, f"\\u{ord(character):04x}")
+    return START + content
+
+
+def read_origins(text: str) -> list[dict[str, Any]]:
+    """What `origin_line` wrote into a text, once for each table."""
+    found = []
+    for match in ORIGIN.finditer(text):
+        try:
+            found.append(json.loads(match.group(1)))
+        except ValueError:
+            found.append({})
+    return found
+
+
+def after_origins(text: str) -> list[str]:
+    """What follows each origin, up to the next."""
+    ends = [match.end() for match in ORIGIN.finditer(text)]
+    starts = [match.start() for match in ORIGIN.finditer(text)]
+    return [text[end:stop] for end, stop in zip(ends, [*starts[1:], len(text)], strict=True)]

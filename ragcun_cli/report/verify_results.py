@@ -15,10 +15,9 @@ import numpy as np
 
 from ragcun_cli.arrays import Figures, Numbers
 from ragcun_cli.data.collection import Collection
-from ragcun_cli.errors import DataError
-from ragcun_cli.evaluate.datasets import Dataset
+from ragcun_cli.errors import DataError, RagcunError
+from ragcun_cli.evaluate.datasets import Dataset, find_datasets
 from ragcun_cli.report.collect import ModelResults, collect
-from ragcun_cli.report.texts import find_texts
 from ragcun_cli.results.dataset_result import DatasetResult
 from ragcun_cli.results.layout import PLAIN_MEAN, shown_query_ids
 from ragcun_cli.results.metrics import NO_PASSAGE, Judgements, score
@@ -189,3 +188,17 @@ def _check_isotropy(model: ModelResults, result: DatasetResult) -> list[str]:
         if result.rules["average"] == PLAIN_MEAN and abs(deviation - stated) > SPECTRUM_ROUNDING * stated:
             problems.append(f"std of {side}: {stated:.6f} is stated, {deviation:.6f} by the spectrum")
     return problems
+
+
+def find_texts(result: DatasetResult, data_dir: Path) -> Dataset | None:
+    """The dataset, by its name in the data folder or where it was when it was scored; None if neither has the very
+    texts and judgements.
+    """
+    for name in (result.name, result.dataset.path or result.name):
+        try:
+            found, _ = find_datasets([name], data_dir, result.split)
+        except RagcunError:
+            continue
+        if found and found[0].sha256 == result.sha256:
+            return found[0]
+    return None

@@ -17,12 +17,11 @@ from ragcun_cli.report.building import TableOptions, build_table
 from ragcun_cli.report.formats.html import to_html
 from ragcun_cli.report.formats.latex import escape_latex, to_latex
 from ragcun_cli.report.formats.markdown import escape_markdown, to_markdown
-from ragcun_cli.report.formats.origin import after_origins, read_origins
 from ragcun_cli.report.formats.plain import to_json
 from ragcun_cli.report.selection import Selection
 from ragcun_cli.report.staleness import without_staleness
 from ragcun_cli.report.stating import state
-from ragcun_cli.report.table import ResultTable
+from ragcun_cli.report.table import ResultTable, after_origins, read_origins
 
 ROUNDING = 1e-9
 COST = "cost"  # made of run folders, which results are often kept without

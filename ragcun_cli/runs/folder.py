@@ -1,15 +1,15 @@
-"""The places inside of a run's folder, and what its files say of the run."""
+"""A run's folder: the names of its files, and readers of those that a run may be writing just now."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ragcun_cli.paths import expanded
+from ragcun_cli.files import expanded
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.runs.progress import Progress
-from ragcun_cli.runs.status import Status
-from ragcun_cli.runs.summary import ArmSummary
+from ragcun_cli.runs.status import ArmSummary, Progress, Status
 from ragcun_cli.secrets import redacted
 from ragcun_cli.streams import lost_log
 
@@ -17,6 +17,7 @@ RECIPE, ENVIRONMENT, STATUS = "recipe.yaml", "environment.json", "status.json"
 METRICS, SPEED = "metrics.jsonl", "speed.jsonl"
 CHECKPOINTS, BEST_MODEL, FINAL_MODEL = "checkpoints", "best_model", "final_model"
 WORKER_LOGS = "workers"
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -110,3 +111,40 @@ class RunFolder:
         """
         status = Status(state, progress, total_steps, redacted(reason), exit_code, lost_log())
         status.write(self.status)
+
+
+def read_records(path: Path) -> list[Record]:
+    """All lines; empty where there is no file.
+
+    Raises:
+        ValueError: if one is no JSON.
+    """
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def whole_records(path: Path) -> list[Record]:
+    """Those whose lines are whole: the last one may be half written. Empty where nothing can be read."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+    except (OSError, ValueError):
+        return []
+
+
+def read_environment(path: Path) -> Record:
+    """
+    Raises:
+        OSError, ValueError: if it cannot be read.
+    """
+    content: Record = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def find_environment(path: Path) -> Record:
+    """Empty where it cannot be read."""
+    try:
+        return read_environment(path)
+    except (OSError, ValueError):
+        return {}

@@ -1,4 +1,4 @@
-"""status.json: how a run stands, replaced as a whole whenever that changes."""
+"""status.json: how far a run is and how it ended, replaced as a whole whenever that changes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from ragcun_cli import files
-from ragcun_cli.runs.progress import Progress
 
 RUNNING, INTERRUPTED, FAILED, FINISHED = "running", "interrupted", "failed", "finished"
+
+
+@dataclass
+class Progress:
+    """What must continue where it stopped, besides the tensors.
+
+    step: optimiser steps done. best_score, best_step: of the dev scores so far. scores_without_gain: dev scores since
+    the best. chunk_tokens: tokens that pass the encoder at a time, None for a whole batch; with another number the
+    last digits would differ. overflows: steps in a row that fp16's loss scaling skipped. tokens: those that passed the
+    encoder. behind: the dev score and the epoch's model that are due at this step are still to be made.
+    """
+
+    step: int = 0
+    best_score: float | None = None
+    best_step: int | None = None
+    scores_without_gain: int = 0
+    chunk_tokens: int | None = None
+    overflows: int = 0
+    tokens: int = 0
+    behind: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,3 +88,15 @@ class Status:
         """Such as `interrupted at step 120 of 300`."""
         at = f"{self.state} at step {self.progress.step} of {self.total_steps}"
         return FINISHED if self.state == FINISHED else at
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """How an arm ended. `model` is the folder to evaluate: the best on dev, or the final one without dev."""
+
+    name: str
+    folder: str
+    model: str
+    steps: int
+    best_step: int | None
+    best_dev_ndcg: float | None

@@ -1,6 +1,11 @@
 """Folders in a backup: files first, the manifest of their sizes and digests last.
 
 A folder whose manifest is not there does not exist, so a copy that was killed costs nothing but its own time.
+
+    <backup>/<run folder's name>/checkpoints/step-00000030/...   the newest `keep_last`
+                                 models/best-00000025/...        the best model that the newest checkpoint knows of
+                                 models/final/...                when the run is finished
+                                 run/status.json ...             the run's small files, after each checkpoint
 """
 
 from __future__ import annotations
@@ -15,6 +20,15 @@ from pathlib import Path
 from ragcun_cli import files
 from ragcun_cli.manifest import MANIFEST, listed_files, manifest_bytes, problem_with
 from ragcun_cli.storage.stores import ObjectStore
+
+CHECKPOINTS, MODELS, RUN = "checkpoints", "models", "run"
+STATUS = f"{RUN}/status.json"
+FINAL = f"{MODELS}/final"
+
+
+def best_key(step: int) -> str:
+    """Of the best model, which was that of this step."""
+    return f"{MODELS}/best-{step:08}"
 
 
 def copy_folder(place: ObjectStore, folder: Path, key: str) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ragcun_cli import files
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
-from ragcun_cli.paths import expanded
+from ragcun_cli.files import expanded
 from ragcun_cli.storage.s3 import S3_SCHEME, AlreadyThereError, S3Store, s3_client
 
 

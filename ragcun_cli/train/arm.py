@@ -27,8 +27,7 @@ from ragcun_cli.model.feature_store import FeatureStore
 from ragcun_cli.recipe.estimates import BYTES_OF_FLOAT, CHECKPOINT_FLOATS
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import RunFolder
-from ragcun_cli.runs.progress import Progress
-from ragcun_cli.runs.summary import ArmSummary
+from ragcun_cli.runs.status import ArmSummary, Progress
 from ragcun_cli.train.backup import drop_backup, look_at_backup, open_backup, place_of
 from ragcun_cli.train.checkpoint import load_checkpoint, newest_valid, restore_run_files
 from ragcun_cli.train.disk import disk_is_full, folder_bytes, require_room

@@ -1,6 +1,6 @@
 """A run's backup: checkpoints and final models are copied in a thread, and fetched where the disk has lost them.
 
-Where its parts lie says `storage/layout.py`. What goes wrong is said and tried again; it never stops training.
+Where its parts lie says `storage/sealed.py`. What goes wrong is said and tried again; it never stops training.
 """
 
 from __future__ import annotations
@@ -17,9 +17,21 @@ from ragcun_cli.console import note
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import RunFolder
-from ragcun_cli.runs.progress import Progress
-from ragcun_cli.storage.layout import CHECKPOINTS, FINAL, MODELS, RUN, STATUS, best_key
-from ragcun_cli.storage.sealed import copy_folder, copy_held, fetch_folder, folders_in, held, remove_folder
+from ragcun_cli.runs.status import Progress
+from ragcun_cli.storage.sealed import (
+    CHECKPOINTS,
+    FINAL,
+    MODELS,
+    RUN,
+    STATUS,
+    best_key,
+    copy_folder,
+    copy_held,
+    fetch_folder,
+    folders_in,
+    held,
+    remove_folder,
+)
 from ragcun_cli.storage.stores import FolderStore, ObjectStore, open_store
 from ragcun_cli.train.checkpoint import RUN_FILES, newest_valid, restore_run_files
 from ragcun_cli.train.run_folder import MODEL_ORIGIN

@@ -28,7 +28,7 @@ from ragcun_cli import files
 from ragcun_cli.errors import ModelError
 from ragcun_cli.manifest import problem_with, seal
 from ragcun_cli.runs.folder import RunFolder
-from ragcun_cli.runs.progress import Progress
+from ragcun_cli.runs.status import Progress
 from ragcun_cli.tensors import save_tensors
 from ragcun_cli.train.optimiser import optimiser_tensors, restore_optimiser
 from ragcun_cli.train.random_state import first_random_state, random_state, set_random_state

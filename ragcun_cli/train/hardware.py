@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from ragcun_cli.model.device import best_device
+from ragcun_cli.tensors import best_device
 from ragcun_cli.train.precision import Hardware
 
 

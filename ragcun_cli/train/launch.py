@@ -30,8 +30,7 @@ from ragcun_cli.errors import EnvironmentUnfit, ExitCode, Interrupted, RagcunErr
 from ragcun_cli.processes import POLL_SECONDS, Child
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import RunFolder
-from ragcun_cli.runs.status import FAILED, RUNNING, Status
-from ragcun_cli.runs.summary import ArmSummary
+from ragcun_cli.runs.status import FAILED, RUNNING, ArmSummary, Status
 from ragcun_cli.train.outcome import FAILURES, LAUNCH_FOLDER, read_outcomes, summary_of
 from ragcun_cli.train.stopping import SAVING, handled_by, restore
 

@@ -1,31 +1,38 @@
-"""The training loop, from top to bottom: step, log, dev score, model, checkpoint."""
+"""The training loop, from top to bottom: step, log, dev score, model, checkpoint.
+
+metrics.jsonl has one object per logged step, and nothing that depends on the clock: of two equal runs it is equal.
+"""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+from ragcun_cli.arrays import Vectors
 from ragcun_cli.console import StepProgress, note
 from ragcun_cli.evaluate.isotropy import MINIMUM_TEXTS, measure_isotropy
-from ragcun_cli.evaluate.scoring import score_in_memory
+from ragcun_cli.evaluate.scoring import Encode, score_in_memory
 from ragcun_cli.model import IsotropicGaussianEncoder
+from ragcun_cli.model.feature_store import BLOCK_TEXTS
 from ragcun_cli.model.folder import save_encoder, write_pointer
 from ragcun_cli.runs.folder import RECIPE
 from ragcun_cli.train.checkpoint import capture
-from ragcun_cli.train.dev_encoding import ScoringAbandoned, encode_together
-from ragcun_cli.train.log import append_line
 from ragcun_cli.train.prepare import build_encoder
 from ragcun_cli.train.run_folder import MODEL_ORIGIN
 from ragcun_cli.train.saving import Saver
 from ragcun_cli.train.sharded import whole
 from ragcun_cli.train.speed import Speedometer, training_flops_per_token
 from ragcun_cli.train.step import Losses, nothing, optimiser_step
-from ragcun_cli.train.stopping import Reason
+from ragcun_cli.train.stopping import Reason, StopRequests
 from ragcun_cli.train.trackers import track
 from ragcun_cli.train.training import Training
-from ragcun_cli.train.world import broadcast_object
+from ragcun_cli.train.world import World, broadcast_object, gather_rows
 
 DEV_METRIC = "ndcg@10"
 
@@ -236,3 +243,49 @@ def _save_checkpoint(training: Training, saver: Saver | None) -> None:
     state = capture(training)
     if saver is not None and state is not None:
         saver.begin(state)
+
+
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    """Add one JSON object as a line."""
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(record) + "\n")
+
+
+class ScoringAbandoned(Exception):
+    """The run stops; its dev score is made when it goes on."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.sentence())
+        self.reason = reason
+
+
+def encode_together(encode: Encode, world: World, stop: StopRequests, device: torch.device) -> Encode:
+    """`encode` spread over the processes; each gets all embeddings.
+
+    Raises (when called):
+        ScoringAbandoned: in all processes, if one has been asked to stop; they ask each other after every block.
+    """
+    block_texts = BLOCK_TEXTS[device.type] * world.size
+
+    def together(texts: Sequence[str]) -> Vectors:
+        blocks = []
+        for start in range(0, len(texts), block_texts):
+            blocks.append(_block(encode, texts[start : start + block_texts], world, device))
+            reason, _ = stop.agreed(device)
+            if reason:
+                raise ScoringAbandoned(reason)
+        return np.concatenate(blocks) if len(blocks) != 1 else blocks[0]
+
+    return together
+
+
+def _block(encode: Encode, texts: Sequence[str], world: World, device: torch.device) -> Vectors:
+    if world.size == 1:
+        return encode(texts)
+    places = [np.arange(rank, len(texts), world.size) for rank in range(world.size)]
+    # Of fewer texts than processes everybody encodes all: an empty share would have no width.
+    if len(texts) < world.size:
+        return encode(texts)
+    own = torch.from_numpy(encode([texts[place] for place in places[world.rank].tolist()])).to(device)
+    gathered: Vectors = gather_rows(own, places).cpu().numpy()
+    return gathered

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ragcun_cli.data.tokens import TokenBatch
+from ragcun_cli.environment import free_memory_of_machine
 from ragcun_cli.errors import EnvironmentUnfit
-from ragcun_cli.machine_memory import free_memory_of_machine
 from ragcun_cli.train.random_state import random_state, set_random_state
 
 CPU_PROBE_TOKENS = 1024

@@ -14,7 +14,7 @@ from typing import Any
 
 from ragcun_cli import errors, files
 from ragcun_cli.errors import RagcunError
-from ragcun_cli.runs.summary import ArmSummary
+from ragcun_cli.runs.status import ArmSummary
 
 LAUNCH_FOLDER = "RAGCUN_LAUNCH_FOLDER"  # in the environment of agent and workers
 BEGAN = "began-"

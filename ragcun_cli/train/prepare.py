@@ -22,26 +22,24 @@ from ragcun_cli.data.batches import BatchSequence, epoch_order
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.collection import Collection, read_collection
 from ragcun_cli.data.exclusion import ExclusionCounts, read_excluded, without
-from ragcun_cli.data.numbered_texts import NumberedTexts
 from ragcun_cli.data.registry import known_dataset
 from ragcun_cli.data.sources import dev_collection, training_file
 from ragcun_cli.data.token_cache import TokenisedTexts, tokenised_texts
-from ragcun_cli.data.tokens import TokenBatch
+from ragcun_cli.data.tokens import NumberedTexts, TokenBatch
 from ragcun_cli.data.triples.prepared import open_triples
 from ragcun_cli.data.triples.table import TripleTable
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
 from ragcun_cli.evaluate.scoring import Encode
+from ragcun_cli.files import expanded
 from ragcun_cli.losses.objective import Objective
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.backbone import longest_input
 from ragcun_cli.model.feature_store import FeatureStore
 from ragcun_cli.model.head import ResidualHead
 from ragcun_cli.model.sources import locate_model
-from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import RunFolder
-from ragcun_cli.runs.progress import Progress
-from ragcun_cli.train.inputs import MakeInput, encode_features, encode_tokens, features_of, tokens_by_text
+from ragcun_cli.runs.status import Progress
 from ragcun_cli.train.memory import ChunkSize, find_chunk_size
 from ragcun_cli.train.optimiser import add_objective, build_optimiser
 from ragcun_cli.train.plan import TrainingPlan
@@ -49,7 +47,15 @@ from ragcun_cli.train.precision import Hardware
 from ragcun_cli.train.random_state import first_random_state
 from ragcun_cli.train.stopping import StopRequests
 from ragcun_cli.train.strategy import Spread, choose_strategy, open_accelerator, wrap
-from ragcun_cli.train.training import Training, first_batches
+from ragcun_cli.train.training import (
+    MakeInput,
+    Training,
+    encode_features,
+    encode_tokens,
+    features_of,
+    first_batches,
+    tokens_by_text,
+)
 from ragcun_cli.train.world import ALONE, World, all_reduce_max, barrier, first_on_each_machine
 
 EncodeWith = Callable[[IsotropicGaussianEncoder], Encode]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from ragcun_cli.data.sources import PREFIX, dev_collection, training_file
 from ragcun_cli.errors import RagcunError, UsageError
+from ragcun_cli.files import expanded
 from ragcun_cli.model.sources import model_is_here, require_model, require_place
-from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import RunFolder
-from ragcun_cli.runs.summary import ArmSummary
+from ragcun_cli.runs.status import ArmSummary
 
 
 def one_per_seed(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:

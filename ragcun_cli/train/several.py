@@ -22,8 +22,7 @@ from ragcun_cli.errors import ExitCode, Interrupted, RagcunError, UsageError
 from ragcun_cli.processes import ERROR_FILE, POLL_SECONDS, Child, read_error
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.runs.folder import RunFolder
-from ragcun_cli.runs.records import whole_records
+from ragcun_cli.runs.folder import RunFolder, whole_records
 from ragcun_cli.runs.status import Status
 from ragcun_cli.train.run_folder import refuse_early
 from ragcun_cli.train.runs import finished_summary, require_distinct_folders

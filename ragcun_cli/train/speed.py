@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ragcun_cli.recipe.devices import device_speed
+from ragcun_cli.recipe.estimates import device_speed
 from ragcun_cli.train.precision import Hardware
 
 

@@ -1,4 +1,4 @@
-"""One optimiser step: losses, gradients, clipping, update."""
+"""One optimiser step: learning rate, losses, gradients, clipping, update."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from ragcun_cli.train.memory import halved, is_out_of_memory, release_memory
 from ragcun_cli.train.optimiser import set_rates
 from ragcun_cli.train.random_state import random_state, set_random_state
 from ragcun_cli.train.run_folder import DIVERGED
-from ragcun_cli.train.schedule import rate_factor
 from ragcun_cli.train.sharded import total_norm
 from ragcun_cli.train.training import Training
 from ragcun_cli.train.world import gather_rows
@@ -247,3 +246,14 @@ def _mean_terms(losses: list[ObjectiveTerms]) -> dict[str, float | None]:
     # What the isotropy term is expected to be on N(0, I): it does not go to zero.
     means["isotropy_null"] = losses[-1].isotropy_null
     return means
+
+
+def rate_factor(step: int, warmup_steps: int, total_steps: int) -> float:
+    """What the learning rates are multiplied by at optimiser step `step`, counted from 0.
+
+    The first step already trains (1 / warmup_steps) and the last still does.
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * progress))

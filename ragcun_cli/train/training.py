@@ -1,8 +1,8 @@
-"""Everything that a training loop works with."""
+"""Everything that a training loop works with; what the encoder takes for texts, by their numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,48 @@ from torch import Tensor
 from ragcun_cli.arrays import Numbers
 from ragcun_cli.data.batches import BatchSequence, TripleBatch
 from ragcun_cli.data.collection import Collection
-from ragcun_cli.data.tokens import chunks_within
+from ragcun_cli.data.token_cache import TokenisedTexts
+from ragcun_cli.data.tokens import NumberedTexts, TokenBatch, chunks_within
 from ragcun_cli.evaluate.scoring import Encode
 from ragcun_cli.losses.objective import Objective
-from ragcun_cli.model import IsotropicGaussianEncoder
+from ragcun_cli.model.encoder import FeatureBatch, IsotropicGaussianEncoder
+from ragcun_cli.model.feature_store import FeatureStore
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import RunFolder
-from ragcun_cli.runs.progress import Progress
-from ragcun_cli.train.inputs import EncoderInput, MakeInput
+from ragcun_cli.runs.status import Progress
 from ragcun_cli.train.plan import TrainingPlan
 from ragcun_cli.train.precision import Hardware
 from ragcun_cli.train.stopping import StopRequests
 from ragcun_cli.train.strategy import Spread
 from ragcun_cli.train.world import World
+
+EncoderInput = TokenBatch | FeatureBatch
+MakeInput = Callable[[Numbers], EncoderInput]
+
+
+def features_of(store: FeatureStore, texts: NumberedTexts, needed: Numbers) -> Callable[[Numbers], FeatureBatch]:
+    """Inputs for a frozen encoder, of those texts that are needed, by number; the store has them."""
+    places = np.full((len(texts.keys), 2), -1, dtype=np.int64)
+    places[needed] = store.places(texts.keys[needed])
+    return lambda numbers: FeatureBatch(store.take(places[numbers]))
+
+
+def tokens_by_text(texts: Sequence[str], tokens: TokenisedTexts) -> Callable[[Sequence[str]], TokenBatch]:
+    """A tokenizer for texts that are tokenised already; for as many as fit into memory, such as a dev set's."""
+    number_of = {text: number for number, text in enumerate(texts)}
+    return lambda wanted: tokens.batch(np.array([number_of[text] for text in wanted], dtype=np.int64))
+
+
+def encode_tokens(encoder: IsotropicGaussianEncoder, lookup: Callable[[Sequence[str]], TokenBatch]) -> Encode:
+    """`encoder.encode` for texts that are tokenised already: a dev set is scored many times in a run."""
+    return lambda texts: encoder.project(encoder.features_of_tokens(lookup(texts)))
+
+
+def encode_features(store: FeatureStore, lookup: Callable[[Sequence[str]], TokenBatch]) -> Encode:
+    """The same for a frozen encoder, by what it gave before."""
+    return lambda texts: store.encode(
+        NumberedTexts.of(texts, lambda numbers: lookup([texts[number] for number in numbers.tolist()]))
+    )
 
 
 @dataclass

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ragcun_cli.data.corpus import Corpus, open_corpus
-from ragcun_cli.data.text_keys import keys_of
+from ragcun_cli.data.digests import keys_of
 from ragcun_cli.errors import DataError
 
 RECORDS = [

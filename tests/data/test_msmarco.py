@@ -21,7 +21,7 @@ import pytest
 
 from ragcun_cli.data import msmarco
 from ragcun_cli.data.collection import read_collection
-from ragcun_cli.data.leakage import normalised_words
+from ragcun_cli.data.exclusion import normalised_words
 from ragcun_cli.data.msmarco import is_held_out, prepare_training_set
 from ragcun_cli.data.registry import TRAINING
 from ragcun_cli.data.sources import dev_collection, training_file

@@ -21,6 +21,7 @@ from ragcun_cli.errors import EnvironmentUnfit, ModelError
 from ragcun_cli.evaluate.embedding import Embedder
 from ragcun_cli.evaluate.models import ScoredModel, open_model
 from ragcun_cli.model import IsotropicGaussianEncoder, feature_store
+from ragcun_cli.model.folder import save_encoder
 from ragcun_cli.model.vector_store import VectorStore
 from tests.damage import KINDS, damage
 from tests.tasks import write_task
@@ -38,7 +39,7 @@ def task(tmp_path: Path) -> Collection:
 def trained(tiny_bert: Path, tmp_path: Path) -> ScoredModel:
     """A model with a head, and an encoder that was trained too."""
     encoder = IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=12)
-    encoder.save_pretrained(tmp_path / "model")
+    save_encoder(encoder, tmp_path / "model")
     return open_model(str(tmp_path / "model"))
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from ragcun_cli import files
 from ragcun_cli.errors import EnvironmentUnfit, ExitCode, UsageError, as_ragcun_error
-from ragcun_cli.paths import expanded
+from ragcun_cli.files import expanded
 from tests.conftest import REPOSITORY, RunCommand
 from tests.faults.test_disk import mounted_disk
 from tests.tiny_models import WORDS, write_collection

@@ -17,9 +17,8 @@ from ragcun_cli.losses.contrastive import (
     squared_distances,
     triplet,
 )
-from ragcun_cli.losses.objective import Objective, TripleEmbeddings
+from ragcun_cli.losses.objective import Objective, TripleEmbeddings, standard_deviation, variance_penalty
 from ragcun_cli.losses.sigreg import random_directions
-from ragcun_cli.losses.variance import standard_deviation, variance_penalty
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.recipe.schema import IsotropyKind, Recipe
 

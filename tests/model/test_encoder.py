@@ -14,6 +14,7 @@ from transformers import BertweetTokenizer
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.encoder import FeatureBatch
+from ragcun_cli.model.folder import load_encoder, save_encoder
 from ragcun_cli.model.head import ResidualHead
 from ragcun_cli.model.sources import locate_model
 from ragcun_cli.model.tokenizer import text_tokenizer
@@ -153,9 +154,9 @@ def test_a_saved_model_is_the_same_here_and_in_sentence_transformers(
     if head == "residual":
         encoder.head.calibrate(encoder.features(texts))
     expected = shaken(encoder).encode(texts)
-    encoder.save_pretrained(tmp_path / "model")
+    save_encoder(encoder, tmp_path / "model")
 
-    loaded = IsotropicGaussianEncoder.from_pretrained(tmp_path / "model")
+    loaded = load_encoder(tmp_path / "model")
     assert loaded.settings == encoder.settings
     np.testing.assert_array_equal(loaded.encode(texts), expected)
     theirs = SentenceTransformer(str(tmp_path / "model"), device="cpu")
@@ -168,20 +169,20 @@ def test_saving_replaces_an_old_model_whole(tiny_bert: Path, tmp_path: Path) -> 
     target = tmp_path / "model"
     target.mkdir()
     (target / "leftover.txt").write_text("old")
-    IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=8).save_pretrained(target)
+    save_encoder(IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=8), target)
     assert not (target / "leftover.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_failed_save_leaves_the_old_model(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=8)
-    encoder.save_pretrained(tmp_path / "model")
+    save_encoder(encoder, tmp_path / "model")
     before = encoder.encode(["w1"])
     shaken(encoder)
     monkeypatch.setattr("safetensors.torch.save_file", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(OSError, match="full"):
-        encoder.save_pretrained(tmp_path / "model")
-    np.testing.assert_array_equal(IsotropicGaussianEncoder.from_pretrained(tmp_path / "model").encode(["w1"]), before)
+        save_encoder(encoder, tmp_path / "model")
+    np.testing.assert_array_equal(load_encoder(tmp_path / "model").encode(["w1"]), before)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -189,22 +190,22 @@ def test_pickles_are_refused_with_the_reason(tmp_path: Path) -> None:
     pickled = tmp_path / "model.pt"
     torch.save({"w": torch.ones(1)}, pickled)
     with pytest.raises(ModelError) as caught:
-        IsotropicGaussianEncoder.from_pretrained(pickled)
+        load_encoder(pickled)
     assert "is a pickle" in caught.value.hint
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError) as caught:
-        IsotropicGaussianEncoder.from_pretrained(tmp_path)
+        load_encoder(tmp_path)
     assert "no model.safetensors" in caught.value.message
     assert "model.pt is a pickle" in caught.value.hint
 
 
 def test_what_is_not_a_model_folder(tmp_path: Path, tiny_bert: Path) -> None:
     with pytest.raises(UsageError, match="no such model folder"):
-        IsotropicGaussianEncoder.from_pretrained(tmp_path / "nowhere")
+        load_encoder(tmp_path / "nowhere")
     with pytest.raises(ModelError, match=r"config\.json is missing"):
-        IsotropicGaussianEncoder.from_pretrained(tmp_path)
+        load_encoder(tmp_path)
     with pytest.raises(ModelError, match=r"ragcun\.json is missing"):
-        IsotropicGaussianEncoder.from_pretrained(tiny_bert)
+        load_encoder(tiny_bert)
     with pytest.raises(UsageError, match="no such model folder"):
         locate_model("./nowhere")
 
@@ -213,29 +214,29 @@ def test_damaged_model_folders(tiny_bert: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
 
     def fresh() -> None:
-        IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=8).save_pretrained(folder)
+        save_encoder(IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=8), folder)
 
     fresh()
     (folder / "projection.safetensors").write_bytes(b"short")
     with pytest.raises(ModelError, match=r"projection\.safetensors: does not have the sha256"):
-        IsotropicGaussianEncoder.from_pretrained(folder)
+        load_encoder(folder)
     save_file({"skip.weight": torch.ones(3, 3)}, folder / "projection.safetensors")
     with pytest.raises(ModelError, match=r"projection\.safetensors: does not have the sha256"):
-        IsotropicGaussianEncoder.from_pretrained(folder)
+        load_encoder(folder)
     fresh()
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-100])
     with pytest.raises(ModelError, match=r"model\.safetensors: does not have the sha256"):
-        IsotropicGaussianEncoder.from_pretrained(folder)
+        load_encoder(folder)
     fresh()
     content = bytearray((folder / "model.safetensors").read_bytes())
     content[-50] ^= 1
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(ModelError, match=r"model\.safetensors: does not have the sha256"):
-        IsotropicGaussianEncoder.from_pretrained(folder)
+        load_encoder(folder)
     fresh()
     (folder / "ragcun.json").write_text("{}")
     with pytest.raises(ModelError, match=r"ragcun\.json: not readable"):
-        IsotropicGaussianEncoder.from_pretrained(folder)
+        load_encoder(folder)
 
 
 def test_a_model_pooled_otherwise_is_refused(tmp_path: Path) -> None:

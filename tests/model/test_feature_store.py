@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ragcun_cli.data.numbered_texts import NumberedTexts
-from ragcun_cli.data.tokens import TokenBatch
+from ragcun_cli.data.tokens import NumberedTexts, TokenBatch
 from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.model import IsotropicGaussianEncoder, feature_store
 from ragcun_cli.model.feature_store import FeatureStore

@@ -41,6 +41,7 @@ from ragcun_cli.evaluate.models import open_model
 from ragcun_cli.evaluate.runner import _entry as result_entry
 from ragcun_cli.evaluate.scoring import Scheme
 from ragcun_cli.model import IsotropicGaussianEncoder
+from ragcun_cli.model.folder import load_encoder, save_encoder
 from ragcun_cli.model.sources import model_identity
 from tests.conftest import RunCommand
 from tests.tiny_models import WORDS, word_tokenizer
@@ -141,23 +142,23 @@ def test_lower_casing_that_a_tokenizers_class_takes_back_survives_saving(bert: P
     encoder = IsotropicGaussianEncoder.untouched(str(bert))
     shouted = ["W1 W2 W3"]
     np.testing.assert_allclose(encoder.encode(shouted), encoder.encode(["w1 w2 w3"]), atol=1e-6)
-    encoder.save_pretrained(tmp_path / "saved")
-    loaded = IsotropicGaussianEncoder.from_pretrained(tmp_path / "saved")
+    save_encoder(encoder, tmp_path / "saved")
+    loaded = load_encoder(tmp_path / "saved")
     np.testing.assert_allclose(loaded.encode(shouted), encoder.encode(shouted), atol=1e-6)
     np.testing.assert_allclose(theirs(tmp_path / "saved", shouted), encoder.encode(shouted), atol=1e-5)
-    loaded.save_pretrained(tmp_path / "again")
-    again = IsotropicGaussianEncoder.from_pretrained(tmp_path / "again")
+    save_encoder(loaded, tmp_path / "again")
+    again = load_encoder(tmp_path / "again")
     np.testing.assert_allclose(again.encode(shouted), encoder.encode(shouted), atol=1e-6)
 
 
 def test_a_trained_models_own_backbone_is_looked_at_too(bert: Path, tmp_path: Path) -> None:
-    IsotropicGaussianEncoder.from_base(str(bert), output_dim=8).save_pretrained(tmp_path / "saved")
+    save_encoder(IsotropicGaussianEncoder.from_base(str(bert), output_dim=8), tmp_path / "saved")
     changed_weights(tmp_path / "saved", without("layer.1."))
     settings = json.loads((tmp_path / "saved" / "ragcun.json").read_text())
     settings["sha256"].pop("model.safetensors")
     write(tmp_path / "saved", "ragcun.json", settings)
     with pytest.raises(ModelError, match="16 are missing"):
-        IsotropicGaussianEncoder.from_pretrained(tmp_path / "saved")
+        load_encoder(tmp_path / "saved")
 
 
 def test_heads_of_other_tasks_and_old_counters_are_no_weights_of_the_encoder(tmp_path: Path) -> None:
@@ -242,8 +243,8 @@ def test_lower_casing_stays_with_what_is_trained_from_it(bert: Path, tmp_path: P
     write_modules(bert, MODULES)
     write(bert, "sentence_bert_config.json", {"max_seq_length": 64, "do_lower_case": True})
     encoder = IsotropicGaussianEncoder.from_base(str(bert), output_dim=8)
-    encoder.save_pretrained(tmp_path / "saved")
-    again = IsotropicGaussianEncoder.from_pretrained(tmp_path / "saved").encode(TEXTS)
+    save_encoder(encoder, tmp_path / "saved")
+    again = load_encoder(tmp_path / "saved").encode(TEXTS)
     np.testing.assert_allclose(again[0], again[3], atol=1e-6)
     np.testing.assert_allclose(again, theirs(tmp_path / "saved"), atol=1e-5)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ragcun_cli.errors import EnvironmentUnfit
-from ragcun_cli.preflight import base_models, machine, network
+from ragcun_cli.preflight import base_models, machine
 from ragcun_cli.preflight.answering import Answerer, OutOfTime, ask
 from ragcun_cli.preflight.base_models import check_base_models
 from ragcun_cli.preflight.checks import FAILED, OK, REMARK
@@ -79,8 +79,8 @@ def test_memory_and_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_servers_that_answer_and_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
-        monkeypatch.setattr(network, "SERVER", "http://127.0.0.1:9")
-        hub, beir = network.check_network()
+        monkeypatch.setattr(machine, "SERVER", "http://127.0.0.1:9")
+        hub, beir = machine.check_network()
     assert (hub.status, "(HF_ENDPOINT) answers" in hub.seen) == (OK, True)
     assert (beir.status, "--mirror" in beir.cure) == (REMARK, True)
 

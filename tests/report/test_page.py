@@ -143,7 +143,7 @@ def test_what_is_in_it(ragcun: RunCommand, scored: Path, tmp_path: Path) -> None
 def test_examples_have_query_and_passages(ragcun: RunCommand, scored: Path, tmp_path: Path) -> None:
     from ragcun_cli.report.building import read_rows
     from ragcun_cli.report.page.examples import find_extremes
-    from ragcun_cli.report.texts import find_texts
+    from ragcun_cli.report.verify_results import find_texts
 
     rows = {row.name: row for row in read_rows(scored / "results", ())}
     data = scored / "data"

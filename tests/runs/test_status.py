@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ragcun_cli.runs.folder import RunFolder
-from ragcun_cli.runs.progress import Progress
-from ragcun_cli.runs.records import find_environment, read_records, whole_records
-from ragcun_cli.runs.status import Status
+from ragcun_cli.runs.folder import RunFolder, find_environment, read_records, whole_records
+from ragcun_cli.runs.status import Progress, Status
 
 STATUS = Status("interrupted", Progress(step=120, best_score=0.5, best_step=100, tokens=9), 300, "SIGTERM", 75)
 

@@ -16,7 +16,7 @@ from ragcun_cli.data.batches import TripleBatch
 from ragcun_cli.errors import EnvironmentUnfit, ModelError, RagcunError, UsageError
 from ragcun_cli.evaluate.scoring import DevScores
 from ragcun_cli.losses.objective import Objective, ObjectiveTerms
-from ragcun_cli.model import IsotropicGaussianEncoder
+from ragcun_cli.model.folder import load_encoder
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.train import loop, step
 from ragcun_cli.train.arm import plan_arm, train_arm
@@ -89,7 +89,7 @@ def test_the_dev_score_logged_is_that_of_the_saved_model(small_recipe: Path, dev
     from ragcun_cli.evaluate.scoring import score_in_memory
 
     summary = train_arm(load(small_recipe))
-    encoder = IsotropicGaussianEncoder.from_pretrained(summary.model)
+    encoder = load_encoder(summary.model)
     scored = score_in_memory(encoder.encode, read_collection(dev_folder))
     assert scored.metrics["ndcg@10"] == pytest.approx(summary.best_dev_ndcg, abs=1e-9)
 
@@ -358,14 +358,12 @@ def test_the_models_that_are_kept(
 def test_a_run_folder_is_a_model_for_sentence_transformers(small_recipe: Path, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
-    from ragcun_cli.model import IsotropicGaussianEncoder
-
     texts = ["w1 w2 w3", "w4 " * 30]
     for number, settings in enumerate((["max_steps=5"], ["max_steps=5", "data.dev=null"])):
         summary = train_arm(load(small_recipe, *settings, f"output_dir='{tmp_path / str(number)}'"))
         loaded = SentenceTransformer(summary.folder, device="cpu")
         assert loaded.similarity_fn_name == "euclidean"
-        ours = IsotropicGaussianEncoder.from_pretrained(summary.model).encode(texts)
+        ours = load_encoder(summary.model).encode(texts)
         np.testing.assert_allclose(loaded.encode(texts), ours, atol=1e-5)
 
 

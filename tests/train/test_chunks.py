@@ -216,7 +216,7 @@ def test_losses_are_computed_in_full_float32_whatever_the_encoder_uses() -> None
 
 
 def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ragcun_cli.machine_memory.CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr("ragcun_cli.environment.CONTROL_GROUP", tmp_path)
     whole = memory.free_memory()
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1000\n")

@@ -12,6 +12,7 @@ import torch
 
 from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.model import IsotropicGaussianEncoder, feature_store
+from ragcun_cli.model.folder import load_encoder
 from ragcun_cli.train import arm, loop, step
 from ragcun_cli.train.arm import train_arm
 from ragcun_cli.train.training import Training
@@ -20,7 +21,7 @@ from tests.training import load, metrics, prepared
 
 def test_a_frozen_encoder_does_not_change_and_its_head_does(small_recipe: Path, tiny_bert: Path) -> None:
     summary = train_arm(load(small_recipe, "freeze_base=true"))
-    trained = IsotropicGaussianEncoder.from_pretrained(summary.model)
+    trained = load_encoder(summary.model)
     start = IsotropicGaussianEncoder.from_base(str(tiny_bert), output_dim=24)
     for name, tensor in start.network.state_dict().items():
         assert torch.equal(trained.network.state_dict()[name], tensor), name

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from ragcun_cli.train.schedule import rate_factor
+from ragcun_cli.train.step import rate_factor
 
 
 def test_it_warms_up_linearly_then_falls_as_a_cosine() -> None:

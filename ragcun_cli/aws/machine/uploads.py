@@ -41,8 +41,7 @@ from ragcun_cli.aws.record import (
     keys_of_folder,
     now,
 )
-from ragcun_cli.runs.folder import METRICS, SPEED, STATUS
-from ragcun_cli.runs.records import whole_records
+from ragcun_cli.runs.folder import METRICS, SPEED, STATUS, whole_records
 from ragcun_cli.runs.status import Status
 from ragcun_cli.spot import NOTICE, POLL_SECONDS, MetadataService, metadata_address
 from ragcun_cli.storage.sealed import copy_folder, folders_in, remove_folder

@@ -12,7 +12,7 @@ import typer
 from ragcun_cli.commands.aws.opening import confirm, open_account, region_of, the_run
 from ragcun_cli.commands.aws.options import JSON, ONE_REGION, OWN_BUCKET, PROFILE, WHICH, YES
 from ragcun_cli.commands.aws.showing import RUN_COLUMNS, run_row, show_run, show_runs
-from ragcun_cli.commands.lists import listed
+from ragcun_cli.commands.choices import listed
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 
 

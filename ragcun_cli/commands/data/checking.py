@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ragcun_cli.commands.choices import listed
 from ragcun_cli.commands.data.options import DATA_DIR, JSON, require_new_triples
-from ragcun_cli.commands.lists import listed
 
 if TYPE_CHECKING:
     from ragcun_cli.data.checking import CheckReport

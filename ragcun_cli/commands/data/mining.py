@@ -7,9 +7,8 @@ from pathlib import Path
 
 import typer
 
-from ragcun_cli.commands.choices import Pick
+from ragcun_cli.commands.choices import Pick, listed
 from ragcun_cli.commands.data.options import DATA_DIR, JSON, require_new_triples
-from ragcun_cli.commands.lists import listed
 
 
 def mine(

@@ -24,8 +24,8 @@ from ragcun_cli.data.registry import (
 )
 from ragcun_cli.data.sources import available_collections, source_path, training_folder
 from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
+from ragcun_cli.files import expanded
 from ragcun_cli.manifest import MANIFEST, problem_with
-from ragcun_cli.paths import expanded
 from ragcun_cli.recipe.problems import did_you_mean
 
 SECONDS_FOR_A_RECEIPT = 20

@@ -21,19 +21,18 @@ import numpy as np
 from ragcun_cli import files
 from ragcun_cli.console import note
 from ragcun_cli.data.cache import cache_folder, key_of, only_writer, scratch_folder
-from ragcun_cli.data.collection import read_collection
+from ragcun_cli.data.collection import Collection, read_collection
 from ragcun_cli.data.digests import sha256_of
 from ragcun_cli.data.lines import NOT_UTF8
 from ragcun_cli.data.naming import is_zip
+from ragcun_cli.data.qrels import qrels_lines
 from ragcun_cli.data.triples.columns import NAMES_EXPECTED, Columns
-from ragcun_cli.data.triples.distinct import TextSorter
+from ragcun_cli.data.triples.distinct import MappedTexts, TextSorter
 from ragcun_cli.data.triples.formats import TripleFile, recognise
-from ragcun_cli.data.triples.mapped_texts import MappedTexts
-from ragcun_cli.data.triples.reading_collection import read_pairs
 from ragcun_cli.data.triples.reading_delimited import read_csv, read_tsv
 from ragcun_cli.data.triples.reading_json import read_json_lines, read_json_list
 from ragcun_cli.data.triples.reading_parquet import read_parquet
-from ragcun_cli.data.triples.rows import BrokenRows, RowBlock
+from ragcun_cli.data.triples.rows import BrokenRows, RowBlock, block_of_texts
 from ragcun_cli.data.triples.table import TripleTable
 from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.manifest import MANIFEST, read_manifest
@@ -50,6 +49,7 @@ FEWEST_PARTS, MOST_PARTS = 16, 256
 
 
 _Read = Callable[[], contextlib.AbstractContextManager[tuple[Columns, Iterator[RowBlock]]]]
+ROWS_AT_A_TIME = 20_000
 
 
 @dataclass(frozen=True)
@@ -185,4 +185,38 @@ def _too_many(broken: BrokenRows) -> DataError:
     cure = ENCODE if NOT_UTF8 in broken.listed() else "Fix or remove them."
     return DataError(
         broken.listed(), f"{broken.count} broken rows. {cure} Or train without them: --max-bad-rows {broken.count}."
+    )
+
+
+def read_pairs(collection: Collection) -> tuple[Columns, Iterator[RowBlock]]:
+    """Queries and their relevant passages, without hard negatives: `ragcun data mine` finds those."""
+    return Columns("query", "positive", ()), _blocks(collection)
+
+
+def _blocks(collection: Collection) -> Iterator[RowBlock]:
+    queries = dict(zip(collection.query_ids, collection.queries, strict=True))
+    pairs: list[tuple[int, str, int]] = []
+    broken: list[str] = []
+    for number, query_id, passage_id, grade in qrels_lines(collection.qrels_path, collection.qrels_label):
+        if grade <= 0:
+            continue
+        row = collection.corpus.row_of(passage_id)
+        if row is None:
+            broken.append(f"{collection.qrels_label}:{number}: passage {passage_id!r} is not in the corpus")
+            continue
+        pairs.append((number, queries[query_id], row))
+        if len(pairs) == ROWS_AT_A_TIME:
+            yield _block(collection, pairs, broken)
+            pairs, broken = [], []
+    yield _block(collection, pairs, broken)
+
+
+def _block(collection: Collection, pairs: list[tuple[int, str, int]], broken: list[str]) -> RowBlock:
+    passages = collection.corpus.texts(np.array([row for _, _, row in pairs], dtype=np.int64))
+    return block_of_texts(
+        [query for _, query, _ in pairs],
+        passages,
+        [[] for _ in pairs],
+        lambda row: f"{collection.qrels_label}:{pairs[row][0]}",
+        broken,
     )

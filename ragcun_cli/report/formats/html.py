@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from ragcun_cli.report.formats.origin import origin_line
-from ragcun_cli.report.table import Cell, FigureColumn, ResultTable
+from ragcun_cli.report.table import Cell, FigureColumn, ResultTable, origin_line
 
 MISSING = "–"
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ragcun_cli.report.formats.origin import origin_line
-from ragcun_cli.report.table import BETTER, WORSE, Cell, FigureColumn, ResultTable
+from ragcun_cli.report.table import BETTER, WORSE, Cell, FigureColumn, ResultTable, origin_line
 
 PACKAGES = ("booktabs", "graphicx", "siunitx")
 LONGEST_PAGE = 40  # rows: more of them go into several tables of one number

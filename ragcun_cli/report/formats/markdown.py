@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ragcun_cli.report.formats.origin import origin_line
-from ragcun_cli.report.table import Cell, FigureColumn, ResultTable
+from ragcun_cli.report.table import Cell, FigureColumn, ResultTable, origin_line
 
 MISSING = "–"
 

@@ -27,7 +27,7 @@ from ragcun_cli.report.page.examples import Extremes, find_extremes
 from ragcun_cli.report.rows import Row, no_baseline
 from ragcun_cli.report.staleness import stale_sentences
 from ragcun_cli.report.table import metric_label
-from ragcun_cli.report.texts import find_texts
+from ragcun_cli.report.verify_results import find_texts
 from ragcun_cli.results.dataset_result import DatasetResult
 
 HERE = Path(__file__).parent
