@@ -11,7 +11,7 @@ from ragcun_cli import runs
 
 def test_the_package_is_read_without_torch() -> None:
     names = [f"ragcun_cli.runs.{module.name}" for module in pkgutil.iter_modules(runs.__path__)]
-    assert len(names) > 4
+    assert names
     program = f"import sys, {', '.join(names)}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
