@@ -1,3 +1,3 @@
-"""ragcun: does making embeddings isotropic make dense retrieval better?"""
+"""ragcun: test whether making embeddings isotropic makes dense retrieval better."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m ragcun_cli`, the same as `ragcun`."""
+"""Run `python -m ragcun_cli` as `ragcun`."""
 
 from ragcun_cli.main import main
 

@@ -1,4 +1,4 @@
-"""The arrays that pass between parts, by what they hold."""
+"""Type aliases for the arrays that modules exchange, named after what they hold."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 Vectors = npt.NDArray[np.float32]  # embeddings, (n, D)
-Figures = npt.NDArray[np.float64]  # scores, distances, what is computed from them
-Numbers = npt.NDArray[np.int64]  # of rows, texts, passages, queries; counts
+Figures = npt.NDArray[np.float64]  # scores, distances and values computed from them
+Numbers = npt.NDArray[np.int64]  # indices of rows, texts, passages or queries; counts
 Flags = npt.NDArray[np.bool_]

@@ -1,6 +1,6 @@
-"""The one place that talks to rich: results on stdout, everything else on stderr.
+"""The only module that uses rich. Results go to stdout, everything else to stderr.
 
-rich is imported where it is used, so that importing this module costs nothing.
+rich is imported inside the functions that need it, so importing this module is cheap.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ if TYPE_CHECKING:
 
 
 def result_console() -> Console:
-    """Where results go: stdout."""
+    """Return the console for results: stdout."""
     from rich.console import Console
 
     return Console()
 
 
 def message_console() -> Console:
-    """Where everything else goes: stderr."""
+    """Return the console for everything else: stderr."""
     from rich.console import Console
 
     return Console(stderr=True)
 
 
 def print_text(text: str) -> None:
-    """Lines for a reader: what the terminal's encoding lacks becomes an escape."""
+    """Print lines for a reader; characters missing from the terminal's encoding become escapes."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 
 def print_document(text: str) -> None:
-    """A result that is another program's input, such as LaTeX, CSV or YAML: UTF-8, whatever the terminal's encoding."""
+    """Print LaTeX, CSV, YAML or other input for a program, as UTF-8 whatever the terminal's encoding."""
     if _knows_all_characters() or not isinstance(sys.stdout, io.TextIOWrapper):
         print_text(text)
         return
-    encoding, errors = sys.stdout.encoding, sys.stdout.errors  # which `reconfigure` would reset to strict
+    encoding, errors = sys.stdout.encoding, sys.stdout.errors  # `reconfigure` would reset errors to strict
     sys.stdout.reconfigure(encoding="utf-8", errors=errors)
     print_text(text)
     sys.stdout.reconfigure(encoding=encoding, errors=errors)
@@ -64,12 +64,12 @@ def _knows_all_characters() -> bool:
 
 
 def print_styled(text: str) -> None:
-    """A sentence with rich markup on stdout; its colours on a terminal alone."""
+    """Print a sentence with rich markup on stdout, coloured only on a terminal."""
     result_console().print(text, highlight=False, soft_wrap=not result_console().is_terminal)
 
 
 def print_paragraphs(paragraphs: Sequence[str]) -> None:
-    """Sentences, each a paragraph; on a terminal in lines of its width."""
+    """Print each sentence as a paragraph, wrapped to the terminal's width if there is one."""
     console = result_console()
     if console.is_terminal:
         paragraphs = [textwrap.fill(each, console.width) for each in paragraphs]
@@ -77,7 +77,7 @@ def print_paragraphs(paragraphs: Sequence[str]) -> None:
 
 
 def print_entries(lines: Sequence[str], indent: int) -> None:
-    """Lines of a name and what stands beside it from column `indent` on; on a terminal in lines of its width."""
+    """Print lines of a name and, from column `indent`, its text, wrapped to the terminal's width if there is one."""
     console = result_console()
     if console.is_terminal:
         margin = " " * indent
@@ -89,23 +89,23 @@ def print_entries(lines: Sequence[str], indent: int) -> None:
 
 
 def print_json(content: Any) -> None:
-    """A result for a program."""
+    """Print a result as JSON."""
     print_text(json.dumps(content, indent=2, ensure_ascii=not _knows_all_characters()))
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds."""
+    """Format seconds as h:mm:ss."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def is_quiet() -> bool:
-    """Whether only results and errors are wanted."""
+    """Return whether the user wants only results and errors."""
     return bool(os.environ.get(QUIET))
 
 
 def note(message: str) -> None:
-    """One line on stderr, so that a piped result stays clean; nothing with `--quiet`."""
+    """Print one line on stderr, so that a piped result stays clean. With `--quiet`, print nothing."""
     if is_quiet():
         return
     message_console().print(redacted(message), highlight=False, markup=False, soft_wrap=True)
@@ -113,7 +113,7 @@ def note(message: str) -> None:
 
 @contextlib.contextmanager
 def saying_if_interrupted(sentence: str) -> Iterator[None]:
-    """Say on Ctrl-C what is kept and how to go on."""
+    """On Ctrl-C, say what is kept and how to continue."""
     try:
         yield
     except KeyboardInterrupt:
@@ -122,7 +122,7 @@ def saying_if_interrupted(sentence: str) -> Iterator[None]:
 
 
 def print_error(error: RagcunError) -> None:
-    """One panel on stderr: what is wrong, and the cure."""
+    """Print a panel on stderr that says what is wrong and how to fix it."""
     from rich.panel import Panel
     from rich.text import Text
 
@@ -133,14 +133,14 @@ def print_error(error: RagcunError) -> None:
 
 
 def print_error_json(error: RagcunError) -> None:
-    """The same as one JSON object on stdout, for `--json`."""
+    """Print the error as one JSON object on stdout, for `--json`."""
     said = {"error": redacted(error.message), "hint": redacted(error.hint)}
     print_json({**said, "kind": error.title, "exit_code": int(error.exit_code)})
 
 
 @dataclass(frozen=True)
 class Column:
-    """A table column: its header, whether its cells are numbers (right-aligned), and whether they may take lines."""
+    """A table column: its header, whether its cells are numbers (right-aligned), and whether they may wrap."""
 
     header: str
     numeric: bool = False
@@ -148,14 +148,14 @@ class Column:
 
 
 def plain(text: str) -> str:
-    """A name for a table's cell, its brackets no markup."""
+    """Escape a name for a table cell, so that its brackets are not read as markup."""
     from rich.markup import escape
 
     return escape(text)
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str = "", caption: str = "") -> None:
-    """A table on stdout. Cells may carry rich markup."""
+    """Print a table on stdout. Cells may contain rich markup."""
     from rich.table import Table
 
     table = Table(title=title or None, caption=caption or None, title_justify="left", caption_justify="left")
@@ -166,7 +166,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], title:
     for row in rows:
         table.add_row(*row)
     console = result_console()
-    # A table of results is never cut: on a narrow terminal its lines run on instead.
+    # A results table is never truncated: on a narrow terminal its lines overrun the edge instead.
     unbounded = console.options.update_width(UNBOUNDED)
     measured = console.measure(table, options=unbounded)
     least = measured.minimum if any(column.wraps for column in columns) else measured.maximum
@@ -175,7 +175,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], title:
 
 
 class _Drawn:
-    """What is drawn over itself on a terminal while a `with` block runs; `_live` is None elsewhere."""
+    """A display that redraws itself on a terminal while a `with` block runs. Without a terminal `_live` is None."""
 
     _live: Live | Progress | None = None
 
@@ -187,8 +187,8 @@ class _Drawn:
 
 
 class LiveTable(_Drawn):
-    """A table on stderr that is drawn over as its rows change; elsewhere than on a terminal, a line for each change
-    of a row's first two cells, and one now and then for each row that changes otherwise.
+    """A table on stderr that is redrawn as its rows change. Without a terminal: a line for each change
+    of a row's first two cells, and an occasional line for each row that changes in other ways.
     """
 
     def __init__(self, columns: Sequence[str]) -> None:
@@ -207,7 +207,7 @@ class LiveTable(_Drawn):
         return self
 
     def show(self, rows: Sequence[list[str]]) -> None:
-        """The rows as they are now; a row's first cell names it, its second says how it stands."""
+        """Show the current rows. A row's first cell is its name, its second its state."""
         if self._live is not None:
             from rich.table import Table
 
@@ -220,7 +220,7 @@ class LiveTable(_Drawn):
         for row in rows:
             before = self._shown.get(row[0])
             if before is None and row[1] == WAITING:
-                continue  # ninety rows that wait are no news
+                continue  # ninety waiting rows are not news
             if before == row or (before is not None and before[1] == row[1] and not overdue):
                 continue
             self._shown[row[0]] = row
@@ -231,16 +231,16 @@ class LiveTable(_Drawn):
 
 
 BAR_WIDTH = 12
-UNBOUNDED = 100_000  # characters: no table is wider
-SECONDS_BETWEEN_LINES = 10.0  # of a progress that is not on a terminal
+UNBOUNDED = 100_000  # characters; wider than any table
+SECONDS_BETWEEN_LINES = 10.0  # for progress that is not shown on a terminal
 SECONDS_BETWEEN_TABLE_LINES = 10.0
-WAITING = "waiting"  # a row's second cell while nothing has happened to it
+WAITING = "waiting"  # a row's second cell until something happens to it
 
 
 class StepProgress(_Drawn):
-    """Progress of a loop of known length: a live bar on a terminal, a plain line now and then elsewhere.
+    """Progress of a loop of known length: a live bar on a terminal, otherwise an occasional plain line.
 
-    `line_every`: units between plain lines; 0 for a line every ten seconds and one at the end.
+    `line_every`: units between plain lines; 0 prints a line every ten seconds and one at the end.
     """
 
     def __init__(self, label: str, total: int, unit: str, done: int = 0, line_every: int = 0) -> None:
@@ -264,7 +264,7 @@ class StepProgress(_Drawn):
         return self
 
     def advance(self, count: int = 1, figures: Mapping[str, str] | None = None) -> None:
-        """Say that `count` more are done; `figures` are shown beside the bar or in the line."""
+        """Record that `count` more are done; `figures` appear beside the bar or in the line."""
         before, self._done = self._done, self._done + count
         if self._live is not None and self._task is not None:
             fixed = len(f"{self.label}  {self.total}/{self.total} {self.unit} 0:00:00 left ") + BAR_WIDTH
@@ -290,16 +290,16 @@ class StepProgress(_Drawn):
 
 
 class ByteProgress(_Drawn):
-    """Progress of several files that arrive at once: a bar for each on a terminal, elsewhere a line now and then.
+    """Progress of several simultaneous downloads: a bar for each on a terminal, otherwise an occasional line.
 
-    Threads may call `update` and `finish`; `refresh` is for the one that waits for them.
+    Threads may call `update` and `finish`; `refresh` is for the thread that waits for them.
     """
 
     def __init__(self, label: str, sizes: Mapping[str, int | None]) -> None:
         self.label = label
         self._sizes = dict(sizes)
         self._here: dict[str, int] = {}
-        self._began: dict[str, int] = {}  # what was here before, which is no part of the rate
+        self._began: dict[str, int] = {}  # bytes present at the start, which do not count towards the rate
         self._finished: set[str] = set()
         self._started = self._last_line = time.monotonic()
         self._live: Progress | None = None
@@ -323,7 +323,7 @@ class ByteProgress(_Drawn):
         return self
 
     def update(self, name: str, here: int, whole: int | None) -> None:
-        """So many bytes of a file are here now."""
+        """Record that `here` bytes of a file have arrived."""
         self._sizes[name] = whole
         self._began.setdefault(name, here)
         self._here[name] = here
@@ -333,13 +333,13 @@ class ByteProgress(_Drawn):
             self._live.update(self._tasks[name], completed=here, total=whole)
 
     def finish(self, name: str) -> None:
-        """The file has its name."""
+        """Record that a file is complete and has its final name."""
         self._finished.add(name)
         if self._live is None:
-            note(f"{name}: here and checked, {megabytes(self._here.get(name, self._sizes.get(name) or 0))}.")
+            note(f"{name}: downloaded and verified, {megabytes(self._here.get(name, self._sizes.get(name) or 0))}.")
 
     def refresh(self) -> None:
-        """Say how all of them stand, if it is time to."""
+        """Print the progress of all files, if a line is due."""
         if self._live is not None or time.monotonic() - self._last_line < SECONDS_BETWEEN_LINES:
             return
         self._last_line = time.monotonic()
@@ -366,7 +366,7 @@ def _bar_columns(unit: str) -> Sequence[ProgressColumn]:
 
 
 def _fitting(figures: Mapping[str, str], width: int) -> str:
-    """As many whole figures as fit into so many characters: rich would shorten every column of the bar instead."""
+    """Return the figures that fit whole into `width` characters; rich would shorten every column instead."""
     shown = ""
     for name, value in figures.items():
         longer = f"{shown}  {name} {value}".strip()

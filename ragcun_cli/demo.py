@@ -1,4 +1,4 @@
-"""The whole experiment on the embedded collection: three arms, four models, one table."""
+"""Run the whole experiment on the built-in collection: three arms, four models, one table."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ragcun_cli.evaluate.evaluator import ModelToScore
 from ragcun_cli.evaluate.runner import evaluate_models
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.report.building import TableOptions, build_table
 from ragcun_cli.report.table import ResultTable
+from ragcun_cli.report.tables import TableOptions, build_table
 from ragcun_cli.train.arm import train_arm
 
-MARKER = "demo.json"  # what is in a folder with it may be replaced by the next demo
+MARKER = "demo.json"  # the next demo may replace the contents of a folder that has this file
 ARMS = ("demo-baseline", "demo-isotropy", "demo-frozen")
 
 
 @dataclass(frozen=True)
 class DemoOutcome:
-    """Where everything lies, and the table."""
+    """What the demo made, where its results are, and the table."""
 
     collection: EmbeddedCollection
     recipes: list[Recipe]
@@ -36,15 +36,15 @@ class DemoOutcome:
 def run_demo(folder: Path, quick: bool) -> DemoOutcome:
     """Make the collection, train the arms, score them and the untouched encoder.
 
-    Everything is written below `folder`; an earlier demo's runs and results there are replaced.
+    Everything is written inside `folder`, replacing any earlier demo's runs and results there.
 
     Raises:
-        RagcunError: as its parts say.
+        RagcunError: whatever the individual steps raise.
     """
     name = "docstrings-quick" if quick else "docstrings"
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
         raise UsageError(
-            f"{folder}: exists and is not the folder of an earlier demo", "Choose another one with --folder."
+            f"{folder}: this folder exists and was not made by an earlier demo", "Choose another one with --folder."
         )
     files.write_json(folder / MARKER, {"collection": name})
     note("Reading the docstrings of the Python code on this machine ...")

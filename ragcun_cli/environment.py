@@ -20,17 +20,17 @@ REPORTED_PACKAGES = (
 )  # fmt: skip
 
 
-QUIET = "RAGCUN_QUIET"  # set: results and errors only, in this process and in those it starts
+QUIET = "RAGCUN_QUIET"  # if set, this process and its children print only results and errors
 KEYS_FROM_DOTENV = ("HF_TOKEN", "WANDB_API_KEY")
-# Set for the processes that a command starts, so that what they write names the command that the user typed.
+# Set in child processes, so that their output records the command that the user typed.
 TYPED_COMMAND = "RAGCUN_TYPED_COMMAND"
-CONTROL_GROUP = Path("/sys/fs/cgroup")  # Linux's limits of a container, version 2
+CONTROL_GROUP = Path("/sys/fs/cgroup")  # Linux container limits (cgroup version 2)
 
 
 def read_dotenv(folder: Path) -> None:
-    """Take the access keys that ragcun's parts use from `folder`/.env, unless the environment has them already.
+    """Load the access keys that ragcun uses from `folder`/.env, unless the environment already has them.
 
-    Nothing else is taken from it: a .env may be another program's.
+    Nothing else is loaded, because the .env may belong to another program.
 
     Raises:
         UsageError: if the file is not text.
@@ -50,7 +50,7 @@ def read_dotenv(folder: Path) -> None:
 
 
 def versions() -> dict[str, str]:
-    """ragcun's, Python's and the packages' versions; absent packages are left out."""
+    """Return the versions of ragcun, Python and the installed packages."""
     from ragcun_cli import __version__
 
     found = {"ragcun": __version__, "python": platform.python_version()}
@@ -63,12 +63,12 @@ def versions() -> dict[str, str]:
 
 
 def command_line() -> str:
-    """The command as typed, without the path of the program."""
+    """Return the command as typed, without the path of the program."""
     return os.environ.get(TYPED_COMMAND) or shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
 
 
 def environment() -> dict[str, Any]:
-    """Everything of this module, for a run's environment.json."""
+    """Return everything that this module records, for a run's environment.json."""
     return {
         "command": command_line(),
         "versions": versions(),
@@ -79,10 +79,10 @@ def environment() -> dict[str, Any]:
 
 
 def free_memory_of_machine() -> int:
-    """Bytes that this process may still take of the machine's memory, or of a container's share of it."""
+    """Return how many bytes of memory this process may still take from the machine or its container."""
     free = psutil.virtual_memory().available
     with contextlib.suppress(OSError, ValueError):
-        limit = int((CONTROL_GROUP / "memory.max").read_text())  # "max" where there is none
+        limit = int((CONTROL_GROUP / "memory.max").read_text())  # "max" means no limit
         used = int((CONTROL_GROUP / "memory.current").read_text())
         free = min(free, max(limit - used, 0))
     return int(free)

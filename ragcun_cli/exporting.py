@@ -1,4 +1,4 @@
-"""A trained model as others take it: a folder for sentence-transformers and ONNX with a model card, or on the Hub."""
+"""Export a trained model: a folder for sentence-transformers and ONNX with a model card, or a Hub upload."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ragcun_cli.runs.folder import BEST_MODEL, ENVIRONMENT, RECIPE, STATUS, find
 
 CARD = "README.md"
 STEP_FILE = "training.json"
-CONFLICT = 409  # the hub's status for a repository that is there
+CONFLICT = 409  # the Hub's status when the repository already exists
 
 
 @dataclass(frozen=True)
 class Exported:
-    """folder: what was written. onnx_difference: the largest of a value to ragcun's own, None without a graph.
+    """What an export wrote. onnx_difference: largest deviation from ragcun's own values, None without ONNX.
 
-    results: how many datasets the card has figures of. stale: what is said of results that are of other weights.
+    results: number of datasets with scores on the card. stale: notes on results from other weights.
     """
 
     folder: str
@@ -39,46 +39,46 @@ class Exported:
 
 
 def require_destination(destination: Path, overwrite: bool) -> None:
-    """Refuse early what may not be written.
+    """Refuse early if the destination must not be written.
 
     Raises:
-        UsageError: if something is there that is not to be replaced, or is no exported model.
+        UsageError: if the folder must not be replaced, or is not an exported model.
     """
     files.require_writable(destination)
     if not destination.exists():
         return
     empty = destination.is_dir() and not any(destination.iterdir())
-    # A run's own models have no card, and lie beside the run's status.
+    # A run's own models have no card and are stored beside the run's status file.
     exported = (destination / SETTINGS).is_file() and (destination / CARD).is_file()
     if not empty and (not exported or (destination.parent / STATUS).is_file()):
-        raise UsageError(f"{destination}: this is there, and is not an exported model", "Name another folder.")
+        raise UsageError(f"{destination}: already exists and is not an exported model", "Name another folder.")
     if not empty and not overwrite:
-        raise UsageError(f"{destination}: the folder is there already", "Give --overwrite to replace it.")
+        raise UsageError(f"{destination}: the folder already exists", "Give --overwrite to replace it.")
 
 
 def export_model(
     model: str, destination: Path, onnx: bool, results: Path, licence: str | None, shown_as: str | None
 ) -> Exported:
-    """Write the whole folder or nothing. shown_as: the name that the card's example loads, the folder's by default.
+    """Write the whole folder or nothing. shown_as: name that the card's example loads (default: the folder's).
 
     Raises:
-        UsageError: if `model` is no run folder or model folder of ragcun's.
-        ModelError: if it is damaged, or its ONNX graph gives other values.
+        UsageError: if `model` is not a run folder or model folder written by ragcun.
+        ModelError: if it is damaged, or its ONNX graph gives different values.
         EnvironmentUnfit: if a package for ONNX is missing.
     """
     folder = model_folder(expanded(model))
     if folder is None or not (folder / SETTINGS).is_file():
         raise UsageError(
-            f"{model}: neither a run folder nor a model folder of ragcun's",
-            "Name what `ragcun train` wrote, such as checkpoints/isotropy.",
+            f"{model}: neither a run folder nor a model folder written by ragcun",
+            "Name a folder that `ragcun train` wrote, such as checkpoints/isotropy.",
         )
     if folder.resolve() in (destination.resolve(), *destination.resolve().parents):
-        raise UsageError(f"{destination}: lies in the model that is exported", "Name a folder elsewhere.")
-    # After the refusals: torch takes seconds.
+        raise UsageError(f"{destination}: is inside the model being exported", "Name a folder elsewhere.")
+    # Imported after the checks, because torch takes seconds to load.
     from ragcun_cli.model.folder import load_encoder
     from ragcun_cli.model.onnx import export_onnx
 
-    encoder = load_encoder(folder)  # compares every file with its checksum
+    encoder = load_encoder(folder)  # verifies every file's checksum
     every = collect(results) if has_results(results) else []
     measured = results_of(every, model_identity(folder))
     facts = CardFacts(
@@ -105,20 +105,20 @@ def export_model(
 
 
 def require_repository(repository: str) -> None:
-    """Refuse a name that the Hub would refuse.
+    """Reject a name that the Hub would reject.
 
     Raises:
-        UsageError: if it is no OWNER/NAME.
+        UsageError: if it is not OWNER/NAME.
     """
     if not HUB_ID.match(repository) or "/" not in repository:
-        raise UsageError(f"--push {repository}: OWNER/NAME is expected, such as my-group/my-encoder")
+        raise UsageError(f"--push {repository}: must be OWNER/NAME, such as my-group/my-encoder")
 
 
 def push(folder: Path, repository: str, public: bool) -> str:
-    """Upload an exported folder as one commit; the repository is made if it is not there. Returns the commit's address.
+    """Upload an exported folder as one commit, creating the repository if needed. Return the commit's URL.
 
     Raises:
-        EnvironmentUnfit: if the hub cannot be reached, or refuses.
+        EnvironmentUnfit: if the Hub cannot be reached or refuses.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -130,23 +130,23 @@ def push(folder: Path, repository: str, public: bool) -> str:
             repo_id=repository,
             folder_path=folder,
             commit_message=f"Exported by ragcun {__version__}",
-            delete_patterns=["*.onnx", "*.safetensors"],  # of an earlier upload: weights of another model
+            delete_patterns=["*.onnx", "*.safetensors"],  # an earlier upload's weights
         )
     except UsageError:
         raise
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else ""
-        hint = "Set HF_TOKEN to a token that may write there." if status in (401, 403) else ""
-        raise EnvironmentUnfit(f"--push {repository}: the hub says {status}: {_first_line(error)}", hint) from None
-    except Exception as error:  # the client and what is below it raise a dozen kinds for one fact
+        hint = "Set HF_TOKEN to a token with write access to it." if status in (401, 403) else ""
+        raise EnvironmentUnfit(f"--push {repository}: the Hub answered {status}: {_first_line(error)}", hint) from None
+    except Exception as error:  # the client and its libraries raise a dozen types for one cause
         reason = _first_line(error.__cause__ or error)
-        hint = "What was exported is in the folder; the same command with --overwrite tries again."
-        raise EnvironmentUnfit(f"--push {repository}: the upload did not succeed: {reason}", hint) from None
+        hint = "The exported model is in the folder. To try again, repeat the command with --overwrite."
+        raise EnvironmentUnfit(f"--push {repository}: the upload failed: {reason}", hint) from None
     return str(commit.commit_url)
 
 
 def _make_repository(hub: Any, repository: str, public: bool) -> None:
-    """Or find it. The client's own `exist_ok` asks again after a refusal, and then reports another error."""
+    """Create or find the repository. `exist_ok` would ask again after a refusal and report another error."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
@@ -156,8 +156,8 @@ def _make_repository(hub: Any, repository: str, public: bool) -> None:
             raise
         if not public and not hub.repo_info(repository).private:
             raise UsageError(
-                f"--push {repository}: this repository is there, and everybody sees it",
-                "Add --public if that is meant.",
+                f"--push {repository}: this repository already exists and is public",
+                "Add --public if that is what you want.",
             ) from None
 
 
@@ -166,7 +166,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _is_of(model: ModelResults, folder: Path) -> bool:
-    """Whether results are of what lay in this folder when they were made."""
+    """Return whether the results were made from the model in this folder."""
     found = model_folder(expanded(model.entry.found_at or model.entry.path))
     return found is not None and found.resolve() == folder.resolve()
 
@@ -191,7 +191,7 @@ def _read_recipe(folder: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
         return None
-    # What lay where on the machine that trained is nobody else's concern.
+    # Paths on the machine that trained the model do not concern anyone else.
     data = {key: _named(value) for key, value in content["data"].items()} | {"folder": "data"}
     own = {
         "base_model": _named(content.get("base_model")),
@@ -202,6 +202,6 @@ def _read_recipe(folder: Path) -> dict[str, Any] | None:
 
 
 def _named(value: Any) -> Any:
-    """Of a path on this machine its last part; a name of a hub or of the registry stays."""
+    """Reduce a local path to its last part; keep a Hub or registry name."""
     is_path = isinstance(value, str) and (value.startswith(("/", ".", "~")) or expanded(value).exists())
     return Path(value).name if is_path else value

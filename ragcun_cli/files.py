@@ -21,14 +21,14 @@ from typing import Any
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 
 HASH_BLOCK_BYTES = 1 << 20
-TOKEN_BYTES = 4  # random, as hexadecimal digits in temporary names
+TOKEN_BYTES = 4  # random, written as hexadecimal digits in temporary names
 ANY_TOKEN = "[0-9a-f]" * 2 * TOKEN_BYTES
-LONGEST_STEM = 200  # bytes of a name that temporary ones are made of
+LONGEST_STEM = 200  # bytes of the original name that a temporary name keeps
 HIDDEN = re.compile(r"/\.[^/]*\.[0-9a-f]{8}(\.new|\.tmp|\.old)?(/|$)")  # what temporary names look like
 
 
 def digest_of_file(path: Path, algorithm: str) -> str:
-    """Hex digest of a file, read in blocks (hashlib.file_digest needs Python 3.11). algorithm: md5 or sha256."""
+    """Return a file's hex digest, read in blocks (hashlib.file_digest needs Python 3.11). algorithm: md5 or sha256."""
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as stream:
         while block := stream.read(HASH_BLOCK_BYTES):
@@ -37,15 +37,15 @@ def digest_of_file(path: Path, algorithm: str) -> str:
 
 
 def sha256_of_file(path: Path) -> str:
-    """Hex sha256 of a file."""
+    """Return the hex sha256 of a file."""
     return digest_of_file(path, "sha256")
 
 
 def given_path(path: Path) -> Path:
-    """The absolute path as it was given: through links by their own names, also where the shell stands in one."""
+    """Return the absolute path with links unresolved, even if the shell's current folder is a link."""
     if path.is_absolute():
         return Path(os.path.normpath(path))
-    here = Path(os.environ.get("PWD", ""))  # the shell's, which keeps a link's name; getcwd gives its target's
+    here = Path(os.environ.get("PWD", ""))  # the shell's path, which keeps a link's name; getcwd resolves it
     with contextlib.suppress(OSError):
         if here.is_absolute() and here.samefile(Path.cwd()):
             return Path(os.path.normpath(here / path))
@@ -53,12 +53,12 @@ def given_path(path: Path) -> Path:
 
 
 def given_name(path: Path) -> str:
-    """The last part of a path as it was given: a link's own name and not its target's; also of `.`."""
+    """Return the last part of a path as given: a link's own name, not its target's. Also works for `.`."""
     return given_path(path).name
 
 
 def fsync(path: Path) -> None:
-    """Make a file, or a folder's list of names, survive a power cut."""
+    """Make a file, or a folder's listing, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -67,29 +67,29 @@ def fsync(path: Path) -> None:
 
 
 def destination(path: Path) -> Path:
-    """Where a write to `path` goes: through links, which stay, also where they point to nothing yet.
+    """Return where a write to `path` goes: links are followed and kept, even if their target does not exist yet.
 
     Raises:
-        OSError: if links lead in a circle.
+        OSError: if links form a loop.
     """
     if path.is_symlink():
         with contextlib.suppress(FileNotFoundError):
-            path.stat()  # which, unlike realpath, says that links lead in a circle
+            path.stat()  # unlike realpath, raises if links form a loop
     return Path(os.path.realpath(path))
 
 
 def require_writable(path: Path, needed: int = 0) -> None:
-    """Find out, before any work, whether a file or folder of this name can be written, and leave nothing.
+    """Check, before any work, that a file or folder of this name can be written. Leave nothing behind.
 
-    needed: bytes that it will take.
+    needed: number of bytes that it will take.
 
     Raises:
-        OSError: with the path, as writing it would.
+        OSError: the error that writing it would raise, with the path.
     """
     target = destination(path)
     nearest = next(each for each in target.parents if each.is_dir() or os.path.lexists(each))
     with _of_path(path):
-        nearest.stat()  # a link that leads nowhere, or in a circle
+        nearest.stat()  # raises for a broken link or a loop of links
         if not nearest.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         longest = os.pathconf(nearest, "PC_NAME_MAX")
@@ -105,27 +105,27 @@ def require_writable(path: Path, needed: int = 0) -> None:
 
 
 def largest_file() -> float:
-    """Bytes that a file of this process may have (`ulimit -f`)."""
+    """Return the largest file size in bytes that this process may write (`ulimit -f`)."""
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary sibling to write; it replaces `path` at once when the block ends well.
+    """Yield a temporary sibling to write. It replaces `path` atomically when the block succeeds.
 
-    A reader sees the old content or the new, never a part. A link stays, and what it points to is replaced.
+    A reader sees the old content or the new, never a part. A link is kept and its target replaced.
     """
     target = destination(path)
     if target.exists() and not target.is_file():
         number = errno.EISDIR if target.is_dir() else errno.EINVAL
-        raise OSError(number, f"{os.strerror(number)}: no regular file", str(path))
+        raise OSError(number, f"{os.strerror(number)}: not a regular file", str(path))
     with _of_path(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = _new_file(target.parent, target.name)
     os.close(descriptor)
     try:
-        with _of_path(path):  # a write does not say to which file
+        with _of_path(path):  # a write error does not name its file
             yield temporary
             fsync(temporary)
             os.replace(temporary, target)
@@ -137,7 +137,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _of_path(path: Path) -> Iterator[None]:
-    """The system's errors with the path that the user knows, where they have none or a temporary one."""
+    """Put the user's path into system errors that name no file or a temporary one."""
     try:
         yield
     except OSError as error:
@@ -147,14 +147,14 @@ def _of_path(path: Path) -> Iterator[None]:
 
 
 def _new_file(folder: Path, name: str) -> tuple[int, Path]:
-    """An empty file that nobody else has, with what the umask allows (mkstemp's other users could not read)."""
+    """Create a unique empty file with the umask's permissions (mkstemp would make it unreadable for others)."""
     path = folder / f".{_shortened(name)}.{_token()}.new"
     return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), path
 
 
 def _new_folder(folder: Path, name: str, ending: str) -> Path:
     path = folder / f".{name}.{_token()}{ending}"
-    with contextlib.suppress(OSError):  # too long a name with what is put around it
+    with contextlib.suppress(OSError):  # the name may be too long once extended
         path.mkdir()
         return path
     path = folder / f".{_shortened(name)}.{_token()}{ending}"
@@ -167,31 +167,31 @@ def _token() -> str:
 
 
 def _shortened(name: str) -> str:
-    """So much of a name that a longer one made of it fits into any file system's 255 bytes."""
+    """Shorten a name so that the extended one fits into any file system's 255 bytes."""
     return os.fsencode(name)[:LONGEST_STEM].decode("utf-8", "ignore")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace `path` at once: a reader sees the old content or the new, never a part."""
+    """Replace `path` atomically: a reader sees the old content or the new, never a part."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, content: str) -> None:
-    """Replace a UTF-8 text file at once. What is no UTF-8 in a file name becomes an escape, which JSON reads back."""
+    """Replace a UTF-8 text file atomically. Non-UTF-8 bytes of file names become escapes, which JSON reads back."""
     write_bytes(path, content.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace a JSON file at once, indented, keys in the order given."""
+    """Replace a JSON file atomically, indented and with keys in the order given."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextlib.contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
-    """Give a temporary sibling of `final` to fill; it takes the final name when the block ends well.
+    """Yield a temporary sibling of `final` to fill. It takes the final name when the block succeeds.
 
-    An existing `final` is replaced only then; a link stays. If the block raises, nothing is left behind.
+    An existing `final` is replaced only then; a link is kept. If the block raises, nothing is left behind.
     """
     target = destination(final)
     with _of_path(final):
@@ -209,7 +209,7 @@ def new_folder(final: Path) -> Iterator[Path]:
 
 
 def copy_files(source: Path, target: Path) -> None:
-    """Every file below `source` into `target`; shutil.copytree would wrap the system's errors in one without number."""
+    """Copy every file in `source` into `target`. shutil.copytree would hide the system's error numbers."""
     for path in sorted(source.rglob("*")):
         if path.is_file():
             place = target / path.relative_to(source)
@@ -223,11 +223,11 @@ def copy_files(source: Path, target: Path) -> None:
 
 
 def sweep_leftovers(parent: Path, name: str | None = None) -> None:
-    """Finish what a process killed inside `new_folder` left in `parent`: a half-filled or a displaced folder.
+    """Clean up after a process killed inside `new_folder`: a half-filled or displaced folder in `parent`.
 
-    name: of the one final folder that is meant, where other processes may be filling its siblings.
+    name: clean up only this final folder, when other processes may be filling its siblings.
     """
-    one = "*" if name is None else glob.escape(name)  # not those of a sibling called NAME.x
+    one = "*" if name is None else glob.escape(name)  # does not match a sibling called NAME.x
     for displaced in parent.glob(f".{one}.{ANY_TOKEN}.old"):
         for folder in displaced.iterdir():
             if not (parent / folder.name).exists():
@@ -238,7 +238,7 @@ def sweep_leftovers(parent: Path, name: str | None = None) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder as a whole: killed half-way, what is left no longer has its name, and is swept the next time."""
+    """Remove a folder. If killed half-way, the rest no longer has the folder's name and is swept next time."""
     doomed = _new_folder(folder.parent, folder.name, ".tmp")
     os.rename(folder, doomed / folder.name)
     shutil.rmtree(doomed, ignore_errors=True)
@@ -257,21 +257,21 @@ def replace_folder(source: Path, final: Path) -> None:
 
 
 def expanded(text: str | Path) -> Path:
-    """The path with `~` and `~user` replaced, wherever it stands: in an option, a recipe or the environment.
+    """Return the path with `~` and `~user` replaced, whether from an option, a recipe or the environment.
 
     Raises:
-        UsageError: if there is no such user, or nobody says where home is.
-        EnvironmentUnfit: if the name is not text: results, cards and tensors' files hold names as UTF-8.
+        UsageError: if there is no such user, or the home folder is unknown.
+        EnvironmentUnfit: if the name is not UTF-8, as which results, cards and tensor files store it.
     """
     try:
         path = Path(text).expanduser()
     except RuntimeError:
-        raise UsageError(f"{text}: cannot find this home folder", "Write the full path, or set HOME.") from None
+        raise UsageError(f"{text}: cannot find the home folder", "Write the full path, or set HOME.") from None
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
         encoding = sys.getfilesystemencoding()
-        cure = "Rename it." if encoding == "utf-8" else f"This locale knows {encoding} alone: set LC_ALL=C.UTF-8."
+        cure = "Rename it." if encoding == "utf-8" else f"This locale supports only {encoding}: set LC_ALL=C.UTF-8."
         shown = str(path).encode("utf-8", "backslashreplace").decode()
         raise EnvironmentUnfit(f"{shown}: this name is not UTF-8", cure) from None
     return path

@@ -1,4 +1,4 @@
-"""Importing torch and transformers faster, and finding out what cannot be imported."""
+"""Import torch and transformers faster, and find out which packages are missing."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ragcun_cli.errors import EnvironmentUnfit
 
 @contextlib.contextmanager
 def collector_at_rest() -> Iterator[None]:
-    """Import without the garbage collector, which would look again and again through what stays anyway.
+    """Pause the garbage collector during imports, because it would rescan objects that stay alive anyway.
 
-    Of the 4.6 s until a training has imported everything it saves 0.9.
+    This saves 0.9 s of the 4.6 s that a training run spends on imports.
     """
     was_at_work = gc.isenabled()
     gc.disable()
@@ -26,10 +26,10 @@ def collector_at_rest() -> Iterator[None]:
 
 
 def require_packages(what: str, packages: Sequence[str], extra: str) -> None:
-    """Refuse early what needs packages that only an extra of ragcun brings.
+    """Refuse early if packages from an optional extra of ragcun are missing.
 
     Raises:
-        EnvironmentUnfit: naming the first that is not installed.
+        EnvironmentUnfit: naming the first missing package.
     """
     for package in packages:
         if importlib.util.find_spec(package) is None:

@@ -22,11 +22,11 @@ from ragcun_cli.streams import endure, lost_results
 
 app = typer.Typer(
     name="ragcun",
-    # A traceback is for a defect of ragcun; its locals could hold a token, so they are never shown.
+    # A traceback appears only for a bug in ragcun. Locals could contain a token, so they are never shown.
     pretty_exceptions_enable=False,
     help=(
-        "Does making embeddings isotropic make dense retrieval better? "
-        "ragcun takes the experiment from recipe to paper table. Without a command it says where this folder stands."
+        "Test whether making embeddings isotropic makes dense retrieval better. "
+        "ragcun takes the experiment from recipe to paper table. Without a command it shows this folder's progress."
     ),
     epilog="Start here: ragcun demo",
 )
@@ -45,7 +45,7 @@ explain(app)
 expand_paths(app)
 
 QUIET_FLAGS = ("--quiet", "-q")
-# Typer's usage errors are click's, which newer versions carry inside; the one public name leads to their root.
+# Typer's usage errors are click's, which newer versions bundle; this public name leads to their base class.
 ClickException: Any = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")
 
 
@@ -59,12 +59,12 @@ def _print_version(wanted: bool) -> None:
 def _options(
     context: typer.Context,
     version: bool = typer.Option(
-        False, "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
     ),
     quiet: bool = typer.Option(
-        False, *QUIET_FLAGS, help="Results and errors only: no notes, no progress. May be given anywhere."
+        False, *QUIET_FLAGS, help="Print only results and errors: no notes, no progress. May be given anywhere."
     ),
-    json_output: bool = typer.Option(False, "--json", help="Without a command: the state of this folder, as JSON."),
+    json_output: bool = typer.Option(False, "--json", help="Without a command: print this folder's progress as JSON."),
 ) -> None:
     if context.invoked_subcommand is None:
         show_overview(json_output)
@@ -73,24 +73,22 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line and leave with the exit code of `ragcun_cli.errors.ExitCode`."""
+    """Run the command line and exit with a code from `ragcun_cli.errors.ExitCode`."""
     # torch's threads wait for each other by spinning, 300,000 rounds by default. On two cores shared with a second
-    # training that halves the speed (2.2 triples/s each; 4.5 with this); alone this costs 7 % (9.0; 8.4).
+    # training, that halves the speed (2.2 triples/s each; 4.5 with this). For a single one this costs 7 % (9.0; 8.4).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     endure()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # a terminal that knows ASCII alone: better a code than no table
+            stream.reconfigure(errors="backslashreplace")  # on an ASCII-only terminal an escape is better than no table
     try:
         read_dotenv(Path())
         code = _run(sys.argv[1:])
         sys.stdout.flush()
         if (error := lost_results()) is not None:
             raise EnvironmentUnfit(
-                f"standard output: {error.strerror}: not all of what was to be printed is there",
-                "Free some space and print again; what the command writes into files is whole.",
+                f"standard output: {error.strerror}: the output is incomplete",
+                "Free some space and run the command again. Files that it wrote are complete.",
             )
     except RagcunError as error:
         _leave(error)
@@ -107,7 +105,7 @@ def main() -> None:
 
 
 def _leave_with_traceback(error: Exception) -> None:
-    """Of a defect of ragcun: whatever other packages quote, no credential."""
+    """Exit with the traceback of a bug in ragcun, with credentials removed."""
     import traceback
 
     from ragcun_cli.secrets import redacted
@@ -117,19 +115,19 @@ def _leave_with_traceback(error: Exception) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    """Run a command; the exit code that it asks for.
+    """Run a command and return its exit code.
 
     Raises:
-        UsageError: for what Typer refuses, in the same words and as every other error.
+        UsageError: for anything that Typer rejects, worded like every other error.
     """
     if any(flag in arguments for flag in QUIET_FLAGS):
         arguments = [each for each in arguments if each not in QUIET_FLAGS]
-        os.environ[QUIET] = "1"  # also for the processes that a command starts
+        os.environ[QUIET] = "1"  # also applies to child processes
     fit_terminal(app)
     try:
         code = app(arguments, prog_name="ragcun", standalone_mode=False)
     except ClickException as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its help, which is printed already
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command; its help has already been printed
             return ExitCode.USAGE
         raise _as_ours(error) from None
     except typer.Abort:
@@ -137,7 +135,7 @@ def _run(arguments: list[str]) -> int:
     return code if isinstance(code, int) else ExitCode.DONE
 
 
-# "Invalid value for '--format' / '-f': ... 'x' is not one of 'a', 'b'", as the parser says it.
+# "Invalid value for '--format' / '-f': ... 'x' is not one of 'a', 'b'", as the parser words it.
 OF_CHOICES = re.compile(r"Invalid value for '(--[\w-]+)'.*?'([^']*)' is not one of (.*)")
 
 
@@ -170,11 +168,11 @@ def _leave(error: RagcunError) -> None:
 
 
 def show_overview(json_output: bool) -> None:
-    """What is done, what is next, and what else there is."""
+    """Show what is done, what comes next, and other useful commands."""
     from ragcun_cli.console import Column, note, plain, print_json, print_table
-    from ragcun_cli.standing import next_command, standing
+    from ragcun_cli.experiment_status import experiment_status, next_command
 
-    steps = standing(Path())
+    steps = experiment_status(Path())
     if json_output:
         print_json({"steps": [dataclasses.asdict(step) for step in steps], "next": next_command(steps)})
         return
@@ -189,9 +187,9 @@ def show_overview(json_output: bool) -> None:
     )
     note(f"Next:  {next_command(steps)}")
     if any(step.done for step in steps):
-        note("Help:  ragcun --help, and --help after every command")
+        note("Help:  ragcun --help, or --help after any command")
         return
     note(
-        "First: ragcun demo (two minutes: every step, small) and ragcun preflight (five: is this machine fit?)\n"
-        "Help:  ragcun --help, and --help after every command"
+        "First: ragcun demo (two minutes: every step, small) and ragcun preflight (five minutes: checks this machine)\n"
+        "Help:  ragcun --help, or --help after any command"
     )

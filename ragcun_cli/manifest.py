@@ -1,6 +1,6 @@
-"""Folders that say themselves whether they are whole: a manifest of sizes and digests, written last.
+"""Folders that can be checked for completeness: a manifest of sizes and digests is written last.
 
-safetensors and raw arrays load a flipped byte without a word.
+safetensors and raw arrays load corrupted bytes without an error.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ MANIFEST = "manifest.json"
 
 
 def seal(folder: Path, **content: Any) -> None:
-    """Write the manifest: `content`, and size and sha256 of every file in the folder."""
+    """Write the manifest: `content`, and the size and sha256 of every file in the folder."""
     files.write_bytes(folder / MANIFEST, manifest_bytes(folder, **content))
 
 
 def manifest_bytes(folder: Path, **content: Any) -> bytes:
-    """What `seal` would write."""
+    """Return what `seal` would write."""
     listed = {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": files.sha256_of_file(path)}
         for path in sorted(folder.rglob("*"))
@@ -30,31 +30,31 @@ def manifest_bytes(folder: Path, **content: Any) -> bytes:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What `seal` wrote. Call after `problem_with` found none."""
+    """Return what `seal` wrote. Call only after `problem_with` returned None."""
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return manifest
 
 
 def listed_files(manifest: bytes) -> dict[str, tuple[int, str]]:
-    """Name -> size and sha256 of what a manifest lists.
+    """Map each file name in a manifest to its size and sha256.
 
     Raises:
-        ValueError: if it is no manifest, or names anything but files inside of its folder.
+        ValueError: if it is not a manifest, or names anything other than files inside its folder.
     """
     try:
         listed = {name: (each["bytes"], each["sha256"]) for name, each in json.loads(manifest)["files"].items()}
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"no manifest: {error}") from None
+        raise ValueError(f"not a manifest: {error}") from None
     for name in listed:
         path = PurePosixPath(name)
-        # A manifest may come from a bucket that others write to.
+        # A manifest may come from a bucket that others can write to.
         if path.is_absolute() or ".." in path.parts or path == PurePosixPath(".") or "\0" in name:
-            raise ValueError(f"no name of a file in its folder: {name!r}")
+            raise ValueError(f"not a file name inside the folder: {name!r}")
     return listed
 
 
 def problem_with(folder: Path) -> str | None:
-    """Why a sealed folder is not as it was written, or None."""
+    """Return how a sealed folder differs from what was written, or None."""
     try:
         expected = listed_files((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):

@@ -16,7 +16,7 @@ import psutil
 if TYPE_CHECKING:
     from ragcun_cli.errors import RagcunError
 
-ERROR_FILE = "RAGCUN_ERROR_FILE"  # in a process's environment: where it says why it ends
+ERROR_FILE = "RAGCUN_ERROR_FILE"  # environment variable: file in which a process writes why it ends
 # Between two looks at a process: short beside the minutes that one trains, and too long to be seen in a profile.
 POLL_SECONDS = 1.0
 

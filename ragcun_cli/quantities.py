@@ -1,4 +1,4 @@
-"""Amounts as people type them."""
+"""Parse and format sizes and durations as people type them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS = (86_400, 3600, 60, 1)
 
 
 def shown_bytes(count: float) -> str:
-    """Such as `1.2 GiB`, in powers of 1,024 as they are typed."""
+    """Format bytes such as `1.2 GiB`, in powers of 1,024 as users type them."""
     for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if count >= size:
             return f"{count / size:.3g} {unit}"
@@ -21,12 +21,12 @@ def shown_bytes(count: float) -> str:
 
 
 def megabytes(count: float) -> str:
-    """Such as `2.8 MB`, in powers of 1,000 as downloads are stated."""
+    """Format bytes such as `2.8 MB`, in powers of 1,000 as is usual for downloads."""
     return f"{count / 1e6:,.1f} MB"
 
 
 def parse_bytes(text: str, flag: str) -> int:
-    """`2GiB`, `500M` or a plain number of bytes; K, M, G and T are powers of 1,024.
+    """Parse `2GiB`, `500M` or a plain number of bytes; K, M, G and T are powers of 1,024.
 
     Raises:
         UsageError: naming the flag.
@@ -34,12 +34,12 @@ def parse_bytes(text: str, flag: str) -> int:
     match = _SIZE.match(text)
     amount = float(match[1]) * _UNITS[match[2].upper()] if match else 0
     if not 1 <= amount < 2**60:
-        raise UsageError(f"{flag} {text}: not a size", "Give one such as 2GiB or 500MiB.")
+        raise UsageError(f"{flag} {text}: not a size", "Give a size such as 2GiB or 500MiB.")
     return int(amount)
 
 
 def parse_duration(text: str, flag: str) -> float:
-    """Seconds of `90m`, `1h30m`, `2d` or `45s`.
+    """Parse `90m`, `1h30m`, `2d` or `45s` into seconds.
 
     Raises:
         UsageError: naming the flag.
@@ -47,10 +47,10 @@ def parse_duration(text: str, flag: str) -> float:
     match = _DURATION.fullmatch(text.strip().lower())
     seconds = sum(int(count or 0) * unit for count, unit in zip(match.groups(), _SECONDS, strict=True)) if match else 0
     if seconds == 0:
-        raise UsageError(f"{flag} {text}: this is no time", "Give one such as 45s, 90m, 1h30m or 2d.")
+        raise UsageError(f"{flag} {text}: not a duration", "Give a duration such as 45s, 90m, 1h30m or 2d.")
     return float(seconds)
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 query`, `2 datasets`: nouns that take an s."""
+    """Format a count with its noun, such as `1 query` or `2 datasets`. Only for plurals in s."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,4 +1,4 @@
-"""No part of a credential is ever shown: what errors of other packages quote is looked through before it is printed."""
+"""Remove credentials from text before it is printed, because other packages' errors may quote them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ FILES = (
     ("AWS_WEB_IDENTITY_TOKEN_FILE", ""),
     ("HF_TOKEN_PATH", "~/.cache/huggingface/token"),
 )
-LOGINS = ("NETRC", "~/.netrc")  # which downloads send too
+LOGINS = ("NETRC", "~/.netrc")  # also sent with downloads
 SECRET_KEY = re.compile(r"secret|token|password|access_key", re.IGNORECASE)
-COMMAND = "credential_process"  # its words may be anything: what looks drawn at random is taken for a credential
+COMMAND = "credential_process"  # may contain any words; those that look random are treated as credentials
 DRAWN = re.compile(r"(?=\S*\d)(?=\S*[A-Za-z])[^\s/\\]{8,}")
 LOGIN_IN_URL = re.compile(r"//[^/@\s]+@")
-SHORTEST_PART = 6  # characters: shorter ones are words of every sentence
+SHORTEST_PART = 6  # characters; shorter parts also occur in ordinary sentences
 HIDDEN = "[hidden]"
 
 
 def redacted(text: str) -> str:
-    """The text without any credential of this process's environment and files, and without parts of one.
+    """Remove credentials of this process's environment and files, and parts of them, from the text.
 
-    A credential that was pasted with a line break is quoted in pieces.
+    Parts matter because a credential pasted with a line break is quoted in pieces.
     """
     for part in _parts():
         if part in text:
@@ -43,10 +43,10 @@ def redacted(text: str) -> str:
 
 
 def _parts() -> list[str]:
-    """Long ones first, so that no piece is left of them."""
+    """List secret strings, longest first, so that replacing one leaves no pieces of another."""
     values = [*_of_environment(), *_of_files(tuple(_places())), *_of_logins()]
     parts = {piece for value in values for piece in (value, *re.split(r"[\s\\]+", value))}
-    # As Python quotes bytes and texts in its own errors.
+    # The form in which Python quotes bytes and strings in its own errors.
     parts |= {repr(part)[1:-1] for part in parts}
     return sorted((part for part in parts if len(part) >= SHORTEST_PART), key=len, reverse=True)
 
@@ -84,12 +84,12 @@ def _of_files(places: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
 
 
 def _secrets_in(text: str) -> list[str]:
-    """Values of an INI file whose keys say that they are secret; all of a file that is one token."""
+    """Return the values of an INI file's secret keys, or the whole of a file that is a single token."""
     parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
     try:
         parser.read_string(text)
     except configparser.Error:
-        # Not readable as a whole: every line's value.
+        # Not a valid INI file: take the value of every line.
         return [line.partition("=")[2].strip() or line.strip() for line in text.splitlines() if line.strip()]
     found: list[str] = []
     for section in parser.sections():

@@ -1,7 +1,7 @@
-"""EC2's notice that it takes a spot machine away: two minutes, told by the machine's metadata service (IMDSv2).
+"""Watch for EC2's two-minute spot interruption notice in the machine's metadata service (IMDSv2).
 
-AWS advises to ask every five seconds. The address may be set by AWS's own variable
-AWS_EC2_METADATA_SERVICE_ENDPOINT, and AWS_EC2_METADATA_DISABLED turns this off.
+AWS advises polling every five seconds. AWS's own variable
+AWS_EC2_METADATA_SERVICE_ENDPOINT sets the address, and AWS_EC2_METADATA_DISABLED turns this off.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NOTICE = "/latest/meta-data/spot/instance-action"
 POLL_SECONDS = 5.0  # AWS advises to ask for the notice this often; its other answers change no faster
 SECONDS_TO_ANSWER = 2.0
 TOKEN_SECONDS = 21_600
-# How Linux's files begin on EC2: today's machines, and older ones under Xen.
+# How these Linux files begin on EC2: on current machines, and on older ones under Xen.
 MARKS = {Path("/sys/class/dmi/id/sys_vendor"): "amazon ec2", Path("/sys/hypervisor/uuid"): "ec2"}
 
 
@@ -29,14 +29,14 @@ class MetadataService:
     def __init__(self, address: str) -> None:
         self._address = address.rstrip("/")
         self._session = requests.Session()
-        self._session.trust_env = False  # a proxy would answer for its own machine
+        self._session.trust_env = False  # a proxy would return its own machine's metadata
         self._token = ""
 
     def read(self, path: str) -> str | None:
-        """The text at `path`, None where there is none.
+        """Return the text at `path`, or None if there is none.
 
         Raises:
-            OSError: if the service does not answer, or refuses.
+            OSError: if the service does not answer or refuses.
         """
         for _ in range(2):
             if not self._token:
@@ -52,7 +52,7 @@ class MetadataService:
                 answer.raise_for_status()
                 return answer.text
             self._token = ""
-        raise PermissionError(f"{self._address}: refuses its own tokens")
+        raise PermissionError(f"{self._address}: the metadata service refuses its own tokens")
 
     def _call(self, method: str, path: str, header: str, value: int) -> str:
         answer = self._session.request(
@@ -63,7 +63,7 @@ class MetadataService:
 
 
 def metadata_address() -> str | None:
-    """Where this machine's metadata are, None where it is not EC2's."""
+    """Return the address of this machine's metadata service, or None outside EC2."""
     if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
         return None
     if given := os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
@@ -76,7 +76,7 @@ def metadata_address() -> str | None:
 
 
 class SpotWatcher:
-    """A thread that asks until there is a notice, and then calls `on_notice` with its text, once."""
+    """A thread that polls until there is a notice, then calls `on_notice` once with its text."""
 
     def __init__(self, address: str, on_notice: Callable[[str], None]) -> None:
         self._service = MetadataService(address)
@@ -85,16 +85,16 @@ class SpotWatcher:
         self._thread = threading.Thread(target=self._watch, name="spot-watcher", daemon=True)
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start polling."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Stop polling."""
         self._over.set()
 
     def _watch(self) -> None:
         while not self._over.is_set():
-            with contextlib.suppress(OSError):  # away for a moment: no notice
+            with contextlib.suppress(OSError):  # a brief outage is not a notice
                 if notice := self._service.read(NOTICE):
                     return self._on_notice(notice.strip())
             self._over.wait(POLL_SECONDS)

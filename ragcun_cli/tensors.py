@@ -41,7 +41,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 @contextlib.contextmanager
 def system_errors(path: Path) -> Iterator[None]:
-    """safetensors reports a full disk and the like with an error of its own, which nobody who expects OSError sees."""
+    """Turn safetensors' own error for a full disk and the like into an OSError, which callers expect."""
     from safetensors import SafetensorError
 
     try:

@@ -59,7 +59,7 @@ def test_a_malformed_recipe(ragcun: RunCommand, tmp_path: Path) -> None:
 def test_data_that_is_not_there_or_broken(ragcun: RunCommand, small_recipe: Path, tmp_path: Path) -> None:
     data = tmp_path / "train.jsonl"
     run = ["train", "--recipe", small_recipe, "--set", f"data.train={data}"]
-    panel(ragcun(*run), 2, "there is no such file", "--set data.train=FILE")
+    panel(ragcun(*run), 2, "no such file", "--set data.train=FILE")
     for line, complaint in (
         ('{"query": "q", "positive": "p"', "train.jsonl:2: not valid JSON"),
         ('{"query": "q"}', "train.jsonl:2: 'positive' is missing"),
@@ -88,15 +88,15 @@ def test_a_path_that_leads_through_a_file(ragcun: RunCommand, small_recipe: Path
 
 def test_demo_takes_no_folder_that_is_not_a_demos(ragcun: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
-    panel(ragcun("demo", "--quick", "--folder", tmp_path), 2, "is not the folder of an earlier demo")
+    panel(ragcun("demo", "--quick", "--folder", tmp_path), 2, "was not made by an earlier demo")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_resume_and_overwrite(ragcun: RunCommand, small_recipe: Path) -> None:
     run = ["train", "--recipe", small_recipe, "--max-steps", "2"]
     assert "starting at the first step" in ragcun(*run, "--resume").stderr
-    panel(ragcun(*run), 2, "holds a run of this recipe (finished)", "--overwrite drops it and trains again")
-    panel(ragcun(*run, "--set", "seed=3"), 2, "holds a run of another recipe", "seed 0 there, 3 here")
+    panel(ragcun(*run), 2, "holds a run of this recipe (finished)", "--overwrite deletes it and trains again")
+    panel(ragcun(*run, "--set", "seed=3"), 2, "holds a run of another recipe", "seed is 0 there, 3 here")
     assert ragcun(*run, "--set", "seed=3", "--overwrite").exit_code == 0
 
 
@@ -157,14 +157,14 @@ def test_eval_options_that_make_no_sense(ragcun: RunCommand, tmp_path: Path, tin
     task = write_collection(tmp_path / "task", 3, seed=77)
     beir = ["eval", "beir", "-m", tiny_bert, "-d", task, "--results", tmp_path / "results"]
     for options, complaint in (
-        (["--similarity", "cosin"], "--similarity cosin: there is no such similarity; did you mean 'cosine'?"),
+        (["--similarity", "cosin"], "--similarity cosin: unknown similarity; did you mean 'cosine'?"),
         (["--precision", "fp8"], "--precision fp8: unknown; known: bf16, float32, fp16"),
         (["--name", os.fsdecode(b"caf\xe9")], r"--name caf\udce9: not a valid name for a folder of results"),
         (["--transform", "whiten"], "--transform whiten: there is no such transform"),
         (["--memory", "lots"], "--memory lots: not a size"),
         (["--memory", "1MiB"], "--memory 1MiB: the search needs at least 64MiB"),
         (["--cache-limit", "0"], "--cache-limit 0: not a size"),
-        (["--fit-on", tmp_path / "nowhere.jsonl"], "there is no such file"),
+        (["--fit-on", tmp_path / "nowhere.jsonl"], "no such file"),
         (["--transform", "truncate:64"], "has 32 dimensions"),
     ):
         panel(ragcun(*beir, *options), 2, complaint)
@@ -184,7 +184,7 @@ def test_eval_of_a_single_query_and_broken_files(ragcun: RunCommand, tmp_path: P
         stream.write('{"_id": "d9", "text": \n')
     panel(ragcun(*beir, task), 1, "one/corpus.jsonl:2: not valid JSON")
     (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 cut")
-    panel(ragcun(*beir, tmp_path / "cut.zip"), 1, "cut.zip: not a whole zip file")
+    panel(ragcun(*beir, tmp_path / "cut.zip"), 1, "cut.zip: not a complete zip file")
 
 
 def test_eval_lists_what_is_missing_and_averages_nothing(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> None:
@@ -192,7 +192,7 @@ def test_eval_lists_what_is_missing_and_averages_nothing(ragcun: RunCommand, tmp
     beir = ["eval", "beir", "-m", tiny_bert, "--data-dir", tmp_path / "data", "--results", tmp_path / "results"]
     done = ragcun(*beir, "-d", "all")
     assert done.exit_code == 0
-    assert "18 datasets are not here:" in done.stderr
+    assert "18 datasets are missing:" in done.stderr
     assert "signal1m: licensed: " in done.stderr
     assert "mean of" not in done.stdout
     as_json = json.loads(ragcun(*beir, "-d", "all", "--json").stdout)
@@ -227,7 +227,7 @@ def test_eval_selfcheck(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> 
     done = ragcun(*check, "-m", impostor)  # other weights under a known name
     assert done.exit_code == 1
     assert "FAIL" in done.stdout
-    assert "nfcorpus is not here: ragcun data download" in done.stderr
+    assert "nfcorpus is missing: ragcun data download" in done.stderr
     checks = json.loads(ragcun(*check, "-m", impostor, "--json").stdout)
     assert [each["passed"] for each in checks if each["measured"] is not None] == [False]
 
@@ -236,10 +236,10 @@ def test_evaluating_what_is_not_there(ragcun: RunCommand, tmp_path: Path, tiny_b
     write_collection(tmp_path / "data" / "scifact", 3)
     beir = ["eval", "beir", "--data-dir", tmp_path / "data", "--results", tmp_path / "results"]
     panel(ragcun(*beir, "-m", tiny_bert, "-d", "scifct"), 2, "no such dataset; did you mean 'scifact'?")
-    panel(ragcun(*beir, "-m", tiny_bert, "-d", "scifact", "--split", "dev"), 2, "there is no split 'dev'")
+    panel(ragcun(*beir, "-m", tiny_bert, "-d", "scifact", "--split", "dev"), 2, "no split 'dev'")
     write_collection(tmp_path / "data" / "model", 3)
     panel(ragcun(*beir, "-m", tiny_bert, "-d", "model"), 2, "a dataset cannot be called 'model'")
-    panel(ragcun(*beir, "-m", tiny_bert, "-d", " , "), 2, "no dataset is named")
+    panel(ragcun(*beir, "-m", tiny_bert, "-d", " , "), 2, "no dataset given")
     panel(ragcun(*beir, "-m", tmp_path / "data", "-d", "scifact"), 1, "not a model folder")
     panel(ragcun(*beir, "-m", tmp_path / "no-model", "-d", "scifact"), 2, "there is no such model folder")
     panel(ragcun(*beir, "-m", tiny_bert, "-m", tiny_bert, "--name", "x", "-d", "scifact"), 2, "--name")
@@ -286,16 +286,16 @@ def test_recipe_list_show_check_copy_schema(
     assert "additionalProperties" in json.loads(ragcun("recipe", "schema").stdout)
     copied = tmp_path / "my-arm.yaml"
     assert ragcun("recipe", "copy", "isotropy", copied).exit_code == 0
-    panel(ragcun("recipe", "copy", "isotropy", copied), 2, "is there already")
+    panel(ragcun("recipe", "copy", "isotropy", copied), 2, "already exists")
     checked = ragcun("recipe", "check", copied, "baseline", "demo-isotropy").stdout.splitlines()
-    missing = "valid. Not here yet: data.train: msmarco is not in data/. It comes with: ragcun data download msmarco"
+    missing = "valid. Missing: data.train: msmarco is not in data/. Get it with: ragcun data download msmarco"
     assert checked[0].startswith(f"{copied}: {missing}")
     assert checked[1].startswith(f"baseline: {missing}")
     assert checked[2] == "demo-isotropy: valid"  # its data are made, its model comes with a package
     here = ragcun("recipe", "check", "isotropy", "--set", "data.train=demo", "--set", f"data.train={copied}",
                   "--set", "data.dev=null")  # fmt: skip
     assert here.stdout.strip() == (  # told, and not fetched
-        "isotropy: valid. Not here yet: base_model: sentence-transformers/all-mpnet-base-v2. `ragcun train` fetches it "
+        "isotropy: valid. Missing: base_model: sentence-transformers/all-mpnet-base-v2. `ragcun train` fetches it "
         "from the hub."
     )
     assert "name: my-arm" in ragcun("recipe", "show", copied).stdout
@@ -303,7 +303,7 @@ def test_recipe_list_show_check_copy_schema(
     copied.write_text(copied.read_text().replace("seed: 0", "sed: 0"))
     checked = ragcun("recipe", "check", "baseline", copied, "nonsense")
     assert checked.exit_code == 3
-    assert checked.stdout.startswith("baseline: valid. Not here yet")
+    assert checked.stdout.startswith("baseline: valid. Missing")
     assert checked.stderr.count("╭") == 2
     assert "unknown key; did you mean 'seed'?" in checked.stderr
     as_json = json.loads(ragcun("recipe", "check", "baseline", copied, "--json").stdout)

@@ -85,12 +85,17 @@ def test_the_card_says_what_was_measured_and_what_it_was_trained_on(
     assert (metadata["license"], metadata["library_name"]) == ("cc-by-nc-4.0", "sentence-transformers")
     result = json.loads((scored / "arm" / "tiny.json").read_text())
     assert f"| tiny | test | {100 * result['metrics']['ndcg@10']:.2f} |" in body
-    for expected in ("| lambda_isotropy | 1.0 |", "These weights are of step 2", "cut at 32 tokens", "triples.jsonl"):
+    for expected in (
+        "| lambda_isotropy | 1.0 |",
+        "These are the weights after step 2",
+        "cut at 32 tokens",
+        "triples.jsonl",
+    ):
         assert expected in body
     bare = ragcun("export", run, tmp_path / "b", "--results", tmp_path / "nowhere")
     assert bare.exit_code == 0
     card = (tmp_path / "b" / "README.md").read_text()
-    assert "None were measured: nothing is claimed." in card
+    assert "None were measured, so none are claimed." in card
     assert "license:" not in card
 
 

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGES = ("losses", "report.statistics", "storage")
 MODULES = (
-    "data.batches", "evaluate.isotropy", "results.metrics", "results.ties", "evaluate.transforms", "train.schedule",
+    "data.batches", "evaluate.isotropy", "results.metrics", "results.ties", "evaluate.transforms", "train.step",
 )  # fmt: skip
 
 

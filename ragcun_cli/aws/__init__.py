@@ -1,1 +1,1 @@
-"""A run on EC2: what it would cost, starting it, watching it, fetching its results, and leaving nothing behind."""
+"""Runs on EC2: estimate the cost, start a run, watch it, fetch its results, and leave nothing behind."""

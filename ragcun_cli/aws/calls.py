@@ -1,4 +1,4 @@
-"""The one place that sends requests to AWS, and turns what comes back into answers or into errors of ours."""
+"""The only place that sends requests to AWS; it turns responses into answers or ragcun's own errors."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ragcun_cli.secrets import redacted
 from ragcun_cli.storage.configuration import configuration_problem, require_clean
 from ragcun_cli.storage.s3 import client_config
 
-GLOBAL = "us-east-1"  # where services live that know no region: IAM, budgets, prices
+GLOBAL = "us-east-1"  # the region of services that have no regions: IAM, budgets, prices
 
-# What AWS's error codes mean to the user. The wording of codes differs between services.
+# What AWS's error codes mean to the user. The codes differ between services.
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 SKEWED = {"RequestTimeTooSkewed", "RequestInTheFuture"}
 UNKNOWN_KEY = {"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "AuthFailure"}
@@ -27,12 +27,12 @@ UNSETTLED = {
     "RequestTimeout", "RequestTimeoutException",
 }  # fmt: skip
 
-LOG_IN = "Log in again: aws sso login --profile PROFILE. AWS_SETUP.md says how to set credentials up."
+LOG_IN = "Log in again: aws sso login --profile PROFILE. AWS_SETUP.md explains how to set up credentials."
 SET_THE_CLOCK = "Set this machine's clock (on Linux: sudo timedatectl set-ntp true) and try again."
 
 
 class AwsError(EnvironmentUnfit):
-    """AWS refused a request, or did not answer. `code` is AWS's name of the reason, empty where there is none."""
+    """AWS refused a request, or did not answer. `code` is AWS's error code, empty if there is none."""
 
     title = "aws"
 
@@ -42,12 +42,12 @@ class AwsError(EnvironmentUnfit):
 
     @property
     def is_unsettled(self) -> bool:
-        """Whether AWS may have done what was asked all the same: no answer came, or one of a server that failed."""
+        """Whether AWS may have done what was asked anyway, because no answer came or one from a failing server."""
         return self.code in UNSETTLED
 
 
 def open_session(profile: str | None) -> Any:
-    """boto3's session, from the profile or the environment.
+    """Open boto3's session from the profile or the environment.
 
     Raises:
         EnvironmentUnfit: if boto3 is not installed.
@@ -60,29 +60,29 @@ def open_session(profile: str | None) -> Any:
         raise EnvironmentUnfit("ragcun aws needs boto3", "pip install 'ragcun[aws]'") from None
     try:
         session = boto3.Session(profile_name=profile)
-        require_clean(session)  # now, and not in the middle of a call
+        require_clean(session)  # fails here, not in the middle of a call
         return session
     except ProfileNotFound as error:
         where = f"--profile {profile}" if profile else f"AWS_PROFILE={os.environ.get('AWS_PROFILE', '')}"
-        raise UsageError(f"{where}: {error}", "`aws configure list-profiles` shows what there is.") from None
-    except Exception as error:  # of a dozen kinds, most of them not botocore's own
+        raise UsageError(f"{where}: {error}", "`aws configure list-profiles` lists the profiles.") from None
+    except Exception as error:  # of a dozen types, most of them not botocore's own
         raise _as_ours(error, "credentials", "") from None
 
 
 class Aws:
-    """An account as one session sees it. `call` sends a request; nothing else in ragcun talks to AWS's services."""
+    """An account, used through one session. `call` sends a request; nothing else in ragcun talks to AWS's services."""
 
     def __init__(self, session: Any) -> None:
         self.session = session
         self._clients: dict[tuple[str, str], Any] = {}
 
     def client(self, service: str, region: str) -> Any:
-        """boto3's client, made once."""
+        """Return boto3's client, created once."""
         key = (service, region)
         if key not in self._clients:
             try:
                 self._clients[key] = self.session.client(service, region_name=region, config=client_config())
-            except Exception as error:  # a wrong endpoint is a ValueError
+            except Exception as error:  # a wrong endpoint raises a ValueError
                 raise _as_ours(error, f"{service}: client", region) from None
         return self._clients[key]
 
@@ -99,7 +99,7 @@ class Aws:
         try:
             answer: dict[str, Any] = send(**(request or {}))
             return answer
-        except Exception as error:  # credentials with a line break are a ValueError of http.client
+        except Exception as error:  # http.client raises a ValueError for credentials with a line break
             raise _as_ours(error, name, region) from None
 
     def ask(
@@ -111,7 +111,7 @@ class Aws:
         region: str,
         absent: Collection[str],
     ) -> dict[str, Any] | None:
-        """`call`, but None where AWS answers with one of the codes in `absent`."""
+        """Do `call`, but return None if AWS answers with one of the codes in `absent`."""
         try:
             return self.call(service, operation, request, region=region)
         except AwsError as error:
@@ -122,7 +122,7 @@ class Aws:
     def pages(
         self, service: str, operation: str, request: Mapping[str, Any] | None = None, *, region: str, key: str
     ) -> Iterator[Any]:
-        """The entries under `key` of all pages of an answer.
+        """Yield the entries under `key` from all pages of an answer.
 
         Raises:
             AwsError: as `call`.
@@ -138,19 +138,19 @@ class Aws:
             yield from page.get(key, [])
 
     def account(self) -> tuple[str, str]:
-        """Number of the account, and who we are in it.
+        """Return the account's number and the caller's ARN.
 
         Raises:
-            AwsError: if the credentials are of no use.
+            AwsError: if the credentials do not work.
         """
         identity = self.call("sts", "get_caller_identity", region=self.session.region_name or GLOBAL)
         return identity["Account"], identity["Arn"]
 
     def require_region(self, region: str) -> None:
-        """Refuse the name of no region.
+        """Refuse a region that does not exist.
 
         Raises:
-            UsageError: if boto3 knows none of this name.
+            UsageError: if boto3 knows no region of this name.
         """
         known = [
             each
@@ -175,34 +175,34 @@ def _as_ours(error: Exception, operation: str, region: str) -> AwsError:
     if isinstance(error, exceptions.CredentialRetrievalError | exceptions.SSOError | exceptions.TokenRetrievalError):
         return AwsError(f"the AWS credentials cannot be used: {said}", LOG_IN)
     if isinstance(error, exceptions.ParamValidationError):
-        return AwsError(f"{operation} ({region}): {said}", "This is a defect of ragcun.", "ParamValidationError")
+        return AwsError(f"{operation} ({region}): {said}", "This is a bug in ragcun.", "ParamValidationError")
     where = f"{operation} ({region})" if region else operation
-    return AwsError(f"{where}: no answer from AWS: {said}", "Is the network there? Is the region right?")
+    return AwsError(f"{where}: no answer from AWS: {said}", "Check the network and the region.")
 
 
 def _refused(error: Any, operation: str, region: str) -> AwsError:
     code = str(error.response.get("Error", {}).get("Code", ""))
     said = " ".join(redacted(str(error.response.get("Error", {}).get("Message", ""))).split())
     if code in SKEWED or (code == "SignatureDoesNotMatch" and ("expired" in said.lower() or "not yet" in said)):
-        return AwsError(f"{operation}: this machine's clock is not AWS's: {said}", SET_THE_CLOCK, code)
+        return AwsError(f"{operation}: this machine's clock differs from AWS's: {said}", SET_THE_CLOCK, code)
     if code in EXPIRED:
         return AwsError(f"{operation}: the AWS credentials have expired: {said}", LOG_IN, code)
     if code in UNKNOWN_KEY or code == "SignatureDoesNotMatch":
         return AwsError(
             f"{operation} ({region}): AWS does not know these credentials: {said}",
-            f"{LOG_IN} A region that must be enabled first answers like this too.",
+            f"{LOG_IN} A region that is not enabled yet gives the same answer.",
             code,
         )
     if code in FORBIDDEN:
         return AwsError(
             f"{operation} ({region}): not allowed: {said}",
-            "`ragcun aws policy` prints what ragcun's user must be allowed.",
+            "`ragcun aws policy` prints the permissions that ragcun needs.",
             code,
         )
     if code in NOT_SUBSCRIBED:
         return AwsError(f"{operation} ({region}): this account may not use it yet: {said}", "See AWS_SETUP.md.", code)
     if code in BUSY:
-        return AwsError(f"{operation} ({region}): AWS asks to slow down: {said}", "Try again in a minute.", code)
+        return AwsError(f"{operation} ({region}): AWS limits the request rate: {said}", "Try again in a minute.", code)
     return AwsError(f"{operation} ({region}): {code}: {said}", "", code)
 
 

@@ -1,4 +1,4 @@
-"""The code a machine runs: the checkout's files as one archive, the same bytes for the same files."""
+"""Pack the code that a machine runs: the checkout's files as one archive, the same bytes for the same files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 
 NEEDED = ("pyproject.toml", "constraints.txt", "ragcun_cli/main.py", "README.md", "LICENSE")
-RUN_FOLDERS = ("ragcun_cli", "recipes")  # a new file elsewhere changes no run
-LARGEST_ARCHIVE = 100 << 20  # bytes: more is data that was not meant
+RUN_FOLDERS = ("ragcun_cli", "recipes")  # a new file elsewhere does not affect a run
+LARGEST_ARCHIVE = 100 << 20  # bytes; anything larger includes data by mistake
 SHOWN_FILES = 8
 
 
 @dataclass(frozen=True)
 class CodeArchive:
-    """content: a .tar.gz. commit: of the checkout; changed: files that differ from it, which are in the archive."""
+    """The packed code. content: a .tar.gz; commit: the checkout's; changed: files in it that differ from the commit."""
 
     content: bytes
     sha256: str
@@ -28,22 +28,22 @@ class CodeArchive:
     changed: tuple[str, ...]
 
     def as_json(self) -> dict[str, object]:
-        """For launch.json."""
+        """Return the entry for launch.json."""
         return {"sha256": self.sha256, "commit": self.commit, "changed": list(self.changed)}
 
     @property
     def key(self) -> str:
-        """Below the run's prefix."""
+        """The archive's key below the run's prefix."""
         return f"code/{self.sha256}.tar.gz"
 
 
 def default_checkout() -> Path:
-    """Where this ragcun's own code lies."""
+    """Return the folder of the running ragcun's own code."""
     return Path(__file__).resolve().parent.parent.parent
 
 
 def archive_checkout(folder: Path, allow_changes: bool) -> CodeArchive:
-    """The files that git has, and new ones where code and recipes lie; what else lies about, a .env too, stays here.
+    """Pack the files tracked by git and new ones among code and recipes; anything else, such as a .env, stays here.
 
     Raises:
         EnvironmentUnfit: if there is no checkout, or no git.
@@ -59,7 +59,7 @@ def archive_checkout(folder: Path, allow_changes: bool) -> CodeArchive:
         more = f"\n  and {len(changed) - SHOWN_FILES} more" if len(changed) > SHOWN_FILES else ""
         raise UsageError(
             f"{folder}: these files differ from the commit:\n{listed}{more}",
-            "Commit them, so that the results name the code they are of; or take them as they are: --allow-changes.",
+            "Commit them, so that the results name the exact code; or include them as they are: --allow-changes.",
         )
     listed_files = [*_git(folder, "ls-files", "-z", "--cached").split("\0"), *new]
     names = sorted({name for name in listed_files if name and (folder / name).is_file()})
@@ -67,7 +67,7 @@ def archive_checkout(folder: Path, allow_changes: bool) -> CodeArchive:
     if len(content) > LARGEST_ARCHIVE:
         raise UsageError(
             f"{folder}: its files make an archive of {len(content) >> 20} MiB",
-            "Is there something that git should ignore? Data and models travel apart from the code.",
+            "Should git ignore some of them? Data and models are uploaded separately.",
         )
     return CodeArchive(content, hashlib.sha256(content).hexdigest(), commit, changed)
 
@@ -76,12 +76,12 @@ def _require_checkout(folder: Path) -> None:
     missing = [name for name in NEEDED if not (folder / name).is_file()]
     if missing:
         raise EnvironmentUnfit(
-            f"{folder}: is no checkout of ragcun: it has no {missing[0]}",
-            "A machine runs the code of a checkout: git clone it, and name it with --code FOLDER.",
+            f"{folder}: not a checkout of ragcun: it has no {missing[0]}",
+            "A machine runs a checkout's code: clone ragcun with git, and name the folder with --code FOLDER.",
         )
     if not _is_git(folder):
         raise EnvironmentUnfit(
-            f"{folder}: is not under git, so that no commit says which code it is",
+            f"{folder}: not a git repository, so no commit identifies the code",
             "Name a git clone of ragcun with --code FOLDER.",
         )
 
@@ -97,14 +97,14 @@ def _git(folder: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)
     except FileNotFoundError:
-        raise EnvironmentUnfit("git is not installed", "Install git; the machine gets what it lists.") from None
+        raise EnvironmentUnfit("git is not installed", "Install git: it lists the files to send.") from None
     if done.returncode:
         raise UsageError(f"{folder}: git {arguments[0]}: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout.decode(errors="surrogateescape")
 
 
 def _packed(folder: Path, names: list[str]) -> bytes:
-    """Without times, owners and other accidents, so that the digest is one of content."""
+    """Pack files without times, owners and the like, so that the digest depends on their content only."""
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as archive:
         for name in names:

@@ -23,18 +23,18 @@ from ragcun_cli.recipe.estimates import (
 )
 from ragcun_cli.recipe.schema import Recipe
 
-EMBEDDED_PASSAGES = 5_000  # about: those collections are made from the Python code of the machine
-SECONDS_TO_INSTALL = 660.0  # start of the machine, packages, preflight with its short trainings; assumed
-DOWNLOAD_BYTES_A_SECOND = 20e6  # of BEIR's server and the hub, assumed
-UNPACKED = 4.0  # bytes on the disk for each byte of a zip: itself and what is in it
+EMBEDDED_PASSAGES = 5_000  # roughly: these collections are built from the machine's Python code
+SECONDS_TO_INSTALL = 660.0  # assumed, for machine start, packages, and preflight with its short trainings
+DOWNLOAD_BYTES_A_SECOND = 20e6  # assumed, for BEIR's server and the Hub
+UNPACKED = 4.0  # bytes on disk per byte of a zip: the zip and its contents
 SYSTEM_GIB, DISK_STEP_GIB = 100, 50
 
 
 @dataclass(frozen=True)
 class JobEstimate:
-    """parts: seconds, None where they cannot be said. trainings: of one training of each recipe, by its name, as far as
-    their triples are counted; share: of the machine that each takes, 1 for all of it. disk: GiB that the machine's
-    should have. basis: what the parts rest on.
+    """A job's estimate. parts: seconds, None if unknown. trainings: one training of each recipe, by recipe name, if its
+    triples are counted; share: fraction of the machine that each takes, 1 for all of it. disk: GiB that its disk
+    should have. basis: what the parts are based on.
     """
 
     parts: dict[str, float | None]
@@ -45,12 +45,12 @@ class JobEstimate:
 
     @property
     def seconds(self) -> float | None:
-        """Of the whole."""
+        """The seconds of the whole job, or None if unknown."""
         return whole_seconds(self.parts)
 
 
 def estimate_job(job: Job, machine: Machine, triples_per_second: float | None) -> JobEstimate:
-    """Installing, downloads, trainings, and the scoring of every arm and of the untouched encoders.
+    """Estimate installation, downloads, trainings, and the scoring of every arm and the untouched encoders.
 
     Searching and indexing are not counted.
     """
@@ -83,7 +83,7 @@ def estimate_job(job: Job, machine: Machine, triples_per_second: float | None) -
 
 
 def _scored_passages(job: Job) -> list[tuple[int, float]]:
-    """Count and mean words of what is encoded for one model."""
+    """Return passage count and mean words of each collection that one model encodes."""
     found = []
     for name in job.datasets.split(","):
         for each in GROUPS.get(name, (name,)):
@@ -99,7 +99,7 @@ def _counted(job: Job) -> list[Recipe]:
 
 
 def _scoring(job: Job, machine: Machine) -> tuple[float | None, tuple[str, ...]]:
-    """Seconds of encoding what every trained model and every untouched encoder is scored on."""
+    """Return the seconds to encode what every trained model and untouched encoder is scored on."""
     untouched = {recipe.base_model: recipe for recipe in reversed(job.recipes)}
     models = [*(recipe for recipe in job.recipes for _ in range(job.runs_of(recipe))), *untouched.values()]
     passages = _scored_passages(job)
@@ -118,14 +118,14 @@ def estimate_on_machine(
     devices: int,
     triples_per_second: float | None = None,
 ) -> Estimate:
-    """Of one training, calculated, on so many of the machine's devices. triples_per_second: measured there."""
+    """Calculate the estimate of one training on `devices` of the machine. triples_per_second: measured there."""
     rates = calculated_rates(recipe, shape, machine, devices, triples_per_second)
     size = assumed_size(recipe, shape, "half" if machine.is_gpu else "single")
     return estimate_training(recipe, assumed_counts(recipe, triples), size, rates, machine.device_bytes)
 
 
 def _side_by_side(seconds: Sequence[float | None], devices: int) -> float | None:
-    """Until the last is done, each on the device that is free first."""
+    """Return the seconds until the last training is done, each on the first free device."""
     free = [0.0] * devices
     for each in seconds:
         if each is None:
@@ -147,7 +147,7 @@ def _download_bytes(job: Job) -> float:
 
 
 def _disk_gib(job: Job, runs: float) -> int:
-    """What the machine's disk should have: the system, the data, two datasets' embeddings, and the runs' bytes."""
+    """Return the disk size for the system, the data, two datasets' embeddings, and the runs' bytes."""
     data = _download_bytes(job) * UNPACKED
     largest = max((count for count, _ in _scored_passages(job)), default=0)
     embeddings = 2 * largest * max(recipe.output_dim for recipe in job.recipes) * 4
@@ -156,8 +156,8 @@ def _disk_gib(job: Job, runs: float) -> int:
 
 
 @dataclass(frozen=True)
-class OnMachine:
-    """dollars: of the training, at the table's price on demand; None where one is not known."""
+class InstanceEstimate:
+    """One training on one machine. dollars: its cost at the table's on-demand price, or None if unknown."""
 
     instance: str
     described: str
@@ -165,8 +165,8 @@ class OnMachine:
     dollars: float | None
 
 
-def estimates_on_known_machines(recipe: Recipe, triples: int | None = None) -> list[OnMachine]:
-    """With all GPUs of each machine. triples: where they are counted already; none, if nobody can count them."""
+def estimates_on_known_machines(recipe: Recipe, triples: int | None = None) -> list[InstanceEstimate]:
+    """Estimate with all GPUs of each machine. triples: if counted already. Empty if they cannot be counted."""
     count = count_triples(recipe) if triples is None else triples
     if count is None:
         return []
@@ -176,13 +176,13 @@ def estimates_on_known_machines(recipe: Recipe, triples: int | None = None) -> l
         estimate = estimate_on_machine(recipe, shape_of(recipe.base_model), count, machine, machine.devices)
         price = table_price(instance.name, on_demand=True).dollars
         dollars = None if price is None or estimate.seconds is None else price * estimate.seconds / 3600
-        found.append(OnMachine(instance.name, instance.described(), estimate, dollars))
+        found.append(InstanceEstimate(instance.name, instance.described(), estimate, dollars))
     return found
 
 
-def by_instance(recipes: Sequence[Recipe], triples: dict[str, int]) -> dict[str, dict[str, OnMachine]]:
-    """For each instance type the estimate of each recipe, by its name."""
-    table: dict[str, dict[str, OnMachine]] = {}
+def by_instance(recipes: Sequence[Recipe], triples: dict[str, int]) -> dict[str, dict[str, InstanceEstimate]]:
+    """Return each recipe's estimate by its name, for each instance type."""
+    table: dict[str, dict[str, InstanceEstimate]] = {}
     for recipe in recipes:
         for each in estimates_on_known_machines(recipe, triples.get(recipe.name)):
             table.setdefault(each.instance, {})[recipe.name] = each

@@ -1,4 +1,4 @@
-"""The machine image: AWS's own with NVIDIA's driver (Deep Learning Base), the newest, by its public parameter."""
+"""Find the machine image: AWS's newest Deep Learning Base image with NVIDIA's driver, by its public parameter."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ KINDS = (
     "base-oss-nvidia-driver-gpu-ubuntu-22.04",
     "base-oss-nvidia-driver-ubuntu-22.04",
 )
-OWNER = "898082745236"  # AWS's account of Deep Learning images
+OWNER = "898082745236"  # the AWS account that owns the Deep Learning images
 NAME_PATTERNS = ("Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 2*", "Deep Learning Base*Ubuntu 2*")
 
 
 @dataclass(frozen=True)
 class Image:
-    """id: ami-…; root: the name of its root disk; found: by which parameter or name."""
+    """A machine image. id: ami-…; root: name of its root disk; found: the parameter or name that led to it."""
 
     id: str
     name: str
@@ -32,7 +32,7 @@ class Image:
 
 
 def build_image_search(pattern: str) -> dict[str, Any]:
-    """Of ec2:DescribeImages, by name."""
+    """Build the ec2:DescribeImages request for a name pattern."""
     return {
         "Owners": [OWNER],
         "Filters": [
@@ -44,13 +44,13 @@ def build_image_search(pattern: str) -> dict[str, Any]:
 
 
 def find_image(aws: Aws, region: str, given: str | None) -> Image:
-    """The image of a region: `given` (ami-…), else by parameter, else the newest by name.
+    """Return a region's image: `given` (ami-…), else the one found by parameter, else the newest by name.
 
     Raises:
-        EnvironmentUnfit: if there is none.
+        EnvironmentUnfit: if no image is found.
     """
     if given is not None:
-        return _described(aws, region, given, "as given")
+        return _described(aws, region, given, "given with --image")
     for kind in KINDS:
         name = PARAMETER.format(kind=kind)
         answer = aws.ask("ssm", "get_parameter", {"Name": name}, region=region, absent=("ParameterNotFound",))
@@ -61,7 +61,7 @@ def find_image(aws: Aws, region: str, given: str | None) -> Image:
         if found:
             return _as_image(max(found, key=lambda each: each["CreationDate"]), "the newest by name")
     raise EnvironmentUnfit(
-        "no Deep Learning Base image of AWS is found, by parameter or by name", "Name one: --image ami-…"
+        "no AWS Deep Learning Base image was found, neither by parameter nor by name", "Choose one: --image ami-…"
     )
 
 
@@ -69,7 +69,7 @@ def _described(aws: Aws, region: str, image_id: str, found: str) -> Image:
     absent = ("InvalidAMIID.NotFound", "InvalidAMIID.Malformed", "InvalidAMIID.Unavailable")
     answer = aws.ask("ec2", "describe_images", {"ImageIds": [image_id]}, region=region, absent=absent)
     if not answer or not answer["Images"]:
-        raise EnvironmentUnfit(f"there is no image {image_id}", "An image belongs to one region.")
+        raise EnvironmentUnfit(f"there is no image {image_id}", "Images are regional: choose one from this region.")
     return _as_image(answer["Images"][0], found)
 
 

@@ -1,4 +1,4 @@
-"""Which machines there are: what AWS says of a type, and a table of the usual ones for planning without an account."""
+"""Instance types: what AWS says about a type, and a table of common ones for planning without an account."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ragcun_cli.recipe.problems import did_you_mean
 
 @dataclass(frozen=True)
 class InstanceType:
-    """What of a machine matters here. gpu: the name of its GPUs, CPU where it has none; memory in GiB."""
+    """What matters about an instance type. gpu: name of its GPUs, or CPU if it has none; memory in GiB."""
 
     name: str
     gpu: str
@@ -25,22 +25,22 @@ class InstanceType:
 
     @property
     def family(self) -> str:
-        """The letters before the first digit, and this one: p4, g5, inf2."""
+        """The type's name up to and including the first digit: p4, g5, inf2."""
         first = next((number for number, sign in enumerate(self.name) if sign.isdigit()), len(self.name) - 1)
         return self.name[: first + 1]
 
     def machine(self, nodes: int) -> Machine:
-        """As the estimates know it. Two vCPUs are threads of one core."""
+        """Convert to the `Machine` that the estimates use. Two vCPUs are threads of one core."""
         memory = (self.gpu_memory if self.gpus else self.memory) * (1 << 30)
         return Machine(self.gpu, max(self.gpus, 1), max(1, self.vcpus // 2), nodes, memory)
 
     def described(self) -> str:
-        """Such as `8 x A100 40 GiB, 96 vCPU, 1152 GiB`."""
+        """Describe the type, such as `8 x A100 40 GiB, 96 vCPU, 1152 GiB`."""
         gpus = f"{self.gpus} x {self.gpu} {self.gpu_memory:.0f} GiB, " if self.gpus else ""
         return f"{gpus}{self.vcpus} vCPU, {self.memory:.0f} GiB"
 
 
-# What AWS's own documentation says; used where AWS is not asked (`aws plan --offline`).
+# From AWS's documentation; used when AWS is not asked (`aws plan --offline`).
 KNOWN = {
     each.name: each
     for each in (
@@ -58,7 +58,7 @@ KNOWN = {
     )
 }
 
-# AWS took EC2 P3 away during 2025 and 2026 and no longer describes it.
+# AWS retired EC2 P3 during 2025 and 2026, and its API no longer describes it.
 RETIRED = {
     "p3.2xlarge": "g5.xlarge (one A10G, 24 GiB)",
     "p3.8xlarge": "g5.12xlarge (four A10G, 24 GiB each)",
@@ -71,35 +71,35 @@ def require_not_retired(name: str) -> None:
     """Refuse EC2 P3.
 
     Raises:
-        EnvironmentUnfit: naming what replaces it.
+        EnvironmentUnfit: with the type that replaces it.
     """
     if name.split(".")[0] in ("p3", "p3dn"):
         nearest = RETIRED.get(name, "g5.xlarge to p4d.24xlarge")
         raise EnvironmentUnfit(
-            f"--instance {name}: AWS has retired EC2 P3", f"Nearest to it: {nearest}. Others: {', '.join(KNOWN)}."
+            f"--instance {name}: AWS has retired EC2 P3", f"Closest to it: {nearest}. Others: {', '.join(KNOWN)}."
         )
 
 
 def known_instance(name: str) -> InstanceType:
-    """From the table, for planning without an account.
+    """Return a type from the table, for planning without an account.
 
     Raises:
-        EnvironmentUnfit: if it is not there.
+        EnvironmentUnfit: if the table does not have it.
     """
     require_not_retired(name)
     if name not in KNOWN:
         raise EnvironmentUnfit(
             f"--instance {name}: ragcun's own table has no such type; {did_you_mean(name, sorted(KNOWN))}",
-            "Without --offline AWS is asked.",
+            "Omit --offline to ask AWS.",
         )
     return KNOWN[name]
 
 
 def describe_instance(aws: Aws, name: str, regions: Sequence[str]) -> InstanceType:
-    """What AWS says of a type, in the first of the regions that has it.
+    """Return what AWS says about a type in the first region that has it.
 
     Raises:
-        EnvironmentUnfit: if it is retired, unknown, or for other processors than ours.
+        EnvironmentUnfit: if it is retired, unknown, or has unsupported processors or GPUs.
         AwsError: if AWS does not answer.
     """
     require_not_retired(name)
@@ -117,10 +117,10 @@ def describe_instance(aws: Aws, name: str, regions: Sequence[str]) -> InstanceTy
 def _parsed(entry: dict[str, Any]) -> InstanceType:
     name = entry["InstanceType"]
     if "x86_64" not in entry.get("ProcessorInfo", {}).get("SupportedArchitectures", ["x86_64"]):
-        raise EnvironmentUnfit(f"--instance {name}: ARM processors are not supported", "Take another type.")
+        raise EnvironmentUnfit(f"--instance {name}: ARM processors are not supported", "Choose another type.")
     gpus = entry.get("GpuInfo", {}).get("Gpus", [])
     if gpus and gpus[0].get("Manufacturer", "NVIDIA") != "NVIDIA":
-        raise EnvironmentUnfit(f"--instance {name}: {gpus[0]['Manufacturer']} GPUs are not supported", "Take NVIDIA's.")
+        raise EnvironmentUnfit(f"--instance {name}: {gpus[0]['Manufacturer']} GPUs are not supported", "Choose NVIDIA.")
     return InstanceType(
         name=name,
         gpu=gpus[0]["Name"] if gpus else "CPU",

@@ -18,12 +18,12 @@ from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
 
-EMBEDDED_TRIPLES = 400  # about: those collections are made from the Python code of the machine
+EMBEDDED_TRIPLES = 400  # roughly: these collections are built from the machine's Python code
 
 
 @dataclass(frozen=True)
 class Input:
-    """A file or folder of the user's, which the machine gets below `inputs/`."""
+    """One of the user's files or folders, which the machine gets below `inputs/`."""
 
     path: Path
     key: str
@@ -31,10 +31,10 @@ class Input:
 
 @dataclass(frozen=True)
 class Job:
-    """recipes: as the machine trains them. seeds: of the command line. datasets: for `ragcun eval beir`.
+    """The work. recipes: as the machine trains them. seeds: from the command line. datasets: for `ragcun eval beir`.
 
-    downloads: for `ragcun data download`. inputs: what is uploaded. triples and
-    shapes, of the encoder: of each recipe, by its name.
+        downloads: for `ragcun data download`. inputs: what is uploaded. triples and shapes: by recipe shapes: by recipe
+    name, the number of training triples and the encoder's shape.
     """
 
     recipes: tuple[Recipe, ...]
@@ -48,28 +48,28 @@ class Job:
 
     @property
     def runs(self) -> int:
-        """Trainings, over all recipes and seeds."""
+        """The number of trainings over all recipes and seeds."""
         return sum(self.runs_of(recipe) for recipe in self.recipes)
 
     def runs_of(self, recipe: Recipe) -> int:
-        """Trainings of one recipe: one for each seed."""
+        """Return the number of trainings of one recipe: one per seed."""
         return len(self.seeds or recipe.seeds or (recipe.seed,))
 
     @property
     def base_models(self) -> tuple[str, ...]:
-        """Encoders that are scored untouched beside the arms."""
+        """The encoders that are scored untouched alongside the arms."""
         return tuple(dict.fromkeys(recipe.base_model for recipe in self.recipes))
 
     def rendered(self) -> dict[str, str]:
-        """Name and text of each recipe."""
+        """Return the text of each recipe, by name."""
         return {recipe.name: render_recipe(recipe) for recipe in self.recipes}
 
 
 def make_job(recipes: Sequence[Recipe], seeds: Sequence[int], datasets: str | None, precision: str, backup: str) -> Job:
-    """Rewrite recipes for a machine: folders of its own, a backup in the run's prefix, inputs by their place there.
+    """Rewrite recipes for a machine: with its own folders, a backup in the run's prefix, and its paths of inputs.
 
     Raises:
-        UsageError: if two recipes have one name, or name data that neither the machine can get nor is here.
+        UsageError: if two recipes share a name, or name data that is not here and that the machine cannot get.
     """
     names = [recipe.name for recipe in recipes]
     if len(set(names)) < len(names):
@@ -98,8 +98,8 @@ def make_job(recipes: Sequence[Recipe], seeds: Sequence[int], datasets: str | No
 def _for_machine(recipe: Recipe, backup: str, inputs: dict[str, Input]) -> Recipe:
     if "wandb" in recipe.trackers:
         raise UsageError(
-            f"recipe {recipe.name}: trackers: wandb needs a key, and no key is passed on to a machine",
-            "--set trackers=[tensorboard] or []; metrics.jsonl comes back in any case.",
+            f"recipe {recipe.name}: trackers: wandb needs a key, and keys are never passed to a machine",
+            "Use --set trackers=[tensorboard] or []; metrics.jsonl is saved in any case.",
         )
     base, folder = recipe.base_model, expanded(recipe.data.folder)
     if expanded(base).exists() and not base.startswith(PREFIX):
@@ -124,7 +124,7 @@ def _is_known(name: str) -> bool:
 
 
 def _usual_datasets(recipes: Sequence[Recipe]) -> str:
-    """BEIR's public sets, unless all recipes train on what the machine makes itself."""
+    """Return BEIR's public sets, or the training sets if all are collections that the machine builds itself."""
     trained_on = {recipe.data.train for recipe in recipes}
     made = all(name.startswith(PREFIX) for name in trained_on)
     return ",".join(sorted(trained_on)) if made else "public"
@@ -135,17 +135,17 @@ def _can_be_had(name: str) -> bool:
 
 
 def _as_input(value: str, where: str, inputs: dict[str, Input], folder: Path) -> str:
-    """The path that the machine will have it by, relative to where it trains. folder: the data's, whose names count."""
+    """Return an input's path on the machine, relative to where it trains. folder: the data folder, for names."""
     path = _place(value, folder)
     if not path.exists() and value in KNOWN:
         raise UsageError(
-            f"{where}: {value}: is licensed, so that no machine can fetch it",
-            f"`ragcun data import {value}` makes a folder of it; give that folder's path, and it is uploaded.",
+            f"{where}: {value} is licensed, so no machine can download it",
+            f"Turn it into a folder with `ragcun data import {value}` and give that folder's path: it is uploaded.",
         )
     if not path.exists():
         raise UsageError(
-            f"{where}: {value}: is neither here nor a name that can be downloaded; {_meant(value, folder)}",
-            "A file or folder of yours is uploaded with the run; give its path.",
+            f"{where}: {value} is neither here nor a name that can be downloaded; {_meant(value, folder)}",
+            "To upload a file or folder of yours with the run, give its path.",
         )
     key = f"inputs/{_digest(path)[:12]}/{given_name(path)}"
     inputs[key] = Input(path, key)
@@ -171,7 +171,7 @@ def _digest(path: Path) -> str:
 
 
 def files_below(path: Path) -> Iterator[Path]:
-    """The file itself, or all files of the folder."""
+    """Yield the file itself, or all files in the folder."""
     if path.is_file():
         yield path
         return
@@ -185,7 +185,7 @@ def _download_name(name: str) -> str:
 
 
 def count_triples(recipe: Recipe) -> int | None:
-    """Of the recipe as the user has it; None where they are not counted before the training."""
+    """Count the triples of the user's recipe; return None if they cannot be counted before the training."""
     import pyarrow
 
     name = recipe.data.train

@@ -1,4 +1,4 @@
-"""Everything in an account that bears ragcun's tag or name, in all regions."""
+"""Find everything in an account that has ragcun's tag or name, in all regions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ragcun_cli.aws import names
 from ragcun_cli.aws.calls import GLOBAL, Aws, AwsError
 from ragcun_cli.aws.machines import ALIVE, find_machines
 from ragcun_cli.aws.removal import remove_profile, remove_role
-from ragcun_cli.aws.undo import Orphan
+from ragcun_cli.aws.rollback import Orphan
 
 TAGGED: dict[str, Any] = {"Filters": [{"Name": "tag-key", "Values": [names.RUN_TAG]}]}
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """One thing. costs: whether it does by the hour; remove: service, operation and request that take it away."""
+    """One leftover. costs: whether it is billed by the hour; remove: service, operation and request that remove it."""
 
     kind: str
     name: str
@@ -29,13 +29,13 @@ class Leftover:
 
 
 def all_regions(aws: Aws, region: str) -> list[str]:
-    """Those that the account may use."""
+    """List the regions that the account may use."""
     answer = aws.call("ec2", "describe_regions", {"AllRegions": False}, region=region)
     return sorted(each["RegionName"] for each in answer["Regions"])
 
 
 def find_leftovers(aws: Aws, account: str, regions: list[str]) -> tuple[list[Leftover], list[str]]:
-    """What there is, and what could not be asked, with the reason."""
+    """Return what was found, and what could not be checked, with the reason."""
     found: list[Leftover] = []
     closed = []
     parts = [(region, partial(_in_region, aws, region)) for region in regions]
@@ -69,7 +69,7 @@ def _in_region(aws: Aws, region: str) -> Iterator[Leftover]:
     for kind, operation, key, identity, removal, costs in tables:
         for entry in aws.call("ec2", operation, TAGGED, region=region)[key]:
             if kind == "disk" and entry.get("State") == "in-use":
-                continue  # goes with its machine
+                continue  # removed with its machine
             request = {identity: entry[identity]}
             yield Leftover(kind, entry[identity], region, _run_of(entry), costs, ("ec2", removal, request))
     for entry in aws.call("ec2", "describe_placement_groups", TAGGED, region=region)["PlacementGroups"]:
@@ -120,7 +120,7 @@ def _budgets(aws: Aws, account: str) -> Iterator[Leftover]:
 
 
 def remove_leftovers(aws: Aws, found: list[Leftover]) -> list[Orphan]:
-    """Machines first, in the order in which they were found; what could not be removed."""
+    """Remove leftovers in the order found, machines first; return what could not be removed."""
     left = []
     for each in found:
         try:

@@ -1,4 +1,4 @@
-"""A run's machines as EC2 sees them: found by their tag, and ended."""
+"""Find a run's machines on EC2 by their tag, and terminate them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECONDS_TO_END = 600.0  # GPU machines take minutes
 
 @dataclass(frozen=True)
 class MachineState:
-    """One machine."""
+    """The state of one machine."""
 
     id: str
     region: str
@@ -32,19 +32,19 @@ class MachineState:
 
 
 def find_machines(aws: Aws, run: str, region: str, states: Sequence[str] = ALIVE) -> list[MachineState]:
-    """Those of a run in a region; run may be `*`."""
+    """Return a run's machines in a region; `*` as run means every run."""
     query = build_machines_query(run, states)
     reservations = aws.pages("ec2", "describe_instances", query, region=region, key="Reservations")
     return [_as_state(each, region) for reservation in reservations for each in reservation["Instances"]]
 
 
 def end_machines(aws: Aws, run: str, region: str, only: Collection[str] | None = None) -> list[str]:
-    """Terminate the run's machines in a region, those alone that bear its tag, and wait until they are gone; their ids.
+    """Terminate the machines in a region that have the run's tag, wait until they are gone, and return their ids.
 
-    only: of these machines those that are the run's.
+    only: if given, restrict this to the run's machines with these ids.
 
     Raises:
-        AwsError: if it is refused, or they are still there after ten minutes.
+        AwsError: if AWS refuses, or the machines still exist after ten minutes.
     """
     found = [machine.id for machine in _chosen(aws, run, region, ALIVE, only)]
     if found:
@@ -53,7 +53,7 @@ def end_machines(aws: Aws, run: str, region: str, only: Collection[str] | None =
     while left := _chosen(aws, run, region, ENDING, only):
         if time.monotonic() > deadline:
             ids = ", ".join(machine.id for machine in left)
-            raise AwsError(f"{region}: still ending after {SECONDS_TO_END / 60:.0f} minutes: {ids}")
+            raise AwsError(f"{region}: still shutting down after {SECONDS_TO_END / 60:.0f} minutes: {ids}")
         time.sleep(POLL_SECONDS)
     return found
 

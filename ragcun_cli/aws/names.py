@@ -1,4 +1,4 @@
-"""What the parts of a run are called on AWS. From the run's name all others follow, so that any machine finds them."""
+"""Name the parts of a run on AWS. All names follow from the run's name, so that any machine can find them."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ RUN_TAG = "ragcun:run"
 PREFIX = "ragcun-"
 IAM_PATH = "/ragcun/"
 RUNS = "runs"  # in the bucket: runs/<run>/…
-CACHES = "caches"  # and caches/<run>/…, what can be computed again; S3 removes it after two weeks
-LONGEST_RUN = 40  # the longest name made of it, a role's, may have 64
+CACHES = "caches"  # and caches/<run>/…, which can be recomputed; S3 deletes it after two weeks
+LONGEST_RUN = 40  # the longest name derived from it, a role's, may have 64 characters
 _RUN = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 
 
 def require_run_name(run: str) -> str:
-    """The name, if parts of AWS can be called by it.
+    """Return the name if AWS resources can be named after it.
 
     Raises:
         UsageError: if not.
     """
     if run.endswith("-deadline"):
-        raise UsageError(f"--run {run}: names that end in -deadline are those of a run's second role", "Take another.")
+        raise UsageError(f"--run {run}: names ending in -deadline belong to a run's second role", "Choose another.")
     if not _RUN.fullmatch(run) or len(run) > LONGEST_RUN:
         raise UsageError(
-            f"--run {run}: a run's name has small letters, digits and hyphens between them, at most {LONGEST_RUN}",
-            "Such as --run isotropy-2.",
+            f"--run {run}: a run's name has lower-case letters, digits and inner hyphens, at most {LONGEST_RUN} in all",
+            "For example: --run isotropy-2.",
         )
     return run
 
 
 def default_run_name(recipes: Sequence[str]) -> str:
-    """Of a run that was given none: its recipes' names, so that the same command finds the same run."""
+    """Name a run after its recipes if it was given no name, so that the same command finds the same run."""
     joined = re.sub(r"[^a-z0-9]+", "-", "-".join(recipes).lower()).strip("-") or "run"
     if len(joined) <= LONGEST_RUN:
         return joined
@@ -42,48 +42,48 @@ def default_run_name(recipes: Sequence[str]) -> str:
 
 
 def bucket_name(account: str, region: str) -> str:
-    """Of the bucket that ragcun makes: an account and region have one, for all their runs."""
+    """Name the bucket that ragcun creates: one per account and region, for all runs."""
     return f"{PREFIX}{account}-{region}"
 
 
 def prefix_of(run: str) -> str:
-    """Of the run's objects in its bucket, with the last slash."""
+    """Return the prefix of the run's objects in its bucket, with the trailing slash."""
     return f"{RUNS}/{run}/"
 
 
 def cache_prefix_of(run: str) -> str:
-    """Of what the run could compute again, with the last slash."""
+    """Return the prefix of what the run can recompute, with the trailing slash."""
     return f"{CACHES}/{run}/"
 
 
 def resource_name(run: str) -> str:
-    """Of the role, instance profile, security group, launch template, placement group and budget of a run."""
+    """Name a run's role, instance profile, security group, launch template, placement group and budget."""
     return f"{PREFIX}{run}"
 
 
 def deadline_role_name(run: str) -> str:
-    """Of the role with which EventBridge Scheduler ends a run's machines."""
+    """Name the role with which EventBridge Scheduler ends a run's machines."""
     return f"{PREFIX}{run}-deadline"
 
 
 def schedule_name(run: str, attempt: int, node: int) -> str:
-    """Of the schedule that ends one machine of an attempt."""
+    """Name the schedule that ends one machine of an attempt."""
     return f"{PREFIX}{run}-{attempt}-{node}"
 
 
 def log_group_name(run: str) -> str:
-    """Of the run's group in CloudWatch Logs."""
+    """Name the run's log group in CloudWatch Logs."""
     return f"/ragcun/{run}"
 
 
 def tags_of(run: str) -> list[dict[str, str]]:
-    """What every part of a run bears."""
+    """Return the tags that every part of a run has."""
     return [{"Key": RUN_TAG, "Value": run}, {"Key": "Name", "Value": resource_name(run)}]
 
 
 def client_token(run: str, attempt: int, template: str, tries: int) -> str:
-    """The same however often one attempt's request is sent, so that AWS starts no second machine. A launch template has
-    a new id in every launch: a token that came twice with different requests would be refused. tries: answers that were
-    refusals; the same token again would only bring the same answer.
+    """Return a token that stays the same when a request is resent, so that AWS starts no second machine. It includes
+    template, whose id is new in every launch, because AWS refuses one token for different requests. tries: number of
+    refusals so far; the same token would only get the same answer again.
     """
     return hashlib.sha256(f"{run} {attempt} {template} {tries}".encode()).hexdigest()

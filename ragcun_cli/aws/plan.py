@@ -1,4 +1,4 @@
-"""What a launch would do, cost and need, and what stops it: found out without making anything."""
+"""Find out what a launch would do, cost and need, and what prevents it, without creating anything."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]")
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """What the command line asks for, but for the job itself. regions: tried in this order; the first has the bucket.
+    """What the command line asks for, except the job itself. regions: tried in this order; the first has the bucket.
 
-    max_hours: of the whole run, over all its machines. max_cost, in dollars: only compared with the plan.
+    max_hours: for the whole run, across all its machines. max_cost: in dollars, only compared with the plan.
     """
 
     run: str
@@ -53,7 +53,7 @@ class LaunchRequest:
 
 @dataclass(frozen=True)
 class Zone:
-    """Where a machine may come up: a zone with a default subnet."""
+    """A zone with a default subnet, where a machine may start."""
 
     name: str
     subnet: str
@@ -62,7 +62,7 @@ class Zone:
 
 @dataclass(frozen=True)
 class RegionPlan:
-    """One region: obstacles says why no machine is available there, empty if one may."""
+    """One region. obstacles: why no machine is available there; empty if one may be."""
 
     name: str
     zones: tuple[Zone, ...]
@@ -73,7 +73,7 @@ class RegionPlan:
     obstacles: tuple[str, ...]
 
     def cheapest(self, on_demand: bool) -> Price:
-        """What a machine costs an hour there: of the cheapest zone for spot."""
+        """Return what a machine costs per hour there; for spot, in the cheapest zone."""
         if on_demand:
             return self.on_demand
         known = [zone.spot for zone in self.zones if zone.spot.dollars is not None]
@@ -82,7 +82,7 @@ class RegionPlan:
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """Everything that a launch is made from."""
+    """Everything that a launch is based on."""
 
     wishes: LaunchRequest
     job: Job
@@ -105,26 +105,26 @@ class LaunchPlan:
 
     @property
     def prefix(self) -> str:
-        """Of the run's objects, with the last slash."""
+        """The prefix of the run's objects, with the trailing slash."""
         return names.prefix_of(self.run)
 
     def usable(self) -> list[RegionPlan]:
-        """Regions in which nothing known stops a launch."""
+        """Return the regions in which nothing known prevents a launch."""
         return [region for region in self.regions if not region.obstacles]
 
     def hours(self) -> float | None:
-        """Expected; None where it cannot be said."""
+        """Return the expected hours, or None if unknown."""
         return None if self.estimate.seconds is None else self.estimate.seconds / 3600
 
     def expected_cost(self) -> float | None:
-        """Dollars, as `cost_of`; None where price or hours are not known."""
+        """Return the expected dollars as in `cost_of`, or None if price or hours are unknown."""
         hours = self.hours()
         return None if hours is None else self.cost_of(min(hours, self.wishes.max_hours))
 
     def cost_of(self, hours: float) -> float | None:
-        """Dollars of so many hours, at the price of the first usable region; None where it is not known.
+        """Return the dollars for `hours` at the price of the first usable region, or None if unknown.
 
-        Where no spot price is known it is that on demand, which spot never exceeds.
+        If no spot price is known, use the on-demand price, which spot never exceeds.
         """
         region = next(iter(self.usable() or self.regions), None)
         if region is None:
@@ -133,17 +133,17 @@ class LaunchPlan:
         return None if price is None else self._cost(price, hours)
 
     def cost_of_training(self, estimate: Estimate) -> float | None:
-        """Dollars of one training's share of the machine; None where they are not known."""
+        """Return the dollars for one training's share of the machine, or None if unknown."""
         whole = None if estimate.seconds is None else self.cost_of(estimate.seconds / 3600)
         return None if whole is None else whole * self.estimate.share
 
     def knows_spot_price(self) -> bool:
-        """Of the first usable region."""
+        """Return whether the first usable region's spot price is known."""
         region = next(iter(self.usable() or self.regions), None)
         return region is not None and region.cheapest(on_demand=False).dollars is not None
 
     def maximum_cost(self) -> float | None:
-        """Dollars if every hour of --max-hours is taken at the dearest on-demand price; spot is never dearer."""
+        """Return the dollars if all --max-hours are used at the highest on-demand price; spot never costs more."""
         known = [region.on_demand.dollars for region in self.regions if region.on_demand.dollars is not None]
         return self._cost(max(known), self.wishes.max_hours) if known else None
 
@@ -152,7 +152,7 @@ class LaunchPlan:
         return self.wishes.nodes * (dollars_an_hour + disk) * hours
 
     def obstacles(self) -> list[str]:
-        """What stops the launch; empty if nothing known does."""
+        """List what prevents the launch; empty if nothing known does."""
         found = []
         if not self.usable():
             found += [f"{region.name}: {obstacle}" for region in self.regions for obstacle in region.obstacles]
@@ -161,7 +161,7 @@ class LaunchPlan:
             said = "is not known" if most is None else f"is ${most:,.2f}"
             found.append(
                 f"--max-cost {limit:g}: the most that {self.wishes.max_hours:g} hours can cost {said}; "
-                f"{self._fitting(limit, most)}take another --instance"
+                f"{self._fitting(limit, most)}choose another --instance"
             )
         return found
 
@@ -169,33 +169,33 @@ class LaunchPlan:
         return "" if not most else f"--max-hours {self.wishes.max_hours * limit / most:.1f} would fit; or "
 
     def warnings(self) -> list[str]:
-        """What does not stop it, and should be known."""
+        """List what does not prevent the launch but should be known."""
         found = []
         hours = self.hours()
         if hours is not None and hours > self.wishes.max_hours:
             found.append(
-                f"expected hours ({hours:.1f}) are more than --max-hours ({self.wishes.max_hours:g}): the run would be "
-                "stopped before its end, and kept"
+                f"expected hours ({hours:.1f}) exceed --max-hours ({self.wishes.max_hours:g}): the run would be "
+                "stopped early, with its progress saved"
             )
         if not self.account:
-            return [*found, "AWS was not asked: prices are the table's, quotas and capacity are not known"]
+            return [*found, "AWS was not asked: prices are from ragcun's table, quotas and capacity unknown"]
         if self.wishes.email is None:
-            found.append("no budget alarm: --email ADDRESS brings one")
+            found.append("no budget alert: --email ADDRESS adds one")
         for region in self.usable():
             if region.quota.held is None:
-                found.append(f"{region.name}: AWS does not say how much of the quota {region.quota.name!r} is held")
+                found.append(f"{region.name}: AWS does not say how large the quota {region.quota.name!r} is")
             if not self.wishes.on_demand and region.cheapest(False).dollars is None:
                 found.append(f"{region.name}: no spot price is known; there may be no spot machines of this type")
         return found
 
     def creates(self) -> list[str]:
-        """What comes into being, in words."""
+        """Describe what the launch creates."""
         name, run = names.resource_name(self.run), self.run
         made = [
-            f"bucket {self.bucket} (kept for all runs), objects below {self.prefix}",
+            f"bucket {self.bucket} (shared by all runs), objects below {self.prefix}",
             f"roles {name} and {names.deadline_role_name(run)}, instance profile {name}",
             f"log group {names.log_group_name(run)}",
-            f"security group and launch template {name}, in the region that is taken",
+            f"security group and launch template {name}, in the chosen region",
             f"{self.wishes.nodes} x {self.instance.name}, {'on demand' if self.wishes.on_demand else 'spot'}, "
             f"with a disk of {self.disk} GiB each",
             f"a schedule that ends them after {self.wishes.max_hours:g} hours",
@@ -203,11 +203,11 @@ class LaunchPlan:
         if self.wishes.nodes > 1:
             made.insert(4, f"placement group {name}")
         if self.wishes.email is not None:
-            made.append(f"budget {name}, with mail to {self.wishes.email}")
+            made.append(f"budget {name}, with emails to {self.wishes.email}")
         return made
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the fields for `--json`."""
         return {
             "run": self.run,
             "account": self.account,
@@ -238,11 +238,11 @@ class LaunchPlan:
 
 
 def make_plan(aws: Aws, wishes: LaunchRequest, job: Job) -> LaunchPlan:
-    """Ask AWS everything that a launch depends on. Only reads.
+    """Ask AWS for everything that a launch depends on. Read-only.
 
     Raises:
         UsageError: for a region that does not exist.
-        EnvironmentUnfit: if the type of machine is retired or unknown, or AWS cannot be asked.
+        EnvironmentUnfit: if the instance type is retired or unknown, or AWS does not answer.
     """
     for region in wishes.regions:
         aws.require_region(region)
@@ -263,15 +263,15 @@ def make_plan(aws: Aws, wishes: LaunchRequest, job: Job) -> LaunchPlan:
 
 
 def make_offline_plan(wishes: LaunchRequest, job: Job) -> LaunchPlan:
-    """The same from ragcun's own tables, without an account.
+    """Make the same plan from ragcun's own tables, without an account.
 
     Raises:
-        UsageError: for what is no region's name.
-        EnvironmentUnfit: if the type of machine is not in them.
+        UsageError: if a region's name is malformed.
+        EnvironmentUnfit: if the tables do not have the instance type.
     """
     for region in wishes.regions:
         if REGION.fullmatch(region) is None:
-            raise UsageError(f"--region {region}: AWS has no such region", "They are called as us-east-1 is.")
+            raise UsageError(f"--region {region}: AWS has no such region", "Region names look like us-east-1.")
     instance = known_instance(wishes.instance)
     quota = Quota(*quota_of(instance, wishes.on_demand), instance.vcpus * wishes.nodes, None)
     zone = Zone("any", "", table_price(instance.name, on_demand=False))
@@ -321,19 +321,19 @@ def _plan_region(aws: Aws, wishes: LaunchRequest, instance: InstanceType, region
         obstacles.append(f"{error.message}. {error.hint}")
     vpc = _default_vpc(aws, region)
     if not offered:
-        obstacles.append(f"AWS has no {instance.name} there")
+        obstacles.append(f"AWS does not offer {instance.name} there")
     elif vpc is None:
-        obstacles.append(f"there is no default VPC; make one: aws ec2 create-default-vpc --region {region}")
+        obstacles.append(f"there is no default VPC; create one: aws ec2 create-default-vpc --region {region}")
     elif not zones:
         obstacles.append(
             f"the zones that have {instance.name} ({', '.join(sorted(offered))}) have no default subnet; "
-            f"make one: aws ec2 create-default-subnet --availability-zone {min(offered)} --region {region}"
+            f"create one: aws ec2 create-default-subnet --availability-zone {min(offered)} --region {region}"
         )
     if not quota.suffices:
         used = f", {quota.used} of them in use" if quota.used else ""
         obstacles.append(
-            f"the quota {quota.name!r} ({quota.code}) holds {quota.held:g} vCPUs{used}; {quota.needed} are needed. "
-            f"Ask for more (minutes to days): {quota.increase_page(region)}"
+            f"the quota {quota.name!r} ({quota.code}) allows {quota.held:g} vCPUs{used}; {quota.needed} are needed. "
+            f"Request more (takes minutes to days): {quota.increase_page(region)}"
         )
     price = on_demand_price(aws, instance.name, region)
     return RegionPlan(region, zones, vpc or "", price, quota, image, tuple(obstacles))
@@ -374,9 +374,9 @@ def _region_json(region: RegionPlan, on_demand: bool) -> dict[str, Any]:
 
 
 def parsed_regions(given: Sequence[str], default: str | None) -> tuple[str, ...]:
-    """The regions of the command line, else the session's own, else the first of AWS.
+    """Return the command line's regions, else the session's own, else us-east-1.
 
-    Each once, in order; `--region a,b` means the same as `--region a --region b`.
+    Each appears once, in order; `--region a,b` means the same as `--region a --region b`.
     """
     asked = [part.strip() for each in given for part in each.split(",") if part.strip()]
     return tuple(dict.fromkeys(asked or [default or "us-east-1"]))

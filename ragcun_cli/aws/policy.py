@@ -1,4 +1,4 @@
-"""What ragcun's user must be allowed in AWS: the smallest policy with which every `ragcun aws` command works."""
+"""The permissions that a ragcun user needs in AWS: the smallest policy for all `ragcun aws` commands."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ BUCKETS = "arn:aws:s3:::ragcun-ACCOUNT-*"
 
 
 def caller_policy(account: str | None, bucket: str | None = None) -> str:
-    """The policy as JSON, for one account; with the word ACCOUNT in place of its number where none is given.
+    """Return the policy as JSON for one account, or with the word ACCOUNT as a placeholder if none is given.
 
-    bucket: one that ragcun did not make, and may use.
+    bucket: one that ragcun did not create but may use.
     """
     policy = json.loads(POLICY_FILE.read_text(encoding="utf-8"))
     for statement in policy["Statement"]:

@@ -1,4 +1,4 @@
-"""What a machine costs an hour, in dollars: asked of AWS, else from a table that says its date."""
+"""Hourly machine prices in dollars: from AWS, else from a dated table."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ HOURS_OF_A_MONTH = 730.0
 TABLE_DATE = "spring 2026"
 TABLE_SOURCE = f"ragcun's table, us-east-1, {TABLE_DATE}"
 
-# On demand and lowest spot price seen, Linux, us-east-1, in a public snapshot of AWS's price list of before May 2026
-# (skypilot-catalog v8). g5.xlarge: published in June 2026. c7i, g4dn, g5.12xlarge: many pages, not AWS's list itself.
+# On-demand and lowest spot prices for Linux in us-east-1, from a public snapshot of AWS's prices before May 2026
+# (skypilot-catalog v8). g5.xlarge: published in June 2026. c7i, g4dn, g5.12xlarge: many web pages, not AWS's own list.
 _TABLE: dict[str, tuple[float, float | None]] = {
     "c7i.xlarge": (0.1785, None),
     "g4dn.xlarge": (0.526, None),
@@ -35,7 +35,7 @@ _TABLE: dict[str, tuple[float, float | None]] = {
 
 @dataclass(frozen=True)
 class Price:
-    """Dollars an hour, and where the figure is from. None: nobody said."""
+    """Dollars per hour, or None if unknown, and the source of the figure."""
 
     dollars: float | None
     source: str
@@ -45,14 +45,14 @@ UNKNOWN = Price(None, "not known")
 
 
 def table_price(instance: str, on_demand: bool) -> Price:
-    """Of the table."""
+    """Return a price from the table."""
     entry = _TABLE.get(instance)
     dollars = None if entry is None else entry[0] if on_demand else entry[1]
     return UNKNOWN if dollars is None else Price(dollars, TABLE_SOURCE)
 
 
 def build_price_query(instance: str, region: str) -> dict[str, Any]:
-    """Of pricing:GetProducts: Linux, on demand, on shared hardware, without software of others."""
+    """Build the pricing:GetProducts request: Linux, on demand, shared hardware, no third-party software."""
     wanted = {
         "instanceType": instance,
         "regionCode": region,
@@ -67,11 +67,11 @@ def build_price_query(instance: str, region: str) -> dict[str, Any]:
 
 
 def on_demand_price(aws: Aws, instance: str, region: str) -> Price:
-    """Asked of AWS's price list; from the table where that is not allowed or does not answer."""
+    """Return the price in AWS's price list, or in the table if the list is not allowed or does not answer."""
     try:
         answer = aws.call("pricing", "get_products", build_price_query(instance, region), region=PRICE_LIST_REGION)
         dollars = min(_hourly(json.loads(entry)) for entry in answer["PriceList"])
-        return Price(dollars, "AWS's price list, now")
+        return Price(dollars, "AWS's current price list")
     except (AwsError, ValueError, KeyError, TypeError):
         return table_price(instance, on_demand=True)
 
@@ -86,12 +86,12 @@ def _hourly(entry: dict[str, Any]) -> float:
 
 
 def build_spot_query(instance: str, now: datetime.datetime) -> dict[str, Any]:
-    """Of ec2:DescribeSpotPriceHistory; from now on means the price that holds now."""
+    """Build the ec2:DescribeSpotPriceHistory request; a start time of now returns the current price."""
     return {"InstanceTypes": [instance], "ProductDescriptions": ["Linux/UNIX"], "StartTime": now}
 
 
 def spot_prices(aws: Aws, instance: str, region: str) -> dict[str, Price]:
-    """By zone; empty where AWS has no spot machines of this type, or does not say."""
+    """Return spot prices by zone; empty if AWS has no spot machines of this type, or does not say."""
     now = datetime.datetime.now(datetime.timezone.utc)
     try:
         answer = aws.call("ec2", "describe_spot_price_history", build_spot_query(instance, now), region=region)

@@ -1,6 +1,6 @@
-"""How many vCPUs of a kind the account may run: on EC2 the limit that a new account meets first, at 0 for GPUs.
+"""Quotas of vCPUs that an account may run: the EC2 limit that a new account hits first, as it is 0 for GPUs.
 
-Codes: AWS's "Amazon EC2 instance type quotas". Spot and on demand have different ones, and so have P5 and older P.
+Codes: AWS's "Amazon EC2 instance type quotas". Spot and on-demand quotas differ, and so do P5 and older P.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LIVE = ["pending", "running", "shutting-down", "stopping"]
 
 @dataclass(frozen=True)
 class Quota:
-    """In vCPUs. code: None where ragcun does not know it; held: None where AWS does not say."""
+    """A quota in vCPUs. code: None if ragcun does not know it; held: the limit, None if AWS does not say."""
 
     code: str | None
     name: str
@@ -39,34 +39,34 @@ class Quota:
 
     @property
     def suffices(self) -> bool:
-        """Whether nothing says that it does not."""
+        """Whether the quota is enough, or not known to be too small."""
         return self.held is None or self.needed + self.used <= self.held
 
     def increase_page(self, region: str) -> str:
-        """Where more is asked for."""
+        """Return the console page for requesting more."""
         return f"https://{region}.console.aws.amazon.com/servicequotas/home/services/ec2/quotas/{self.code or ''}"
 
 
 def quota_of(instance: InstanceType, on_demand: bool) -> tuple[str | None, str]:
-    """Code and name of the quota that a machine counts towards; no code for families ragcun does not know."""
+    """Return code and name of the quota that a machine counts towards; no code for families ragcun does not know."""
     letters = instance.family.rstrip("0123456789")
     kind = {"p": "P", "g": "G", "vt": "G"}.get(letters, "Standard" if letters in STANDARD_FAMILIES else "")
     if on_demand:
         return ON_DEMAND.get(kind, (None, f"Running On-Demand {instance.family} instances"))
     if kind == "P":
-        # P6 is not here: public lists disagree about its code.
+        # P6 is missing: public lists disagree about its code.
         kind = {"p5": "P5", "p4": "P"}.get(instance.family, "")
     return SPOT.get(kind, (None, f"All {instance.family} Spot Instance Requests"))
 
 
 def build_quota_query(code: str) -> dict[str, Any]:
-    """Of servicequotas:GetServiceQuota."""
+    """Build the servicequotas:GetServiceQuota request."""
     return {"ServiceCode": "ec2", "QuotaCode": code}
 
 
 def look_up_quota(aws: Aws, instance: InstanceType, nodes: int, on_demand: bool, region: str, run: str) -> Quota:
-    """Needed, held and already used in a region, by others than the run itself: its last machine ends before the next
-    begins. Where AWS may not be asked it says so with None.
+    """Return what is needed, held and used in a region. The run's own machines do not count: the last ends before
+    starts. What AWS does not tell is None.
     """
     code, name = quota_of(instance, on_demand)
     needed = instance.vcpus * nodes
@@ -83,7 +83,7 @@ def look_up_quota(aws: Aws, instance: InstanceType, nodes: int, on_demand: bool,
 
 
 def _used(aws: Aws, code: str, on_demand: bool, region: str, run: str) -> int:
-    """vCPUs of the machines that count towards the same quota now."""
+    """Count the vCPUs of current machines that count towards the same quota."""
     request = {"Filters": [{"Name": "instance-state-name", "Values": LIVE}]}
     total = 0
     for reservation in aws.pages("ec2", "describe_instances", request, region=region, key="Reservations"):

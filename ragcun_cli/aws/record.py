@@ -1,13 +1,13 @@
-"""What a run's prefix in the bucket holds, and how its parts are read and written.
+"""A run's prefix in the bucket: what it contains, and how to read and write it.
 
-launch.json             what was asked for, and every attempt: region, machines, price, start
-status.json             how it stands, by the machine: state, stage, step and loss of each training
+launch.json             what was requested, and every attempt: region, machines, price, start
+status.json             progress, written by the machine: state, stage, step and loss of each training
 code/<sha256>.tar.gz    the checkout
-recipes/<name>.yaml     resolved
-inputs/…                files of the user's
-checkpoints/<run>/…     the trainings' backup (storage/sealed.py)
+recipes/<name>.yaml     the resolved recipes
+inputs/…                the user's files
+checkpoints/<run>/…     the trainings' backup (storage/snapshots.py)
 results/…  report/…  logs/…   as on the machine
-files.json              bytes and sha256 of these three folders' files
+files.json              size and sha256 of each file in these three folders
 nodes/<attempt>/…       where several nodes find each other
 """
 
@@ -32,17 +32,17 @@ CHECKPOINTS = "checkpoints"
 MIRRORED = ("results", "report", "logs")
 FORMAT = 1
 CONFLICT = ("PreconditionFailed", "412", "ConditionalRequestConflict")
-# Of status.json. The last three are what a run is not gone on with by itself.
-GOING, INTERRUPTED, FINISHED, FAILED, IDLE, OUT_OF_TIME = (
-    "going", "interrupted", "finished", "failed", "idle", "out-of-time",
+# States in status.json. A run in one of the last three is not resumed automatically.
+RUNNING, INTERRUPTED, FINISHED, FAILED, IDLE, OUT_OF_TIME = (
+    "running", "interrupted", "finished", "failed", "idle", "out-of-time",
 )  # fmt: skip
-TERMINATED = "terminated"  # said by `aws terminate` in launch.json, so that nobody starts another machine meanwhile
+TERMINATED = "terminated"  # written by `aws terminate` to launch.json, so that nobody starts another machine meanwhile
 ENDED = (FINISHED, FAILED, IDLE, OUT_OF_TIME)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """Machines of a run that were asked for. region, zone, instances and price are empty until they came."""
+    """One request for a run's machines. region, zone, instances and price are empty until they start."""
 
     number: int
     region: str
@@ -53,13 +53,13 @@ class Attempt:
     end: str
 
     def as_json(self) -> dict[str, Any]:
-        """For launch.json."""
+        """Return the entry for launch.json."""
         return {**vars(self), "instances": list(self.instances)}
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run's objects. region: the bucket's."""
+    """A run's objects in its bucket. region: the bucket's region."""
 
     aws: Aws
     account: str
@@ -73,19 +73,19 @@ class RunRecord:
 
     @property
     def address(self) -> str:
-        """As people write it."""
+        """The prefix as an s3:// address."""
         return f"s3://{self.bucket}/{self.prefix}"
 
-    def place(self) -> S3Store:
-        """The run's objects by their keys below the prefix."""
+    def store(self) -> S3Store:
+        """Return the store of the run's objects, by key below the prefix."""
         return S3Store(self.aws.client("s3", self.region), self.bucket, self.prefix)
 
     def caches(self) -> S3Store:
-        """What can be computed again."""
+        """Return the store of what can be recomputed."""
         return S3Store(self.aws.client("s3", self.region), self.bucket, names.cache_prefix_of(self.run))
 
     def read_json(self, key: str) -> dict[str, Any] | None:
-        """An object below the prefix, None where it is not there or no JSON."""
+        """Return an object below the prefix, or None if it is missing or not JSON."""
         try:
             answer = self._get(key)
             content: dict[str, Any] | None = None if answer is None else json.loads(answer["Body"].read())
@@ -98,7 +98,7 @@ class RunRecord:
         try:
             return self.aws.ask("s3", "get_object", request, region=self.region, absent=("NoSuchKey", "404"))
         except AwsError as error:
-            if error.code not in FORBIDDEN or self.place().has(key):
+            if error.code not in FORBIDDEN or self.store().has(key):
                 raise
             return None
 
@@ -112,14 +112,14 @@ class RunRecord:
         self.aws.call("s3", "put_object", request, region=self.region)
 
     def launch(self) -> dict[str, Any] | None:
-        """launch.json, None where there is no such run."""
+        """Return launch.json, or None if there is no such run."""
         return self.read_json(LAUNCH_FILE)
 
     def replace_launch(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        """Write launch.json, if it still is what was read: of two that change it at once one must lose.
+        """Write launch.json if it is unchanged since it was read: of two concurrent changes, one must fail.
 
         Raises:
-            UsageError: if it is not.
+            UsageError: if it has changed.
         """
         answer = self._get(LAUNCH_FILE)
         if answer is None or json.loads(answer["Body"].read()) != before:
@@ -129,39 +129,39 @@ class RunRecord:
         try:
             self.aws.call("s3", "put_object", request, region=self.region)
         except AwsError as error:
-            if error.code in CONFLICT and self.launch() != after:  # a first answer may have been lost
+            if error.code in CONFLICT and self.launch() != after:  # the first response may have been lost
                 raise _changed_just_now(self.run) from None
             if error.code not in CONFLICT:
                 raise
 
     def status(self) -> dict[str, Any]:
-        """status.json; empty where no machine has written one yet."""
+        """Return status.json, or an empty dictionary if no machine has written it yet."""
         return self.read_json(STATUS_FILE) or {}
 
 
 def _changed_just_now(run: str) -> UsageError:
     return UsageError(
-        f"run {run}: another command has changed it just now", f"Look at it: ragcun aws status {run}; then try again."
+        f"run {run}: another command has just changed it", f"Check it: ragcun aws status {run}; then try again."
     )
 
 
 def as_json(content: dict[str, Any]) -> bytes:
-    """Indented, keys in the order given."""
+    """Encode as indented JSON, with the keys in the given order."""
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def now() -> datetime.datetime:
-    """The time, in UTC and whole seconds."""
+    """Return the current time in UTC, in whole seconds."""
     return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
 
 
 def as_time(text: str) -> datetime.datetime:
-    """What `isoformat` wrote."""
+    """Parse what `isoformat` wrote."""
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def hours_used(attempts: Sequence[dict[str, Any]], status: dict[str, Any], is_alive: bool) -> float:
-    """Of all attempts, so far. One that ended without a word counts until now, or until it would have been ended."""
+    """Return the hours of all attempts so far. One that ended without reporting counts until now or its deadline."""
     total = 0.0
     for attempt in attempts:
         started = as_time(attempt["started"])
@@ -176,7 +176,7 @@ def hours_used(attempts: Sequence[dict[str, Any]], status: dict[str, Any], is_al
 
 
 def keys_of_folder(folder: Path, below: str) -> dict[str, Path]:
-    """Keys of a folder's files; those that are being written have names that begin with a dot."""
+    """Return key and path of a folder's files, except dot-files, which are still being written."""
     return {
         f"{below}/{path.relative_to(folder).as_posix()}": path
         for path in sorted(folder.rglob("*"))

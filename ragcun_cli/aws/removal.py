@@ -1,4 +1,4 @@
-"""Taking away what a run has on AWS, by its names and tags. Each function passes over what is not there."""
+"""Remove what a run has on AWS, by its names and tags. Each function ignores what does not exist."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ragcun_cli.aws.build.identity import POLICY_NAME
 from ragcun_cli.aws.calls import GLOBAL, Aws, AwsError
 from ragcun_cli.aws.machines import end_machines
 from ragcun_cli.aws.record import RunRecord
-from ragcun_cli.aws.undo import Orphan
+from ragcun_cli.aws.rollback import Orphan
 
 NO_ENTITY = ("NoSuchEntity",)
 NO_TEMPLATE = ("InvalidLaunchTemplateId.NotFound",)
@@ -20,19 +20,19 @@ NO_GROUP = ("InvalidGroup.NotFound", "InvalidGroupId.Malformed")
 NO_PLACEMENT = ("InvalidPlacementGroup.Unknown",)
 IN_USE = ("DependencyViolation", "InvalidPlacementGroup.InUse")
 NO_RESOURCE = ("ResourceNotFoundException", "NotFoundException")
-SECONDS_FOR_A_GROUP = 120.0  # AWS lets go of a group some time after its last machine
+SECONDS_FOR_A_GROUP = 120.0  # AWS releases a group some time after its last machine is gone
 SECONDS_BETWEEN_TRIES = 5.0
 
 
 def remove_role(aws: Aws, role: str) -> None:
-    """A role of ours with its policy."""
+    """Remove a role of ours with its policy."""
     policy = {"RoleName": role, "PolicyName": POLICY_NAME}
     aws.ask("iam", "delete_role_policy", policy, region=GLOBAL, absent=NO_ENTITY)
     aws.ask("iam", "delete_role", {"RoleName": role}, region=GLOBAL, absent=NO_ENTITY)
 
 
 def remove_profile(aws: Aws, run: str) -> None:
-    """The instance profile; its role stays."""
+    """Remove the instance profile but keep its role."""
     profile = {"InstanceProfileName": names.resource_name(run)}
     found = aws.ask("iam", "get_instance_profile", profile, region=GLOBAL, absent=NO_ENTITY)
     for role in found["InstanceProfile"]["Roles"] if found else []:
@@ -42,7 +42,7 @@ def remove_profile(aws: Aws, run: str) -> None:
 
 
 def remove_launch_template(aws: Aws, run: str, region: str) -> None:
-    """By its tag."""
+    """Remove the run's launch template, found by its tag."""
     request = {"Filters": [{"Name": f"tag:{names.RUN_TAG}", "Values": [run]}]}
     for found in aws.call("ec2", "describe_launch_templates", request, region=region)["LaunchTemplates"]:
         doomed = {"LaunchTemplateId": found["LaunchTemplateId"]}
@@ -50,14 +50,14 @@ def remove_launch_template(aws: Aws, run: str, region: str) -> None:
 
 
 def find_security_group(aws: Aws, run: str, region: str) -> str | None:
-    """The id of the run's group, by its tag."""
+    """Return the id of the run's security group, found by its tag."""
     request = {"Filters": [{"Name": f"tag:{names.RUN_TAG}", "Values": [run]}]}
     found = aws.call("ec2", "describe_security_groups", request, region=region)["SecurityGroups"]
     return str(found[0]["GroupId"]) if found else None
 
 
 def remove_security_group(aws: Aws, run: str, region: str) -> None:
-    """After the machines: until they are gone AWS keeps it."""
+    """Remove the security group after the machines: AWS keeps it until they are gone."""
     group = find_security_group(aws, run, region)
     if group is not None:
         request = {"GroupId": group}
@@ -65,43 +65,43 @@ def remove_security_group(aws: Aws, run: str, region: str) -> None:
 
 
 def remove_placement_group(aws: Aws, run: str, region: str) -> None:
-    """After the machines."""
+    """Remove the placement group after the machines."""
     request = {"GroupName": names.resource_name(run)}
     _while_in_use(lambda: aws.ask("ec2", "delete_placement_group", request, region=region, absent=NO_PLACEMENT))
 
 
 def remove_schedule(aws: Aws, name: str, region: str) -> None:
-    """One that ends machines."""
+    """Remove one schedule that ends machines."""
     aws.ask("scheduler", "delete_schedule", {"Name": name}, region=region, absent=NO_RESOURCE)
 
 
 def remove_log_group(aws: Aws, run: str, region: str) -> None:
-    """With all its streams."""
+    """Remove the log group with all its streams."""
     request = {"logGroupName": names.log_group_name(run)}
     aws.ask("logs", "delete_log_group", request, region=region, absent=NO_RESOURCE)
 
 
 def remove_budget(aws: Aws, account: str, run: str) -> None:
-    """With its notifications."""
+    """Remove the budget with its notifications."""
     request = {"AccountId": account, "BudgetName": names.resource_name(run)}
     aws.ask("budgets", "delete_budget", request, region=GLOBAL, absent=("NotFoundException",))
 
 
 def remove_objects(record: RunRecord) -> int:
-    """All of the run's in its bucket; how many. launch.json last: until then the run can be found."""
-    place, caches = record.place(), record.caches()
-    keys = sorted(place.keys(""), key=lambda key: key == "launch.json")
+    """Remove all the run's objects; return how many. launch.json goes last: until then the run can be found."""
+    store, caches = record.store(), record.caches()
+    keys = sorted(store.keys(""), key=lambda key: key == "launch.json")
     cached = caches.keys("")
     try:
         caches.delete(cached)
-        place.delete(keys)
+        store.delete(keys)
     except OSError as error:
         raise AwsError(str(error)) from None
     return len(keys) + len(cached)
 
 
 def remove_bucket_if_empty(aws: Aws, bucket: str, region: str) -> bool:
-    """Whether it is gone now."""
+    """Remove the bucket if it is empty; return whether it is gone."""
     found = aws.call("s3", "list_objects_v2", {"Bucket": bucket, "MaxKeys": 1}, region=region)
     if found.get("KeyCount", 0):
         return False
@@ -110,7 +110,7 @@ def remove_bucket_if_empty(aws: Aws, bucket: str, region: str) -> bool:
 
 
 def schedules_of(aws: Aws, run: str, region: str) -> list[str]:
-    """Names of the schedules of a run."""
+    """List the names of a run's schedules."""
     prefix = f"{names.PREFIX}{run}-"
     found = aws.pages("scheduler", "list_schedules", {"NamePrefix": prefix}, region=region, key="Schedules")
     # `ragcun-isotropy-2-1-0` belongs to run `isotropy-2`, and `ragcun-isotropy-2-0` to run `isotropy`.
@@ -118,7 +118,7 @@ def schedules_of(aws: Aws, run: str, region: str) -> list[str]:
 
 
 def remove_machinery(aws: Aws, run: str, home: str, regions: list[str], account: str, has_budget: bool) -> list[Orphan]:
-    """Everything but the objects, machines first; what could not be removed."""
+    """Remove everything but the objects, machines first; return what could not be removed."""
     steps: list[tuple[str, Callable[[], object]]] = []
     for region in regions:
         steps += [
@@ -134,7 +134,7 @@ def remove_machinery(aws: Aws, run: str, home: str, regions: list[str], account:
         ("deadline role", lambda: remove_role(aws, names.deadline_role_name(run))),
         ("log group", lambda: remove_log_group(aws, run, home)),
     ]
-    if has_budget:  # else it is not asked for: many users may not see bills
+    if has_budget:  # otherwise not requested: many users may not see billing
         steps.append(("budget", lambda: remove_budget(aws, account, run)))
     left = []
     for what, remove in steps:

@@ -1,4 +1,4 @@
-"""Runs that were launched: finding one by its name, and how it stands."""
+"""Find launched runs by name, and determine their state."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ragcun_cli.aws.machines import MachineState, find_machines
 from ragcun_cli.aws.plan import LaunchRequest
 from ragcun_cli.aws.record import (
     ENDED,
-    GOING,
     INTERRUPTED,
     OUT_OF_TIME,
+    RUNNING,
     TERMINATED,
     RunRecord,
     as_time,
@@ -29,12 +29,12 @@ from ragcun_cli.errors import UsageError
 from ragcun_cli.recipe.encoder_shapes import shape_of
 from ragcun_cli.recipe.schema import Recipe
 
-SECONDS_TO_SHOW = 300.0  # EC2's lists lag behind what it has started: a second machine must not come of that
+SECONDS_TO_SHOW = 300.0  # EC2's lists lag behind what it has started; this must not lead to a second machine
 
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A run, its launch.json and its status.json (empty before a machine wrote it), and its machines now."""
+    """A run with its launch.json, its status.json (empty until a machine writes it) and its current machines."""
 
     record: RunRecord
     launch: dict[str, Any]
@@ -47,20 +47,20 @@ class FoundRun:
 
     @property
     def regions(self) -> list[str]:
-        """Where it may have something: where it was tried, and where it may be."""
+        """The regions where the run may have resources: those tried and those allowed."""
         tried = [attempt["region"] for attempt in self.launch["attempts"] if attempt["region"]]
         return list(dict.fromkeys([*tried, *self.launch["wishes"]["regions"]]))
 
     @property
     def last_attempt(self) -> dict[str, Any] | None:
-        """The newest, None before the first machine."""
+        """The newest attempt, or None before the first."""
         attempts = self.launch["attempts"]
         return attempts[-1] if attempts else None
 
     def state(self) -> str:
-        """`starting`, `going`, `interrupted`, `finished`, `failed`, `idle`, `out-of-time`, `terminated` or `lost`.
+        """`starting`, `running`, `interrupted`, `finished`, `failed`, `idle`, `out-of-time`, `terminated` or `lost`.
 
-        lost: its machine is gone and has not said why, as when it failed under it.
+        lost: its machine is gone without reporting why, for example after a hardware failure.
         """
         if self.launch.get("terminated"):
             return TERMINATED
@@ -69,27 +69,27 @@ class FoundRun:
         if is_of_last and said in (*ENDED, INTERRUPTED):
             return str(said)
         if self.machines:
-            return GOING if is_of_last else "starting"
+            return RUNNING if is_of_last else "starting"
         if not is_of_last and self._is_young():
             return "starting"
         is_over = self.last_attempt is not None and now() >= as_time(self.last_attempt["end"])
         return OUT_OF_TIME if is_over else "lost"
 
     def _is_young(self) -> bool:
-        """Whether EC2 may not yet show what it has just started."""
+        """Return whether the last attempt is so recent that EC2 may not list its machines yet."""
         attempt = self.last_attempt
         return attempt is not None and (now() - as_time(attempt["started"])).total_seconds() < SECONDS_TO_SHOW
 
     def may_go_on(self) -> bool:
-        """Whether another machine should continue it by itself."""
+        """Return whether another machine should continue the run automatically."""
         return self.state() in (INTERRUPTED, "lost")
 
     def hours(self) -> float:
-        """Of machines, so far."""
+        """Return the machine hours used so far."""
         return hours_used(self.launch["attempts"], self.status, bool(self.machines))
 
     def cost(self) -> float | None:
-        """Dollars so far, at the price of each attempt's start; None where one is not known."""
+        """Return the dollars spent so far, at each attempt's starting price, or None if one is unknown."""
         total = 0.0
         for attempt in self.launch["attempts"]:
             price, is_alive = attempt["dollars_per_hour"], attempt is self.last_attempt and bool(self.machines)
@@ -99,7 +99,7 @@ class FoundRun:
         return total
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the fields for `--json`."""
         return {
             "run": self.run,
             "state": self.state(),
@@ -114,16 +114,16 @@ class FoundRun:
 
 
 def buckets_of_ragcun(aws: Aws, account: str, region: str) -> list[str]:
-    """Names of the account's buckets that `aws launch` made."""
+    """List the account's buckets that `aws launch` created."""
     request = {"Prefix": f"{names.PREFIX}{account}-"}
     return [each["Name"] for each in aws.call("s3", "list_buckets", request, region=region).get("Buckets", [])]
 
 
 def region_of_bucket(aws: Aws, bucket: str, region: str) -> str | None:
-    """Where a bucket lies, None where there is none of this name.
+    """Return a bucket's region, or None if there is no such bucket.
 
     Raises:
-        EnvironmentUnfit: if it is not ours to use.
+        EnvironmentUnfit: if we may not use it.
     """
     try:
         answer = aws.ask("s3", "head_bucket", {"Bucket": bucket}, region=region, absent=("404", "NoSuchBucket"))
@@ -139,14 +139,14 @@ def region_of_bucket(aws: Aws, bucket: str, region: str) -> str | None:
 
 
 def _buckets(aws: Aws, account: str, region: str, bucket: str | None) -> list[tuple[str, str]]:
-    """Name and region of the bucket that is named, or of all that ragcun made."""
+    """Return name and region of the given bucket, or of all that ragcun created."""
     known = [bucket] if bucket else buckets_of_ragcun(aws, account, region)
     places = [(name, region_of_bucket(aws, name, region)) for name in known]
     return [(name, place) for name, place in places if place is not None]
 
 
 def find_run(aws: Aws, account: str, run: str, region: str, bucket: str | None) -> FoundRun | None:
-    """By its name, in the bucket that is named or in those that ragcun made; None where it is not.
+    """Find a run by name, in the given bucket or in those that ragcun created; return None if there is none.
 
     Raises:
         UsageError: if two buckets have a run of this name.
@@ -161,7 +161,7 @@ def find_run(aws: Aws, account: str, run: str, region: str, bucket: str | None) 
         return None
     if len(found) > 1:
         buckets = ", ".join(record.bucket for record, _ in found)
-        raise UsageError(f"run {run}: several buckets have one of this name: {buckets}", "Name one: --bucket")
+        raise UsageError(f"run {run}: several buckets have a run of this name: {buckets}", "Choose one: --bucket")
     record, launch = found[0]
     bare = FoundRun(record, launch, record.status(), ())
     machines = [machine for place in bare.regions for machine in find_machines(aws, run, place)]
@@ -169,7 +169,7 @@ def find_run(aws: Aws, account: str, run: str, region: str, bucket: str | None) 
 
 
 def require_run(aws: Aws, account: str, run: str, region: str, bucket: str | None) -> FoundRun:
-    """`find_run`, or an error that names the runs there are.
+    """Return what `find_run` finds, or raise an error that lists the existing runs.
 
     Raises:
         UsageError: if there is no such run.
@@ -181,13 +181,13 @@ def require_run(aws: Aws, account: str, run: str, region: str, bucket: str | Non
             f"{run}: there is no run of this name",
             "Runs: " + ", ".join(known)
             if known
-            else "No run has been launched in this account, or its bucket is another: --bucket.",
+            else "No run has been launched in this account, or its bucket must be named with --bucket.",
         )
     return found
 
 
 def runs_in(aws: Aws, account: str, region: str, bucket: str | None) -> list[str]:
-    """Names of all runs."""
+    """List the names of all runs."""
     found = []
     for name, place in _buckets(aws, account, region, bucket):
         request = {"Bucket": name, "Prefix": f"{names.RUNS}/", "Delimiter": "/"}
@@ -197,14 +197,14 @@ def runs_in(aws: Aws, account: str, region: str, bucket: str | None) -> list[str
 
 
 def wishes_of(launch: dict[str, Any]) -> LaunchRequest:
-    """As the run was first launched with."""
+    """Return the options that the run was launched with."""
     wishes = launch["wishes"]
     return LaunchRequest(**{**wishes, "regions": tuple(wishes["regions"])})
 
 
 def job_of(found: FoundRun) -> Job:
-    """From the run's own recipes: a machine that continues it needs nothing of the user's."""
-    launch, place = found.launch, found.record.place()
+    """Rebuild the job from the run's stored recipes, so that continuing it needs none of the user's files."""
+    launch, place = found.launch, found.record.store()
     recipes = [Recipe.model_validate(yaml.safe_load(place.read(key) or b"")) for key in launch["recipes"]]
     return Job(
         recipes=tuple(recipes),
@@ -219,6 +219,6 @@ def job_of(found: FoundRun) -> Job:
 
 
 def differences(launch: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """In what two launches of one name do different work."""
+    """List the respects in which two launches of one name do different work."""
     keys: Sequence[str] = ("work", "inputs", "seeds", "datasets", "precision")
     return ["recipes" if key == "work" else key for key in keys if launch[key] != other[key]]

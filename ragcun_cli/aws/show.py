@@ -1,4 +1,4 @@
-"""A plan in words."""
+"""Describe a plan in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ragcun_cli.recipe.estimates import Estimate
 
 
 def plan_lines(plan: LaunchPlan) -> list[str]:
-    """What `aws plan` prints: what, where, at which price, with which quota; what it costs; what stops it."""
+    """Return the lines of `aws plan`: machines, regions, prices, quotas, cost, and what prevents the launch."""
     wishes, job = plan.wishes, plan.job
     market = "on demand" if wishes.on_demand else "spot"
     lines = [
@@ -18,7 +18,7 @@ def plan_lines(plan: LaunchPlan) -> list[str]:
         f"disk {plan.disk} GiB",
         f"trains       {job.runs} x: {', '.join(recipe.name for recipe in job.recipes)}"
         + (f", seeds {','.join(map(str, job.seeds))}" if job.seeds else ""),
-        f"scores       {job.datasets} ({job.precision}), and {', '.join(job.base_models)} untouched",
+        f"scores       {job.datasets} ({job.precision}), also for untouched {', '.join(job.base_models)}",
         f"downloads    {', '.join(job.downloads) or 'nothing'}",
     ]
     if job.inputs:
@@ -35,12 +35,12 @@ def plan_lines(plan: LaunchPlan) -> list[str]:
         *(f"  {name:<10} {_hours(seconds)}" for name, seconds in plan.estimate.parts.items()),
         *(f"  {_training(name, each, plan)}" for name, each in plan.estimate.trainings.items()),
         *(f"  basis      {each}" for each in plan.estimate.basis),
-        "  basis      a calculation: the figure may be wrong by a factor of two"
+        "  basis      calculated: may be wrong by a factor of two"
         if wishes.triples_per_second is None
         else "  basis      the rest is calculated",
-        f"at most      {wishes.max_hours:g} hours, {_dollars(plan.maximum_cost())} (on-demand price for all of them)",
+        f"at most      {wishes.max_hours:g} hours, {_dollars(plan.maximum_cost())} (all at the on-demand price)",
         "",
-        *(f"makes        {each}" for each in plan.creates()),
+        *(f"creates      {each}" for each in plan.creates()),
     ]
     if warnings := plan.warnings():
         lines += ["", *(f"note         {each}" for each in warnings)]
@@ -52,7 +52,7 @@ def plan_lines(plan: LaunchPlan) -> list[str]:
 def _at_which_price(plan: LaunchPlan) -> str:
     if plan.wishes.on_demand:
         return ""
-    return " (at the cheapest zone's price)" if plan.knows_spot_price() else " (on demand: no spot price is known)"
+    return " (at the cheapest zone's price)" if plan.knows_spot_price() else " (on-demand: no spot price is known)"
 
 
 def _training(name: str, estimate: Estimate, plan: LaunchPlan) -> str:
@@ -69,7 +69,7 @@ def _region_lines(region: RegionPlan, on_demand: bool) -> list[str]:
     if not on_demand:
         lines += [f"  spot       {zone.name}: {_price(zone.spot)}" for zone in region.zones]
     quota = region.quota
-    held = "not known" if quota.held is None else f"{quota.held:g} held, {quota.used} in use"
+    held = "not known" if quota.held is None else f"{quota.held:g} granted, {quota.used} in use"
     lines.append(f"  quota      {quota.code or 'code not known'} {quota.name}: {quota.needed} vCPU needed, {held}")
     if region.image is not None:
         lines.append(f"  image      {region.image.id} {region.image.name} ({region.image.found})")

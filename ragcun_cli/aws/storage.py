@@ -1,4 +1,4 @@
-"""The bucket of an account and region, and a run's objects in it before its machines begin."""
+"""Set up the bucket of an account and region, and upload a run's objects before its machines start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ragcun_cli.aws.job import Job, files_below
 from ragcun_cli.aws.plan import LaunchPlan
 from ragcun_cli.aws.record import CONFLICT, FORMAT, RunRecord, as_json, now
 from ragcun_cli.aws.removal import remove_bucket_if_empty, remove_objects
-from ragcun_cli.aws.undo import Undo
+from ragcun_cli.aws.rollback import Rollback
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.files import sha256_of_file
 from ragcun_cli.recipe.schema import Recipe
@@ -25,25 +25,25 @@ from ragcun_cli.recipe.schema import Recipe
 NOT_OURS = ("403", "AccessDenied", "Forbidden")
 
 
-def ensure_bucket(aws: Aws, plan: LaunchPlan, undo: Undo) -> None:
-    """Make ragcun's bucket if it is not there, and see to it that it is private and encrypted.
+def ensure_bucket(aws: Aws, plan: LaunchPlan, rollback: Rollback) -> None:
+    """Create ragcun's bucket if it does not exist, and make sure that it is private and encrypted.
 
-    A bucket that the user names and has made is left as it is, and must be private.
+    A bucket that the user created and named is left unchanged, and must be private.
 
     Raises:
-        EnvironmentUnfit: if it is another account's, or not private.
+        EnvironmentUnfit: if it belongs to another account, or is not private.
     """
     is_there = _is_ours(aws, plan)
     if plan.wishes.bucket is not None:
         if not is_there:
             raise UsageError(
                 f"--bucket {plan.bucket}: there is no such bucket",
-                "Make it, or leave --bucket out: ragcun makes its own.",
+                "Create it, or omit --bucket: ragcun then creates its own.",
             )
         return _require_private(aws, plan)
     if not is_there:
         remove = f"aws s3 rb s3://{plan.bucket}"
-        undo.add(f"bucket {plan.bucket}", remove, lambda: _remove_bucket(aws, plan))
+        rollback.add(f"bucket {plan.bucket}", remove, lambda: _remove_bucket(aws, plan))
         try:
             aws.call("s3", "create_bucket", build.build_bucket(plan.bucket, plan.home), region=plan.home)
         except AwsError as error:
@@ -73,9 +73,9 @@ def _is_ours(aws: Aws, plan: LaunchPlan) -> bool:
 
 
 def bucket_is_taken(bucket: str) -> EnvironmentUnfit:
-    """The error for a bucket of another account."""
+    """Build the error for a bucket that belongs to another account."""
     return EnvironmentUnfit(
-        f"bucket {bucket}: somebody else has it, or you may not use it", "Name another one: --bucket NAME"
+        f"bucket {bucket}: it belongs to somebody else, or you may not use it", "Use another one: --bucket NAME"
     )
 
 
@@ -87,8 +87,8 @@ def _require_private(aws: Aws, plan: LaunchPlan) -> None:
     wanted = build.build_public_access_block(plan.bucket, plan.account)["PublicAccessBlockConfiguration"]
     if any(not blocked.get(key) for key in wanted):
         raise EnvironmentUnfit(
-            f"bucket {plan.bucket}: its public access is not blocked",
-            "Block it (S3 console, Permissions, Block all public access), or leave --bucket out.",
+            f"bucket {plan.bucket}: public access to it is not blocked",
+            "Block it (S3 console, Permissions, Block all public access), or omit --bucket.",
         )
 
 
@@ -99,7 +99,7 @@ def _remove_bucket(aws: Aws, plan: LaunchPlan) -> None:
 
 
 def describe_launch(plan: LaunchPlan, archive: CodeArchive) -> dict[str, Any]:
-    """launch.json before the first attempt."""
+    """Return the content of launch.json before the first attempt."""
     job = plan.job
     recipes = {f"recipes/{name}.yaml": _sha256(text.encode()) for name, text in job.rendered().items()}
     return {
@@ -123,24 +123,24 @@ def describe_launch(plan: LaunchPlan, archive: CodeArchive) -> dict[str, Any]:
     }
 
 
-def claim_run(record: RunRecord, launch: dict[str, Any], undo: Undo) -> None:
-    """Write launch.json, unless there is one.
+def claim_run(record: RunRecord, launch: dict[str, Any], rollback: Rollback) -> None:
+    """Write launch.json unless it already exists.
 
     Raises:
-        UsageError: if there is: another launch of this name came first.
+        UsageError: if it exists, because another launch of this name came first.
     """
     remove = f"aws s3 rm --recursive {record.address}"
-    undo.add(f"objects at {record.address}", remove, lambda: _forget(record, launch["id"]))
+    rollback.add(f"objects at {record.address}", remove, lambda: _forget(record, launch["id"]))
     request = build.build_launch_lock(record.bucket, record.account, record.run, as_json(launch))
     try:
         record.aws.call("s3", "put_object", request, region=record.region)
     except AwsError as error:
         if error.code in CONFLICT:
             if (record.launch() or {}).get("id") == launch["id"]:
-                return  # ours: the first answer was lost, and boto3 asked again
+                return  # it is ours: the first response was lost, and boto3 retried
             raise UsageError(
-                f"--run {record.run}: another launch of this name began just now",
-                f"Look at it: ragcun aws status {record.run}; or take another name.",
+                f"--run {record.run}: another launch with this name has just started",
+                f"Check it: ragcun aws status {record.run}; or choose another name.",
             ) from None
         raise
 
@@ -156,31 +156,31 @@ def _forget(record: RunRecord, launch_id: str) -> None:
 
 
 def upload_run(record: RunRecord, plan: LaunchPlan, archive: CodeArchive) -> None:
-    """Code, recipes and inputs.
+    """Upload the code, recipes and inputs.
 
     Raises:
-        AwsError: if it did not work.
+        AwsError: if an upload fails.
     """
     record.write(archive.key, archive.content)
     for name, text in plan.job.rendered().items():
         record.write(f"recipes/{name}.yaml", text.encode())
-    place = record.place()
+    store = record.store()
     try:
         for key, path in _files_of(plan.job):
-            place.put(key, path)
+            store.put(key, path)
     except OSError as error:
         raise AwsError(str(error)) from None
 
 
 def _files_of(job: Job) -> Iterator[tuple[str, Path]]:
-    """Key and path of every file of the user's that goes with the run."""
+    """Yield key and path of every user file that is uploaded with the run."""
     for each in job.inputs:
         for path in files_below(each.path):
             yield each.key if path == each.path else f"{each.key}/{path.relative_to(each.path).as_posix()}", path
 
 
 def _digest_of_work(recipe: Recipe) -> str:
-    """Of a recipe wherever its run's bucket lies."""
+    """Return a recipe's digest without its backup address, which depends on the run's bucket."""
     return _sha256(json.dumps(recipe.model_dump(exclude={"backup"}), sort_keys=True).encode())
 
 

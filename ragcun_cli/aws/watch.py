@@ -1,4 +1,4 @@
-"""Following a run from here: its log as it is written, and a new machine whenever one was taken away."""
+"""Follow a run from here: print its log as it grows, and start a new machine whenever one was reclaimed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
 
 POLL_SECONDS = 30.0  # each look is some ten requests in every region, and a relaunch takes minutes anyway
 SECONDS_BETWEEN_LOG_LOOKS = 5.0
-MINUTES_WITHOUT_CAPACITY = 15.0  # before machines are asked for again
-LEAST_HOURS = 0.25  # less is over before anything is installed
-MOST_SILENT = 2  # machines in a row that end without a word: a third would do the same
+MINUTES_WITHOUT_CAPACITY = 15.0  # before machines are requested again
+LEAST_HOURS = 0.25  # less would run out before anything is installed
+MOST_SILENT = 2  # machines in a row that end without reporting: a third would do the same
 NO_STREAM = ("ResourceNotFoundException",)
 
 
 def log_lines(aws: Aws, found: FoundRun, since: int, seen: set[str]) -> tuple[list[str], int]:
-    """New lines of the run's log, oldest first, and the time of the newest, in milliseconds. seen: event ids."""
+    """Return new log lines, oldest first, and the newest one's time in milliseconds. seen: ids of known events."""
     request: dict[str, Any] = {"logGroupName": names.log_group_name(found.run), "startTime": since}
     lines, newest = [], since
     while True:
@@ -43,34 +43,34 @@ def log_lines(aws: Aws, found: FoundRun, since: int, seen: set[str]) -> tuple[li
 
 
 def follow_log(aws: Aws, look: Callable[[], FoundRun]) -> Iterator[str]:
-    """Lines as they come, until the run is over."""
+    """Yield log lines as they arrive, until the run is over."""
     since, seen = 0, set[str]()
     while True:
         found = look()
         lines, since = log_lines(aws, found, since, seen)
         yield from lines
-        if found.state() not in ("starting", "going") and not lines:
+        if found.state() not in ("starting", "running") and not lines:
             return
         time.sleep(SECONDS_BETWEEN_LOG_LOOKS)
 
 
 def plan_relaunch(aws: Aws, found: FoundRun, changes: dict[str, Any]) -> tuple[LaunchPlan, float]:
-    """What another machine for a run would cost and need, and the hours it has left. changes: of the run's wishes.
+    """Plan another machine for a run; return the plan and the hours left. changes: to the run's options.
 
     Raises:
-        UsageError: if the run is over, goes on, or has used its hours.
+        UsageError: if the run is finished, is still running, or has used its hours.
     """
     state = found.state()
-    if state in ("going", "starting"):
-        raise UsageError(f"run {found.run}: a machine of it is there", f"Look at it: ragcun aws status {found.run}")
+    if state in ("running", "starting"):
+        raise UsageError(f"run {found.run} already has a machine", f"Check it: ragcun aws status {found.run}")
     if state == FINISHED:
-        raise UsageError(f"run {found.run}: is finished", f"Bring its results: ragcun aws fetch {found.run}")
+        raise UsageError(f"run {found.run} is finished", f"Fetch its results: ragcun aws fetch {found.run}")
     wishes = wishes_of({**found.launch, "wishes": {**found.launch["wishes"], **changes}})
     left = wishes.max_hours - found.hours()
     if left < LEAST_HOURS:
         raise UsageError(
-            f"run {found.run}: has used {found.hours():.2f} of its {wishes.max_hours:g} hours",
-            "Give it more: --resume --max-hours HOURS (of the whole)",
+            f"run {found.run} has used {found.hours():.2f} of its {wishes.max_hours:g} hours",
+            "Give it more: --resume --max-hours HOURS (in total)",
         )
     return make_plan(aws, wishes, job_of(found)), left
 
@@ -78,15 +78,15 @@ def plan_relaunch(aws: Aws, found: FoundRun, changes: dict[str, Any]) -> tuple[L
 def relaunch(
     aws: Aws, found: FoundRun, say: Say, changes: dict[str, Any], archive: CodeArchive | None = None
 ) -> Attempt:
-    """Another machine for a run whose last one is gone or about to go. archive: other code than before.
+    """Start another machine for a run whose last one is gone or about to go. archive: new code, if any.
 
     Raises:
         UsageError: as `plan_relaunch`.
         LaunchFailed: as `continue_run`.
     """
     plan, left = plan_relaunch(aws, found, changes)
-    # What is still ending, or has not noticed that the others have, must not write beside the next. By id: should
-    # another command have started a machine meanwhile, it must not be that one.
+    # A machine still shutting down, or unaware that the others ended, must not write alongside the next one. Match by
+    # id, so that a machine started meanwhile by another command is spared.
     earlier = {instance for attempt in found.launch["attempts"] for instance in attempt["instances"]}
     for region in found.regions:
         end_machines(aws, found.run, region, only=earlier | {machine.id for machine in found.machines})
@@ -98,7 +98,7 @@ def relaunch(
 
 
 def _with_the_end_of_its_attempts(found: FoundRun) -> dict[str, Any]:
-    """launch.json with the last attempt's end, which the next machine's status.json will no longer tell."""
+    """Return launch.json with the last attempt's end, which the next machine's status.json will not contain."""
     attempts = list(found.launch["attempts"])
     if attempts and "ended" not in attempts[-1]:
         hours = hours_used(attempts[-1:], found.status, is_alive=False)
@@ -110,13 +110,13 @@ def _with_the_end_of_its_attempts(found: FoundRun) -> dict[str, Any]:
 def watch(
     look: Callable[[], FoundRun], start: Callable[[FoundRun], Attempt], on_look: Callable[[FoundRun], None], say: Say
 ) -> FoundRun:
-    """Look at a run until it is over, and start another machine whenever it was interrupted.
+    """Watch a run until it is over, and start another machine whenever it is interrupted.
 
-    look: the run as it is now. start: another machine for it. on_look: shows it. What passes, such as a network that is
-    away, credentials that have expired, or no capacity, is said and tried again.
+    look: returns the run's current state. start: starts another machine. on_look: shows the run. Temporary problems,
+    such as a lost network, expired credentials or no capacity, are reported and retried.
 
     Raises:
-        RunFailed: if no other machine may be started: the hours are used, or machines end without a word.
+        RunFailed: if no other machine may start: the hours are used up, or machines end without reporting.
     """
     silent = 0
     while True:
@@ -131,11 +131,11 @@ def watch(
             silent = 0 if _has_spoken(found) else silent + 1
             if silent > MOST_SILENT:
                 raise RunFailed(
-                    f"run {found.run}: {silent} machines in a row have ended without a word",
-                    f"Look at the console of EC2, or start one by hand: ragcun aws launch --run {found.run} --resume",
+                    f"run {found.run}: {silent} machines in a row have ended without reporting",
+                    f"Look at the EC2 console, or start one yourself: ragcun aws launch --run {found.run} --resume",
                 )
             _start_another(found, start, say)
-        elif found.state() not in ("going", "starting"):
+        elif found.state() not in ("running", "starting"):
             return found
         time.sleep(POLL_SECONDS)
 
@@ -159,13 +159,13 @@ def _start_another(found: FoundRun, start: Callable[[FoundRun], Attempt], say: S
 
 
 class RunFailed(RagcunError):
-    """A run that ended without being finished."""
+    """A run that ended without finishing."""
 
     title = "aws"
 
 
 def require_finished(found: FoundRun) -> None:
-    """Raise for a run that ended otherwise.
+    """Raise an error unless the run finished.
 
     Raises:
         RunFailed: with the reason that its machine gave.
@@ -175,5 +175,5 @@ def require_finished(found: FoundRun) -> None:
         raise RunFailed(
             f"run {found.run}: {found.state()} in stage {status.get('stage', 'unknown')}: "
             f"{status.get('reason') or 'no reason was given'}",
-            f"Its log: ragcun aws logs {found.run}. What it has: ragcun aws fetch {found.run}",
+            f"Its log: ragcun aws logs {found.run}. What it saved: ragcun aws fetch {found.run}",
         )

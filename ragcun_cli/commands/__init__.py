@@ -1,1 +1,1 @@
-"""One module per command group: parse, call, print. Imports of what a command needs stand inside it."""
+"""One module per command group: parse, call, print. Each command imports what it needs inside its function."""

@@ -21,13 +21,13 @@ PATHS = ("Path", "Path | None", "list[Path]")
 
 
 def listed(groups: str | Iterable[str]) -> tuple[str, ...]:
-    """The values of an option that was given once (a string) or several times."""
+    """Return the values of an option given once (a string) or several times."""
     together = [groups] if isinstance(groups, str) else groups
     return tuple(part.strip() for group in together for part in group.split(",") if part.strip())
 
 
 def expand_paths(app: typer.Typer) -> None:
-    """Let every option and argument that is a path below `app` go through `expanded`: a shell leaves `--out=~/x`."""
+    """Expand every path option and argument in `app` with `expanded`, because shells do not expand `--out=~/x`."""
     callbacks = [command.callback for command in app.registered_commands]
     for callback in callbacks:
         if callback is not None:

@@ -1,4 +1,4 @@
-"""What the shell completes: names of recipes, datasets and instance types. Each answers in a moment, without torch."""
+"""Shell completion for names of recipes, datasets and instance types. It is fast because nothing imports torch."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from pathlib import Path
 
 
 def recipes(incomplete: str) -> list[str]:
-    """Shipped recipes; files of one's own are the shell's."""
+    """Complete shipped recipes; the shell completes the user's own files."""
     from ragcun_cli.recipe.shipped import shipped_recipes
 
     return _starting(incomplete, [path.stem for path in shipped_recipes()])
 
 
 def downloads(incomplete: str) -> list[str]:
-    """What `ragcun data download` brings, and the groups."""
+    """Complete what `ragcun data download` accepts: datasets and groups."""
     from ragcun_cli.data.registry import DOWNLOADS, KNOWN, TRAINING
 
     return _starting(incomplete, [*TRAINING, *DOWNLOADS, *(each.download_name for each in KNOWN.values() if each.md5)])
 
 
 def datasets(incomplete: str) -> list[str]:
-    """What `ragcun eval beir` scores: after a comma, the next one. Of the data folder only `data/` is looked into."""
+    """Complete the datasets of `ragcun eval beir`, also after a comma. Of data folders, only `data/` is searched."""
     from ragcun_cli.data.registry import GROUPS, KNOWN
     from ragcun_cli.data.sources import available_collections
 
@@ -30,13 +30,13 @@ def datasets(incomplete: str) -> list[str]:
 
 
 def models(incomplete: str) -> list[str]:
-    """Run folders of `checkpoints/`; other folders are the shell's."""
+    """Complete run folders in `checkpoints/`; the shell completes other folders."""
     runs = [str(path.parent) for path in sorted(Path("checkpoints").glob("*/status.json"))]
     return _starting(incomplete, [*runs, "embedded:all-MiniLM-L6-v2"])
 
 
 def instances(incomplete: str) -> list[str]:
-    """The instance types of ragcun's own table."""
+    """Complete the instance types in ragcun's own table."""
     from ragcun_cli.aws.instances import KNOWN
 
     return _starting(incomplete, list(KNOWN))

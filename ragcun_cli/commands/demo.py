@@ -1,4 +1,4 @@
-"""`ragcun demo`: the whole experiment, small."""
+"""`ragcun demo`: run a small version of the whole experiment."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 def demo(
     folder: Path = typer.Option(
-        Path("ragcun-demo"), "--folder", help="Where everything is written; an earlier demo there is replaced."
+        Path("ragcun-demo"), "--folder", help="Folder for all output; an earlier demo in it is replaced."
     ),
-    quick: bool = typer.Option(False, "--quick", help="A smaller collection: about a minute, and noisier."),
+    quick: bool = typer.Option(False, "--quick", help="Use a smaller collection: about a minute, noisier results."),
     json_output: bool = typer.Option(False, "--json", help="Print the table as JSON."),
 ) -> None:
-    """Run the whole experiment on this machine: baseline, isotropy and frozen arm, scored, in one table.
+    """Run the whole experiment on this machine: train baseline, isotropy and frozen arms, and score them in one table.
 
-    A real encoder (all-MiniLM-L6-v2) trains on texts that are already here: the docstrings of installed
+    A real encoder (all-MiniLM-L6-v2) trains on texts already on this machine: the docstrings of installed
     Python code. About two minutes on two cores. Example: ragcun demo --quick
     """
     from ragcun_cli.console import print_document
@@ -44,9 +44,9 @@ def _print_outcome(outcome: DemoOutcome, folder: Path) -> None:
     note(
         f"""
 One seed and one small collection made from {code}: enough to see every
-part work, far too little to say that an arm is better.
+part work, far too little to show that an arm is better.
 
-collection   {outcome.collection.train.parent}/   (fingerprint.json says what it was made from)
+collection   {outcome.collection.train.parent}/   (fingerprint.json records what it was made from)
 runs         {folder / "checkpoints"}/   (recipe.yaml, metrics.jsonl, best_model/ in each)
 results      {outcome.results}/   (scores, per-query scores and TREC runs)
 

@@ -1,4 +1,4 @@
-"""`ragcun encode`: embeddings of a file of texts."""
+"""`ragcun encode`: write embeddings of a file of texts."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ def encode(
     source: Path = typer.Argument(
         ...,
         metavar="FILE",
-        help=".txt (a text a line), .jsonl, .tsv, .csv or .parquet; all but Parquet also as .gz or .zst.",
+        help=".txt (one text per line), .jsonl, .tsv, .csv or .parquet; all except Parquet also as .gz or .zst.",
     ),
     model: str = typer.Option(
         ...,
         "--model",
         "-m",
-        help="A run folder, a model folder, a hub id or embedded:all-MiniLM-L6-v2.",
+        help="A run folder, a model folder, a Hub id or embedded:all-MiniLM-L6-v2.",
         autocompletion=completion.models,
     ),
     out: Path = typer.Option(
         Path("embeddings.npy"),
         "--out",
         "-o",
-        help="File to write: .npy (float32, a row for each text) or .parquet (id, embedding).",
+        help="File to write: .npy (float32, one row per text) or .parquet (id, embedding).",
     ),
     column: str | None = typer.Option(
-        None, "--column", help="Column with the texts; by default `text`, with `title` before it if there is one."
+        None, "--column", help="Column with the texts (default: `text`, preceded by `title` if there is one)."
     ),
-    max_length: int | None = typer.Option(None, "--max-length", min=2, help="Tokens of a text, if not the model's."),
-    precision: Precision = typer.Option("float32", "--precision", help="Of the passes: float32, bf16 or fp16."),
+    max_length: int | None = typer.Option(None, "--max-length", min=2, help="Tokens per text (default: the model's)."),
+    precision: Precision = typer.Option("float32", "--precision", help="Encoding precision: float32, bf16 or fp16."),
     cache_limit: str | None = typer.Option(
         None,
         "--cache-limit",
-        help="Disk space for cached embeddings, such as 50GiB; the least recently used go first.",
+        help="Disk space for cached embeddings, such as 50GiB; the least recently used are deleted first.",
     ),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the file if it is there."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the file if it exists."),
     json_output: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
 ) -> None:
-    """Write the embeddings of a file's texts, in the file's order: all of them, or nothing.
+    """Write the embeddings of a file's texts in the file's order: either all of them or nothing.
 
-    They are not normalised: compare them by Euclidean distance. Embeddings are kept, as those of `ragcun eval` are:
-    texts that either has seen are not encoded again, and an interrupted command goes on where it was.
+    They are not normalised: compare them by Euclidean distance. Embeddings are cached, as in `ragcun eval`:
+    texts that either command has seen are not encoded again, and an interrupted command continues where it stopped.
 
     Example: ragcun encode corpus.jsonl --model checkpoints/isotropy --out corpus.npy
     """
@@ -62,7 +62,7 @@ def encode(
     limit = None if cache_limit is None else parse_bytes(cache_limit, "--cache-limit")
     require_ending(out, overwrite)
     require_writable(out)
-    next(read_texts(source, column), None)  # a wrong file or column is told before a model is loaded
+    next(read_texts(source, column), None)  # report a wrong file or column before a model is loaded
     require_model(model)
     opened = open_model(model, max_length, precision=precision)
 

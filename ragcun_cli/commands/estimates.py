@@ -1,4 +1,4 @@
-"""Estimates as `preflight` and `train --dry-run` print them."""
+"""Print estimates for `preflight` and `train --dry-run`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from ragcun_cli.aws.estimates import OnMachine
+    from ragcun_cli.aws.estimates import InstanceEstimate
     from ragcun_cli.recipe.estimates import Estimate
     from ragcun_cli.recipe.schema import Recipe
 
@@ -16,22 +16,22 @@ DOLLARS = typer.Option(
     None,
     "--dollars-per-hour",
     min=0,
-    help="What an hour of this machine costs, for the estimate.",
+    help="Cost of this machine per hour, for the estimate.",
 )
 
 
 def estimate_json(estimate: Estimate, dollars_per_hour: float | None) -> dict[str, Any]:
-    """One training on this machine: seconds, bytes, tokens, dollars."""
+    """Return the estimate of one training run on this machine: seconds, bytes, tokens, dollars."""
     return estimate.as_json(_dollars(estimate, dollars_per_hour))
 
 
-def known_json(table: dict[str, dict[str, OnMachine]], recipe: str) -> dict[str, Any]:
-    """The calculated estimates of a recipe, by instance type."""
+def known_json(table: dict[str, dict[str, InstanceEstimate]], recipe: str) -> dict[str, Any]:
+    """Return the calculated estimates of a recipe by instance type."""
     return {instance: of[recipe].estimate.as_json(of[recipe].dollars) for instance, of in table.items() if recipe in of}
 
 
 def print_estimates(estimates: dict[str, Estimate], dollars_per_hour: float | None) -> None:
-    """Of one training of each recipe here, measured."""
+    """Print the measured estimate of one training run of each recipe on this machine."""
     from ragcun_cli.console import Column, duration, plain, print_table
     from ragcun_cli.quantities import shown_bytes
 
@@ -57,11 +57,11 @@ def print_estimates(estimates: dict[str, Estimate], dollars_per_hour: float | No
     if len(estimates) > 1:
         rows.append(_together(list(estimates.values()), dollars_per_hour))
     basis = dict.fromkeys(phrase for each in estimates.values() for phrase in each.basis)
-    print_table(columns, rows, title="One training on this machine", caption="; ".join(basis))
+    print_table(columns, rows, title="One training run on this machine", caption="; ".join(basis))
 
 
 def _together(estimates: Sequence[Estimate], dollars_per_hour: float | None) -> list[str]:
-    """The row of all, one after another; only one of them takes memory at a time."""
+    """Return the row for all runs in sequence; its memory cell is empty, because only one runs at a time."""
     from ragcun_cli.console import duration
     from ragcun_cli.quantities import shown_bytes
 
@@ -84,8 +84,8 @@ def _dollars(estimate: Estimate, dollars_per_hour: float | None) -> float | None
     return None if seconds is None or dollars_per_hour is None else seconds / 3600 * dollars_per_hour
 
 
-def print_known(recipes: Sequence[Recipe], table: dict[str, dict[str, OnMachine]]) -> None:
-    """Time and cost of one training of each recipe on the instance types of the table, calculated."""
+def print_known(recipes: Sequence[Recipe], table: dict[str, dict[str, InstanceEstimate]]) -> None:
+    """Print the calculated time and cost of one training run of each recipe on the table's instance types."""
     from ragcun_cli.aws.prices import TABLE_SOURCE
     from ragcun_cli.console import Column, plain, print_table
 
@@ -96,13 +96,13 @@ def print_known(recipes: Sequence[Recipe], table: dict[str, dict[str, OnMachine]
     print_table(
         columns,
         rows,
-        title="One training on AWS (calculated, not measured)",
-        caption=f"Time with all GPUs, and dollars on demand ({TABLE_SOURCE}). A calculation from data sheets, never "
+        title="One training run on AWS (calculated, not measured)",
+        caption=f"Time with all GPUs, on-demand cost in dollars ({TABLE_SOURCE}). Calculated from data sheets, never "
         "measured: it may be wrong by a factor of two.",
     )
 
 
-def _on(machine: OnMachine | None) -> str:
+def _on(machine: InstanceEstimate | None) -> str:
     from ragcun_cli.console import duration
 
     if machine is None or machine.estimate.seconds is None:

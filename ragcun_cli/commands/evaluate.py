@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 LEAST_MEMORY = 64 << 20
 
 app = typer.Typer(
-    no_args_is_help=True, help="Score models, measure their isotropy, and check that the scores are right."
+    no_args_is_help=True, help="Score models, measure their isotropy, and check that the scores are correct."
 )
 
 MODELS = typer.Option(
     ...,
     "--model",
     "-m",
-    help="A run folder, a model folder, a hub id or embedded:all-MiniLM-L6-v2. May be repeated.",
+    help="A run folder, a model folder, a Hub id or embedded:all-MiniLM-L6-v2. May be repeated.",
     autocompletion=completion.models,
 )
 DATASETS = typer.Option(
@@ -38,38 +38,38 @@ DATASETS = typer.Option(
     "folders and zips in BEIR's layout; comma-separated.",
     autocompletion=completion.datasets,
 )
-DATA_DIR = typer.Option(Path("data"), "--data-dir", help="Where named datasets lie, as folders or zips.")
-RESULTS = typer.Option(Path("results"), "--results", help="Where results are written.")
-SPLIT = typer.Option(None, "--split", help="Which split to score: `test` by default, `dev` for msmarco.")
-NAME = typer.Option(None, "--name", help="What one model is called in results.")
-MAX_LENGTH = typer.Option(None, "--max-length", min=2, help="Tokens of a text, if not the model's.")
+DATA_DIR = typer.Option(Path("data"), "--data-dir", help="Folder with the named datasets, as folders or zips.")
+RESULTS = typer.Option(Path("results"), "--results", help="Folder for the results.")
+SPLIT = typer.Option(None, "--split", help="Split to score (default: `test`; `dev` for msmarco).")
+NAME = typer.Option(None, "--name", help="Name of the model in the results; only with a single model.")
+MAX_LENGTH = typer.Option(None, "--max-length", min=2, help="Tokens per text (default: the model's).")
 SIMILARITIES = ["euclidean", "cosine"]
 SIMILARITY = typer.Option(
-    ["euclidean"], "--similarity", help="euclidean, cosine or both, comma-separated: each is a row of its own."
+    ["euclidean"], "--similarity", help="euclidean, cosine or both, comma-separated: each gets a separate row."
 )
 TRANSFORM = typer.Option(
     ["none"],
     "--transform",
-    help="What is done to embeddings first: none, center, whiten:ALPHA (from 0 to 2, such as whiten:0.5), int8, "
-    "binary or truncate:D; comma-separated: each is a row of its own.",
+    help="How embeddings are transformed first: none, center, whiten:ALPHA (from 0 to 2, such as whiten:0.5), int8, "
+    "binary or truncate:D; comma-separated: each gets a separate row.",
 )
 FIT_ON = typer.Option(
-    "corpus", "--fit-on", help="What center, whiten and int8 are fitted on: `corpus`, or a file of training triples."
+    "corpus", "--fit-on", help="What to fit center, whiten and int8 on: `corpus`, or a file of training triples."
 )
 MEMORY = typer.Option(
-    "1GiB", "--memory", help="What the search may take, besides the model; such as 4GiB. At least 64MiB."
+    "1GiB", "--memory", help="Memory for the search, in addition to the model, such as 4GiB; at least 64MiB."
 )
 CACHE_LIMIT = typer.Option(
-    None, "--cache-limit", help="Disk space for cached embeddings, such as 50GiB; the least recently used go first."
+    None, "--cache-limit", help="Disk space for cached embeddings, such as 50GiB; least recently used are dropped."
 )
 PROCESSES = typer.Option(
-    None, "--processes", min=1, help="Processes that encode and search; one for each GPU, or one, by default."
+    None, "--processes", min=1, help="Processes that encode and search (default: one per GPU, else one)."
 )
 PRECISION = typer.Option(
-    "float32", "--precision", help="Of the encoder: float32, bf16 or fp16. Published figures are float32."
+    "float32", "--precision", help="Encoder precision: float32, bf16 or fp16. Published scores use float32."
 )
-OVERWRITE = typer.Option(False, "--overwrite", help="Replace results of another model of the same name.")
-RECOMPUTE = typer.Option(False, "--recompute", help="Score again even where an up-to-date result exists.")
+OVERWRITE = typer.Option(False, "--overwrite", help="Replace the results of a different model with the same name.")
+RECOMPUTE = typer.Option(False, "--recompute", help="Score again even if an up-to-date result exists.")
 JSON = typer.Option(False, "--json", help="Print the results as JSON.")
 
 
@@ -86,7 +86,7 @@ def beir(
     transform: list[str] = TRANSFORM,
     fit_on: str = FIT_ON,
     no_robustness: bool = typer.Option(
-        False, "--no-robustness", help="Without nDCG@10 after int8, binary and truncation to 256 and 128 dimensions."
+        False, "--no-robustness", help="Skip nDCG@10 after int8, binary, and truncation to 256 and 128 dimensions."
     ),
     memory: str = MEMORY,
     cache_limit: str | None = CACHE_LIMIT,
@@ -96,18 +96,18 @@ def beir(
     recompute: bool = RECOMPUTE,
     json_output: bool = JSON,
 ) -> None:
-    """Score models by exact search: nDCG, MAP, Recall, Precision, MRR as trec_eval computes them, and isotropy.
+    """Score models by exact search: nDCG, MAP, Recall, Precision and MRR as in trec_eval, and isotropy.
 
-    A run folder means its best model. An encoder that ragcun did not train is scored untouched, as its authors use it.
-    Embeddings and results are kept: an interrupted evaluation goes on where it was, a second one computes nothing.
-    Datasets that are not here are listed with what brings them; no average is taken over an incomplete set.
+    A run folder stands for its best model. An encoder not trained by ragcun is scored unchanged, as its authors use it.
+    Embeddings and results are kept: an interrupted evaluation continues where it stopped; a repeated one is instant.
+    Missing datasets are listed with the command that gets them; incomplete sets are not averaged.
     Example: ragcun eval beir --model checkpoints/isotropy --datasets scifact,nfcorpus
     """
     from ragcun_cli.console import print_json
 
     found, missing = _datasets(models, datasets, data_dir, split)
     _refuse_early(models, name, max_length, results, overwrite)
-    with collector_at_rest():  # torch is imported, once the flags are right
+    with collector_at_rest():  # imports torch only after the flags have been checked
         settings = _settings(
             similarity, transform, fit_on, memory, cache_limit, processes, precision, not no_robustness
         )
@@ -145,9 +145,9 @@ def isotropy(
     recompute: bool = RECOMPUTE,
     json_output: bool = JSON,
 ) -> None:
-    """Measure how isotropic embeddings are, of passages and queries apart, without scoring them.
+    """Measure the isotropy of passage embeddings and query embeddings separately, without scoring.
 
-    Takes what `eval beir` kept, and encodes what it has not. `eval beir` measures the same along the way.
+    Reuses embeddings kept by `eval beir` and encodes the rest. `eval beir` also takes these measurements.
     Example: ragcun eval isotropy --model checkpoints/isotropy --datasets scifact
     """
     from ragcun_cli.console import note, print_json
@@ -174,15 +174,15 @@ def selfcheck(
         "embedded:all-MiniLM-L6-v2",
         "--model",
         "-m",
-        help="all-MiniLM-L6-v2 or all-mpnet-base-v2: embedded, hub id or folder.",
+        help="all-MiniLM-L6-v2 or all-mpnet-base-v2: embedded, Hub id or folder.",
     ),
     datasets: list[str] = typer.Option(
-        [], "--datasets", "-d", help="Names or paths; by default all that have a published score and are in --data-dir."
+        [], "--datasets", "-d", help="Names or paths (default: all in --data-dir that have a published score)."
     ),
     data_dir: Path = DATA_DIR,
     json_output: bool = JSON,
 ) -> None:
-    """Compare a known model's scores with the published ones: 0.0005 off is a failure, with exit code 1.
+    """Compare a known model's scores with the published ones; exit code 1 if one differs by more than 0.0005.
 
     Example: ragcun eval selfcheck --datasets scifact
     """
@@ -204,14 +204,14 @@ def selfcheck(
 def _datasets(
     models: Sequence[str], datasets: Sequence[str], data_dir: Path, split: str | None
 ) -> tuple[list[Dataset], list[Missing]]:
-    """The collections; what can be refused of models and datasets is, before torch is imported."""
+    """Find the datasets, and check models and datasets as far as possible before torch is imported."""
     from ragcun_cli.evaluate.datasets import find_datasets
     from ragcun_cli.model.sources import require_model, require_place
 
     for model in models:
         require_place(model)
     found = find_datasets(_names(datasets), data_dir, split)
-    for model in models:  # a hub's may have to be fetched
+    for model in models:  # a Hub model may have to be downloaded
         require_model(model)
     return found
 
@@ -243,16 +243,16 @@ def _settings(
     similarities, names = listed(similarity), listed(transform)
     for flag, values in (("--similarity", similarities), ("--transform", names)):
         if not values:
-            raise UsageError(f"{flag}: nothing is named")
+            raise UsageError(f"{flag}: no value given")
     for value in similarities:
         if value not in SIMILARITIES:
-            raise UsageError(f"--similarity {value}: there is no such similarity; {did_you_mean(value, SIMILARITIES)}")
+            raise UsageError(f"--similarity {value}: unknown similarity; {did_you_mean(value, SIMILARITIES)}")
     budget = parse_bytes(memory, "--memory")
     if budget < LEAST_MEMORY:
         raise UsageError(f"--memory {memory}: the search needs at least 64MiB")
     limit = None if cache_limit is None else parse_bytes(cache_limit, "--cache-limit")
     if fit_on != "corpus" and not Path(fit_on).is_file():
-        raise UsageError(f"--fit-on {fit_on}: there is no such file", "Give `corpus`, or a file of training triples.")
+        raise UsageError(f"--fit-on {fit_on}: no such file", "Give `corpus`, or a file of training triples.")
     transforms = [parse_transform(each) for each in names]
 
     from ragcun_cli.evaluate.evaluator import EvaluationSettings
@@ -267,7 +267,7 @@ def _models(models: Sequence[str], name: str | None, max_length: int | None) -> 
     from ragcun_cli.results.layout import require_name
 
     if name is not None and len(models) > 1:
-        raise UsageError("--name: names one model, and several are given", "Leave it out, or give one --model.")
+        raise UsageError("--name: names one model, but several are given", "Leave it out, or give one --model.")
     if name is not None:
         require_name(name, "--name ")
 
@@ -281,7 +281,7 @@ def _names(datasets: Sequence[str], may_be_empty: bool = False) -> tuple[str, ..
 
     names = listed(datasets)
     if not names and not may_be_empty:
-        raise UsageError("--datasets: no dataset is named", "`ragcun data list` shows what there is.")
+        raise UsageError("--datasets: no dataset given", "`ragcun data list` shows what is available.")
     return names
 
 

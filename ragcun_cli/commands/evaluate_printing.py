@@ -1,4 +1,4 @@
-"""What `ragcun eval` prints on a terminal."""
+"""Print the output of `ragcun eval` on a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def print_results(written: Sequence[DatasetResult], means: list[dict[str, Any]]) -> None:
-    """Scores, averages, ties and what smaller embeddings score."""
+    """Print scores, averages, notes on ties, and scores of compressed embeddings."""
     from ragcun_cli.console import Column, note, plain, print_table
 
     headers = ["nDCG@10", "Recall@100", "MAP", "MRR", "judged@10", "IsoScore"]
@@ -22,7 +22,7 @@ def print_results(written: Sequence[DatasetResult], means: list[dict[str, Any]])
     for result in written:
         metrics = result.metrics
         figures = [f"{metrics[key]:.4f}" for key in ("ndcg@10", "recall@100", "map", "mrr", "judged@10")]
-        isoscore = ((result.isotropy or {}).get("passages") or {}).get("isoscore")
+        isoscore = None if result.isotropy is None else result.isotropy.passages.isoscore
         shown = "-" if isoscore is None else f"{isoscore:.3f}"
         rows.append([plain(result.model.name), plain(_scored_on(result)), *figures, shown])
     for mean in means:
@@ -41,7 +41,7 @@ def _scored_on(result: DatasetResult | Measured) -> str:
 
 
 def _ties_sentence(result: DatasetResult) -> str:
-    """What another order of equally distant passages would give; empty where it changes nothing that is shown."""
+    """Say what another order of tied passages would score, or nothing if no shown digit would change."""
     from ragcun_cli.results.layout import ties_sentence
 
     sentence = ties_sentence(result.ties, "ndcg@10", "nDCG@10")
@@ -64,8 +64,9 @@ def _print_robustness(written: Sequence[DatasetResult]) -> None:
 
 
 def print_isotropy(measured: Sequence[Measured]) -> None:
-    """The shape of embeddings, of passages and queries apart."""
+    """Print the shape of passage embeddings and query embeddings separately."""
     from ragcun_cli.console import Column, plain, print_table
+    from ragcun_cli.results.isotropy import SIDES
 
     shown = {
         "IsoScore": "isoscore",
@@ -80,33 +81,34 @@ def print_isotropy(measured: Sequence[Measured]) -> None:
     columns = [Column("model"), Column("dataset"), Column("of"), *(Column(header, numeric=True) for header in headers)]
     rows = []
     for each in measured:
-        shape = each.isotropy or {}
-        for side in ("passages", "queries"):
-            cloud = shape.get(side)
-            if cloud is None:
+        for name in SIDES:
+            if each.isotropy is None or (side := each.isotropy.side(name)) is None:
                 continue
-            figures = ["-" if cloud[key] is None else f"{cloud[key]:.4g}" for key in shown.values()]
-            interval = "-" if cloud["interval"] is None else "{:.3f}-{:.3f}".format(*cloud["interval"])
-            names = [plain(each.model.name), plain(_scored_on(each)), side]
-            # Of both sides together, so they stand once.
-            both = [shape[key] if side == "passages" else None for key in ("alignment", "hubness")]
-            ends = ["-" if value is None else f"{value:.4g}" for value in both]
-            rows.append([*names, str(cloud["texts"]), str(cloud["dimensions"]), *figures, interval, *ends])
+            figures = [getattr(side, key) for key in shown.values()]
+            interval = "-" if side.interval is None else "{:.3f}-{:.3f}".format(*side.interval)
+            # These describe both sides together, so print them once.
+            both = [each.isotropy.alignment, each.isotropy.hubness] if name == SIDES[0] else [None, None]
+            row = [plain(each.model.name), plain(_scored_on(each)), name, str(side.texts), str(side.dimensions)]
+            rows.append([*row, *map(_shown, figures), interval, *map(_shown, both)])
     print_table(columns, rows)
 
 
+def _shown(figure: float | None) -> str:
+    return "-" if figure is None else f"{figure:.4g}"
+
+
 def print_missing(missing: Sequence[Missing]) -> None:
-    """What is not here, and what brings it."""
+    """Print which datasets are missing and how to get them."""
     from ragcun_cli.console import note
 
     if missing:
-        note(f"{len(missing)} datasets are not here:")
+        note(f"{len(missing)} datasets are missing:")
     for each in missing:
         note(f"  {each.name}: {each.how}")
 
 
 def print_checks(checks: Sequence[ScoreCheck]) -> None:
-    """Published scores beside measured ones."""
+    """Print published scores beside measured ones."""
     from ragcun_cli.console import Column, note, print_table
 
     columns = [Column("dataset"), *(Column(header, numeric=True) for header in ("published", "measured")), Column("")]
@@ -120,4 +122,4 @@ def print_checks(checks: Sequence[ScoreCheck]) -> None:
     )
     for each in checks:
         if each.measured is None:
-            note(f"  {each.dataset} is not here: {each.how}")
+            note(f"  {each.dataset} is missing: {each.how}")

@@ -1,4 +1,4 @@
-"""`ragcun export`: a trained model for others."""
+"""`ragcun export`: prepare a trained model for others."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ def export(
         ..., help="A run folder (its best model) or a model folder.", autocompletion=completion.models
     ),
     destination: Path = typer.Argument(..., metavar="DEST", help="The folder to write."),
-    onnx: bool = typer.Option(False, "--onnx", help="Also model.onnx, compared with the model's own values."),
-    results: Path = typer.Option(Path("results"), "--results", help="Where the card's figures are taken from."),
+    onnx: bool = typer.Option(False, "--onnx", help="Also write model.onnx, checked against the model's values."),
+    results: Path = typer.Option(Path("results"), "--results", help="Folder with the results for the model card."),
     licence: str | None = typer.Option(
-        None, "--licence", help="Of the model, by the Hub's name for it, such as cc-by-nc-4.0; left out if not given."
+        None, "--licence", help="Licence of the model, as named on the Hub, such as cc-by-nc-4.0; omitted if not given."
     ),
     push: str | None = typer.Option(
-        None, "--push", metavar="OWNER/NAME", help="Also upload it to the Hugging Face Hub; HF_TOKEN must allow it."
+        None, "--push", metavar="OWNER/NAME", help="Also upload it to the Hugging Face Hub; HF_TOKEN must permit this."
     ),
-    public: bool = typer.Option(False, "--public", help="With --push: a repository that everybody sees; else private."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an exported model that is there."),
+    public: bool = typer.Option(False, "--public", help="With --push: make the repository public (default: private)."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing exported model."),
     json_output: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
 ) -> None:
     """Write a model folder that sentence-transformers loads, with a model card: measured results, training, limits.
 
-    With --onnx the same model as one graph for any number of texts of any length, its values equal to 1e-4. With
-    --push the folder goes to the Hub as one commit.
+    --onnx adds the same model as one graph for any number and length of texts, with values equal to within 1e-4. With
+    --push the folder is uploaded to the Hub as one commit.
 
     Example: ragcun export checkpoints/isotropy my-encoder --onnx
     """
@@ -43,7 +43,7 @@ def export(
     if push is not None:
         require_repository(push)
     elif public:
-        raise UsageError("--public says who sees what --push uploads: it needs --push")
+        raise UsageError("--public applies only to what --push uploads: add --push")
     require_destination(destination, overwrite)
     if onnx:
         require_onnx()
@@ -55,10 +55,10 @@ def export(
     for sentence in exported.stale:
         note(sentence)
     card = f"has scores on {exported.results} datasets" if exported.results else "has no scores"
-    why = "" if exported.results else f": this model is not in {results}/"
+    why = "" if exported.results else f": {results}/ has no results for this model"
     note(f"{destination}/: the model and its card. The card {card}{why}.")
     if exported.onnx_difference is not None:
-        note(f"model.onnx: its values differ by {exported.onnx_difference:.1g} at most.")
+        note(f"model.onnx: values differ by at most {exported.onnx_difference:.1g}.")
     if address is not None:
         note(f"Uploaded: {address}")
     note(f'Use:  SentenceTransformer("{push or destination}")')

@@ -1,5 +1,5 @@
-"""Help as it is printed: paragraphs that flow at any width, short signs for what an option takes, and the examples
-last, each on a line of its own.
+"""Format help: paragraphs that flow at any width, short labels for option values, and the examples
+last, each on its own line.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typer.models import OptionInfo
 
 EXAMPLES = re.compile(r"Examples?: (?=ragcun )")
 SEPARATOR = re.compile(r"\s+\|\s+(?=ragcun )")  # between several examples in a docstring
-# What an option takes, by its annotation. Typer's own "<float range>" leaves no room for the explanation at 80 columns.
-CHOICE = "NAME"  # of a few, which the help names: listed as a type they would take its half
+# Labels for option values by annotation. Typer's own "<float range>" leaves no room for the help text at 80 columns.
+CHOICE = "NAME"  # one of a few values, which the help text names; listed as a type they would take half its width
 SIGNS = {"bool": "", "int": "N", "float": "X", "Path": "PATH", "str": "TEXT"}
-NARROWEST_TABLE = 80  # columns; at 74 aws plan's --triples-per-second was cut
+NARROWEST_TABLE = 80  # columns; at 74, the name --triples-per-second of aws plan was cut
 OPTIONAL, LIST = " | None", re.compile(r"list\[(\w+)\]")
 
 
@@ -34,7 +34,7 @@ class _Group(TyperGroup):
 
 
 def _without_types(parameters: list[Any]) -> list[Any]:
-    """The flags that Typer adds, --help and those of completion, take no value: without its "<bool>"."""
+    """Remove Typer's "<bool>" label from the flags that it adds, --help and the completion flags."""
     for parameter in parameters:
         if getattr(parameter, "is_flag", False) and parameter.metavar is None:
             parameter.metavar = SIGNS["bool"]
@@ -42,9 +42,9 @@ def _without_types(parameters: list[Any]) -> list[Any]:
 
 
 def explain(app: typer.Typer) -> None:
-    """Give every command below `app` its help and epilog, from its docstring, and its options their signs.
+    """Set each command's help and epilog from its docstring, and the labels of its options.
 
-    Typer keeps the line breaks of all paragraphs but the first, which tears them apart on another width.
+    Typer keeps line breaks in all paragraphs except the first, which looks broken at other widths.
     """
     app.info.cls = _Group
     for command in app.registered_commands:
@@ -62,7 +62,7 @@ def explain(app: typer.Typer) -> None:
 
 
 def fit_terminal(app: typer.Typer) -> None:
-    """On a terminal that is too narrow for a table with room beside the options' names, help without tables."""
+    """Print help without tables if the terminal is too narrow for them."""
     if shutil.get_terminal_size().columns >= NARROWEST_TABLE:
         return
     app.rich_markup_mode = None
@@ -81,7 +81,7 @@ def _sign_options(callback: Callable[..., object]) -> None:
 
 
 def parts_of(docstring: str) -> tuple[str, list[str]]:
-    """Paragraphs without line breaks, and the examples at the end, as lines to print."""
+    """Split a docstring into paragraphs without line breaks and the examples, as lines to print."""
     paragraphs = [" ".join(paragraph.split("\n")) for paragraph in docstring.split("\n\n")]
     body, *examples = EXAMPLES.split("\n\n".join(paragraphs))
     lines = [example.strip() for part in examples for example in SEPARATOR.split(part)]

@@ -1,4 +1,4 @@
-"""`ragcun preflight`: what would stop an experiment here."""
+"""`ragcun preflight`: find what would stop an experiment here."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ def preflight(
         [],
         "--recipe",
         "-r",
-        help="A recipe that is to be trained here; may be repeated. The three arms by default.",
+        help="A recipe to be trained here; may be repeated. The three arms by default.",
         autocompletion=completion.recipes,
     ),
     overrides: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", help="Change a value of every recipe, as for `train`; may be repeated."
     ),
     no_training: bool = typer.Option(
-        False, "--no-training", help="Without the short training of each recipe: neither its checks nor estimates."
+        False, "--no-training", help="Skip the short training of each recipe, its checks and its estimates."
     ),
-    gpus: int = typer.Option(0, "--gpus", min=0, help="How many GPUs there must be; fewer are a failure. 0: any."),
+    gpus: int = typer.Option(0, "--gpus", min=0, help="How many GPUs are required; fewer is a failure. 0: any number."),
     constraints: Path | None = typer.Option(
         None, "--constraints", help="The list of tested versions to compare with; ragcun's own by default."
     ),
     aws: bool = typer.Option(
-        False, "--aws", help="Also an AWS account: credentials, permissions, quota, bucket. Only reads."
+        False, "--aws", help="Also check an AWS account: credentials, permissions, quota, bucket. Reads only."
     ),
     instance: str = typer.Option(
         "p4d.24xlarge",
         "--instance",
         "-i",
-        help="With --aws: the type of machine whose quota is looked at.",
+        help="With --aws: the machine type whose quota is checked.",
         autocompletion=completion.instances,
     ),
     region: str | None = typer.Option(
-        None, "--region", help="With --aws: where; your session's region, else us-east-1, by default."
+        None, "--region", help="With --aws: region to check; your session's, else us-east-1, by default."
     ),
     profile: str | None = typer.Option(
         None, "--profile", help="With --aws: profile of your AWS configuration; AWS_PROFILE by default."
@@ -56,10 +56,10 @@ def preflight(
 ) -> None:
     """Find in five minutes what would stop an experiment after nine hours. Exit code 4 if something would.
 
-    Looks at packages, GPUs, memory, disks, network, base models and data. Then each recipe trains for a few real steps
-    on its real model and a sample of its data, is killed, goes on, and is scored on a hundred passages. What was
-    measured gives the estimates of time, memory, disk, tokens and cost. Ctrl-C is safe. Nothing stays but what a
-    training needs anyway: a base model that was fetched, data made ready in the cache.
+    Checks packages, GPUs, memory, disks, network, base models and data. Then each recipe trains for a few real steps
+    on its real model and a sample of its data, is killed, resumes, and is scored on a hundred passages. These
+    measurements give the estimates of time, memory, disk, tokens and cost. Ctrl-C is safe. It leaves only what a
+    training needs anyway: base models it fetched, and data it prepared in the cache.
 
     Example: ragcun preflight --recipe isotropy --gpus 1
     """
@@ -69,7 +69,7 @@ def preflight(
     from ragcun_cli.recipe.shipped import ARMS
 
     if constraints is not None and not constraints.is_file():
-        raise UsageError(f"--constraints {constraints}: there is no such file", "ragcun's own is constraints.txt.")
+        raise UsageError(f"--constraints {constraints}: there is no such file", "ragcun's own list is constraints.txt.")
     tested = constraints or tested_versions()
     wishes = PreflightOptions(tuple(recipes or ARMS), tuple(overrides), tested, gpus, not no_training)
     report = run_checks(wishes)

@@ -15,7 +15,7 @@ from ragcun_cli.commands.choices import SchemaFormat
 if TYPE_CHECKING:
     from ragcun_cli.errors import RecipeError
 
-app = typer.Typer(no_args_is_help=True, help="Read, check and copy recipes: one YAML file is one arm.")
+app = typer.Typer(no_args_is_help=True, help="Read, check and copy recipes. Each YAML file is one arm.")
 
 RECIPE = typer.Argument(..., help="A recipe file, or the name of a shipped recipe.", autocompletion=completion.recipes)
 RECIPES = typer.Argument(..., help="Recipe files, or names of shipped recipes.", autocompletion=completion.recipes)
@@ -24,7 +24,7 @@ SET_HELP = "Change a value of the recipe; may be given several times."
 
 @app.command("list")
 def list_recipes(json_output: bool = typer.Option(False, "--json", help="Print as JSON.")) -> None:
-    """List the recipes that come with ragcun.
+    """List the recipes shipped with ragcun.
 
     Example: ragcun recipe list
     """
@@ -48,7 +48,7 @@ def show(
     overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help=SET_HELP),
     json_output: bool = typer.Option(False, "--json", help="Print as JSON."),
 ) -> None:
-    """Print a recipe with every value resolved, ready to be trained again.
+    """Print a recipe with every value resolved, ready to train again.
 
     Example: ragcun recipe show isotropy --set seed=1
     """
@@ -71,7 +71,7 @@ def check(
     overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help=SET_HELP),
     json_output: bool = typer.Option(False, "--json", help="Print as JSON."),
 ) -> None:
-    """Say every problem of the recipes, each with file, line and column; exit code 3 if there is one.
+    """Report every problem in the recipes with file, line and column; exit code 3 if there are any.
 
     Missing data or a missing base model is reported, but is not an error in the recipe.
 
@@ -96,7 +96,7 @@ def check(
             if recipe in errors:
                 print_error(errors[recipe])
             else:
-                print_text(f"{recipe}: valid" + (f". Not here yet: {missing[recipe]}" if missing[recipe] else ""))
+                print_text(f"{recipe}: valid" + (f". Missing: {missing[recipe]}" if missing[recipe] else ""))
     if errors:
         raise typer.Exit(ExitCode.RECIPE)
 
@@ -114,10 +114,10 @@ def copy(
         ..., help="A recipe file, or the name of a shipped recipe.", autocompletion=completion.recipes
     ),
     destination: Path = typer.Argument(..., help="The file to write; its name becomes the arm's name."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the file if it is there."),
-    json_output: bool = typer.Option(False, "--json", help="Print as JSON what was written."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the file if it exists."),
+    json_output: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
 ) -> None:
-    """Write a recipe of your own, every key under a line that explains it.
+    """Write your own copy of a recipe, with a comment above each key.
 
     Example: ragcun recipe copy isotropy my-arm.yaml
     """
@@ -129,29 +129,27 @@ def copy(
     from ragcun_cli.recipe.schema import RECIPE_NAME
 
     if destination.is_dir():
-        raise UsageError(f"{destination}: this is a folder", f"Name a file: {destination / 'my-arm.yaml'}")
+        raise UsageError(f"{destination}: is a folder", f"Name a file: {destination / 'my-arm.yaml'}")
     if re.fullmatch(RECIPE_NAME, destination.stem) is None:
         raise UsageError(
             f"{destination}: the file's name becomes the arm's name, and {destination.stem!r} cannot be one",
             "Use letters, digits, dot, - and _.",
         )
     if destination.exists() and not overwrite:
-        raise UsageError(f"{destination}: the file is there already", "Give --overwrite to replace it.")
+        raise UsageError(f"{destination}: the file already exists", "Give --overwrite to replace it.")
     name = json.dumps(destination.stem)
     named = load_recipe(recipe, [f"name={name}", f"output_dir={json.dumps('checkpoints/' + destination.stem)}"])
     files.write_text(destination, render_recipe_with_comments(named))
     if json_output:
         return print_json({"path": str(destination), "name": named.name, "output_dir": named.output_dir})
-    return note(f"{destination}: written. Change it, then: ragcun recipe check {destination}")
+    return note(f"{destination}: written. Edit it, then: ragcun recipe check {destination}")
 
 
 @app.command()
 def schema(
-    output_format: SchemaFormat = typer.Option(
-        "json", "--format", help="json, for editors, or markdown, a page to read."
-    ),
+    output_format: SchemaFormat = typer.Option("json", "--format", help="json for editors, or markdown for reading."),
 ) -> None:
-    """Print every key of recipes with its type, limits and default: as JSON schema, or as a page.
+    """Print every recipe key with its type, limits and default, as a JSON schema or a Markdown page.
 
     Example: ragcun recipe schema > schema.json
     """

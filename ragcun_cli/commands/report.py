@@ -1,4 +1,4 @@
-"""`ragcun report`: tables, claims, figures and a page from the results on disk."""
+"""`ragcun report`: make tables, claims, figures and a page from the results on disk."""
 
 from __future__ import annotations
 
@@ -16,32 +16,31 @@ from ragcun_cli.commands.report_printing import (
 )
 
 app = typer.Typer(
-    no_args_is_help=True, help="Tables, claims, figures and a page from the results on disk, and whether they hold."
+    no_args_is_help=True, help="Make tables, claims, figures and a page from the results on disk, and verify them."
 )
 
-RESULTS = typer.Option(Path("results"), "--results", help="Where the results lie.")
-METRIC = typer.Option("ndcg@10", "--metric", help="Any that the results have, such as ndcg@10, recall@100, map, mrr.")
-DATASETS = typer.Option("", "--datasets", "-d", help="Which datasets, comma-separated; all by default.")
-ROWS = typer.Option("", "--rows", help="Which rows, comma-separated, in this order; all by default.")
+RESULTS = typer.Option(Path("results"), "--results", help="Folder with the results.")
+METRIC = typer.Option("ndcg@10", "--metric", help="Any metric in the results, such as ndcg@10, recall@100, map, mrr.")
+DATASETS = typer.Option("", "--datasets", "-d", help="Datasets to use, comma-separated (default: all).")
+ROWS = typer.Option("", "--rows", help="Rows to use, comma-separated, in this order (default: all).")
 BASELINE = typer.Option(
     None,
     "--baseline",
-    help="The row that the others are compared with; by default the only arm that trains the encoder without an "
-    "isotropy term.",
+    help="Row to compare the others with (default: the only arm that trains the encoder without an isotropy term).",
 )
 CORRECTION = typer.Option(
     "holm",
     "--correction",
-    help="Of p-values, over all rows and datasets there are: holm, bh or none.",
+    help="Correction of p-values over all rows and datasets: holm, bh or none.",
 )
 PRIMARY = typer.Option(
     [],
     "--primary",
     metavar="'ROW vs BASELINE'",
-    help="A planned comparison; repeatable. Only planned comparisons are corrected, all others are exploratory. "
-    "Without any, all are corrected.",
+    help="A planned comparison; may be repeated. Only planned comparisons are corrected; all others are exploratory. "
+    "Without this option, all are corrected.",
 )
-RUNS = typer.Option(Path("checkpoints"), "--runs", help="Where run folders lie that are no longer where they were.")
+RUNS = typer.Option(Path("checkpoints"), "--runs", help="Where to look for run folders that have been moved.")
 JSON = typer.Option(False, "--json", help="Print JSON.")
 
 
@@ -54,7 +53,7 @@ def table(
         "scores",
         "--preset",
         help="scores: every dataset and the averages. paper: average, MS MARCO, SciFact, FiQA, isotropy. geometry: the "
-        "shape of the embeddings. cost: what training took. robustness: nDCG@10 of smaller embeddings.",
+        "shape of the embeddings. cost: cost of training. robustness: nDCG@10 of compressed embeddings.",
     ),
     metric: str = METRIC,
     datasets: str = DATASETS,
@@ -64,23 +63,23 @@ def table(
     primary: list[str] = PRIMARY,
     runs: Path = RUNS,
     dollars_per_hour: float | None = typer.Option(
-        None, "--dollars-per-hour", help="What a device costs an hour, for the preset `cost`."
+        None, "--dollars-per-hour", help="Cost of a device per hour, for the preset `cost`."
     ),
     results: Path = RESULTS,
     json_output: bool = typer.Option(False, "--json", help="The same as --format json."),
 ) -> None:
-    """Print a table of the results; seeds of one arm are one row, mean and standard deviation.
+    """Print a table of the results; the seeds of an arm form one row with mean and standard deviation.
 
-    Marks of significance are of paired tests against the baseline. An average is shown over complete sets only: BEIR's
-    18, its 14 public ones, these and MS MARCO, or the sets that --datasets names.
+    Significance marks come from paired tests against the baseline. Averages are shown only over complete sets: BEIR's
+    18, its 14 public ones, these 14 with MS MARCO, or the sets named by --datasets.
 
     Example: ragcun report table --format latex > table.tex
     """
     import json
 
     from ragcun_cli.console import note, print_document, print_json
-    from ragcun_cli.report.building import TableOptions, build_table
     from ragcun_cli.report.formats import FORMATS
+    from ragcun_cli.report.tables import TableOptions, build_table
 
     output_format = "json" if json_output else output_format
     options = TableOptions(
@@ -94,7 +93,7 @@ def table(
         print_json(json.loads(FORMATS["json"](built)))
     else:
         print_document(FORMATS[output_format](built))
-    if output_format == "csv":  # which has no room for notes
+    if output_format == "csv":  # CSV has no room for notes
         for sentence in built.notes:
             note(sentence)
 
@@ -108,23 +107,23 @@ def claims(
     correction: Correction = CORRECTION,
     primary: list[str] = PRIMARY,
     details: bool = typer.Option(
-        False, "--details", help="Each comparison in a sentence: interval, p-value, effect size, what could be found."
+        False, "--details", help="A sentence for each comparison: interval, p-value, effect size, detectable effect."
     ),
     results: Path = RESULTS,
     json_output: bool = JSON,
 ) -> None:
-    """State what the results show of each row against the baseline: better, worse, or no difference shown.
+    """State for each row what the results show against the baseline: better, worse, or no difference shown.
 
-    First one sentence for each primary comparison (for each arm, where none is declared), then a table of all
+    Prints one sentence for each primary comparison (if none is declared, for each arm), then a table of all
     comparisons; --details adds a sentence for each.
 
     Example: ragcun report claims --primary 'isotropy vs baseline'
     """
     from ragcun_cli.console import note, print_json, print_paragraphs
+    from ragcun_cli.report.claims import build_claims
     from ragcun_cli.report.selection import Selection
-    from ragcun_cli.report.stating import state
 
-    stated = state(results, Selection(metric, listed(datasets), listed(rows), baseline, correction, primary))
+    stated = build_claims(results, Selection(metric, listed(datasets), listed(rows), baseline, correction, primary))
     if json_output:
         print_json(stated.entry())
         return
@@ -132,27 +131,27 @@ def claims(
     print_comparisons(stated)
     print_paragraphs([*(stated.sentences() if details else stated.remarks), stated.preamble])
     if not details:
-        note("Each comparison in a sentence: --details")
+        note("Add --details to describe each comparison in a sentence.")
 
 
 @app.command()
 def expectations(
     expected: Path | None = typer.Option(
-        None, "--expected", help="A file of expectations; by default the figures of the earlier guide, never verified."
+        None, "--expected", help="A file of expectations (default: the unverified figures of the earlier guide)."
     ),
     results: Path = RESULTS,
     json_output: bool = JSON,
 ) -> None:
-    """Compare what people expect with what was measured: met, not met, or not measured.
+    """Compare expectations with measurements: met, not met, or not measured.
 
-    These figures stand in no other table.
+    The expected figures appear in no other table.
 
     Example: ragcun report expectations
     """
     from ragcun_cli.console import note, print_json
-    from ragcun_cli.report.building import read_rows
     from ragcun_cli.report.collect import has_results
     from ragcun_cli.report.expectations import ISOTROPY_NOTE, SHIPPED, compare_expectations, read_expectations
+    from ragcun_cli.report.tables import read_rows
 
     file = read_expectations(expected or SHIPPED)
     outcomes = compare_expectations(file, read_rows(results, ()) if has_results(results) else [])
@@ -168,8 +167,8 @@ def expectations(
 
 @app.command()
 def figures(
-    out: Path = typer.Option(Path("figures"), "--out", "-o", help="The folder that the files are written into."),
-    formats: str = typer.Option("pdf,svg,png", "--formats", help="Which of pdf, svg and png, comma-separated."),
+    out: Path = typer.Option(Path("figures"), "--out", "-o", help="Folder for the output files."),
+    formats: str = typer.Option("pdf,svg,png", "--formats", help="Any of pdf, svg and png, comma-separated."),
     metric: str = METRIC,
     datasets: str = DATASETS,
     rows: str = ROWS,
@@ -180,9 +179,9 @@ def figures(
     results: Path = RESULTS,
     json_output: bool = JSON,
 ) -> None:
-    """Draw effects, isotropy against score, queries won and lost, spectra, cosines, lengths and training curves.
+    """Draw effects, isotropy against score, queries won and lost, spectra, cosines, lengths, and training curves.
 
-    Needs matplotlib, which the extra `figures` brings.
+    Needs matplotlib, which the extra `figures` installs.
 
     Example: ragcun report figures --formats pdf
     """
@@ -190,24 +189,26 @@ def figures(
     from ragcun_cli.errors import UsageError
     from ragcun_cli.files import require_writable, write_bytes, write_text
     from ragcun_cli.recipe.problems import did_you_mean
-    from ragcun_cli.report.material import KINDS, require_matplotlib
+    from ragcun_cli.report.context import KINDS, require_matplotlib
 
     kinds = listed(formats)
     for kind in kinds or ("",):
         if kind not in KINDS:
-            raise UsageError(f"--formats {kind}: there is no such format; {did_you_mean(kind, list(KINDS))}")
+            raise UsageError(f"--formats {kind}: unknown format; {did_you_mean(kind, list(KINDS))}")
     if out.is_file():
-        raise UsageError(f"--out {out}: is a file", "Name the folder that the figures are to be written into.")
+        raise UsageError(f"--out {out}: is a file", "Name a folder for the figures.")
     require_writable(out / "captions.txt")
     require_matplotlib()
 
+    from ragcun_cli.report.context import load_context
     from ragcun_cli.report.figures.drawing import draw_all
     from ragcun_cli.report.figures.style import saved
-    from ragcun_cli.report.material import gather
     from ragcun_cli.report.selection import Selection
 
-    material = gather(results, Selection(metric, listed(datasets), listed(rows), baseline, correction, primary), runs)
-    drawn, left = draw_all(material)
+    context = load_context(
+        results, Selection(metric, listed(datasets), listed(rows), baseline, correction, primary), runs
+    )
+    drawn, left = draw_all(context)
     written = []
     for each in drawn:
         for kind in kinds:
@@ -221,12 +222,12 @@ def figures(
         return
     print_text("\n".join(entry["path"] for entry in written) if written else "Nothing could be drawn.")
     for missing in left:
-        note(f"{missing.name} is left out: {missing.why}.")
+        note(f"{missing.name} is omitted: {missing.why}.")
 
 
 @app.command()
 def page(
-    out: Path = typer.Option(Path("report.html"), "--out", "-o", help="The file that is written."),
+    out: Path = typer.Option(Path("report.html"), "--out", "-o", help="File to write."),
     metric: str = METRIC,
     datasets: str = DATASETS,
     rows: str = ROWS,
@@ -235,36 +236,38 @@ def page(
     primary: list[str] = PRIMARY,
     runs: Path = RUNS,
     data_dir: Path = typer.Option(
-        Path("data"), "--data-dir", help="Where datasets lie, for the texts of the greatest wins and losses."
+        Path("data"), "--data-dir", help="Folder with the datasets, for the texts of the biggest wins and losses."
     ),
-    expected: Path | None = typer.Option(None, "--expected", help="A file of expectations other than the shipped one."),
+    expected: Path | None = typer.Option(None, "--expected", help="A file of expectations (default: the shipped one)."),
     results: Path = RESULTS,
     json_output: bool = JSON,
 ) -> None:
     """Write everything into one HTML file that needs no network: claims, tables, figures, examples, provenance.
 
-    Needs matplotlib, which the extra `figures` brings.
+    Needs matplotlib, which the extra `figures` installs.
 
     Example: ragcun report page --out report.html
     """
     from ragcun_cli.console import note, print_json, print_text
     from ragcun_cli.errors import UsageError
     from ragcun_cli.files import require_writable, write_text
+    from ragcun_cli.report.context import require_matplotlib
     from ragcun_cli.report.expectations import SHIPPED, read_expectations
-    from ragcun_cli.report.material import require_matplotlib
 
     require_matplotlib()
     if out.is_dir():
-        raise UsageError(f"--out {out}: is a folder", "Name the file that is to be written.")
+        raise UsageError(f"--out {out}: is a folder", "Name a file to write.")
     require_writable(out)
     file = read_expectations(expected or SHIPPED)
 
-    from ragcun_cli.report.material import gather
+    from ragcun_cli.report.context import load_context
     from ragcun_cli.report.page.render import render_page
     from ragcun_cli.report.selection import Selection
 
-    material = gather(results, Selection(metric, listed(datasets), listed(rows), baseline, correction, primary), runs)
-    built = render_page(material, results, data_dir, file)
+    context = load_context(
+        results, Selection(metric, listed(datasets), listed(rows), baseline, correction, primary), runs
+    )
+    built = render_page(context, results, data_dir, file)
     write_text(out, built.html)
     if json_output:
         print_json({"path": str(out), "left_out": built.left_out})
@@ -277,16 +280,16 @@ def page(
 @app.command()
 def verify(
     tables: list[Path] = typer.Argument(
-        None, help="Tables that `report table` wrote (.json, .tex, .md, .html); none: the results alone."
+        None, help="Tables written by `report table` (.json, .tex, .md, .html); if none, only the results are verified."
     ),
-    data_dir: Path = typer.Option(Path("data"), "--data-dir", help="Where datasets lie, for scoring runs again."),
+    data_dir: Path = typer.Option(Path("data"), "--data-dir", help="Folder with the datasets, for rescoring the runs."),
     results: Path = RESULTS,
     json_output: bool = JSON,
 ) -> None:
-    """Compute every figure again from runs and per-query scores, and name the cells that no longer match.
+    """Recompute every figure from runs and per-query scores, and list the cells that no longer match.
 
-    Exit code 1 if something does not. IsoScore needs the embeddings: what was written of it in several places is
-    compared instead.
+    Exit code 1 if there is a mismatch. IsoScore cannot be recomputed without embeddings: its copies in different files
+    are compared instead.
 
     Example: ragcun report verify table.tex
     """

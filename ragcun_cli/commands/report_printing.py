@@ -1,4 +1,4 @@
-"""What `ragcun report` prints on a terminal."""
+"""Print the output of `ragcun report` on a terminal."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ragcun_cli.report.claims import Claims
     from ragcun_cli.report.expectations import ExpectationOutcome
-    from ragcun_cli.report.stating import Claims
     from ragcun_cli.report.table import Cell, FigureColumn, ResultTable
     from ragcun_cli.report.verify_results import ResultCheck
     from ragcun_cli.report.verify_table import TableCheck
@@ -16,7 +16,7 @@ VERDICT_STYLES = {"better": "green", "worse": "red"}
 
 
 def print_headlines(stated: Claims) -> None:
-    """A sentence for each answer, in the colour of its verdict."""
+    """Print a sentence for each answer in the colour of its verdict."""
     from ragcun_cli.console import plain, print_styled
 
     for each in stated.headlines():
@@ -25,9 +25,9 @@ def print_headlines(stated: Claims) -> None:
 
 
 def print_comparisons(stated: Claims) -> None:
-    """All of them, averages first."""
+    """Print all comparisons, averages first."""
     from ragcun_cli.console import Column, plain, print_table
-    from ragcun_cli.report.claims import p_value
+    from ragcun_cli.report.sentences import p_value
     from ragcun_cli.report.table import metric_label
 
     headers = ("difference", "95 % interval", "p", "corrected")
@@ -55,24 +55,24 @@ def print_comparisons(stated: Claims) -> None:
                 verdict,
             ]
         )
-    label = f"{metric_label(stated.metric)} x 100, difference to {stated.baseline.label}"
+    label = f"{metric_label(stated.metric)} x 100, difference from {stated.baseline.label}"
     print_table(columns, rows, caption=plain(label))
 
 
 def print_result_table(built: ResultTable) -> None:
-    """The table on a terminal."""
+    """Print the table on a terminal."""
     from ragcun_cli.console import Column, plain, print_table, result_console
 
     columns = [Column(plain(stub)) for stub in built.stubs]
     columns += [Column(plain(column.label), numeric=True) for column in built.columns]
     rows = [[*map(plain, row.stubs), *map(_markup, row.cells, built.columns)] for row in built.rows]
-    marks = built.marks if result_console().is_terminal else ""  # elsewhere there is neither bold nor underline
+    marks = built.marks if result_console().is_terminal else ""  # without a terminal there is no bold or underline
     caption = " ".join(part for part in (built.caption, marks) if part)
     print_table(columns, rows, caption=plain("\n".join([caption, *built.notes])))
 
 
 def print_expectations(outcomes: Sequence[ExpectationOutcome], source: str, verified: bool) -> None:
-    """Expected beside measured."""
+    """Print expected values beside measured ones."""
     from ragcun_cli.console import Column, plain, print_table
 
     columns = [
@@ -91,30 +91,30 @@ def print_expectations(outcomes: Sequence[ExpectationOutcome], source: str, veri
         why = each.why or each.over
         rows.append([each.expectation.row, figure, f"{each.expectation.expected:g} ± {each.expectation.within:g}",
                      measured, plain(f"{each.verdict}: {why}")])  # fmt: skip
-    state = "Verified." if verified else "Expected, never verified."
+    state = "Verified." if verified else "Expectations were never verified."
     print_table(columns, rows, caption=plain(f"{state} Source: {source}"))
 
 
 def print_checks(checks: Sequence[ResultCheck], tables: Sequence[TableCheck]) -> None:
-    """What no longer matches, and what was looked at."""
+    """Print what no longer matches and what was checked."""
     from ragcun_cli.console import note, print_text
     from ragcun_cli.quantities import counted
 
     problems = [f"{each.model} on {each.dataset}: {problem}" for each in checks for problem in each.problems]
     problems += [f"{each.path}: {problem}" for each in tables for problem in each.problems]
     for dataset, why in dict.fromkeys((each.dataset, why) for each in checks for why in each.unchecked):
-        note(f"{dataset}: its runs are not scored again: {why}.")
+        note(f"{dataset}: its runs were not rescored: {why}.")
     scored = sum(not each.unchecked for each in checks)
-    looked = f"{counted(len(checks), 'result')}: means and isotropy; the runs of {scored} of them, scored again"
+    looked = f"{counted(len(checks), 'result')}: means and isotropy checked; runs of {scored} rescored"
     if tables:
         looked += f". {sum(each.cells for each in tables)} cells of {counted(len(tables), 'file')}"
-    found = f"{counted(len(problems), 'figure')} or files do not match" if problems else "no difference"
+    found = f"{counted(len(problems), 'difference')}" if problems else "No differences"
     print_text("\n".join([*problems, f"{looked}. {found}."]))
     for remark in [f"{each.path}: {remark}" for each in tables for remark in each.remarks]:
         note(remark)
     if any(each.path.endswith(".html") for each in tables):
-        note("Of a page, pictures, examples and provenance are not checked.")
-    note("Not checked, for they need the embeddings: IsoScore itself, and scores after int8, binary and truncation.")
+        note("The pictures, examples and provenance of a page are not checked.")
+    note("Not checked because they need the embeddings: IsoScore itself, and scores after int8, binary and truncation.")
 
 
 def _markup(cell: Cell, column: FigureColumn) -> str:

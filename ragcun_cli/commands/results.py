@@ -1,4 +1,4 @@
-"""`ragcun results`: what was scored, and taking some of it out."""
+"""`ragcun results`: list, rename, remove and restore results."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ app = typer.Typer(
     help="List results, rename them, remove those you no longer need, and restore what was removed.",
 )
 
-RESULTS = typer.Option(Path("results"), "--results", help="Where the results lie.")
+RESULTS = typer.Option(Path("results"), "--results", help="Folder with the results.")
 JSON = typer.Option(False, "--json", help="Print JSON.")
 DIGITS_OF_TIME = "%Y-%m-%d %H:%M"
 
 
 @app.command("list")
 def list_results(results: Path = RESULTS, json_output: bool = JSON) -> None:
-    """List every model on every dataset, and whether the model is still as it was scored.
+    """List every result, and whether its model has changed since it was scored.
 
-    `changed`: other weights, config or tokenizer lie at its place now. `gone`: nothing does. `unreadable`: no whole
-    model does.
+    `changed`: its path now has other weights, config or tokenizer. `gone`: nothing is there. `unreadable`: the model
+    there is incomplete.
 
     Example: ragcun results list
     """
@@ -58,13 +58,13 @@ def list_results(results: Path = RESULTS, json_output: bool = JSON) -> None:
 
 @app.command()
 def remove(
-    models: list[str] = typer.Argument(..., help="Names of models, as `ragcun results list` shows them."),
-    datasets: str = typer.Option("", "--datasets", "-d", help="Only these of their datasets, comma-separated."),
-    yes: bool = typer.Option(False, "--yes", help="Move them; without this, only say what would be moved."),
+    models: list[str] = typer.Argument(..., help="Model names, as shown by `ragcun results list`."),
+    datasets: str = typer.Option("", "--datasets", "-d", help="Only these datasets, comma-separated."),
+    yes: bool = typer.Option(False, "--yes", help="Move the results; without this, only show what would be moved."),
     results: Path = RESULTS,
     json_output: bool = JSON,
 ) -> None:
-    """Take results out of the folder: they are moved to RESULTS/.trash/TIME, and `results restore` moves them back.
+    """Remove results: they are moved to RESULTS/.trash/TIME, and `results restore` moves them back.
 
     Example: ragcun results remove old-run --datasets scifact --yes
     """
@@ -84,17 +84,17 @@ def remove(
     print_text("\n".join(str(source) for source, _ in removal.moves))
     what = counted(removal.cells, "result")
     if yes:
-        note(f"{what} moved to {removal.trash}/. To undo it: ragcun results restore {removal.trash}")
+        note(f"{what} moved to {removal.trash}/. To undo: ragcun results restore {removal.trash}")
     else:
-        note(f"{what} would be moved to {results}/.trash/. Nothing was done: add --yes.")
+        note(f"{what} would be moved to {results}/.trash/. Nothing was moved: add --yes.")
 
 
 @app.command()
 def restore(
-    trash: Path = typer.Argument(..., help="The folder that `ragcun results remove` named."),
+    trash: Path = typer.Argument(..., help="The folder printed by `ragcun results remove`."),
     json_output: bool = JSON,
 ) -> None:
-    """Move back what `results remove` took out.
+    """Move back what `results remove` removed.
 
     Example: ragcun results restore results/.trash/20261127-101500
     """
@@ -110,12 +110,12 @@ def restore(
 
 @app.command()
 def rename(
-    old: str = typer.Argument(..., help="The model's name, as `ragcun results list` shows it."),
-    new: str = typer.Argument(..., help="What it is to be called in tables."),
+    old: str = typer.Argument(..., help="The model's name, as shown by `ragcun results list`."),
+    new: str = typer.Argument(..., help="The new name for tables."),
     results: Path = RESULTS,
     json_output: bool = JSON,
 ) -> None:
-    """Give a model's results another name, in all of their files.
+    """Rename a model's results in all of their files.
 
     Example: ragcun results rename isotropy isotropy-lambda1
     """
@@ -126,4 +126,4 @@ def rename(
     if json_output:
         print_json({"folder": str(folder)})
         return
-    note(f"{old} is {new} now: {folder}/")
+    note(f"Renamed {old} to {new}: {folder}/")

@@ -1,4 +1,4 @@
-"""`ragcun train`: one arm from its recipe, or several."""
+"""`ragcun train`: train one or several arms from recipes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ragcun_cli.recipe.schema import Recipe
     from ragcun_cli.runs.status import ArmSummary
     from ragcun_cli.train.launch import Placement
-    from ragcun_cli.train.several import ScheduledRun
+    from ragcun_cli.train.multi_run import ScheduledRun
 
 
 def train(
@@ -28,7 +28,7 @@ def train(
         ...,
         "--recipe",
         "-r",
-        help="A recipe file, or the name of a shipped recipe; give it several times for several.",
+        help="A recipe file, or the name of a shipped recipe; may be repeated.",
         autocompletion=completion.recipes,
     ),
     overrides: list[str] = typer.Option(
@@ -38,46 +38,46 @@ def train(
         None, "--seeds", metavar="N,N,…", help="One run for each of these seeds, in <output_dir>-seed<N>."
     ),
     max_steps: int | None = typer.Option(
-        None, "--max-steps", min=1, help="Train only so many optimiser steps; the schedule is fitted to them."
+        None, "--max-steps", min=1, help="Stop after this many optimiser steps; the schedule is fitted to them."
     ),
     resume: bool = typer.Option(
         False,
         "--resume",
-        help="Continue the run in the output folder, or in the recipe's backup; start it where there is none.",
+        help="Continue the run in the output folder or the recipe's backup; if there is none, start it.",
     ),
     processes: int | None = typer.Option(
-        None, "--processes", min=1, help="Processes that share one training; one for each GPU by default, 1 without."
+        None, "--processes", min=1, help="Processes that share one training run (default: one per GPU, else one)."
     ),
     nodes: str = typer.Option(
-        "1", "--nodes", metavar="N|MIN:MAX", help="Machines that share one training; the same command on each."
+        "1", "--nodes", metavar="N|MIN:MAX", help="Machines that share one training run; run the same command on each."
     ),
     node_rank: int | None = typer.Option(
-        None, "--node-rank", metavar="R", help="This machine's number, 0 for the one that --master names."
+        None, "--node-rank", metavar="R", help="This machine's number; 0 for the machine named by --master."
     ),
     master: str | None = typer.Option(
-        None, "--master", metavar="HOST:PORT", help="Machine 0 and a free port there; for a fixed group of machines."
+        None, "--master", metavar="HOST:PORT", help="Machine 0 and a free port on it, for a fixed group of machines."
     ),
     rendezvous: str | None = typer.Option(
         None,
         "--rendezvous",
         metavar="HOST:PORT",
-        help="Where machines meet that have no numbers, and meet again when one is lost.",
+        help="Meeting point for machines without numbers, which regroup there if one is lost.",
     ),
     max_time: str | None = typer.Option(
         None,
         "--max-time",
         metavar="TIME",
-        help="Save and stop this long after the command began, such as 11h30m; exit code 75.",
+        help="Save and stop this long after the command started, such as 11h30m; exit code 75.",
     ),
     max_bad_rows: int | None = typer.Option(
         None,
         "--max-bad-rows",
         min=0,
-        help="So many broken training rows are left out; more are an error. 0 by default.",
+        help="Skip up to this many broken training rows; more are an error (default: 0).",
     ),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Drop the run that is in the output folder."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Discard the run in the output folder and start again."),
     dry_run: bool = typer.Option(
-        False, "--dry-run", help="Print the resolved plan, and from a few timed steps what it will take; then stop."
+        False, "--dry-run", help="Print the resolved plan and an estimate from a few timed steps, then stop."
     ),
     dollars_per_hour: float | None = DOLLARS,
     json_output: bool = typer.Option(False, "--json", help="Print the plan or the summary as JSON."),
@@ -85,11 +85,11 @@ def train(
     """Train one arm of the experiment, or several.
 
     Writes best_model/ (by nDCG@10 on the dev set), final_model/, checkpoints and metrics.jsonl into the
-    recipe's output_dir. Several runs go one after another, or one on each GPU; each run's output goes to
+    recipe's output_dir. Several runs run in sequence, or one on each GPU; each run's output goes to
     <output_dir>.log, and a failure does not stop the others.
 
-    Ctrl-C, SIGTERM, a spot notice and --max-time save at the next step and end with exit code 75; the same
-    command with --resume goes on.
+    On Ctrl-C, SIGTERM, a spot notice or --max-time, the run is saved at the next step and exits with code 75. The same
+    command with --resume continues it.
 
     Examples: ragcun train --recipe recipes/isotropy.yaml --set batch_size=32 --set data.train=my.jsonl  |
     ragcun train --recipe baseline --recipe isotropy --recipe frozen --seeds 0,1,2
@@ -109,9 +109,9 @@ def train(
 
     chosen = parse_seeds(seeds) if seeds is not None else None
     expanded = [each for recipe in loaded for each in one_per_seed(recipe, chosen)]
-    # What can be refused, or is done, is said before torch is imported.
+    # Report errors and finished runs before torch is imported.
     for recipe in expanded:
-        if not dry_run and nodes == "1":  # one of several machines may join a run that is there
+        if not dry_run and nodes == "1":  # one of several machines may join an existing run
             refuse_early(RunFolder.of(recipe), recipe, resume, overwrite)
         if recipe.backup is None or not resume:
             require_inputs(recipe)
@@ -128,25 +128,25 @@ def train(
         _train_one(expanded[0], placement, resume, overwrite, deadline, json_output)
     elif nodes != "1":
         raise UsageError(
-            f"--nodes: machines share one training; these are {len(expanded)}", "Name one recipe and one seed."
+            f"--nodes: machines share one training run, not {len(expanded)}", "Name one recipe and one seed."
         )
     else:
         _train_several(expanded, processes, resume, overwrite, deadline, json_output)
 
 
 def parse_seeds(seeds: str) -> list[int]:
-    """The numbers of `--seeds`.
+    """Parse the numbers of `--seeds`.
 
     Raises:
-        UsageError: if they are none, or one comes twice.
+        UsageError: if one is not a valid seed or occurs twice.
     """
     try:
         numbers = [int(part) for part in seeds.split(",")]
     except ValueError:
-        raise UsageError(f"--seeds {seeds}: whole numbers are expected, such as --seeds 0,1,2") from None
+        raise UsageError(f"--seeds {seeds}: must be whole numbers, such as --seeds 0,1,2") from None
     if any(not 0 <= number < 2**31 for number in numbers) or len(set(numbers)) < len(numbers):
         raise UsageError(
-            f"--seeds {seeds}: seeds are different numbers from 0 to {2**31 - 1}", "Such as --seeds 0,1,2."
+            f"--seeds {seeds}: must be different numbers from 0 to {2**31 - 1}", "For example: --seeds 0,1,2"
         )
     return numbers
 
@@ -154,7 +154,7 @@ def parse_seeds(seeds: str) -> list[int]:
 def _say_finished(summary: ArmSummary, json_output: bool) -> None:
     from ragcun_cli.console import note
 
-    note(f"{summary.folder}: this run is finished; there is nothing left to do.")
+    note(f"{summary.folder}: this run is already finished; nothing to do.")
     _say_summary(summary, json_output)
 
 
@@ -164,7 +164,7 @@ def _train_one(
     with collector_at_rest():
         from ragcun_cli.train.arm import train_arm
     from ragcun_cli.train.launch import launch
-    from ragcun_cli.train.several import end_with_parent
+    from ragcun_cli.train.multi_run import end_with_parent
 
     end_with_parent()
     if placement.is_single:
@@ -174,7 +174,7 @@ def _train_one(
     if placement.node_rank:
         from ragcun_cli.console import note
 
-        note(f"The run's folder, {summary.folder}, is on the machine of --node-rank 0.")
+        note(f"The run's folder, {summary.folder}, is on the machine with --node-rank 0.")
     _say_summary(summary, json_output, here=not placement.node_rank)
 
 
@@ -202,7 +202,7 @@ def _train_several(
 ) -> None:
     from ragcun_cli.console import LiveTable, note, print_json
     from ragcun_cli.train.hardware import count_gpus
-    from ragcun_cli.train.several import RunsFailed, exit_code_of, plan_runs, train_all
+    from ragcun_cli.train.multi_run import RunsFailed, exit_code_of, plan_runs, train_all
 
     runs = plan_runs(recipes, resume, overwrite)
     gpus = count_gpus() if processes is None else 0
@@ -218,18 +218,18 @@ def _train_several(
         print_json([_run_entry(run) for run in runs])
         raise typer.Exit(exit_code_of(runs))
     if exit_code_of(runs) == ExitCode.INTERRUPTED:
-        raise Interrupted("stopped before all runs were done", "The same command with --resume goes on.")
+        raise Interrupted("stopped before all runs were done", "Run the same command with --resume to continue.")
     if exit_code_of(runs):
         raise RunsFailed(runs)
     note("Next:  ragcun eval beir " + " ".join(f"--model {run.recipe.output_dir}" for run in runs) + " --datasets NAME")
 
 
-WORTH_A_MACHINE = 3600  # seconds: what takes less here, nobody rents a machine for
+WORTH_A_MACHINE = 3600  # seconds; shorter runs are not worth renting a machine
 RUN_COLUMNS = ("run", "state", "step", "loss", "dev nDCG@10", "triples/s")
 
 
 def _row(run: ScheduledRun) -> list[str]:
-    from ragcun_cli.train.several import last_figures
+    from ragcun_cli.train.multi_run import last_figures
 
     state = run.state()
     figures = last_figures(run) if state not in ("waiting",) else {}
@@ -241,7 +241,7 @@ def _row(run: ScheduledRun) -> list[str]:
 
 
 def _run_entry(run: ScheduledRun) -> dict[str, Any]:
-    from ragcun_cli.train.several import last_error, last_figures
+    from ragcun_cli.train.multi_run import last_error, last_figures
 
     figures = last_figures(run)
     return {
@@ -269,11 +269,11 @@ def _show_plans(recipes: Sequence[Recipe], processes: int | None, dollars: float
 
     require_distinct_folders(recipes)
     plans: list[dict[str, Any]] = []
-    trials: dict[str, dict[str, Any]] = {}  # one for all seeds of a recipe
+    trials: dict[str, dict[str, Any]] = {}  # all seeds of a recipe share one
     for recipe in recipes:
         plans.append(plan_arm(recipe, trials.get(recipe.name)))
         trials.setdefault(recipe.name, plans[-1]["trial"])
-    # One run has all GPUs, several have one each.
+    # A single run uses all GPUs; several runs use one each.
     together = (processes or max(count_gpus(), 1)) if len(recipes) == 1 or processes else 1
     estimates = [
         estimate_of_trial(recipe, Trial(**plan["trial"]), together) for recipe, plan in zip(recipes, plans, strict=True)
@@ -312,17 +312,15 @@ def _print_plan(plan: dict[str, Any]) -> None:
         "dev": f"{scored_on(dev['name'], dev['split'], dev['queries'])}, {dev['passages']} passages"
         if dev
         else "none: no best_model",
-        "steps": f"{counts['total_steps']} of {per_step} triples ({counts['steps_per_epoch']} an epoch), "
+        "steps": f"{counts['total_steps']} of {per_step} triples ({counts['steps_per_epoch']} per epoch), "
         f"warm-up {counts['warmup_steps']}"
-        + (
-            f" (of {recipe.warmup_steps}: the run is no longer)" if counts["warmup_steps"] < recipe.warmup_steps else ""
-        ),
+        + (f" (not {recipe.warmup_steps}: the run is short)" if counts["warmup_steps"] < recipe.warmup_steps else ""),
         "trained on": "; ".join(what_is_trained_on(training_plan, recipe)) or "every triple",
         "negatives per query": f"{counts['negatives_per_query']:.4g} (fewest {counts['fewest_negatives']})",
         "precision": counts["precision_explained"],
-        "parameters": f"{model['trainable_parameters']:,} of {model['parameters']:,} train "
+        "parameters": f"{model['trainable_parameters']:,} of {model['parameters']:,} trained "
         f"({model['head_parameters']:,} in the head)",
-        "initial weights": f"sha256 {model['initial_weights_sha256'][:16]} (the same for all arms of one seed)",
+        "initial weights": f"sha256 {model['initial_weights_sha256'][:16]} (the same for all arms with this seed)",
         "output": plan["refused"] or recipe.output_dir,
     }
     print_document(render_recipe(recipe))

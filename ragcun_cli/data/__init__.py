@@ -1,1 +1,1 @@
-"""Where texts come from and how they reach the model. No torch here: texts, ids and orders only."""
+"""Data sources and how texts reach the model. Nothing here imports torch: only texts, ids and their order."""

@@ -1,4 +1,4 @@
-"""Where computed things are kept between runs, arms and evaluations."""
+"""The cache, which keeps computed data between runs, arms and evaluations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECONDS_BEFORE_A_WORD = 2
 
 
 def cache_folder() -> Path:
-    """`$RAGCUN_CACHE`, else `$XDG_CACHE_HOME/ragcun`, else `~/.cache/ragcun`. All in it may be deleted at any time.
+    """Return `$RAGCUN_CACHE`, `$XDG_CACHE_HOME/ragcun` or `~/.cache/ragcun`. Its contents may be deleted at any time.
 
     Raises:
         EnvironmentUnfit: if it cannot be written.
@@ -32,24 +32,24 @@ def cache_folder() -> Path:
     try:
         folder = expanded(chosen) if chosen else expanded(base or "~/.cache") / "ragcun"
     except UsageError:
-        raise EnvironmentUnfit("no home folder is known for the cache", "Set RAGCUN_CACHE to a folder.") from None
+        raise EnvironmentUnfit("cannot find a home folder for the cache", "Set RAGCUN_CACHE to a folder.") from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK | os.X_OK)
     except OSError:
         writable = False
     if not writable:
-        raise EnvironmentUnfit(f"{folder}: the cache cannot be written there", "Set RAGCUN_CACHE to another folder.")
+        raise EnvironmentUnfit(f"{folder}: cannot write the cache there", "Set RAGCUN_CACHE to another folder.")
     return folder
 
 
 def key_of(**parts: Any) -> str:
-    """A folder name that differs whenever a part does."""
+    """Return a folder name that differs whenever a part differs."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def digest_of_texts(texts: Sequence[str]) -> str:
-    """Hex sha256 of the texts and where each ends."""
+    """Return the hex sha256 of the texts and their boundaries."""
     digest = hashlib.sha256()
     for text in texts:
         encoded = text.encode("utf-8", "surrogatepass")
@@ -60,13 +60,13 @@ def digest_of_texts(texts: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Let one process at a time fill a cache folder; the others wait and then find it full."""
+    """Let one process at a time fill a cache folder; the others wait and then find it filled."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.parent / f"{folder.name}.lock")
     try:
         lock.acquire(timeout=SECONDS_BEFORE_A_WORD)
     except Timeout:
-        note(f"{folder}: another ragcun is filling it; waiting for that.")
+        note(f"{folder}: another ragcun process is filling it; waiting for it to finish.")
         lock.acquire()
     try:
         yield
@@ -76,7 +76,7 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def scratch_folder(cache: Path) -> Iterator[Path]:
-    """A folder for the time of a `with` block; those of processes that were killed are removed first."""
+    """Yield a temporary folder for a `with` block, after removing those left by killed processes."""
     root = cache / "scratch"
     for left in root.glob("*-*"):
         if not psutil.pid_exists(int(left.name.split("-")[0])):

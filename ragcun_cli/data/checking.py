@@ -1,4 +1,4 @@
-"""What a reader should know of data before a figure is based on them: counts, lengths, and what is wrong with them."""
+"""Check what a reader should know about data before relying on them: counts, lengths and problems."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ragcun_cli.data.triples.table import TripleTable
 EXAMPLES = 3
 EXAMPLE_CHARACTERS = 300
 TEXTS_AT_A_TIME = 16_384
-TEXTS_MEASURED = 100_000  # their lengths: the percentiles of more would be the same
+TEXTS_MEASURED = 100_000  # texts sampled for lengths; more would not change the percentiles
 
-CountTokens = Callable[[Sequence[str]], Numbers]  # texts -> their tokens, not cut
+CountTokens = Callable[[Sequence[str]], Numbers]  # texts -> number of tokens, uncut
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a claim may have to mention. count of `of` things are so."""
+    """A finding that a claim may have to mention: it applies to `count` of `of` things."""
 
     what: str
     count: int
@@ -38,7 +38,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Lengths:
-    """In tokens, of so many texts of all; cut: those of them longer than `limit`."""
+    """Lengths in tokens of `texts` texts out of `of_all`. cut: how many are longer than `limit`."""
 
     of: str
     texts: int
@@ -53,8 +53,8 @@ class Lengths:
 
 @dataclass
 class CheckReport:
-    """Of one source. checked: what was looked for, found or not; not_checked: what could not be looked for, and why.
-    written: what --write wrote, in words.
+    """Report on one source. checked: every check that was made; not_checked: checks that were impossible, and why.
+    written: description of what --write wrote.
     """
 
     source: str
@@ -66,7 +66,7 @@ class CheckReport:
     written: str = ""
 
     def look(self, what: str, count: int, of: int, examples: Iterable[str]) -> None:
-        """Note what was looked for, and a finding if there is any; only the first examples are taken."""
+        """Record a check, and a finding if `count` is not 0, with the first few examples."""
         self.checked.append(what)
         if count:
             shown = [shortened(each) for each in itertools.islice(examples, EXAMPLES)]
@@ -74,7 +74,7 @@ class CheckReport:
 
 
 def check_triples(table: TripleTable, source: str, count_tokens: CountTokens | None, limit: int) -> CheckReport:
-    """Of training triples."""
+    """Check training triples."""
     passages = table.passages()
     queries = np.unique(table.queries)
     report = CheckReport(
@@ -84,7 +84,7 @@ def check_triples(table: TripleTable, source: str, count_tokens: CountTokens | N
             "distinct queries": len(queries),
             "distinct passages": len(passages),
             "hard negatives": len(table.negatives),
-            "triples without hard negative": len(table) - table.with_negative,
+            "triples without a hard negative": len(table) - table.with_negative,
         },
     )
     owners = np.repeat(np.arange(len(table)), np.diff(table.negative_ends, prepend=0))
@@ -98,11 +98,11 @@ def check_triples(table: TripleTable, source: str, count_tokens: CountTokens | N
         report.look(what, len(found), rows, examples)
 
     look_for_broken_rows(report, table)
-    look("triples whose positive is also a negative of theirs", rows_where(table.negatives == table.positives[owners]))
-    look("triples whose query is their positive", np.flatnonzero(table.queries == table.positives))
+    look("triples whose positive is also their negative", rows_where(table.negatives == table.positives[owners]))
+    look("triples whose query equals their positive", np.flatnonzero(table.queries == table.positives))
     look("duplicate triples", _repeated(table))
     look(
-        "triples with a negative that is a positive of their query elsewhere",
+        "triples with a negative that is a positive for the same query elsewhere",
         rows_where(_known_positive(table, owners)),
     )
     if count_tokens is not None:
@@ -113,7 +113,7 @@ def check_triples(table: TripleTable, source: str, count_tokens: CountTokens | N
 
 
 def look_at_batches(report: CheckReport, table: TripleTable, batch_size: int) -> None:
-    """What training at this batch size makes of the triples: some fill no batch, some are each other's negatives."""
+    """Check triples against a batch size: some do not fill a batch, some are each other's negatives."""
     rows = len(table)
     report.counts[f"triples in an epoch's whole batches of {batch_size}"] = rows // batch_size * batch_size
     report.look(
@@ -125,14 +125,14 @@ def look_at_batches(report: CheckReport, table: TripleTable, batch_size: int) ->
 
 
 def look_for_broken_rows(report: CheckReport, table: TripleTable) -> None:
-    """Rows without query or positive, with an empty negative, or that cannot be read: training refuses them."""
+    """Look for rows that training refuses: missing query or positive, empty negative, or unreadable."""
     of = len(table) + table.left_out
-    report.look("broken rows: empty texts, or not to be read", table.left_out, of, table.first_left_out)
+    report.look("broken rows: empty texts or unreadable", table.left_out, of, table.first_left_out)
 
 
 def check_against(report: CheckReport, table: TripleTable, others: Mapping[str, Collection]) -> None:
-    """Add what of dev and test collections is among the training texts: queries by words, passages
-    as they are, and those that answer also without their titles."""
+    """Report dev and test texts that are also training texts: queries are compared by words, passages
+    exactly, and relevant passages also without their titles."""
     numbers = np.unique(table.queries)
     words = {normalised_words(table.texts[number]) for number in numbers.tolist()}
     keys = np.sort(_keys_of(table, table.passages()))
@@ -155,7 +155,7 @@ def check_against(report: CheckReport, table: TripleTable, others: Mapping[str, 
 def check_collection(
     splits: Mapping[str, Collection], source: str, count_tokens: CountTokens | None, limit: int
 ) -> CheckReport:
-    """Of a collection in BEIR's layout, with all its splits."""
+    """Check a collection in BEIR's layout with all its splits."""
     corpus = next(iter(splits.values())).corpus
     facts = corpus.facts
     report = CheckReport(source, {"passages": len(corpus)})
@@ -163,10 +163,10 @@ def check_collection(
         report.counts[f"{split} queries"] = len(collection.queries)
         report.counts[f"{split} judgements"] = collection.judgements
     repeated = _later_of_equal(corpus.keys)
-    report.look("passages with the text of another", len(repeated), len(corpus), corpus.ids(repeated[:EXAMPLES]))
+    report.look("passages with the same text as another", len(repeated), len(corpus), corpus.ids(repeated[:EXAMPLES]))
     empty = np.flatnonzero(corpus.keys == keys_of([""])[0])
     report.look("empty passages", len(empty), len(corpus), corpus.ids(empty[:EXAMPLES]))
-    what = "passages whose id a later line has too"
+    what = "passages whose id occurs again on a later line"
     report.look(what, facts.duplicate_ids, len(corpus), [facts.first_duplicate or ""])
     seen: dict[str, str] = {}
     for split, collection in splits.items():
@@ -181,7 +181,7 @@ def check_collection(
 
 
 def _check_split(report: CheckReport, split: str, collection: Collection, seen: dict[str, str]) -> None:
-    """seen: the words of queries, and the first split that has them."""
+    """Check one split. seen: the words of each query, and the first split that has it."""
     corpus, ids = collection.corpus, collection.query_ids
     lost = (
         f"{query_id} -> {passage_id}"
@@ -189,14 +189,14 @@ def _check_split(report: CheckReport, split: str, collection: Collection, seen: 
         for passage_id in grades
         if corpus.row_of(passage_id) is None
     )
-    what = f"{split} judgements of passages that are not there"
+    what = f"{split} judgements of passages that are not in the corpus"
     report.look(what, collection.unknown_judgements, collection.judgements, lost)
     hopeless = [query_id for query_id, grades in collection.qrels.items() if max(grades.values()) <= 0]
-    report.look(f"{split} queries without relevant passage", len(hopeless), len(ids), hopeless)
+    report.look(f"{split} queries without a relevant passage", len(hopeless), len(ids), hopeless)
     words = [normalised_words(query) for query in collection.queries]
     again = [place for place, each in enumerate(words) if seen.get(each, split) != split]
     examples = (f"{ids[place]}: {collection.queries[place]!r}" for place in again)
-    report.look(f"{split} queries that an earlier split has too", len(again), len(ids), examples)
+    report.look(f"{split} queries that are also in an earlier split", len(again), len(ids), examples)
     twice = _later_of_equal(keys_of(words)).tolist()
     report.look(f"duplicate {split} queries", len(twice), len(ids), (ids[place] for place in twice))
     for each in words:
@@ -204,16 +204,16 @@ def _check_split(report: CheckReport, split: str, collection: Collection, seen: 
 
 
 def shortened(text: str, characters: int = EXAMPLE_CHARACTERS) -> str:
-    """A text for one line."""
+    """Shorten a text to one line."""
     line = " ".join(text.split())
     return line if len(line) <= characters else line[: characters - 1] + "…"
 
 
 def _repeated(table: TripleTable) -> Numbers:
-    """Rows that an earlier row equals, negatives included."""
+    """Return rows that equal an earlier row, including negatives."""
     starts = np.concatenate([[0], table.negative_ends[:-1]])
     counts = table.negative_ends - starts
-    # Equal rows have equal first negatives; only those that agree so far are compared whole.
+    # Equal rows have equal first negatives, so only rows that agree on these are compared in full.
     first = np.full(len(table), -1, dtype=np.int64)
     some = counts > 0
     first[some] = table.negatives[starts[some]]
@@ -231,7 +231,7 @@ def _repeated(table: TripleTable) -> Numbers:
 
 
 def _known_positive(table: TripleTable, owners: Numbers) -> Flags:
-    """(m,) Negatives that are a positive of the same query in another triple (in the same one is another finding)."""
+    """Flag negatives, (m,), that are a positive of the same query in another triple (not in their own)."""
     texts = len(table.texts)
     positives = np.unique(table.queries * texts + table.positives)
     asked = table.queries[owners] * texts + table.negatives
@@ -274,7 +274,7 @@ def _keys_of(table: TripleTable, numbers: Numbers) -> Keys:
 
 
 def _lengths(of: str, count: int, read: Callable[[Numbers], list[str]], tokens: CountTokens, limit: int) -> Lengths:
-    """Of `count` texts, or so many of them, evenly from all; `read(places)` gives some."""
+    """Measure `count` texts, or an evenly spaced sample; `read(places)` returns texts."""
     places = np.linspace(0, count - 1, min(count, TEXTS_MEASURED)).astype(np.int64)
     parts = [places[start : start + TEXTS_AT_A_TIME] for start in range(0, len(places), TEXTS_AT_A_TIME)]
     counts = np.concatenate([tokens(read(part)) for part in parts]) if parts else np.zeros(1, dtype=np.int64)

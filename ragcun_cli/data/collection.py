@@ -21,9 +21,9 @@ from ragcun_cli.files import sha256_of_file
 
 CORPUS = "corpus.jsonl"
 QUERIES = "queries.jsonl"
-LAYOUT = "docs/your-own.md shows what a collection in BEIR's layout holds."
-OTHER_FILES = "Do these files belong together? Unpack or fetch the collection again."
-HANDFUL = 5  # judgements of what is not there that may be, as long as each is named
+LAYOUT = "docs/your-own.md explains BEIR's layout."
+OTHER_FILES = "Check that these files belong together, or unpack or download the collection again."
+HANDFUL = 5  # judgements of missing passages that are tolerated, as long as each is named
 
 Qrels = dict[str, dict[str, int]]
 
@@ -32,9 +32,9 @@ Qrels = dict[str, dict[str, int]]
 class Collection:
     """A retrieval task: passages, the queries that are judged in one split, and their judgements.
 
-    `qrels[query id][passage id]` is the grade. `sha256` covers the three files. `unknown_judgements` counts judgements
-    of passages that the corpus lacks, and unknown_passages names the first of these. qrels_path: where judgements are
-    read from; qrels_label: what errors call it.
+    `qrels[query id][passage id]` is the grade. `sha256` covers all three files. `unknown_judgements` counts judgements
+    of passages missing from the corpus; unknown_passages names the first few. qrels_path: where judgements are
+    read from; qrels_label: its name in errors.
     """
 
     name: str
@@ -51,16 +51,16 @@ class Collection:
 
     @property
     def judgements(self) -> int:
-        """How many there are, those of unknown passages included."""
+        """Number of judgements, including those of unknown passages."""
         return sum(map(len, self.qrels.values()))
 
     @property
     def queries_without_relevant(self) -> int:
-        """Queries all of whose judgements are 0 or less: they score 0, whatever is found."""
+        """Number of queries whose judgements are all 0 or less; they always score 0."""
         return sum(max(grades.values()) <= 0 for grades in self.qrels.values())
 
     def texts(self) -> list[str]:
-        """Each distinct passage and query; for collections that fit into memory."""
+        """Return each distinct passage and query, for collections that fit into memory."""
         return list(dict.fromkeys([*self.corpus.texts(), *self.queries]))
 
 
@@ -69,14 +69,14 @@ def read_collection(path: Path, split: str | None = None, preferred: Sequence[st
 
     Args:
         path: a folder or a zip in BEIR's layout.
-        split: the name of a file in qrels/; by default the first of `preferred` there is, or the only one there is.
+        split: the name of a file in qrels/ (default: the first of `preferred` that exists, or the only split).
 
     Raises:
-        UsageError: if the path or the split is not there.
-        DataError: naming file and line of what is broken.
+        UsageError: if the path or the split does not exist.
+        DataError: naming the file and line of a problem.
     """
     if not path.exists():
-        raise UsageError(f"{path}: there is no such collection", "Give a folder or a zip in BEIR's layout.")
+        raise UsageError(f"{path}: no such collection", "Give a folder or a zip in BEIR's layout.")
     folder = path if path.is_dir() else unpack(path, cache_folder())
     return read_folder(folder, name_of(path), split, str(path), preferred)
 
@@ -84,7 +84,7 @@ def read_collection(path: Path, split: str | None = None, preferred: Sequence[st
 def read_folder(
     folder: Path, name: str, split: str | None, label: str, preferred: Sequence[str] = ("test",)
 ) -> Collection:
-    """`read_collection` of a folder under any name; `label` is what errors call it."""
+    """Read a collection from a folder, under any name; errors call it `label`."""
     for needed in (CORPUS, QUERIES):
         if not is_there(folder, needed):
             _refuse(folder, label, needed)
@@ -101,7 +101,7 @@ def read_folder(
     unknown = {passage_id for passage_id in judged if corpus.row_of(passage_id) is None}
     count = sum(passage_id in unknown for grades in qrels.values() for passage_id in grades)
     known = known_dataset(name.split("/")[0])
-    # What the owners of a licensed set deliver has lost passages since, as Signal-1M's deleted tweets.
+    # Licensed sets lose passages over time, such as Signal-1M's deleted tweets.
     loses_passages = known is not None and known.md5 is None
     if len(unknown) == len(judged) or (count > HANDFUL and not loses_passages):
         raise DataError(_lost(path, qrels_label, set(), unknown, queries, corpus, CORPUS), OTHER_FILES)
@@ -122,7 +122,7 @@ def read_folder(
 
 
 def collections_in(path: Path) -> dict[str, Path]:
-    """Name -> folder of the collection in a folder or zip, or of CQADupStack's forums.
+    """Map name to folder for the collection in a folder or zip, or for each of CQADupStack's forums.
 
     Raises:
         UsageError: if there is none.
@@ -138,19 +138,19 @@ def collections_in(path: Path) -> dict[str, Path]:
 
 
 def is_there(folder: Path, name: str) -> bool:
-    """Whether a collection has this file, as it is or gzipped."""
+    """Return whether a collection has this file, plain or gzipped."""
     return (folder / name).is_file() or (folder / f"{name}.gz").is_file()
 
 
 def _refuse(folder: Path, label: str, needed: str) -> None:
     """
     Raises:
-        UsageError: saying why this is no collection.
+        UsageError: saying why this is not a collection.
     """
     inside = sorted(each.name for each in folder.iterdir() if each.is_dir() and is_there(each, CORPUS))
     if len(inside) > 1:
         raise UsageError(
-            f"{label}: has {len(inside)} collections: {', '.join(inside[:HANDFUL])}",
+            f"{label}: contains {len(inside)} collections: {', '.join(inside[:HANDFUL])}",
             "Unpack it and name one of them."
             if not Path(label).is_dir()
             else f"Name one, such as {label}/{inside[0]}.",
@@ -162,14 +162,14 @@ def _refuse(folder: Path, label: str, needed: str) -> None:
 
 
 def _files(folder: Path) -> tuple[Path, Path]:
-    """corpus.jsonl and queries.jsonl, out of their .gz where they are in one.
+    """Return the paths of corpus.jsonl and queries.jsonl, unpacked if they are gzipped.
 
     Raises:
-        DataError: if one is there in both forms: they may differ.
+        DataError: if one exists in both forms, because they may differ.
     """
     for name in (CORPUS, QUERIES):
         if (folder / name).is_file() and (folder / f"{name}.gz").is_file():
-            raise DataError(f"{folder}: has {name} and {name}.gz", "Remove the older one.")
+            raise DataError(f"{folder}: contains both {name} and {name}.gz", "Remove the older one.")
     corpus, queries = (
         folder / name if (folder / name).is_file() else unpacked_file(folder / f"{name}.gz", cache_folder())
         for name in (CORPUS, QUERIES)
@@ -186,26 +186,26 @@ def _lost(
     corpus: Corpus,
     file: str,
 ) -> str:
-    """Each judgement, by line, that names one of these, which the collection does not have."""
+    """List, by line, the judgements of queries or passages that the collection does not have."""
     problems = []
     for number, query_id, passage_id, _ in qrels_lines(path, label):
         what, identity = ("query", query_id) if query_id in queries else ("passage", passage_id)
         if identity not in queries and identity not in passages:
             continue
         other = _in_another_form(identity, known_queries, corpus if what == "passage" else None)
-        why = f"; {other!r} is there, which differs only in Unicode normalisation" if other else ""
+        why = f"; it has {other!r}, which differs only in Unicode normalisation" if other else ""
         problems.append(f"{label}:{number}: the {what} {identity!r} is not in {file}{why}")
     return listed(problems)
 
 
 def _query_ids(path: Path) -> set[str]:
-    """All of them, judged or not."""
+    """Return all query ids, judged or not."""
     with path.open("rb") as stream:
         return {str(record["_id"]) for _, record in json_lines(stream, str(path)) if "_id" in record}
 
 
 def _in_another_form(identity: str, queries: SomeOf[str], corpus: Corpus | None) -> str:
-    """The id that reads the same but is written with other code points; empty if there is none."""
+    """Return an id that looks the same but has different code points, or an empty string."""
     forms = [unicodedata.normalize(form, identity) for form in ("NFC", "NFD", "NFKC", "NFKD")]
     there = (each for each in forms if (each in queries if corpus is None else corpus.row_of(each) is not None))
     return next(there, "")
@@ -216,11 +216,11 @@ def _choose_split(folder: Path, label: str, asked: str | None, preferred: Sequen
     if not splits:
         others = sorted(path.name for path in (folder / FOLDER).glob("*") if not path.name.startswith("."))
         there = f" (qrels/ has {', '.join(others[:HANDFUL])})" if others else ""
-        raise UsageError(f"{label}: there are no judgements: qrels/<split>.tsv is missing{there}", LAYOUT)
+        raise UsageError(f"{label}: no judgements: qrels/<split>.tsv is missing{there}", LAYOUT)
     if asked is not None:
         if asked not in splits:
             raise UsageError(
-                f"{label}: there is no split {asked!r}; it has {', '.join(splits)}",
+                f"{label}: no split {asked!r}; it has {', '.join(splits)}",
                 f"Choose one: --split {splits[0]}",
             )
         return asked
@@ -228,12 +228,12 @@ def _choose_split(folder: Path, label: str, asked: str | None, preferred: Sequen
         if name in splits:
             return name
     if len(splits) > 1:
-        raise UsageError(f"{label}: which split? It has {', '.join(splits)}", "Say it with --split.")
+        raise UsageError(f"{label}: has several splits: {', '.join(splits)}", "Choose one with --split.")
     return splits[0]
 
 
 def _read_queries(path: Path, label: str, judged: Qrels) -> dict[str, str]:
-    """Id -> text of the judged queries. Nothing is asked of the others (MS MARCO has half a million)."""
+    """Map id to text for judged queries. The others are not checked (MS MARCO has half a million)."""
     texts: dict[str, str] = {}
     number = 0
     with path.open("rb") as stream:
@@ -244,9 +244,9 @@ def _read_queries(path: Path, label: str, judged: Qrels) -> dict[str, str]:
                 continue
             if identity in texts:
                 raise DataError(
-                    f"{place}: the id {identity!r} was already used on an earlier line", "Each record has its own."
+                    f"{place}: the id {identity!r} was already used on an earlier line", "Each record needs its own."
                 )
-            # Not stripped: neither BEIR nor sentence-transformers does.
+            # Not stripped, because neither BEIR nor sentence-transformers strips texts.
             texts[identity] = text_of(record, "text", place, strip=False)
     if not number:
         raise DataError(f"{label}: the file has no records", LAYOUT)
@@ -258,7 +258,7 @@ def _read_qrels(path: Path, label: str) -> Qrels:
     problems = []
     for number, query_id, passage_id, grade in qrels_lines(path, label):
         if qrels.setdefault(query_id, {}).setdefault(passage_id, grade) != grade:
-            problems.append(f"{label}:{number}: this pair has another grade on an earlier line")
+            problems.append(f"{label}:{number}: this pair has a different grade on an earlier line")
     if problems:
         raise DataError(listed(problems))
     if not qrels:

@@ -1,4 +1,4 @@
-"""Writing a collection in BEIR's layout, counted as it is written."""
+"""Write a collection in BEIR's layout and count its records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ QRELS_HEADER = "query-id\tcorpus-id\tscore\n"
 
 @dataclass(frozen=True)
 class Written:
-    """How many of each were written."""
+    """Numbers of records written."""
 
     passages: int
     queries: int
@@ -21,7 +21,7 @@ class Written:
 
 
 def passage_record(identity: str, text: str, title: str = "", **more: Any) -> dict[str, Any]:
-    """One line of corpus.jsonl; more: further keys, which nothing reads."""
+    """Return a record for corpus.jsonl. more: extra keys, which nothing reads."""
     return {"_id": identity, "title": title, "text": text, **more}
 
 
@@ -32,7 +32,7 @@ def write_beir_layout(
     queries: Iterable[tuple[str, str]],
     judgements: Iterable[tuple[str, str, int]],
 ) -> Written:
-    """Write corpus.jsonl, queries.jsonl and qrels/<split>.tsv, one after the other: what is given may be read lazily.
+    """Write corpus.jsonl, queries.jsonl and qrels/<split>.tsv in sequence, so the inputs may be lazy.
 
     passages: `passage_record`s. queries: id and text. judgements: query id, passage id and grade.
     """

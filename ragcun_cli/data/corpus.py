@@ -1,13 +1,13 @@
-"""The passages of a `corpus.jsonl`, read by where each line begins instead of being held in memory.
+"""Read the passages of a `corpus.jsonl` from disk by line offset, without holding them in memory.
 
-BEIR's loader holds a dictionary a passage, 762 bytes each (6.7 GB for MS MARCO). Here an index is made in one pass and
-kept in the cache, memory-mapped, so that its pages come and go:
+BEIR's loader holds one dictionary per passage, 762 bytes each (6.7 GB for MS MARCO). Here one pass makes an index,
+which is kept in the cache and memory-mapped, so that its pages are loaded only as needed:
 
     offsets.npy   (m,) int64, where the line of each passage begins
-    ids.npy       all ids one after the other, UTF-8; id_ends.npy (m,) int64, where each ends
-    keys.npy      (m, 16) uint8, the text's content hash: equal texts are encoded once, whatever corpus has them
+    ids.npy       all ids concatenated, UTF-8; id_ends.npy (m,) int64, where each ends
+    keys.npy      (m, 16) uint8, the text's content hash: equal texts are encoded only once, even across corpora
 
-Numbers are in the order of ids, so that a tie broken by the row is a tie broken by the id.
+Rows are in the order of ids, so that breaking ties by row means breaking them by id.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from ragcun_cli.manifest import problem_with, read_manifest, seal
 
 FORMAT = 1
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-BLANKS = frozenset(" \t\n\r\v\f\0")  # what ends a column in a run file; other spaces of Unicode do not
-SORTED_AS_ARRAY = 1 << 30  # bytes: ids are sorted as an array if, all made as long as the longest, they fit
+BLANKS = frozenset(" \t\n\r\v\f\0")  # characters that end a column in a run file; other Unicode spaces do not
+SORTED_AS_ARRAY = 1 << 30  # bytes: ids are sorted as an array if they fit when padded to the longest
 
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """What a reader should know of a corpus before trusting a score on it.
+    """Facts about a corpus that a reader should know before trusting a score on it.
 
-    duplicate_ids: lines whose id a later line has too: the later one counts, as in BEIR's loader. first_duplicate: the
+    duplicate_ids: lines whose id occurs again later; the later line counts, as in BEIR's loader. first_duplicate: the
     first such id and line.
     """
 
@@ -50,10 +50,10 @@ class CorpusFacts:
 
 
 class Corpus:
-    """m passages, numbered in the order of their ids."""
+    """A corpus of m passages, numbered in the order of their ids."""
 
     def __init__(self, path: Path, index: Path, label: str) -> None:
-        """`path`: the corpus.jsonl; `index`: the folder of its index; `label`: what errors call the file."""
+        """Open a corpus. `path`: the corpus.jsonl; `index`: the folder of its index; `label`: its name in errors."""
         self.path = path
         self.index = index
         self.label = label
@@ -67,16 +67,16 @@ class Corpus:
         return len(self._offsets)
 
     def id_of(self, row: int) -> str:
-        """The passage's id."""
+        """Return the id of a passage."""
         start = int(self._id_ends[row - 1]) if row else 0
         return bytes(self._ids[start : int(self._id_ends[row])]).decode("utf-8")
 
     def ids(self, rows: Sequence[int] | Numbers) -> list[str]:
-        """The passages' ids."""
+        """Return the ids of passages."""
         return [self.id_of(int(row)) for row in rows]
 
     def row_of(self, identity: str) -> int | None:
-        """The passage with this id."""
+        """Return the row of the passage with this id, or None."""
         low, high = 0, len(self)
         while low < high:
             middle = (low + high) // 2
@@ -87,7 +87,7 @@ class Corpus:
         return low if low < len(self) and self.id_of(low) == identity else None
 
     def texts(self, rows: Numbers | None = None, titles: bool = True) -> list[str]:
-        """`(title + " " + text).strip()` of these passages, or of all; without titles, the text alone."""
+        """Return `(title + " " + text).strip()` of these passages, or of all; without titles, only the text."""
         rows = np.arange(len(self)) if rows is None else rows
         texts = [""] * len(rows)
         offsets = self._offsets[rows]
@@ -98,19 +98,19 @@ class Corpus:
                     record = json.loads(stream.readline())
                     texts[place] = passage_text(record if titles else {**record, "title": ""}, self.label)
                 except ValueError:
-                    raise DataError(f"{self.label}: changed while it was being read", "Run again.") from None
+                    raise DataError(f"{self.label}: changed while it was being read", "Run it again.") from None
         return texts
 
     def rows_in_file_order(self) -> Numbers:
-        """All rows, as the file has them: to be read from front to back."""
+        """Return all rows in file order, for reading from front to back."""
         return np.argsort(self._offsets)
 
 
 def open_corpus(path: Path, cache: Path, label: str | None = None) -> Corpus:
-    """Index a corpus.jsonl, or find its index in the cache: the file's content decides which.
+    """Index a corpus.jsonl, or reuse its index from the cache if the content is unchanged.
 
     Raises:
-        DataError: naming file and line of what is broken.
+        DataError: naming the file and line of a problem.
     """
     label = label or str(path)
     sha256 = files.sha256_of_file(path)
@@ -124,7 +124,7 @@ def open_corpus(path: Path, cache: Path, label: str | None = None) -> Corpus:
 
 
 def passage_text(record: dict[str, Any], place: str) -> str:
-    """BEIR's rule. An empty text is a passage (FiQA has 38); a key of another name is a mistake."""
+    """Build a passage by BEIR's rule. Empty texts are allowed (FiQA has 38); a missing key is an error."""
     if "text" not in record:
         raise DataError(f"{place}: 'text' is missing", 'A line is {"_id": "d1", "title": "", "text": "..."}.')
     title, text = (text_of(record, key, place, required=False, strip=False) for key in ("title", "text"))
@@ -132,16 +132,16 @@ def passage_text(record: dict[str, Any], place: str) -> str:
 
 
 def identity_of(record: dict[str, Any], place: str) -> str:
-    """A record's id.
+    """Return the id of a record.
 
     Raises:
-        DataError: if it has none, or one with blanks.
+        DataError: if it has no id, or one with whitespace.
     """
     identity = text_of(record, "_id", place, strip=False)
     if any(character in BLANKS for character in identity):
         raise DataError(
-            f"{place}: the id {identity!r} has blanks, which TREC's formats cannot hold",
-            "Give it another, in the qrels too.",
+            f"{place}: the id {identity!r} contains whitespace, which TREC's formats do not allow",
+            "Change it, also in the qrels.",
         )
     return identity
 
@@ -165,7 +165,7 @@ def _write_index(path: Path, sha256: str, index: Path, label: str) -> None:
     order = _sorted_by_id(bytes(ids), stops)
     starts = stops - np.diff(stops, prepend=0)
     lengths = (stops - starts)[order]
-    # Of equal ids the later line counts; the sort is stable, so it comes last.
+    # For equal ids the later line counts; the sort is stable, so it comes last.
     alike = np.flatnonzero(lengths[1:] == lengths[:-1])
     repeated = [
         int(order[place])
@@ -192,7 +192,7 @@ def _write_index(path: Path, sha256: str, index: Path, label: str) -> None:
 
 
 def _sorted_by_id(ids: bytes, stops: Numbers) -> Numbers:
-    """Line numbers in the order of ids (UTF-8's bytes sort as its characters do), a stable order."""
+    """Return line numbers in a stable order of ids (UTF-8 bytes sort like their characters)."""
     bounds = zip([0, *stops[:-1].tolist()], stops.tolist(), strict=True)
     longest = int(np.diff(stops, prepend=0).max())
     if longest * len(stops) > SORTED_AS_ARRAY:
@@ -203,7 +203,7 @@ def _sorted_by_id(ids: bytes, stops: Numbers) -> Numbers:
 
 
 def _lines_with_offsets(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """(line number from 1, offset, line) of what is not blank; a byte order mark is no part of the first line."""
+    """Yield (line number from 1, offset, line) for non-blank lines, without a byte order mark."""
     offset = 0
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):

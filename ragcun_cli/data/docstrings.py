@@ -1,7 +1,7 @@
-"""Question-like and answer-like texts that every machine already has: the docstrings of installed Python code.
+"""Make pairs of query and passage from texts that every machine has: docstrings of installed Python code.
 
 The source files are read with `ast`; nothing is imported or executed. A docstring's first sentence is the
-query, the rest the passage.
+query, and the rest is the passage.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 NUMERIC_PACKAGES = ("numpy", "scipy")
 
-# Tests and demonstrations repeat the docstrings of what they test; installed packages are listed apart.
+# Tests and demos repeat the docstrings of the code they test; installed packages are listed separately.
 SKIPPED_FOLDERS = frozenset(
     {"test", "tests", "testing", "_testing", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages",
      "ensurepip", "__pycache__"}
@@ -58,7 +58,7 @@ class Pair:
 
 @functools.cache  # 1,400 files are read and hashed; they do not change while a command runs
 def installed_code() -> tuple[CodeBase, ...]:
-    """The standard library and those of the numeric packages that are installed."""
+    """Return the standard library and the installed ones of the numeric packages."""
     found = [_code_base("python", platform.python_version(), Path(sysconfig.get_paths()["stdlib"]))]
     for package in NUMERIC_PACKAGES:
         spec = importlib.util.find_spec(package)  # finds the folder without importing the package
@@ -82,7 +82,7 @@ def _code_base(name: str, version: str, root: Path) -> CodeBase:
 
 
 def pairs_of(code: CodeBase, wanted: Callable[[str], bool]) -> Iterator[Pair]:
-    """All pairs of the modules that are wanted by name, in the order of the tree's files."""
+    """Yield all pairs from modules whose name is wanted, in file order."""
     for path in code.files:
         module = f"{code.name}:{path.relative_to(code.root).with_suffix('').as_posix().replace('/', '.')}"
         if not wanted(module):
@@ -96,7 +96,7 @@ def pairs_of(code: CodeBase, wanted: Callable[[str], bool]) -> Iterator[Pair]:
 def _docstrings(path: Path) -> Iterator[str]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # other people's invalid escapes are not our user's concern
+            warnings.simplefilter("ignore")  # invalid escapes in other people's code do not concern the user
             tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
         return  # templates and files for other versions of Python
@@ -116,7 +116,7 @@ _EXAMPLES = re.compile(r"^\s*Examples?:?\s*$", re.MULTILINE)
 
 
 def split_docstring(docstring: str) -> tuple[str, str] | None:
-    """(first sentence, the rest), cleaned; None where either is too short to be a query or a passage."""
+    """Return (first sentence, rest), cleaned, or None if either is too short or too long."""
     body = _EXAMPLES.split(docstring)[0]
     paragraphs = [_clean(paragraph) for paragraph in re.split(r"\n\s*\n", body)]
     paragraphs = [paragraph for paragraph in paragraphs if paragraph]

@@ -1,11 +1,11 @@
-"""The embedded collection: training triples, a dev and a test task, made from the docstrings of this machine.
+"""Make the embedded collection, training triples and dev and test tasks, from this machine's docstrings.
 
-1. Read every pair of `docstrings.py`, drop repeated queries and repeated passages.
-2. Give each module to train, dev or test by a hash of its name: no module is in two splits.
-3. Keep a fixed number of pairs per split, again by hash, so that order and choice depend on the text alone.
-4. Give each training pair a hard negative: of some pairs of the same package, the passage that shares most words
-   with the query.
-5. Write train.jsonl, and dev and test in BEIR's layout, with a fingerprint of what came in and what went out.
+1. Read every pair from `docstrings.py` and drop repeated queries and passages.
+2. Assign each module to train, dev or test by a hash of its name, so that no module is in two splits.
+3. Keep a fixed number of pairs per split, again by hash, so that order and choice depend only on the text.
+4. Give each training pair a hard negative: among some pairs of the same package, the passage with the most words
+   in common with the query.
+5. Write train.jsonl, and dev and test in BEIR's layout, with a fingerprint of the input and output.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from ragcun_cli.data.collection_writer import passage_record, write_beir_layout
 from ragcun_cli.data.docstrings import CodeBase, Pair, installed_code, pairs_of
 from ragcun_cli.errors import DataError, UsageError
 
-# Raised when the making changes, so that a collection made by an older ragcun is made again.
+# Increased whenever the method changes, so that a collection made by an older ragcun is remade.
 FORMAT = 1
 FINGERPRINT = "fingerprint.json"
 OWN_NAMES = {FINGERPRINT, "train.jsonl", "corpus.jsonl", "queries.jsonl", "dev.tsv", "test.tsv"}
 
-DEV_SHARE, TEST_SHARE = 0.12, 0.30  # of the modules; the rest trains
+DEV_SHARE, TEST_SHARE = 0.12, 0.30  # of the modules; the rest is for training
 NEGATIVE_CANDIDATES = 64
 
 
 @dataclass(frozen=True)
 class SplitSizes:
-    """How many pairs each split keeps, and which share of the modules is read to find them."""
+    """Number of pairs in each split, and the share of modules read to find them."""
 
     train: int
     dev: int
@@ -42,7 +42,7 @@ class SplitSizes:
     share_of_modules: float
 
     def pairs(self) -> dict[str, int]:
-        """Split -> number of pairs."""
+        """Map each split to its number of pairs."""
         return {"train": self.train, "dev": self.dev, "test": self.test}
 
 
@@ -54,7 +54,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class EmbeddedCollection:
-    """Where the parts lie, and the fingerprint that was recorded."""
+    """Paths of the parts, and the recorded fingerprint."""
 
     train: Path
     dev: Path
@@ -63,7 +63,7 @@ class EmbeddedCollection:
 
 
 def embedded_collection(name: str, folder: Path) -> EmbeddedCollection:
-    """Make the collection in `folder/name`, unless it is there already from the same files.
+    """Make the collection in `folder/name`, unless it already exists and was made from the same files.
 
     Raises:
         DataError: if this machine has too little Python source (a stripped or frozen installation).
@@ -86,17 +86,17 @@ def embedded_collection(name: str, folder: Path) -> EmbeddedCollection:
 
 
 def _require_ours(root: Path) -> None:
-    """Making the collection replaces its folder; nothing of the user's may be in it."""
+    """Check that the folder has no user files, because making the collection replaces it."""
     foreign = [path for path in root.rglob("*") if path.is_file() and path.name not in OWN_NAMES]
     if foreign or root.is_file():
         raise UsageError(
-            f"{foreign[0] if foreign else root}: not a file of this collection, whose folder is made anew",
-            "Move it away, or choose another folder: --set data.folder=FOLDER (demo: --folder)",
+            f"{foreign[0] if foreign else root}: not part of this collection, whose folder would be replaced",
+            "Move it, or choose another folder: --set data.folder=FOLDER (demo: --folder)",
         )
 
 
 def _recorded_fingerprint(root: Path) -> dict[str, Any] | None:
-    """What an earlier making recorded, if every file is still as it was written."""
+    """Return the recorded fingerprint, if no file has changed since."""
     try:
         recorded: dict[str, Any] = json.loads((root / FINGERPRINT).read_text(encoding="utf-8"))
         whole = all(files.sha256_of_file(root / name) == digest for name, digest in recorded["files"].items())
@@ -113,8 +113,8 @@ def _make(name: str, size: SplitSizes, code: Iterable[CodeBase], origin: dict[st
     for split, wanted in size.pairs().items():
         if len(splits[split]) < wanted:
             raise DataError(
-                f"the {split} split of {name} needs {wanted} docstrings and this machine has {len(splits[split])}",
-                "The standard library's .py files are needed; use a full Python installation.",
+                f"the {split} split of {name} needs {wanted} docstrings, but this machine has {len(splits[split])}",
+                "Use a full Python installation with the standard library's .py files.",
             )
     chosen = {split: sorted(splits[split], key=_digest)[:wanted] for split, wanted in size.pairs().items()}
     with files.new_folder(root) as temporary:
@@ -132,7 +132,7 @@ def _make(name: str, size: SplitSizes, code: Iterable[CodeBase], origin: dict[st
 
 
 def _distinct(pairs: Iterable[Pair]) -> list[Pair]:
-    """Each query and each passage once: a copied docstring in two splits would be a leak."""
+    """Keep each query and passage once, because a copied docstring in two splits would be a leak."""
     seen: set[str] = set()
     kept = []
     for pair in pairs:
@@ -173,7 +173,7 @@ def _hard_negative(pair: Pair, package: Sequence[Pair]) -> str:
     words = set(_plain(pair.query).split())
     others = [other for other in some if other.passage != pair.passage]
     if not others:
-        raise DataError(f"{pair.module}: its package has no second docstring to be a hard negative")
+        raise DataError(f"{pair.module}: its package has no second docstring to use as a hard negative")
     return max(others, key=lambda other: (len(words & set(_plain(other.passage).split())), _digest(other))).passage
 
 
@@ -189,7 +189,7 @@ def _write_task(folder: Path, split: str, pairs: Sequence[Pair]) -> None:
 
 
 def _share(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
+    """Return a number in [0, 1) that depends only on the text."""
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
 
 

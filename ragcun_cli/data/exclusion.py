@@ -1,7 +1,7 @@
-"""Keeping dev and test sets out of the training data: by content, with counts, and recorded.
+"""Keep dev and test sets out of the training data by content, and record how much was removed.
 
-A training triple goes if its query has the words of one of their queries, or if its positive is one of the passages
-that answer these. Other passages of theirs may stay: the corpus of a test set is no secret, its answers are.
+A training triple is removed if its query has the same words as a dev or test query, or if its positive is a passage
+that answers one. Other passages may stay: the corpus of a test set is not secret, but its answers are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class Excluded:
-    """What must not be trained on. queries: their words; passages: content keys; sha256: of all collections named."""
+    """What must not be trained on. queries: their words; passages: content keys; sha256: of all collections."""
 
     names: tuple[str, ...]
     queries: frozenset[str]
@@ -41,7 +41,7 @@ class Excluded:
 
     @classmethod
     def of(cls, collections: Mapping[str, Collection]) -> Excluded:
-        """All judged queries of these, and all passages that are relevant to any."""
+        """Exclude all judged queries of these collections and all relevant passages."""
         queries = {normalised_words(query) for each in collections.values() for query in each.queries}
         passages = {key for each in collections.values() for key in answer_keys(each)}
         digests = "\n".join(sorted(f"{each.split} {each.sha256}" for each in collections.values()))
@@ -50,21 +50,21 @@ class Excluded:
         )
 
     def has_query(self, query: str) -> bool:
-        """Whether this is one of their queries, but for case, punctuation and spaces."""
+        """Return whether this is an excluded query, ignoring case, punctuation and spaces."""
         return bool(self.queries) and normalised_words(query) in self.queries
 
     def has_answer(self, key: bytes) -> bool:
-        """Whether the passage with this content key answers one of their queries."""
+        """Return whether the passage with this content key answers an excluded query."""
         return key in self.passages
 
     def provenance(self, counts: ExclusionCounts) -> dict[str, Any]:
-        """For the record beside a file."""
+        """Return the entry for a file's provenance record."""
         return {"collections": list(self.names), "sha256": self.sha256, **asdict(counts)}
 
 
 @dataclass(frozen=True)
 class ExclusionCounts:
-    """Triples left out: all of them, those for their query, and those for their positive."""
+    """Numbers of triples left out: in total, because of the query, and because of the positive."""
 
     triples: int = 0
     by_query: int = 0
@@ -72,17 +72,17 @@ class ExclusionCounts:
 
     @property
     def sentence(self) -> str:
-        """In words."""
+        """The counts in words."""
         return f"{counted(self.triples, 'triple')} excluded ({self.by_query} by query, {self.by_positive} by positive)"
 
 
 def read_excluded(sources: Sequence[str], root: Path, asked: str) -> Excluded | None:
-    """From names or paths of collections; every split of theirs but `train`. None for no source.
+    """Read what to exclude: every split except `train` of the named collections. Return None without sources.
 
-    asked: the key or flag that named them, which an error begins with.
+    asked: the recipe key or flag that named them; errors start with it.
 
     Raises:
-        UsageError, DataError: as finding and reading a collection says.
+        UsageError, DataError: if a collection cannot be found or read.
     """
     if not sources:
         return None
@@ -97,12 +97,12 @@ def read_excluded(sources: Sequence[str], root: Path, asked: str) -> Excluded | 
 
 
 def unused_name(taken: Container[str], name: str, path: str) -> str:
-    """What one of several collections is called: two folders may have the same name."""
+    """Return a name for one of several collections; if the name is taken, its path."""
     return path if name in taken else name
 
 
 def without(table: TripleTable, excluded: Excluded) -> tuple[TripleTable, ExclusionCounts]:
-    """The triples that have nothing of what is excluded, and how many had."""
+    """Return the triples without excluded content, and the counts of those removed."""
     by_query = _flags(table, table.queries, lambda texts: [excluded.has_query(text) for text in texts])
     by_positive = _flags(table, table.positives, lambda texts: [excluded.has_answer(key) for key in _keys(texts)])
     leaking = by_query | by_positive
@@ -111,7 +111,7 @@ def without(table: TripleTable, excluded: Excluded) -> tuple[TripleTable, Exclus
 
 
 def write_clean(table: TripleTable, path: Path, source: str, record: dict[str, Any]) -> None:
-    """Write triples as JSON Lines, and what was done to them to `<path>.provenance.json`."""
+    """Write triples as JSON Lines, and their provenance to `<path>.provenance.json`."""
     files.require_writable(provenance_path(path))
     with files.replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for row in range(len(table)):
@@ -130,12 +130,12 @@ def write_clean(table: TripleTable, path: Path, source: str, record: dict[str, A
 
 
 def provenance_path(path: Path) -> Path:
-    """Where a file of triples says how it was made."""
+    """Return the path of the provenance record of a file of triples."""
     return path.with_name(f"{path.name}.provenance.json")
 
 
 def _flags(table: TripleTable, numbers: Numbers, judge: Callable[[list[str]], list[bool]]) -> Flags:
-    """(n,) For each row whether its text is so; each distinct text is judged once."""
+    """Apply `judge` to each row's text, (n,); each distinct text is judged once."""
     distinct, back = np.unique(numbers, return_inverse=True)
     found = np.zeros(len(distinct), dtype=bool)
     for start in range(0, len(distinct), TEXTS_AT_A_TIME):
@@ -151,12 +151,12 @@ def _keys(texts: Sequence[str]) -> Iterable[bytes]:
 
 
 def normalised_words(text: str) -> str:
-    """The words in lower case, one space between them; the text itself if it has none."""
+    """Return the lower-case words joined by single spaces, or the text itself if it has no words."""
     return " ".join(WORD.findall(text.casefold())) or text
 
 
 def answer_keys(collection: Collection) -> frozenset[bytes]:
-    """Content keys of the relevant passages, with their titles and without: pairs are often made of the text alone."""
+    """Return content keys of relevant passages, with and without titles, because pairs often use only the text."""
     rows = relevant_rows(collection)
     return frozenset(
         key.tobytes() for keys in (collection.corpus.keys[rows], untitled_keys(collection, rows)) for key in keys
@@ -164,12 +164,12 @@ def answer_keys(collection: Collection) -> frozenset[bytes]:
 
 
 def untitled_keys(collection: Collection, rows: Numbers) -> Keys:
-    """(n, KEY_BYTES) Content keys of these passages' texts without their titles."""
+    """Return content keys of these passages' texts without titles, (n, KEY_BYTES)."""
     return keys_of(collection.corpus.texts(rows, titles=False))
 
 
 def relevant_rows(collection: Collection) -> Numbers:
-    """The corpus rows of the passages that are relevant to any query."""
+    """Return the corpus rows of passages that are relevant to any query."""
     found = {
         collection.corpus.row_of(passage_id)
         for grades in collection.qrels.values()

@@ -1,7 +1,7 @@
-"""MS MARCO's training sets: from the files as they come to triples, and a dev set that training never sees.
+"""Turn MS MARCO's downloaded training files into triples and a dev set that training never sees.
 
-A query is held out if the hash of its words says so: one in a hundred, the same ones whichever file they come from. Its
-passages make the dev set's corpus, and every other row that has one of them, as positive or negative, is left out.
+One query in a hundred is held out, chosen by a hash of its words and so the same ones in every file. The passages of
+held-out queries form the dev corpus; every other row that has one of them, as positive or negative, is left out.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from ragcun_cli.errors import DataError
 from ragcun_cli.manifest import problem_with, read_manifest, seal
 
 FORMAT = 1
-HELD_OUT = 100  # one query in so many
-SMALL_TRIPLES = 39_780_811  # lines of triples.train.small
+HELD_OUT = 100  # hold out one query in this many
+SMALL_TRIPLES = 39_780_811  # number of lines in triples.train.small
 ROWS_AT_A_TIME = 20_000
 SCHEMA = pa.schema([("query", pa.string()), ("positive", pa.string()), ("negative", pa.string())])
 
 
 @dataclass
 class _Dev:
-    """Held-out queries by their words, with the texts of their passages; passages: text -> id."""
+    """Held-out queries, keyed by their words, and the texts of their passages. passages: text -> id."""
 
     queries: dict[str, str] = field(default_factory=dict)
     relevant: dict[str, set[str]] = field(default_factory=dict)
@@ -57,17 +57,17 @@ class _Dev:
 
 
 def prepare_training_sets(names: Sequence[str], root: Path) -> None:
-    """`prepare_training_set` for names of the registry whose files have come."""
+    """Prepare the named training sets of the registry, whose files have been downloaded."""
     for name in names:
         sources = [source_path(root, name, file) for file in TRAINING[name].files]
         prepare_training_set(TRAINING[name], sources, root)
 
 
 def prepare_training_set(training_set: TrainingSet, sources: list[Path], root: Path) -> Path:
-    """Make `<data folder>/triples/<name>/` with train.parquet and dev/ of the files as they came; returns it.
+    """Make `<data folder>/triples/<name>/` with train.parquet and dev/ from the downloaded files, and return it.
 
     Raises:
-        DataError: if a file does not hold what it should.
+        DataError: if a file does not have the expected content.
     """
     folder = training_folder(root, training_set.name)
     of_sources = [sha256_of(path, cache_folder()) for path in sources]
@@ -92,7 +92,7 @@ def _prepare(training_set: TrainingSet, sources: list[Path], of_sources: list[st
         for row in np.flatnonzero(_held_out(block)).tolist():
             dev.add(block.queries[row].as_py(), block.positives[row].as_py(), block.negatives[row].as_py())
     if not dev.queries:
-        raise DataError(f"{sources[0]}: too few queries to hold any out", "Is this the file that was published?")
+        raise DataError(f"{sources[0]}: too few queries to hold any out", "Check that this is the published file.")
     with files.new_folder(folder) as temporary:
         written, left_out = _write_train(blocks(), dev, temporary / TRAIN_FILE)
         _write_dev(dev, temporary / DEV_FOLDER)
@@ -109,14 +109,14 @@ def _prepare(training_set: TrainingSet, sources: list[Path], of_sources: list[st
         )
     note(
         f"{folder}: {written} triples; dev: {len(dev.queries)} queries, {len(dev.passages)} passages; {left_out} other "
-        "rows with one of these passages left out."
+        "rows containing these passages left out."
     )
     if broken.count:
         note(f"{broken.count} broken rows left out:\n{broken.listed()}")
 
 
 def is_held_out(query: str) -> bool:
-    """Whether a query belongs to the dev set."""
+    """Return whether a query belongs to the dev set."""
     digest = hashlib.blake2b(normalised_words(query).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little") % HELD_OUT == 0
 
@@ -126,7 +126,7 @@ def _held_out(block: RowBlock) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
 
 
 def _write_train(blocks: Iterator[RowBlock], dev: _Dev, path: Path) -> tuple[int, int]:
-    """Triples written, and rows left out because a dev passage is in them."""
+    """Write the triples. Return how many were written, and how many rows were left out for a dev passage."""
     seen = pa.array(list(dev.passages), pa.string())
     written = left_out = 0
     with pyarrow.parquet.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
@@ -162,21 +162,21 @@ def _write_dev(dev: _Dev, folder: Path) -> None:
 def _triplets(path: Path, training_set: TrainingSet) -> Iterator[RowBlock]:
     columns, blocks = read_parquet(path)
     if len(columns.negatives) != 1:
-        raise DataError(f"{path}: columns query, positive and negative are expected (got {columns.described(False)})")
+        raise DataError(f"{path}: expected columns query, positive and negative (got {columns.described(False)})")
     return (_with_negative(block, path) for block in blocks)
 
 
 def _with_negative(block: RowBlock, path: Path) -> RowBlock:
-    """Only rows that have one, so that every query of a run has as many negatives."""
+    """Keep only rows with a negative, so that every query of a run has equally many."""
     counts = negative_counts(block)
     kept = pa.array(np.flatnonzero(counts > 0))
-    without = [f"{path}: a row has no negative"] * int((counts == 0).sum())
+    without = [f"{path}: row without a negative"] * int((counts == 0).sum())
     broken = block.broken + without
     return RowBlock(block.queries.take(kept), block.positives.take(kept), block.negatives.take(kept), broken)
 
 
 def _official(path: Path, training_set: TrainingSet) -> Iterator[RowBlock]:
-    """Of the tar's one file of query, positive, negative in tabs: every so many-th line."""
+    """Read every n-th line of the tar's only file, which has query, positive and negative separated by tabs."""
     step = SMALL_TRIPLES // training_set.rows
     names = ["query", "positive", "negative"]
     columns = Columns("query", "positive", ("negative",))
@@ -185,18 +185,18 @@ def _official(path: Path, training_set: TrainingSet) -> Iterator[RowBlock]:
             member = next((each for each in archive if each.isfile()), None)
             stream = archive.extractfile(member) if member is not None else None
             if stream is None:
-                raise DataError(f"{path}: there is no file in it")
+                raise DataError(f"{path}: the archive contains no file")
             lines = itertools.islice(enumerate(stream, start=1), 0, None, step)
             while some := list(itertools.islice(lines, ROWS_AT_A_TIME)):
-                # What is no UTF-8 in a line is replaced: the file is known to mix encodings.
+                # Invalid UTF-8 is replaced, because the file is known to mix encodings.
                 rows = ((number, line.decode("utf-8", "replace").rstrip("\r\n").split("\t")) for number, line in some)
                 yield _with_negative(block_of_cells(rows, columns, names, f"{path}, its line", []), path)
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"{path}: damaged, or not all of it is there ({error})", "Download it again.") from None
+        raise DataError(f"{path}: damaged or incomplete ({error})", "Download it again.") from None
 
 
 def _judged_passages(path: Path, training_set: TrainingSet) -> Iterator[RowBlock]:
-    """Of each query's ten passages, each that the annotators selected, with one that they did not."""
+    """Pair each selected passage of a query's ten with one that the annotators did not select."""
     try:
         batches = pyarrow.parquet.ParquetFile(path).iter_batches(ROWS_AT_A_TIME, columns=["query", "passages"])
         first = 1
@@ -204,7 +204,7 @@ def _judged_passages(path: Path, training_set: TrainingSet) -> Iterator[RowBlock
             yield _pairs(batch, path, first)
             first += batch.num_rows
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise DataError(f"{path}: damaged, or not ms_marco's ({error})", "Download it again.") from None
+        raise DataError(f"{path}: damaged, or not an ms_marco file ({error})", "Download it again.") from None
 
 
 def _pairs(batch: pa.RecordBatch, path: Path, first: int) -> RowBlock:
@@ -218,7 +218,7 @@ def _pairs(batch: pa.RecordBatch, path: Path, first: int) -> RowBlock:
         for number, positive in enumerate(chosen.tolist() if len(others) else []):
             rows.append(row)
             positives.append(positive)
-            # Which of the others is arbitrary, but the same each time: by the row, not always the first of the list.
+            # Choose an arbitrary other passage, but always the same one: by row, so not always the first.
             negatives.append(int(others[(first + row + number) % len(others)]))
     flat = texts.flatten()
     lists = lists_of(flat.take(pa.array(negatives, pa.int64())), np.ones(len(rows), dtype=np.int64))

@@ -1,7 +1,7 @@
-"""Judgements: `qrels/<split>.tsv` in BEIR's layout, with its header, or TREC's four columns without one.
+"""Read judgements: `qrels/<split>.tsv` in BEIR's layout with a header, or TREC's four columns without one.
 
-The header says which column is which. A file without one is TREC's (query, iteration, passage, grade) or is refused:
-of three columns nothing says which is the query.
+The header names the columns. A file without a header must be TREC's (query, iteration, passage, grade), because
+three columns without a header do not show which one is the query.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ GRADE_NAMES = frozenset({"score", "grade", "relevance", "rel", "label"})
 KINDS = (("query", QUERY_NAMES), ("passage", PASSAGE_NAMES), ("grade", GRADE_NAMES))
 GRADE = re.compile(r"^(-?[0-9]{1,6})(?:\.0+)?$")
 ITERATION = re.compile(r"^(?:Q?[0-9]{1,3})$")
-FIRST_LINE = "The first line is: query-id<TAB>corpus-id<TAB>score"
+FIRST_LINE = "The first line must be: query-id<TAB>corpus-id<TAB>score"
 
 Judgement = tuple[int, str, str, int]  # line number, query id, passage id, grade
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """In which column each thing is. separator: of columns, None for any blanks; columns: how many there are."""
+    """Positions of the columns. separator: between columns, None for any whitespace; columns: their number."""
 
     query: int
     passage: int
@@ -57,13 +57,13 @@ class _Layout:
     @property
     def expected(self) -> str:
         if self.separator is None:
-            return "query, iteration, passage and grade, a whole number"
-        names = {self.query: "query-id", self.passage: "corpus-id", self.grade: "grade, a whole number"}
+            return "query, iteration, passage and a whole-number grade"
+        names = {self.query: "query-id", self.passage: "corpus-id", self.grade: "grade (a whole number)"}
         return "<TAB>".join(names.get(number, "...") for number in range(self.columns))
 
 
 def splits_in(folder: Path) -> list[str]:
-    """The names of a collection's files with judgements; what macOS leaves beside files (`._test.tsv`) is none."""
+    """Return the names of a collection's splits, ignoring files that macOS leaves behind (`._test.tsv`)."""
     found = {
         path.name.removesuffix(ending)
         for ending in ENDINGS
@@ -74,26 +74,26 @@ def splits_in(folder: Path) -> list[str]:
 
 
 def qrels_path(folder: Path, split: str) -> Path:
-    """Where a split's judgements lie.
+    """Return the path of a split's judgements.
 
     Raises:
-        DataError: if they are there twice, packed and not.
+        DataError: if they exist twice, compressed and not.
     """
     paths = [folder / FOLDER / f"{split}{ending}" for ending in ENDINGS]
     there = [path for path in paths if path.is_file()]
     if len(there) > 1:
-        raise DataError(f"{there[0]} and {there[1].name} are both there", "Remove one of them.")
+        raise DataError(f"{there[0]} and {there[1].name} both exist", "Remove one of them.")
     return there[0] if there else paths[0]
 
 
 def qrels_lines(path: Path, label: str) -> Iterator[Judgement]:
-    """Each judgement, in the file's order.
+    """Yield each judgement in file order.
 
-    Ids in quotes are taken out of them where the whole cell is quoted, as a CSV writer does it: FEVER's Wikipedia
-    titles are. A quote inside or at one end of an id is a part of it.
+    If a whole cell is quoted, as CSV writers do, the quotes are removed from the id: FEVER's Wikipedia
+    titles are quoted. A quote inside an id or only at one end is part of the id.
 
     Raises:
-        DataError: naming the lines that are broken, after the last.
+        DataError: naming all broken lines, once the file has been read.
     """
     problems: list[str] = []
     layout: _Layout | None = None
@@ -113,13 +113,13 @@ def qrels_lines(path: Path, label: str) -> Iterator[Judgement]:
 
 
 def grade_of(text: str) -> int | None:
-    """A whole number, also as a spreadsheet or pandas writes it (`1.0`); None for anything else."""
+    """Parse a whole number, also as spreadsheets and pandas write it (`1.0`); return None for anything else."""
     match = GRADE.match(_unquoted(text.strip()))
     return int(match[1]) if match else None
 
 
 def _lines(path: Path, label: str) -> Iterator[tuple[int, str]]:
-    """(line number, text without its end) of what is not blank."""
+    """Yield (line number, text without line end) for non-blank lines."""
     try:
         with cast(BinaryIO, gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as stream:
             for number, raw in enumerate(stream, start=1):
@@ -134,7 +134,7 @@ def _lines(path: Path, label: str) -> Iterator[tuple[int, str]]:
                 if line.strip():
                     yield number, line
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{label}: damaged, or not all of it is there ({error})", "Get it again.") from None
+        raise DataError(f"{label}: damaged or incomplete ({error})", "Get it again.") from None
 
 
 def _layout(line: str, place: str) -> _Layout:
@@ -143,26 +143,26 @@ def _layout(line: str, place: str) -> _Layout:
     if all(len(places) == 1 for places in found.values()):
         query, passage, grade = (found[kind][0] for kind, _ in KINDS)
         return _Layout(query, passage, grade, len(cells), "\t", has_header=True)
-    # TREC's columns are separated by any whitespace, or by single tabs where ids contain blanks.
+    # TREC's columns are separated by any whitespace, or by single tabs if ids contain spaces.
     separator = "\t" if line.count("\t") == 3 else None
     columns = line.split(separator)
     if len(columns) == 4 and ITERATION.match(columns[1].strip()) and grade_of(columns[3]) is not None:
         return _Layout(0, 2, 3, 4, separator, has_header=False)
     if any(found.values()) and not any(grade_of(cell) is not None for cell in cells):
         raise DataError(f"{place}: the header {_described(cells, found)}", FIRST_LINE)
-    for other, shown in ((",", "commas"), (";", "semicolons"), (None, "blanks")):
+    for other, shown in ((",", "commas"), (";", "semicolons"), (None, "spaces")):
         if all(_columns([cell.strip() for cell in line.split(other)]).values()):
-            raise DataError(f"{place}: its columns are apart by {shown}, not by tabs", FIRST_LINE)
+            raise DataError(f"{place}: its columns are separated by {shown}, not by tabs", FIRST_LINE)
     raise DataError(f"{place}: the header is missing", FIRST_LINE)
 
 
 def _columns(cells: Sequence[str]) -> dict[str, list[int]]:
-    """Which cells of a header name the query, the passage and the grade."""
+    """Find which header cells name the query, the passage and the grade."""
     return {kind: [n for n, cell in enumerate(cells) if _unquoted(cell).lower() in names] for kind, names in KINDS}
 
 
 def _described(cells: Sequence[str], found: dict[str, list[int]]) -> str:
-    """What is wrong with a header of which some names are known."""
+    """Describe what is wrong with a header that has some known names."""
     for kind, places in found.items():
         if len(places) > 1:
             return f"has two columns for the {kind}: {', '.join(cells[place] for place in places)}"

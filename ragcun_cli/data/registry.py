@@ -1,11 +1,11 @@
-"""The datasets of BEIR (arXiv 2104.08663) and MS MARCO: where each comes from, its size, and the rules it is scored by.
+"""The datasets of BEIR (arXiv 2104.08663) and MS MARCO: their sources, sizes and scoring rules.
 
-Addresses, sizes and md5 sums are those of BEIR's README; ir_datasets keeps the same sums independently. (BEIR's own
+Addresses, sizes and md5 sums come from BEIR's README; ir_datasets independently has the same sums. (BEIR's own
 md5.csv has wrong ones for fever and webis-touche2020.) Passages, queries and judgements of the score split were counted
-by ir_datasets and, for the licensed sets, by Anserini. Licences of texts are those that MTEB's task metadata states
-(revision a905523); BEIR itself vouches for none.
+by ir_datasets and, for the licensed sets, by Anserini. Licences of texts come from MTEB's task metadata
+(revision a905523); BEIR itself does not vouch for any.
 
-Training sets come from the Hugging Face hub, pinned to a commit whose files the hub lists with their sha256, and from
+Training sets come from the Hugging Face Hub, pinned to a commit whose files the Hub lists with their sha256, and from
 MS MARCO's own server.
 """
 
@@ -15,20 +15,20 @@ from collections.abc import Collection as SomeOf
 from dataclasses import dataclass
 
 SERVER = "https://public.ukp.informatik.tu-darmstadt.de/thakur/BEIR/datasets"
-IN_DOMAIN = "msmarco"  # the 19th row: what the models are trained on is not zero-shot
+IN_DOMAIN = "msmarco"  # the 19th row: models are trained on it, so it is not zero-shot
 MSMARCO_CORPUS = "msmarco-corpus"
 
 
 @dataclass(frozen=True)
 class KnownDataset:
-    """One row of the table in a paper.
+    """One dataset, a row of a paper's table.
 
-    passages, queries, judgements: in the score split, None where nobody published them. task: what is searched.
-    licence: of the texts. score_split: the qrels that count.
-    zip_bytes, md5: of the zip on BEIR's server; None for a licensed set, whose `obtain` says what to do instead.
-    queries_in_corpus: the queries are passages too, and a query must not find itself. Elsewhere equal ids are a
-    coincidence (FiQA numbers queries and passages apart), so the rule must not be applied there.
-    forums: the parts whose scores are averaged, each with the same weight, whatever its number of queries.
+    passages, queries, judgements: in the score split, None if never published. task: what is searched.
+    licence: of the texts. score_split: the split that is scored.
+    zip_bytes, md5: of the zip on BEIR's server; None for a licensed set, where `obtain` says what to get from where.
+    queries_in_corpus: queries are also passages, and a query must not find itself. In other sets equal ids are a
+    coincidence (FiQA numbers queries and passages separately), so the rule must not be applied there.
+    forums: the parts whose scores are averaged with equal weights, regardless of their number of queries.
     """
 
     name: str
@@ -47,11 +47,11 @@ class KnownDataset:
 
     @property
     def url(self) -> str | None:
-        """Of the zip; None for a licensed set."""
+        """URL of the zip, None for a licensed set."""
         return None if self.md5 is None else f"{SERVER}/{self.name}.zip"
 
     def how_to_get(self, folder: str) -> str:
-        """What brings the dataset to the data folder."""
+        """Say how to get the dataset into the data folder."""
         where = "" if folder == "data" else f" --data-dir {folder}"
         if self.md5 is None:
             return f"licensed: {self.obtain}; then: ragcun data import {self.name} --from FOLDER{where}"
@@ -60,7 +60,7 @@ class KnownDataset:
 
     @property
     def download_name(self) -> str:
-        """What `ragcun data download` calls it: `msmarco` is the training set there."""
+        """Its name in `ragcun data download`, where `msmarco` means the training set."""
         return MSMARCO_CORPUS if self.name == IN_DOMAIN else self.name
 
 
@@ -102,7 +102,7 @@ _ROWS = (
     ),
     KnownDataset(
         "trec-news", 594_589, 57, 15_655,
-        task="background of news", licence="NIST agreement",
+        task="background to news", licence="NIST agreement",
         obtain="the TREC Washington Post collection v2, from https://trec.nist.gov/data/wapost",
     ),
     KnownDataset(
@@ -169,10 +169,10 @@ GROUPS = {"all": ALL, "public": PUBLIC}
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of a training set. address: a URL, or `hf:<repository>@<commit>/<path>` for a dataset on the hub.
+    """A file of a training set. address: a URL, or `hf:<repository>@<commit>/<path>` for a dataset on the Hub.
 
-    bytes: as the server or its page says, of hub files rounded: the hub is asked before the first byte. digest: such as
-    `md5:c13b...`, None where only the hub knows it.
+    bytes: as published, rounded for Hub files, because the Hub gives the exact size before a download. digest: such as
+    `md5:c13b...`, None if only the Hub knows it.
     """
 
     address: str
@@ -182,13 +182,13 @@ class SourceFile:
 
     @property
     def name(self) -> str:
-        """The file's own."""
+        """The file's name."""
         return self.address.rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Texts to train on. shape: how its files hold them (`data.msmarco` reads each); rows: triples, about."""
+    """A training set. shape: format of its files, each read by `data.msmarco`; rows: approximate number of triples."""
 
     name: str
     task: str
@@ -199,11 +199,11 @@ class TrainingSet:
 
     @property
     def bytes(self) -> int:
-        """Of all files."""
+        """Total size of all files."""
         return sum(file.bytes for file in self.files)
 
     def how_to_get(self, folder: str) -> str:
-        """What brings it to the data folder."""
+        """Say how to get it into the data folder."""
         where = "" if folder == "data" else f" --data-dir {folder}"
         return f"ragcun data download {self.name}{where} ({self.bytes / 1e6:,.0f} MB)"
 
@@ -256,7 +256,7 @@ _TRAINING = (
     ),
     TrainingSet(
         "msmarco-v2.1",
-        "ms_marco v2.1: the same of more queries, and a dev set",
+        "ms_marco v2.1: the same with more queries, and a dev set",
         RESEARCH,
         "judged passages",
         503_000,
@@ -267,13 +267,13 @@ _TRAINING = (
 )
 
 TRAINING = {each.name: each for each in _TRAINING}
-# What `ragcun data download` takes besides single names. `msmarco` is a training set, and its own name.
+# Groups that `ragcun data download` accepts in addition to names. `msmarco` is not one: it is a training set.
 DOWNLOADS = {
     "beir": PUBLIC,
     "all": (*(KNOWN[name].download_name for name in ALL if KNOWN[name].md5 is not None), "msmarco"),
 }
 
-# Mean words of a passage, Table 1 of BEIR (arXiv 2104.08663): what an evaluation takes is estimated from them.
+# Mean words per passage, BEIR's Table 1 (arXiv 2104.08663), for estimating the cost of an evaluation.
 WORDS_PER_PASSAGE = {
     "msmarco": 56.0, "trec-covid": 160.8, "nfcorpus": 232.3, "bioasq": 202.6, "nq": 78.9, "hotpotqa": 46.3,
     "fiqa": 132.3, "signal1m": 13.9, "trec-news": 634.8, "robust04": 466.4, "arguana": 166.8,
@@ -281,7 +281,7 @@ WORDS_PER_PASSAGE = {
     "fever": 84.8, "climate-fever": 84.8, "scifact": 213.6,
 }  # fmt: skip
 
-# What an average over datasets is called. Papers mean different sets by "BEIR", so a label always says which.
+# Labels of averages over datasets. Papers mean different sets by "BEIR", so each label says which.
 AVERAGES = {
     "BEIR, 18 sets": BEIR,
     "BEIR, 14 public sets": PUBLIC,
@@ -290,10 +290,10 @@ AVERAGES = {
 
 
 def known_dataset(name: str) -> KnownDataset | None:
-    """The registry's row of this name, in any case; None for any other collection."""
+    """Return the registry's dataset of this name, in any case, or None."""
     return KNOWN.get(name.lower())
 
 
 def complete_averages(names: SomeOf[str]) -> dict[str, tuple[str, ...]]:
-    """Label -> its datasets, for those averages all of whose datasets are among the names."""
+    """Map label to datasets for the averages whose datasets are all among the names."""
     return {label: members for label, members in AVERAGES.items() if set(members) <= set(names)}

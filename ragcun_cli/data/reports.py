@@ -1,4 +1,4 @@
-"""`ragcun data check`: from a name to the reports on what it means, and on what of dev and test sets it contains."""
+"""`ragcun data check`: find the named data, check them, and report dev and test texts that they contain."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ DEV = "the dev set"  # in findings
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """How to look. root: the data folder. dev: None for the training set's own, if it has one. against: names or paths
-    of test sets; by default those of BEIR that are in the data folder. count_tokens: None for no lengths; limit: tokens
-    beyond which a text counts as cut. batch_size: of the training. write: where the triples go that have nothing of dev
-    and test sets.
+    """Options of a check. root: the data folder. dev: None for the training set's own, if any. against: names or paths
+    of test sets (default: BEIR's in the data folder). count_tokens: None to skip lengths; limit: number of tokens
+    above which a text counts as cut. batch_size: for training. write: file for triples that contain nothing from dev
+    or test sets.
     """
 
     root: Path
@@ -47,20 +47,20 @@ class CheckOptions:
 
 
 def check_source(source: str, wishes: CheckOptions) -> list[CheckReport]:
-    """The report on a training file or a training set of the registry; on a collection one for each of its parts.
+    """Report on a training file or a training set of the registry, or on each part of a collection.
 
     Raises:
-        UsageError, DataError: as reading it says.
+        UsageError, DataError: if it cannot be found or read.
     """
     path = training_file(source, wishes.root, "")
     if path.is_dir() or is_zip(path):
         parts = collections_in(path)
         if wishes.write is not None and len(parts) > 1:
             raise UsageError(
-                f"--write: {source} has {len(parts)} collections",
+                f"--write: {source} contains {len(parts)} collections",
                 f"Name one of them, such as {next(iter(parts.values()))}.",
             )
-        # Named as the user did, where that is possible, and not by its place in the cache.
+        # Show the user's own path if possible, not the path in the cache.
         return [_of_collection(part, path if len(parts) == 1 else part, name, wishes) for name, part in parts.items()]
     table, _ = open_triples(path, max_bad_rows=None)
     report = check_triples(table, source, wishes.count_tokens, wishes.limit)
@@ -89,33 +89,33 @@ def _write_clean(
 def _check_leakage(
     report: CheckReport, table: TripleTable, wishes: CheckOptions, leave_out: str = ""
 ) -> dict[str, Collection]:
-    """Add what of dev and test sets is among the triples; returns these."""
+    """Report dev and test texts among the triples, and return these sets."""
     dev, root = wishes.dev, wishes.root
     others, absent = _tests(root, wishes.against, leave_out)
     if dev is not None:
         found = read_collection(dev_collection(dev, root), preferred=("dev", "test"))
         others = {DEV: found, **others}
     else:
-        report.not_checked.append("leakage into a dev set: none is named (--dev)")
+        report.not_checked.append("overlap with a dev set: none is given (--dev)")
     check_against(report, table, others)
     report.not_checked += absent
     return others
 
 
 def _of_collection(folder: Path, shown: Path, name: str, wishes: CheckOptions) -> CheckReport:
-    # Train first and test last: it is the later one whose queries an earlier one has.
+    # Train first and test last: queries are reported in the later of two splits that share them.
     order = sorted(splits_in(folder), key=lambda split: (split == "test", split != TRAIN_SPLIT, split))
     splits = {split: read_folder(folder, name, split, str(shown)) for split in order}
     if not splits:
-        raise UsageError(f"{shown}: there are no judgements: qrels/<split>.tsv is missing", LAYOUT)
+        raise UsageError(f"{shown}: no judgements: qrels/<split>.tsv is missing", LAYOUT)
     if wishes.write is not None and TRAIN_SPLIT not in splits:
-        raise UsageError(f"--write: {shown} has no {TRAIN_SPLIT} split, so no triples", "Name a file of triples.")
+        raise UsageError(f"--write: {shown} has no {TRAIN_SPLIT} split and so no triples", "Name a file of triples.")
     report = check_collection(splits, name, wishes.count_tokens, wishes.limit)
     if TRAIN_SPLIT in splits:
         table, _ = open_triples(shown, max_bad_rows=None)
         look_for_broken_rows(report, table)
         look_at_batches(report, table, wishes.batch_size)
-        # Of its own splits the queries were compared above, and the passages are shared.
+        # The queries of its own splits were compared above, and these splits share their passages.
         others = _check_leakage(report, table, wishes, leave_out=name)
         own = {f"{name} {split}": each for split, each in splits.items() if split != TRAIN_SPLIT}
         _write_clean(report, table, {**own, **others}, str(shown), wishes.write)
@@ -123,7 +123,7 @@ def _of_collection(folder: Path, shown: Path, name: str, wishes: CheckOptions) -
 
 
 def _tests(root: Path, names: Sequence[str], leave_out: str) -> tuple[dict[str, Collection], list[str]]:
-    """Test sets by name, and why those of BEIR that are not here could not be looked at."""
+    """Return test sets by name, and a note on the BEIR sets that are missing."""
     found: dict[str, Collection] = {}
     absent = []
     for name in names or BEIR:
@@ -134,14 +134,12 @@ def _tests(root: Path, names: Sequence[str], leave_out: str) -> tuple[dict[str, 
         if path is None:
             assert known is not None
             if names:
-                raise UsageError(
-                    f"--against: {name} is not in {root}/", f"It comes with: {known.how_to_get(str(root))}"
-                )
+                raise UsageError(f"--against: {name} is not in {root}/", f"Get it with: {known.how_to_get(str(root))}")
             absent.append(known.name)
             continue
         for part, folder in collections_in(path).items():
             found[unused_name(found, part, str(folder))] = read_folder(
                 folder, part, known.score_split if known else None, str(folder)
             )
-    reason = f"leakage into test sets that are not in {root}/: {', '.join(absent)}"
+    reason = f"overlap with test sets that are not in {root}/: {', '.join(absent)}"
     return found, [reason] if absent else []

@@ -1,7 +1,7 @@
-"""From the name of a data source to the file or folder it means.
+"""Find the file or folder that a data source's name refers to.
 
-A source is a name of the registry, a path, or `embedded:docstrings`, the collection that ragcun makes itself. A name of
-the registry is looked for in the data folder only: a file of that name that happens to lie here may be anything.
+A source is a registry name, a path, or `embedded:docstrings`, the collection that ragcun makes itself. A registry
+name is looked up only in the data folder, because a file of that name in the current folder could be anything.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ TRAIN_FILE, DEV_FOLDER = "train.parquet", "dev"
 
 
 def training_file(source: str, folder: Path, asked: str = "data.train: ") -> Path:
-    """The file of training triples, or the collection, that `data.train` means.
+    """Return the file of training triples, or the collection, that `data.train` refers to.
 
-    asked: what an error begins with, such as the recipe's key.
+    asked: the start of an error message, such as the recipe's key.
 
     Raises:
-        UsageError: if it is not there, with what brings it.
+        UsageError: if it is missing, with the command that gets it.
     """
     embedded = _embedded(source, folder)
     if embedded:
@@ -40,10 +40,10 @@ def training_file(source: str, folder: Path, asked: str = "data.train: ") -> Pat
 
 
 def dev_collection(source: str, folder: Path, asked: str = "data.dev: ") -> Path:
-    """The collection that `data.dev` means. asked: what an error begins with.
+    """Return the collection that `data.dev` refers to. asked: the start of an error message.
 
     Raises:
-        UsageError: if it is not there, with what brings it.
+        UsageError: if it is missing, with the command that gets it.
     """
     embedded = _embedded(source, folder)
     if embedded:
@@ -51,15 +51,15 @@ def dev_collection(source: str, folder: Path, asked: str = "data.dev: ") -> Path
     if source in TRAINING:
         return _of_training_set(source, folder, DEV_FOLDER, asked)
     cure = "Name a folder or zip in BEIR's layout"
-    cure += ", or do without: --set data.dev=null." if asked == "data.dev: " else "."
+    cure += ", or use none: --set data.dev=null." if asked == "data.dev: " else "."
     return _known_or_path(source, folder, asked, cure)
 
 
 def named_collection(source: str, folder: Path, asked: str = "") -> Path:
-    """The collection that a command names; asked: what an error begins with.
+    """Return the collection that a command names. asked: the start of an error message.
 
     Raises:
-        UsageError: if it is not there, with what brings it.
+        UsageError: if it is missing, with the command that gets it.
     """
     embedded = _embedded(source, folder)
     if embedded:
@@ -68,12 +68,12 @@ def named_collection(source: str, folder: Path, asked: str = "") -> Path:
 
 
 def training_folder(folder: Path, name: str) -> Path:
-    """Where a training set of the registry lies once it is prepared."""
+    """Return the folder of a prepared training set of the registry."""
     return folder / "triples" / name
 
 
 def collection_in(folder: Path, name: str) -> Path | None:
-    """The folder or zip of this name in the data folder; None if there is neither."""
+    """Return the folder or zip of this name in the data folder, or None."""
     place = folder / name
     if place.exists():
         return place
@@ -83,18 +83,18 @@ def collection_in(folder: Path, name: str) -> Path | None:
 
 
 def source_path(folder: Path, name: str, file: SourceFile) -> Path:
-    """Where a training set's file lies as it came."""
+    """Return the path of a training set's downloaded file."""
     return folder / "downloads" / name / file.name
 
 
 def embedded_test(source: str, folder: Path) -> Path | None:
-    """The test task of an embedded collection, None for any other name."""
+    """Return the test task of an embedded collection, or None for any other name."""
     embedded = _embedded(source, folder)
     return embedded.test if embedded else None
 
 
 def available_collections(folder: Path) -> list[str]:
-    """The names of the collections in the data folder, folders and zips."""
+    """Return the names of the collections in the data folder, both folders and zips."""
     if not folder.is_dir():
         return []
     folders = [path.name for path in folder.iterdir() if any((path / name).is_file() for name in CORPUS_NAMES)]
@@ -102,7 +102,7 @@ def available_collections(folder: Path) -> list[str]:
 
 
 def _is_collection(path: Path) -> bool:
-    """Of a zip, by the list of what is in it."""
+    """Return whether a zip contains a collection, judged by its file list."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(PurePosixPath(name.replace("\\", "/")).name in CORPUS_NAMES for name in archive.namelist())
@@ -113,9 +113,7 @@ def _is_collection(path: Path) -> bool:
 def _of_training_set(name: str, folder: Path, part: str, asked: str) -> Path:
     path = training_folder(folder, name) / part
     if not path.exists():
-        raise UsageError(
-            f"{asked}{name} is not in {folder}/", f"It comes with: {TRAINING[name].how_to_get(str(folder))}"
-        )
+        raise UsageError(f"{asked}{name} is not in {folder}/", f"Get it with: {TRAINING[name].how_to_get(str(folder))}")
     return path
 
 
@@ -125,7 +123,7 @@ def _known_or_path(source: str, folder: Path, asked: str, otherwise: str) -> Pat
         found = collection_in(folder, known.name)
         if found is not None:
             return found
-        raise UsageError(f"{asked}{source} is not in {folder}/", f"It comes with: {known.how_to_get(str(folder))}")
+        raise UsageError(f"{asked}{source} is not in {folder}/", f"Get it with: {known.how_to_get(str(folder))}")
     path = expanded(source)
     if not path.exists() and path.parent == Path():
         path = collection_in(folder, source) or path
@@ -134,7 +132,7 @@ def _known_or_path(source: str, folder: Path, asked: str, otherwise: str) -> Pat
         if path.parent == Path() and not path.suffix:
             names = dict.fromkeys([*available_collections(folder), *TRAINING, MSMARCO_CORPUS, *KNOWN])
             guess = f"; {did_you_mean(source, list(names))}"
-        raise UsageError(f"{asked}{source}: there is no such file or folder{guess}", otherwise)
+        raise UsageError(f"{asked}{source}: no such file or folder{guess}", otherwise)
     return path
 
 
@@ -143,5 +141,5 @@ def _embedded(source: str, folder: Path) -> EmbeddedCollection | None:
         return None
     name = source[len(PREFIX) :]
     if name not in SIZES:
-        raise UsageError(f"{source}: there is no such embedded collection; {did_you_mean(name, sorted(SIZES))}")
+        raise UsageError(f"{source}: no such embedded collection; {did_you_mean(name, sorted(SIZES))}")
     return embedded_collection(name, folder)

@@ -1,4 +1,4 @@
-"""Files of texts to encode: one a line, or a column of JSON Lines, TSV, CSV or Parquet."""
+"""Read files of texts to encode: one per line, or a column of JSON Lines, TSV, CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ Record = tuple[str, str]  # id, text
 
 
 def read_texts(path: Path, column: str | None) -> Iterator[Record]:
-    """Id and text of each, in the file's order; the id is its `_id` or `id`, else its number from 0.
+    """Yield id and text of each record in file order; the id is its `_id` or `id`, else its number from 0.
 
-    column: where the text is. By default `text`, with a `title` before it as BEIR's rules have it; a `.txt` file, which
-    may be .gz or .zst as the others, has one text a line.
+    column: column with the text (default: `text`, preceded by `title` as in BEIR); a `.txt` file, which
+    may be .gz or .zst like the others, has one text per line.
 
     Raises:
         UsageError: if there is no such file or column.
-        DataError: naming file and line of what is broken.
+        DataError: naming the file and line of a problem.
     """
     if not path.is_file():
-        raise UsageError(f"{path}: there is no such file", "Give a .txt, .jsonl, .tsv, .csv or .parquet file.")
+        raise UsageError(f"{path}: no such file", "Give a .txt, .jsonl, .tsv, .csv or .parquet file.")
     if is_zip(path):
-        raise UsageError(f"{path}: is a zip", "Unpack it, and name the file with the texts, such as corpus.jsonl.")
+        raise UsageError(f"{path}: is a zip", "Unpack it and name the file with the texts, such as corpus.jsonl.")
     inner = path.with_suffix("") if path.suffix in COMPRESSIONS else path
     if inner.suffix == ".txt":
         if column is not None:
-            raise UsageError(f"--column {column}: a .txt file has no columns, each line is a text")
+            raise UsageError(f"--column {column}: a .txt file has no columns; each line is a text")
         yield from _plain(path)
         return
     file = recognise(path, TEXT_EXAMPLE)
@@ -52,7 +52,7 @@ def read_texts(path: Path, column: str | None) -> Iterator[Record]:
     elif file.format == "JSON Lines":
         yield from _json(file, column)
     else:
-        raise DataError(f"{path}: a JSON list cannot be encoded", "Write one object a line (.jsonl).")
+        raise DataError(f"{path}: a JSON list cannot be encoded", "Write one object per line (.jsonl).")
 
 
 def _plain(path: Path) -> Iterator[Record]:
@@ -60,7 +60,7 @@ def _plain(path: Path) -> Iterator[Record]:
     with path.open("rb") as raw:
         require_utf8_kind(raw.read(SNIFFED), str(path))
     with TripleFile(path, "", compression).opened() as stream:
-        # Blank lines are texts too: row i of the embeddings is line i of the file.
+        # Blank lines also count as texts, so that row i of the embeddings is line i of the file.
         for place, line in enumerate(stream):
             if place == 0:
                 line = line.removeprefix(codecs.BOM_UTF8)
@@ -81,7 +81,7 @@ def _delimited(file: TripleFile, column: str | None) -> Iterator[Record]:
     with file.opened() as stream:
         lines = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
         try:
-            # TSV knows no quotes: one at a cell's beginning would swallow the lines after it.
+            # TSV has no quoting: a quote at the start of a cell would swallow the following lines.
             tsv, first = file.format == "TSV", _first_line(file)
             quoted = tsv and is_quoted_header(first.split("\t"))
             how: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tsv else {"strict": True}
@@ -96,7 +96,7 @@ def _delimited(file: TripleFile, column: str | None) -> Iterator[Record]:
                         raise quoted_cells(where)
                     before = cells
                 if None in row or None in row.values():
-                    raise DataError(f"{where}: {len(rows.fieldnames or [])} cells are expected, as in the first line")
+                    raise DataError(f"{where}: {len(rows.fieldnames or [])} cells expected, as in the first line")
                 yield _identity(row, place), _text(row, column, where)
         except UnicodeDecodeError as error:
             raise DataError(f"{file.path}: not UTF-8 text (byte {error.start})") from None
@@ -107,7 +107,7 @@ def _delimited(file: TripleFile, column: str | None) -> Iterator[Record]:
 def _first_line(file: TripleFile) -> str:
     """
     Raises:
-        DataError: if it says that the file is of another kind than its name.
+        DataError: if it shows that the file's format does not match its name.
     """
     with file.opened() as stream:
         first = stream.readline()
@@ -137,7 +137,7 @@ def _parquet(path: Path, column: str | None) -> Iterator[Record]:
 
 
 def _text(record: dict[str, Any], column: str | None, where: str) -> str:
-    """An empty text is one too: it has an embedding, and rows must stay where they are."""
+    """Return a record's text. Empty texts are kept, because row numbers must not shift."""
     if column is not None:
         return text_of(record, column, where, required=False, strip=False)
     title = text_of(record, TITLE, where, required=False, strip=False) if TITLE in record else ""
@@ -151,8 +151,8 @@ def _identity(record: dict[str, Any], place: int) -> str:
 def _require_column(column: str, there: list[str], where: str) -> None:
     if column not in there:
         raise UsageError(
-            f"{where}: there is no column {column!r}; {did_you_mean(column, [str(each) for each in there])}",
-            "Name the one with the texts: --column NAME.",
+            f"{where}: no column {column!r}; {did_you_mean(column, [str(each) for each in there])}",
+            "Name the column with the texts: --column NAME.",
         )
 
 

@@ -1,8 +1,8 @@
-"""Texts tokenised once, in a memory-mapped file that training reads by offset.
+"""Tokenise texts once, into a memory-mapped file that training reads by offset.
 
-`<cache>/tokens/<key>/whole/`: ids.bin, all texts' tokens one after the other, in 16 bits where the vocabulary allows;
+`<cache>/tokens/<key>/whole/`: ids.bin, all texts' tokens concatenated, in 16 bits if the vocabulary allows;
 ends.bin, where each text ends; manifest.json with their digests. The key covers the texts, the tokenizer and the
-length they were cut to, so another file or another limit is another folder; what is damaged is made again.
+maximum length, so a different file or limit uses a different folder. Damaged files are made again.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ragcun_cli.data.tokens import TokenBatch, TokenIds
 from ragcun_cli.manifest import problem_with, read_manifest, seal
 
 FORMAT = 1
-TEXTS_AT_A_TIME = 8192  # the tokenizer spreads a call over all cores; this many texts' tokens are in memory
+TEXTS_AT_A_TIME = 8192  # the tokenizer uses all cores per call; tokens of this many texts are in memory
 
 
 @dataclass(frozen=True)
 class Tokenised:
-    """Token ids of some texts, and how many of the texts were longer than the limit and cut."""
+    """Token ids of some texts, and how many of these were cut at the limit."""
 
     ids: list[list[int]]
     cut: int
@@ -34,7 +34,7 @@ class Tokenised:
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """How texts become tokens. digest: differs between tokenizers that differ; max_length: tokens, the rest is cut."""
+    """How to tokenise texts. digest: differs for different tokenizers; max_length: tokens at which texts are cut."""
 
     tokenize: Callable[[Sequence[str]], Tokenised]
     digest: str
@@ -44,7 +44,7 @@ class TextTokenizer:
 
 @dataclass(frozen=True)
 class TokenisedTexts:
-    """n texts' tokens on disk. ids: (tokens,), memory-mapped; ends: (n,) int64; cut: texts that were too long."""
+    """Tokens of n texts on disk. ids: (tokens,), memory-mapped; ends: (n,) int64; cut: number of texts cut."""
 
     ids: TokenIds
     ends: Numbers
@@ -52,11 +52,11 @@ class TokenisedTexts:
 
     @property
     def lengths(self) -> Numbers:
-        """Tokens of each text, (n,)."""
+        """Number of tokens of each text, (n,)."""
         return np.diff(self.ends, prepend=0)
 
     def batch(self, texts: Numbers) -> TokenBatch:
-        """The tokens of these texts, by number, in this order."""
+        """Return the tokens of these texts, given by number, in this order."""
         ends = self.ends[texts]
         starts = np.where(texts > 0, self.ends[texts - 1], 0)
         pieces = [self.ids[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
@@ -70,9 +70,9 @@ def tokenised_texts(
     on_done: Callable[[int], None] | None = None,
     digest: str | None = None,
 ) -> TokenisedTexts:
-    """The texts' tokens from the cache, made first if they are not there or not whole.
+    """Return the texts' tokens from the cache, making them first if they are missing or damaged.
 
-    `on_done(count)` is called as texts are tokenised; `digest` differs where the texts do, and is computed if not
+    `on_done(count)` is called as texts are tokenised; `digest` identifies the texts and is computed if not
     given.
     """
     digest = digest or digest_of_texts(texts)
@@ -83,7 +83,7 @@ def tokenised_texts(
         files.sweep_leftovers(place)
         problem = problem_with(folder) if folder.exists() else ""
         if problem:
-            note(f"{folder}: {problem}; the texts are tokenised again.")
+            note(f"{folder}: {problem}; tokenising the texts again.")
         if problem is not None:
             _write(folder, texts, tokenizer, on_done)
     manifest = read_manifest(folder)

@@ -20,7 +20,7 @@ TEXTS_HASHED = 65_536  # at a time
 class TokenBatch:
     """The tokens of n texts.
 
-    ids: (total tokens,), the texts one after the other, special tokens included. lengths: (n,) int64, each >= 1.
+    ids: (total tokens,), all texts concatenated, including special tokens. lengths: (n,) int64, each >= 1.
     """
 
     ids: TokenIds
@@ -28,7 +28,7 @@ class TokenBatch:
 
     @classmethod
     def of(cls, token_ids: Sequence[Sequence[int]]) -> TokenBatch:
-        """From one list of ids for each text."""
+        """Make a batch from one list of ids per text."""
         lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
         flat = [token for ids in token_ids for token in ids]
         return cls(np.array(flat, dtype=np.int64), lengths)
@@ -45,9 +45,9 @@ class TokenBatch:
 
 
 def chunks_within(lengths: Numbers, tokens: int | None) -> Iterator[Numbers]:
-    """Texts (by number) in chunks of at most so many tokens, longest first; None for one chunk of all.
+    """Yield text numbers in chunks of at most `tokens` tokens, longest first; None gives a single chunk.
 
-    Longest first, so that memory that suffices once suffices. A text longer than the limit is a chunk of its own.
+    Longest first, so that if the first chunk fits in memory, all do. A text above the limit forms its own chunk.
     """
     order = np.argsort(-lengths, kind="stable")
     if tokens is None:
@@ -65,7 +65,7 @@ def chunks_within(lengths: Numbers, tokens: int | None) -> Iterator[Numbers]:
 
 @dataclass(frozen=True)
 class NumberedTexts:
-    """n texts. keys: (n,); tokens(numbers): their tokens; label(number): what an error calls one."""
+    """A set of n texts. keys: (n,); tokens(numbers): their tokens; label(number): a text's name in errors."""
 
     keys: Keys
     tokens: Callable[[Numbers], TokenBatch]
@@ -73,7 +73,7 @@ class NumberedTexts:
 
     @classmethod
     def of(cls, texts: Sequence[str], tokens: Callable[[Numbers], TokenBatch]) -> NumberedTexts:
-        """Of a sequence, which may be memory-mapped."""
+        """Make one from a sequence, which may be memory-mapped."""
         parts = [keys_of(texts[start : start + TEXTS_HASHED]) for start in range(0, len(texts), TEXTS_HASHED)]
         keys = np.concatenate(parts) if parts else np.empty(0, dtype=f"V{KEY_BYTES}")
         return cls(keys, tokens, lambda number: repr(texts[number][:LABEL_CHARACTERS]))

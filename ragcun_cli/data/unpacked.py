@@ -1,4 +1,4 @@
-"""A zip in BEIR's layout, unpacked once into the cache: what is compressed cannot be read from the middle."""
+"""Unpack a zip in BEIR's layout into the cache once, because compressed files allow no random access."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from ragcun_cli.manifest import problem_with, seal
 from ragcun_cli.quantities import shown_bytes
 
 BLOCK_BYTES = 1 << 20
-# What zipfile and its decompressors raise for bytes that are not what they should be (OSError is bz2's), are encrypted
-# (RuntimeError) or of a method that Python does not read (NotImplementedError); ValueError: a size or offset below 0.
-# Only reading stands under it: a disk that is full raises where a block is written, outside.
+# Errors that zipfile and its decompressors raise for corrupt bytes (OSError comes from bz2), encryption
+# (RuntimeError), unsupported methods (NotImplementedError) and negative sizes or offsets (ValueError).
+# They are caught only around reads: a full disk raises where a block is written, outside.
 DAMAGE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, NotImplementedError, ValueError,
 )  # fmt: skip
-MADE_TO_FILL = "not a collection of texts, but made to fill a disk"
-MOST_EXPANDED = 200  # times: JSON of texts shrinks to a third, the same line over and over to a hundredth
+MADE_TO_FILL = "looks like a zip bomb, not a collection of texts"
+MOST_EXPANDED = 200  # times; JSON texts shrink to a third, one line repeated to a hundredth
 LISTED = ("corpus.jsonl", "queries.jsonl", "corpus.jsonl.gz", "queries.jsonl.gz")
-SHOWN = 5  # of what an error lists
+SHOWN = 5  # items that an error lists
 ENCRYPTED = 1  # a bit of a member's flags
 
 
 def unpack(path: Path, cache: Path, md5: str | None = None) -> Path:
-    """The folder with the zip's collections: corpus.jsonl, queries.jsonl and qrels/ at its top or one level below.
+    """Unpack a zip and return its folder, with corpus.jsonl, queries.jsonl and qrels/ at most one level down.
 
     Args:
         path: the zip.
-        cache: where it is unpacked to, under a name that its content decides.
-        md5: what the zip's must be.
+        cache: where to unpack it, under a name derived from its content.
+        md5: the expected md5 of the zip.
 
     Raises:
-        DataError: if the zip is damaged, has another md5, or holds no collection.
-        EnvironmentUnfit: if the disk has no room.
+        DataError: if the zip is damaged, has a different md5, or contains no collection.
+        EnvironmentUnfit: if there is not enough disk space.
     """
     with path.open("rb") as stream:
         if stream.read(len(LFS_POINTER)) == LFS_POINTER:
@@ -53,21 +53,21 @@ def unpack(path: Path, cache: Path, md5: str | None = None) -> Path:
     sha256, found_md5 = _digests(path)
     if md5 is not None and found_md5 != md5:
         raise DataError(
-            f"{path}: md5 is {found_md5}, that of BEIR's {path.name} is {md5}",
-            "It is damaged or another version: download it again. To evaluate it as it is, give its path.",
+            f"{path}: md5 is {found_md5}, but BEIR's {path.name} has {md5}",
+            "It is damaged or a different version: download it again. To evaluate it anyway, give its path.",
         )
     folder = cache / "unpacked" / sha256[:32]
     with only_writer(folder):
         if not folder.is_dir() or (problem := problem_with(folder)) is not None:
             if folder.is_dir():
-                note(f"{folder}: {problem}; {path} is unpacked again.")
+                note(f"{folder}: {problem}; unpacking {path} again.")
             files.sweep_leftovers(folder.parent, folder.name)
             _unpack(path, folder)
     return folder
 
 
 def unpacked_file(path: Path, cache: Path) -> Path:
-    """What a .gz holds, as a file: lines are read from where they begin, which a compressed file cannot.
+    """Unpack a .gz into the cache and return the file, because compressed files allow no random access.
 
     Raises:
         DataError: if it is damaged.
@@ -86,13 +86,13 @@ def unpacked_file(path: Path, cache: Path) -> Path:
                             if sink.tell() > most:
                                 raise DataError(f"{path}: {MADE_TO_FILL}", "Get it from another source.")
                 except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                    raise DataError(f"{path}: damaged, or not all of it is there ({error})", "Get it again.") from None
+                    raise DataError(f"{path}: damaged or incomplete ({error})", "Get it again.") from None
                 seal(temporary)
     return target
 
 
 def _digests(path: Path) -> tuple[str, str]:
-    """Hex sha256 and md5."""
+    """Return hex sha256 and md5."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with path.open("rb") as stream:
         while block := stream.read(BLOCK_BYTES):
@@ -105,19 +105,19 @@ def _unpack(path: Path, folder: Path) -> None:
     try:
         archive = zipfile.ZipFile(path)
     except DAMAGE as error:
-        raise DataError(f"{path}: not a whole zip file ({error})", "Download it again.") from None
+        raise DataError(f"{path}: not a complete zip file ({error})", "Download it again.") from None
     with archive:
         members = list(_members(archive, path))
         places = [place for _, place in members]
         twice = next((place for place in places if places.count(place) > 1), None)
         if twice is not None:
-            raise DataError(f"{path}: {twice} is in it twice", "Get it from another source.")
+            raise DataError(f"{path}: contains {twice} twice", "Get it from another source.")
         if any(member.flag_bits & ENCRYPTED for member, _ in members):
-            raise DataError(f"{path}: is encrypted", "Unpack it with its password, and name the folder.")
+            raise DataError(f"{path}: is encrypted", "Unpack it with its password and name the folder.")
         if not any(place.name in ("corpus.jsonl", "corpus.jsonl.gz") for _, place in members):
             raise DataError(
                 f"{path}: not a collection in BEIR's layout: corpus.jsonl is missing",
-                "docs/your-own.md shows what it holds.",
+                "docs/your-own.md explains BEIR's layout.",
             )
         needed = sum(member.file_size for member, _ in members)
         packed = sum(member.compress_size for member, _ in members)
@@ -129,7 +129,7 @@ def _unpack(path: Path, folder: Path) -> None:
         free = shutil.disk_usage(folder.parent).free
         if needed > free:
             raise EnvironmentUnfit(
-                f"{path}: unpacked it needs {shown_bytes(needed)}, {shown_bytes(free)} are free in {folder.parent}",
+                f"{path}: needs {shown_bytes(needed)} unpacked, but {folder.parent} has {shown_bytes(free)} free",
                 "Free some space, or set RAGCUN_CACHE to a folder on a larger disk.",
             )
         with files.new_folder(folder) as temporary:
@@ -139,12 +139,12 @@ def _unpack(path: Path, folder: Path) -> None:
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[zipfile.ZipInfo, PurePosixPath]]:
-    """Each file of a collection, and where it goes: below the folder that all of them share."""
+    """Yield each file of a collection and its target path, relative to the folder that all files share."""
     wanted = []
     for member in archive.infolist():
-        place = PurePosixPath(member.filename.replace("\\", "/"))  # as some programs on Windows write it
+        place = PurePosixPath(member.filename.replace("\\", "/"))  # some Windows programs write backslashes
         if ".." in place.parts or place.is_absolute() or ":" in "".join(place.parts[:1]):
-            raise DataError(f"{path}: its member {member.filename!r} would be written outside of its folder")
+            raise DataError(f"{path}: its member {member.filename!r} would be written outside the folder")
         in_qrels = place.name.endswith(ENDINGS) and len(place.parts) > 1 and place.parts[-2] == FOLDER
         left_by_mac = "__MACOSX" in place.parts or place.name.startswith("._")
         if (place.name in LISTED or in_qrels) and not left_by_mac and not member.is_dir():
@@ -152,13 +152,13 @@ def _members(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[zipfile.Zip
     corpora = sorted({top for _, place, top in wanted if place.name.startswith("corpus.jsonl")})
     if len({len(top) for top in corpora}) > 1:
         shown = ", ".join("/".join(top) or "its top" for top in corpora[:SHOWN])
-        raise DataError(f"{path}: has collections at several levels: {shown}", "Unpack it, and name one of them.")
+        raise DataError(f"{path}: has collections at several levels: {shown}", "Unpack it and name one of them.")
     tops = {top for _, _, top in wanted}
     shared = 0
     while tops and all(len(top) > shared for top in tops) and len({top[: shared + 1] for top in tops}) == 1:
         shared += 1
     for member, place, top in wanted:
-        if len(top) - shared <= 1:  # deeper is no part of a dataset
+        if len(top) - shared <= 1:  # deeper files are not part of a dataset
             yield member, PurePosixPath(*place.parts[shared:])
 
 
@@ -176,7 +176,7 @@ def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> I
             while block := source.read(BLOCK_BYTES):
                 read += len(block)
                 if read > member.file_size:
-                    raise zipfile.BadZipFile("it is longer than the zip says")
+                    raise zipfile.BadZipFile("it is longer than the zip states")
                 yield block
     except DAMAGE as error:
         raise DataError(

@@ -46,7 +46,7 @@ def require_ending(path: Path, overwrite: bool) -> None:
     if path.suffix not in ENDINGS:
         raise UsageError(f"--out {path}: {' or '.join(ENDINGS)} is expected", "The ending says which is written.")
     if path.exists() and not overwrite:
-        raise UsageError(f"--out {path}: the file is there already", "Give --overwrite to replace it.")
+        raise UsageError(f"--out {path}: the file already exists", "Give --overwrite to replace it.")
 
 
 def encode_file(embedder: Embedder, source: Path, column: str | None, out: Path) -> EncodedFile:

@@ -17,6 +17,7 @@ from ragcun_cli.arrays import Figures, Numbers, Vectors
 from ragcun_cli.evaluate.isotropy import MINIMUM_TEXTS, Isotropy, measure_isotropy
 from ragcun_cli.losses.sigreg import random_directions, sigreg
 from ragcun_cli.results.histograms import Histograms
+from ragcun_cli.results.isotropy import MeasuredIsotropy, SideIsotropy
 
 SAMPLE = 50_000  # texts at most, 100 MB with 512 dimensions: only the interval's width depends on their number
 GROUPS = 64  # of texts at most, resampled for the interval: single texts would need a covariance for each draw
@@ -32,7 +33,7 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class Cloud:
+class EmbeddingStats:
     """Of n embeddings in D dimensions, as they are searched: not normalised.
 
     isoscore: unbiased (Rudman et al., arXiv 2108.07344); interval: 95 %, by bootstrap over groups of texts.
@@ -58,14 +59,11 @@ class Cloud:
     eigenvalues: Figures
     deviations: Figures
 
-    def entry(self) -> dict[str, Any]:
-        """All but the arrays, for a result; of the deviations the least and greatest."""
+    def figures(self) -> SideIsotropy:
+        """Return all but the arrays, for a result; of the deviations the least and the greatest."""
         single = {name: value for name, value in asdict(self).items() if name not in ("eigenvalues", "deviations")}
-        return {
-            **single,
-            "least_deviation": float(self.deviations.min()),
-            "greatest_deviation": float(self.deviations.max()),
-        }
+        least, greatest = float(self.deviations.min()), float(self.deviations.max())
+        return SideIsotropy(**single, least_deviation=least, greatest_deviation=greatest)
 
 
 @dataclass(frozen=True)
@@ -76,21 +74,21 @@ class Geometry:
     hubness: the skewness of how often a passage is among the 10 nearest of a query; 0 where all are found alike.
     """
 
-    passages: Cloud
-    queries: Cloud | None
+    passages: EmbeddingStats
+    queries: EmbeddingStats | None
     alignment: float | None
     hubness: float | None
     histograms: Histograms
 
-    def entry(self) -> dict[str, Any]:
-        """For a result."""
-        return {
-            "passages": self.passages.entry(),
-            "queries": None if self.queries is None else self.queries.entry(),
-            "alignment": self.alignment,
-            "hubness": self.hubness,
-            "hubness_neighbours": NEIGHBOURS,
-        }
+    def figures(self) -> MeasuredIsotropy:
+        """Return all but the arrays, for a result."""
+        return MeasuredIsotropy(
+            passages=self.passages.figures(),
+            queries=None if self.queries is None else self.queries.figures(),
+            alignment=self.alignment,
+            hubness=self.hubness,
+            hubness_neighbours=NEIGHBOURS,
+        )
 
 
 def sampled_rows(passages: int) -> Numbers:
@@ -100,14 +98,14 @@ def sampled_rows(passages: int) -> Numbers:
     return np.sort(np.random.default_rng(SEED).choice(passages, SAMPLE, replace=False))
 
 
-def measure_cloud(embeddings: Vectors) -> Cloud:
+def measure_stats(embeddings: Vectors) -> EmbeddingStats:
     """Of embeddings (n, D) float32."""
     n, dimensions = embeddings.shape
     isotropy: Isotropy = measure_isotropy(embeddings)
     centred = torch.from_numpy(embeddings - embeddings.mean(axis=0, dtype=np.float64).astype(np.float32))
     scatter = (centred.T @ centred).double().numpy()
     shuffled = np.random.default_rng(SEED).permutation(n)
-    return Cloud(
+    return EmbeddingStats(
         texts=n,
         dimensions=dimensions,
         isoscore=isotropy.isoscore,
@@ -141,7 +139,7 @@ def hubness(nearest: Numbers, passages: int) -> float | None:
     return None if deviation == 0 else float((((counts - counts.mean()) / deviation) ** 3).mean())
 
 
-def mean_cloud(clouds: Sequence[Cloud]) -> Cloud:
+def mean_stats(clouds: Sequence[EmbeddingStats]) -> EmbeddingStats:
     """Of the parts of one dataset: the mean of each figure, over all parts that have it; numbers of texts add up."""
     if len(clouds) == 1:
         return clouds[0]
@@ -150,7 +148,7 @@ def mean_cloud(clouds: Sequence[Cloud]) -> Cloud:
         values = [getattr(cloud, name) for cloud in clouds]
         return None if any(value is None for value in values) else float(np.mean(values))
 
-    return Cloud(
+    return EmbeddingStats(
         texts=sum(cloud.texts for cloud in clouds),
         dimensions=clouds[0].dimensions,
         isoscore=mean("isoscore"),
@@ -166,7 +164,7 @@ def mean_cloud(clouds: Sequence[Cloud]) -> Cloud:
     )
 
 
-def _mean_interval(clouds: Sequence[Cloud]) -> tuple[float, float] | None:
+def _mean_interval(clouds: Sequence[EmbeddingStats]) -> tuple[float, float] | None:
     """Of the mean over parts, whose texts are not the same: their errors add up as independent ones do."""
     known = [(cloud.isoscore, cloud.interval) for cloud in clouds]
     sides = [(score - ends[0], ends[1] - score) for score, ends in known if score is not None and ends is not None]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Any
 
 from ragcun_cli.console import WAITING, LiveTable, duration
+from ragcun_cli.results.isotropy import MeasuredIsotropy
 
 COLUMNS = ("model on dataset", "state", "texts", "texts/s", "left", "nDCG@10", "IsoScore")
 REFRESH_SECONDS = 0.5
@@ -63,12 +63,12 @@ class EvaluationTable:
             left = duration(seconds * (1 - share) / share) if share > 0 else ""
             self._set("searching", f"{100 * share:.0f} %", "", left)
 
-    def finish(self, label: str, metrics: dict[str, float], isotropy: dict[str, Any] | None) -> None:
+    def finish(self, label: str, metrics: dict[str, float], isotropy: MeasuredIsotropy | None) -> None:
         """The row's result is on disk."""
         self._current = label
         self._set("done", f"{self._total}", "", "", *_figures(metrics, isotropy))
 
-    def keep(self, label: str, metrics: dict[str, float], isotropy: dict[str, Any] | None) -> None:
+    def keep(self, label: str, metrics: dict[str, float], isotropy: MeasuredIsotropy | None) -> None:
         """The row's result was there before."""
         self._current = label
         self._set("kept", "", "", "", *_figures(metrics, isotropy))
@@ -79,6 +79,6 @@ class EvaluationTable:
         self._table.show(list(self._rows.values()))
 
 
-def _figures(metrics: dict[str, float], isotropy: dict[str, Any] | None) -> tuple[str, str]:
-    isoscore = (isotropy or {}).get("passages", {}).get("isoscore")
+def _figures(metrics: dict[str, float], isotropy: MeasuredIsotropy | None) -> tuple[str, str]:
+    isoscore = None if isotropy is None else isotropy.passages.isoscore
     return f"{metrics['ndcg@10']:.4f}" if metrics else "", "" if isoscore is None else f"{isoscore:.3f}"

@@ -18,16 +18,16 @@ from ragcun_cli.data.cache import cache_folder, key_of, only_writer
 from ragcun_cli.environment import command_line, versions
 from ragcun_cli.errors import UsageError
 from ragcun_cli.evaluate.datasets import Dataset
-from ragcun_cli.evaluate.geometry import Cloud, Geometry, mean_cloud
+from ragcun_cli.evaluate.geometry import EmbeddingStats, Geometry, mean_stats
 from ragcun_cli.evaluate.scoring import RANKING_DEPTH, Evaluation
 from ragcun_cli.results.dataset_result import DatasetResult, ScoredTexts
 from ragcun_cli.results.histograms import added_histograms, write_histograms
-from ragcun_cli.results.json_files import find_json, try_json
+from ragcun_cli.results.isotropy import IsotropyEntry, MeasuredIsotropy, find_isotropy, put_isotropy
+from ragcun_cli.results.json_files import find_json
 from ragcun_cli.results.judgements import drops_identical_ids
 from ragcun_cli.results.layout import (
     FORMAT,
     HISTOGRAMS_ENDING,
-    ISOTROPY,
     MEAN_OF_PARTS,
     MODEL,
     OF_MODEL,
@@ -100,17 +100,17 @@ def kept_result(folder: Path, model: ModelEntry, dataset: Dataset, robustness: b
     return result if whole and measured else None
 
 
-def kept_geometry(folder: Path, model: ModelEntry, dataset: Dataset) -> dict[str, Any] | None:
+def kept_geometry(folder: Path, model: ModelEntry, dataset: Dataset) -> MeasuredIsotropy | None:
     """What isotropy.json has of this very model and these texts; None if it has nothing."""
     recorded = ModelEntry.find(folder)
     if recorded is None or model.differing(recorded):
         return None
-    entry = try_json(folder / ISOTROPY).get(dataset.name)
-    if not isinstance(entry, dict) or (entry.get("split"), entry.get("sha256")) != (dataset.split, dataset.sha256):
+    entry = find_isotropy(folder, dataset.name)
+    if entry is None or (entry.split, entry.sha256) != (dataset.split, dataset.sha256):
         return None
     if not all((folder / f"{dataset.name}{ending}").is_file() for ending in (SPECTRUM_ENDING, HISTOGRAMS_ENDING)):
         return None
-    return {key: value for key, value in entry.items() if key not in ("split", "sha256")}
+    return entry.measured
 
 
 def claim_results_folder(folder: Path, model: ModelEntry) -> None:
@@ -198,7 +198,7 @@ def _write_all(
     return result
 
 
-def write_geometry(folder: Path, dataset: Dataset, shapes: Mapping[str, Geometry | None]) -> dict[str, Any] | None:
+def write_geometry(folder: Path, dataset: Dataset, shapes: Mapping[str, Geometry | None]) -> MeasuredIsotropy | None:
     """Put one dataset's geometry into `isotropy.json`; its eigenvalues, falling, and each dimension's standard
     deviation into `<dataset>.spectrum.tsv`; counts of cosines and lengths into `<dataset>.histograms`, which is JSON
     (only results end in .json). Of several parts, the mean.
@@ -207,19 +207,16 @@ def write_geometry(folder: Path, dataset: Dataset, shapes: Mapping[str, Geometry
     if not present:
         return None
     shape = _mean_geometry(present)
-    entry = shape.entry()
+    measured = shape.figures()
     # Two evaluations of one model, each of its own datasets, may write here at once.
     with only_writer(cache_folder() / "results" / key_of(folder=str(folder.resolve()))):
-        measured = try_json(folder / ISOTROPY)
-        measured[dataset.name] = {"split": dataset.split, "sha256": dataset.sha256, **entry}
-        files.write_json(folder / ISOTROPY, dict(sorted(measured.items())))
-    clouds = {"passages": shape.passages, "queries": shape.queries}
-    present_clouds = {side: cloud for side, cloud in clouds.items() if cloud is not None}
-    columns = {column(EIGENVALUES, side): cloud.eigenvalues for side, cloud in present_clouds.items()}
-    columns |= {column(DEVIATIONS, side): cloud.deviations for side, cloud in present_clouds.items()}
+        put_isotropy(folder, dataset.name, IsotropyEntry(dataset.split, dataset.sha256, measured))
+    sides = {"passages": shape.passages} | ({} if shape.queries is None else {"queries": shape.queries})
+    columns = {column(EIGENVALUES, name): side.eigenvalues for name, side in sides.items()}
+    columns |= {column(DEVIATIONS, name): side.deviations for name, side in sides.items()}
     write_spectrum(folder / f"{dataset.name}{SPECTRUM_ENDING}", columns)
     write_histograms(folder / f"{dataset.name}{HISTOGRAMS_ENDING}", shape.histograms)
-    return entry
+    return measured
 
 
 def _scored_texts(dataset: Dataset) -> ScoredTexts:
@@ -250,7 +247,7 @@ def _scored_texts(dataset: Dataset) -> ScoredTexts:
 
 def _part_entry(evaluation: Evaluation) -> dict[str, Any]:
     shape = evaluation.geometry
-    return {"metrics": evaluation.metrics, "isotropy": None if shape is None else shape.entry()}
+    return {"metrics": evaluation.metrics, "isotropy": None if shape is None else shape.figures().content()}
 
 
 def _ties_entry(
@@ -303,10 +300,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _mean_geometry(shapes: Sequence[Geometry]) -> Geometry:
-    queries: list[Cloud] = [shape.queries for shape in shapes if shape.queries is not None]
+    queries: list[EmbeddingStats] = [shape.queries for shape in shapes if shape.queries is not None]
     return Geometry(
-        passages=mean_cloud([shape.passages for shape in shapes]),
-        queries=mean_cloud(queries) if len(queries) == len(shapes) else None,
+        passages=mean_stats([shape.passages for shape in shapes]),
+        queries=mean_stats(queries) if len(queries) == len(shapes) else None,
         alignment=_mean([shape.alignment for shape in shapes]),
         hubness=_mean([shape.hubness for shape in shapes]),
         histograms=added_histograms([shape.histograms for shape in shapes]),

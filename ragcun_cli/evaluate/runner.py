@@ -39,6 +39,7 @@ from ragcun_cli.evaluate.results import (
 from ragcun_cli.evaluate.scoring import Scheme
 from ragcun_cli.files import sha256_of_file
 from ragcun_cli.results.dataset_result import DatasetResult
+from ragcun_cli.results.isotropy import MeasuredIsotropy
 from ragcun_cli.results.model_entry import ModelEntry
 
 INTERRUPTED = "Interrupted. What was encoded or scored is kept: the same command goes on from there."
@@ -52,13 +53,14 @@ class Measured:
     name: str
     split: str
     queries: int
-    isotropy: dict[str, Any] | None
+    isotropy: MeasuredIsotropy | None
     metrics: dict[str, float] = field(default_factory=dict)
 
     def content(self) -> dict[str, Any]:
         """For a program."""
+        isotropy = None if self.isotropy is None else self.isotropy.content()
         of = {"name": self.name, "split": self.split, "queries": self.queries}
-        return {"model": self.model.content(), "dataset": of, "isotropy": self.isotropy}
+        return {"model": self.model.content(), "dataset": of, "isotropy": isotropy}
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def measure_models(
     return sweep.results()
 
 
-def _measured(cell: _Cell, isotropy: dict[str, Any] | None) -> Measured:
+def _measured(cell: _Cell, isotropy: MeasuredIsotropy | None) -> Measured:
     dataset = cell.dataset
     return Measured(cell.entry, dataset.name, dataset.split, dataset.queries, isotropy)
 

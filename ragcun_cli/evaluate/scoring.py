@@ -119,21 +119,21 @@ def evaluate(
         ties = measure_ties(judgements, passages_by_rank, levels, RANKING_DEPTH, per_query)
         shape = measure(queries, passages, ranked, judgements) if len(passages) >= MINIMUM_TEXTS else None
         shape = _without_circular_isoscore(shape, scheme)
-        weathered: dict[str, float | None] = {}
-        weathered_ties: dict[str, Ties | None] = {}
+        reduced_scores: dict[str, float | None] = {}
+        reduced_ties: dict[str, Ties | None] = {}
         for transform in map(parse_transform, ROBUSTNESS if robustness else ()):
             if transform.kind == "truncate" and transform.amount >= queries.shape[1]:
                 continue
             try:
                 reduced = _compared(*_reduced(queries, passages, transform), scheme, transform, collection)
             except ModelError:  # a zero vector has no cosine; the model itself has its score
-                weathered[transform.name] = None
+                reduced_scores[transform.name] = None
                 continue
             nearest = find(*reduced, ROBUSTNESS_DEPTH + SPARE + int(own is not None))
             rows, equals = _without_own(nearest, own)
             after = score(judgements, rows[:, :ROBUSTNESS_DEPTH])
-            weathered[transform.name] = float(after["ndcg@10"].mean())
-            weathered_ties[transform.name] = measure_ties(judgements, rows, equals, ROBUSTNESS_DEPTH, after)
+            reduced_scores[transform.name] = float(after["ndcg@10"].mean())
+            reduced_ties[transform.name] = measure_ties(judgements, rows, equals, ROBUSTNESS_DEPTH, after)
     return Evaluation(
         metrics=means(per_query),
         per_query=per_query,
@@ -141,8 +141,8 @@ def evaluate(
         levels=levels[:, :RANKING_DEPTH],
         ties=ties,
         geometry=shape,
-        robustness=weathered,
-        robustness_ties=weathered_ties,
+        robustness=reduced_scores,
+        robustness_ties=reduced_ties,
         unproven=int(found.unproven.sum()),
     )
 
@@ -158,8 +158,8 @@ def measure(
     asked, pairs = judgements.query[relevant], passages.of_passages(judgements.passage[relevant])
     sample = passages.of_passages(geometry.sampled_rows(len(passages)))
     return Geometry(
-        passages=geometry.measure_cloud(sample),
-        queries=geometry.measure_cloud(queries) if len(queries) >= MINIMUM_TEXTS else None,
+        passages=geometry.measure_stats(sample),
+        queries=geometry.measure_stats(queries) if len(queries) >= MINIMUM_TEXTS else None,
         alignment=geometry.alignment(queries[asked], pairs),
         hubness=geometry.hubness(ranked[:, : geometry.NEIGHBOURS], len(passages)),
         histograms=measure_histograms(queries, sample, asked, pairs),

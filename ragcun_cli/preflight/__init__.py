@@ -1,5 +1,5 @@
-"""What would stop an experiment on this machine, found before it starts.
+"""Find what would stop an experiment on this machine, before it starts.
 
-`running.run_checks` goes through all of it: packages, devices, memory, disks, network, base models, data, and for each
-recipe a short training that is killed and goes on.
+`running.run_checks` checks packages, devices, memory, disks, network, base models and data, and for each
+recipe runs a short training, which it kills and resumes.
 """

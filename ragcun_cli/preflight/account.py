@@ -1,4 +1,4 @@
-"""An AWS account before a launch: credentials, permissions, quota, bucket. Only reads."""
+"""Check an AWS account before a launch: credentials, permissions, quota and bucket. Reads only."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ragcun_cli.aws.storage import NOT_OURS
 from ragcun_cli.errors import RagcunError
 from ragcun_cli.preflight.checks import FAILED, OK, REMARK, Check, failed
 
-ASKED_AT_ONCE = 50  # actions in one simulation
+ASKED_AT_ONCE = 50  # actions per simulation
 SHOWN = 5
 ASSUMED_ROLE = re.compile(r"^arn:(aws[\w-]*):sts::(\d+):assumed-role/([^/]+)/.*$")
 
 
 def check_account(instance: str, region: str | None, profile: str | None) -> Iterator[Check]:
-    """For launches of this type of machine, in the region or the session's own."""
+    """Check the account for launches of this machine type, in the given region or the session's."""
     try:
         aws = Aws(open_session(profile))
         number, user = aws.account()
@@ -38,30 +38,30 @@ def check_account(instance: str, region: str | None, profile: str | None) -> Ite
 
 
 def _permissions(aws: Aws, account: str, user: str) -> Check:
-    """By IAM's own simulation of everything that the commands of `ragcun aws` use, where we may ask for one."""
-    name, cure = "AWS permissions", f"ragcun aws policy --account {account} prints the policy to give."
+    """Check every action that the `ragcun aws` commands use by IAM's own simulation, if we may run it."""
+    name, cure = "AWS permissions", f"ragcun aws policy --account {account} prints the policy to attach."
     statements = json.loads(caller_policy(account))["Statement"]
     actions = sorted({action for each in statements for action in _listed(each["Action"])})
     source = ASSUMED_ROLE.sub(r"arn:\1:iam::\2:role/\3", user)
     if source.endswith(":root"):
-        return Check(name, REMARK, "these are the root user's credentials", "Make a user for ragcun: AWS_SETUP.md.")
+        return Check(name, REMARK, "these are the root user's credentials", "Create a user for ragcun: AWS_SETUP.md.")
     denied = []
     try:
         for start in range(0, len(actions), ASKED_AT_ONCE):
             request = {"PolicySourceArn": source, "ActionNames": actions[start : start + ASKED_AT_ONCE]}
             answers = aws.call("iam", "simulate_principal_policy", request, region=GLOBAL)["EvaluationResults"]
-            # Without a resource an action that is allowed for some resources only is told as denied by nobody.
+            # Without a resource, an action that is allowed for some resources only is reported as an implicit denial.
             denied += [each["EvalActionName"] for each in answers if each["EvalDecision"] == "explicitDeny"]
             implicit = [each["EvalActionName"] for each in answers if each["EvalDecision"] == "implicitDeny"]
             denied += [action for action in implicit if _is_for_all_resources(action, statements)]
     except AwsError as error:
-        return Check(name, REMARK, f"not simulated: {error.message}", cure)
+        return Check(name, REMARK, f"could not be simulated: {error.message}", cure)
     if denied:
         more = f" and {len(denied) - SHOWN} more" if len(denied) > SHOWN else ""
         return Check(name, FAILED, f"not allowed: {', '.join(denied[:SHOWN])}{more}", cure)
     asked = sum(_is_for_all_resources(action, statements) for action in actions)
-    seen = f"none of {len(actions)} actions is forbidden; {asked} of them are allowed"
-    return Check(name, OK, f"{seen}, the others (for ragcun's own resources) cannot be simulated beforehand")
+    seen = f"none of {len(actions)} actions is explicitly denied; {asked} of them are allowed"
+    return Check(name, OK, f"{seen}, the others (for ragcun's own resources) cannot be simulated in advance")
 
 
 def _listed(value: str | list[str]) -> list[str]:
@@ -81,11 +81,11 @@ def _quota(aws: Aws, instance: str, region: str, on_demand: bool) -> Check:
         quota = look_up_quota(aws, describe_instance(aws, instance, (region,)), 1, on_demand, region, "")
     except RagcunError as error:
         return failed(name, error)
-    held = "not known" if quota.held is None else f"{quota.held:g} held, {quota.used} in use"
+    held = "quota not known" if quota.held is None else f"quota {quota.held:g}, {quota.used} in use"
     seen = f"{region}: {quota.needed} vCPU needed, {held} ({quota.name})"
     if quota.suffices:
         return Check(name, OK, seen)
-    return Check(name, FAILED if not on_demand else REMARK, seen, f"Ask for more: {quota.increase_page(region)}")
+    return Check(name, FAILED if not on_demand else REMARK, seen, f"Request an increase: {quota.increase_page(region)}")
 
 
 def _bucket(aws: Aws, account: str, region: str) -> Check:
@@ -95,8 +95,8 @@ def _bucket(aws: Aws, account: str, region: str) -> Check:
         answer = aws.ask("s3", "head_bucket", request, region=region, absent=("404", "NoSuchBucket"))
     except AwsError as error:
         if error.code in NOT_OURS:
-            return Check("AWS bucket", FAILED, f"{bucket} is another account's", "Name one of yours with --bucket.")
+            return Check("AWS bucket", FAILED, f"{bucket} is in another account", "Name one of yours with --bucket.")
         return failed("AWS bucket", error)
     return Check(
-        "AWS bucket", OK, f"{bucket} {'is there' if answer is not None else 'will be made by the first launch'}"
+        "AWS bucket", OK, f"{bucket} {'exists' if answer is not None else 'will be created by the first launch'}"
     )

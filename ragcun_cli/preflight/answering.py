@@ -18,7 +18,7 @@ SECONDS_BETWEEN_LOOKS = 0.5  # at which processes it has started
 
 
 class OutOfTime(RagcunError):
-    """What was begun is not done within preflight's time; it was ended."""
+    """A process did not finish within preflight's time limit and was ended."""
 
 
 class Answerer:
@@ -46,7 +46,7 @@ class Answerer:
         self._child.kill()
 
     def failed(self) -> bool:
-        """Whether it has ended, and not well."""
+        """Return whether it has ended with an error."""
         return bool(self._child.poll())
 
     def is_alive(self) -> bool:
@@ -56,7 +56,7 @@ class Answerer:
             OutOfTime: if its time is over.
         """
         if time.monotonic() > self._deadline:
-            raise OutOfTime("it was not done within the time that preflight takes")
+            raise OutOfTime("it did not finish within preflight's time limit")
         if self._child.poll() is not None:
             return False
         if time.monotonic() > self._next_look:
@@ -66,10 +66,10 @@ class Answerer:
         return True
 
     def result(self) -> Any:
-        """What it printed, as JSON, once it has ended.
+        """Wait until it has ended and return the JSON that it printed.
 
         Raises:
-            RagcunError: if it failed, with what it said.
+            RagcunError: if it failed, with the error that it printed.
             OutOfTime: if its time is over.
         """
         while self.is_alive():
@@ -79,12 +79,12 @@ class Answerer:
         return _json(self._log.with_suffix(".out"))
 
     def error(self) -> RagcunError:
-        """What it died of: an error of ours as it was, anything else by its last lines."""
+        """Return why it failed: ragcun's own error as it was, anything else as its last lines."""
         said = _json(self._log.with_suffix(".out"))
         if isinstance(said, dict) and "error" in said:
             return EnvironmentUnfit(said["error"], said.get("hint", ""))
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        last = " / ".join(lines[-LINES_SHOWN:]) or "it said nothing"
+        last = " / ".join(lines[-LINES_SHOWN:]) or "it printed nothing"
         code = self._child.poll() or 0
         killed = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         hint = "Memory may have run out." if code == -9 else ""
@@ -92,7 +92,7 @@ class Answerer:
 
 
 def _json(path: Path) -> Any:
-    """The JSON that a file ends with, None where there is none; what stands before it is for people."""
+    """Return the JSON at the end of a file, or None if there is none; any text before it is for people."""
     text = path.read_text(encoding="utf-8", errors="replace")
     for start, sign in enumerate(text):
         if sign in "{[" and (start == 0 or text[start - 1] == "\n"):
@@ -104,7 +104,7 @@ def _json(path: Path) -> Any:
 
 
 def ask(module: str, arguments: Sequence[str], log: Path, deadline: float) -> Any:
-    """What `python -m module` prints as JSON.
+    """Run `python -m module` and return the JSON that it prints.
 
     Raises:
         RagcunError: as `Answerer.result`.

@@ -1,6 +1,6 @@
-"""Base models: found or fetched, and loaded, by a process of its own that may take only so long.
+"""Find or fetch base models and load them, in a separate process with a time limit.
 
-`python -m ragcun_cli.preflight.base_models NAME [REVISION]` prints as JSON what `Loaded` says.
+`python -m ragcun_cli.preflight.base_models NAME [REVISION]` prints a `Loaded` as JSON.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ragcun_cli.preflight.answering import OutOfTime, ask
 from ragcun_cli.preflight.checks import FAILED, OK, Check, failed
 from ragcun_cli.recipe.schema import Recipe
 
-SECONDS_TO_COME = 90.0  # for all of them: what is fetched takes of the time that the trainings need
-DIGITS_SHOWN = 23  # of an identity: "sha256:" and sixteen
+SECONDS_TO_COME = 90.0  # for all of them together: downloads use up time that the trainings need
+DIGITS_SHOWN = 23  # of an identity: "sha256:" and sixteen digits digits
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """family: as transformers calls it; parameters: how many; identity: of the weights, `sha256:…`."""
+    """A loaded model. family: its name in transformers; parameters: how many; identity: the weights' `sha256:…`."""
 
     family: str
     parameters: int
@@ -33,7 +33,7 @@ class Loaded:
 
 
 def check_base_models(recipes: Sequence[Recipe], scratch: Path, deadline: float) -> list[Check]:
-    """Each once: whether it comes and loads, with its identity. All of them together have so many seconds."""
+    """Check, once each, that the base models can be found or fetched and load, all within SECONDS_TO_COME."""
     once = dict.fromkeys((recipe.base_model, recipe.base_revision) for recipe in recipes)
     soon = min(deadline, time.monotonic() + SECONDS_TO_COME)
     return [
@@ -49,19 +49,19 @@ def _check(name: str, revision: str | None, log: Path, deadline: float) -> Check
         loaded = Loaded(**ask("ragcun_cli.preflight.base_models", arguments, log, deadline))
     except OutOfTime:
         fetched = f"hf download {name}" + ("" if revision is None else f" --revision {revision}")
-        cure = f"What came is kept. If it is the hub's, fetch the rest before: {fetched}"
-        return Check(called, FAILED, "not here and loaded within the time that preflight has", cure)
+        cure = f"What was fetched is kept. If the model is on the hub, fetch the rest first: {fetched}"
+        return Check(called, FAILED, "not fetched and loaded within preflight's time limit", cure)
     except RagcunError as error:
         return failed(called, error)
     size = f"{loaded.parameters / 1e6:.3g}M parameters"
-    return Check(called, OK, f"{loaded.family} of {size} loads, weights {loaded.identity[:DIGITS_SHOWN]}")
+    return Check(called, OK, f"{loaded.family} with {size} loads, weights {loaded.identity[:DIGITS_SHOWN]}")
 
 
 def load(name: str, revision: str | None = None) -> Loaded:
     """Find or fetch a base model, and load it.
 
     Raises:
-        RagcunError: as `locate_model` and `load_backbone` say.
+        RagcunError: as in `locate_model` and `load_backbone`.
     """
     from ragcun_cli.model.backbone import load_backbone
     from ragcun_cli.model.sources import locate_model, weights_identity

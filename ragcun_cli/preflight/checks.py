@@ -1,4 +1,4 @@
-"""What a check says."""
+"""Define the result of a check."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OK, REMARK, FAILED = "ok", "remark", "failed"
 
 @dataclass(frozen=True)
 class Check:
-    """status: ok, remark (go on, but know it) or failed; seen: what was found; cure: what to do about it."""
+    """A check's result. status: ok, remark (a warning) or failed; seen: what was found; cure: what to do about it."""
 
     name: str
     status: str
@@ -21,7 +21,7 @@ class Check:
 
 
 def checked(name: str, look: Callable[[], str]) -> Check:
-    """ok with what `look` says, or failed with the error that it raises."""
+    """Return ok with the text that `look` returns, or failed with the error that it raises."""
     try:
         return Check(name, OK, look())
     except RagcunError as error:
@@ -29,5 +29,5 @@ def checked(name: str, look: Callable[[], str]) -> Check:
 
 
 def failed(name: str, error: RagcunError) -> Check:
-    """What an error says, as a check."""
+    """Turn an error into a failed check."""
     return Check(name, FAILED, error.message, error.hint)

@@ -1,4 +1,4 @@
-"""Several processes that add up a tensor together: do they reach each other, is the sum right, and how fast is it?"""
+"""Check that several processes can sum a tensor together: do they connect, is the sum right, and how fast is it?"""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from ragcun_cli.preflight.answering import OutOfTime, ask
 from ragcun_cli.preflight.checks import FAILED, OK, Check, failed
 from ragcun_cli.quantities import shown_bytes
 
-TENSOR_BYTES = 128 << 20  # of gradients, a third of BERT's
+TENSOR_BYTES = 128 << 20  # a third of BERT's gradients
 ROUNDS = 5
 NAME = "collective"
 
 
 def check_collective(processes: int, scratch: Path, deadline: float) -> Check:
-    """With torch.distributed.run and the backend that training takes: NCCL on GPUs, gloo on a CPU."""
+    """Check with torch.distributed.run and the backend that training uses: NCCL on GPUs, gloo on a CPU."""
     arguments = ["--standalone", f"--nproc-per-node={processes}", "-m", "ragcun_cli.preflight.collective"]
     try:
         said = ask("torch.distributed.run", arguments, scratch / "collective.log", deadline)
         if not said:
-            raise EnvironmentUnfit("the processes said nothing")
+            raise EnvironmentUnfit("the processes printed nothing")
     except OutOfTime:
-        return Check(NAME, FAILED, f"{processes} processes did not find each other", "NCCL_DEBUG=INFO says why.")
+        return Check(NAME, FAILED, f"{processes} processes did not find each other", "NCCL_DEBUG=INFO shows why.")
     except RagcunError as error:
         return failed(NAME, error)
-    rate = f"{shown_bytes(TENSOR_BYTES)} added up at {said['rate'] / 1e9:.2f} GB/s"
+    rate = f"{shown_bytes(TENSOR_BYTES)} summed at {said['rate'] / 1e9:.2f} GB/s"
     seen = f"{processes} processes, {said['backend']}: {rate}"
     if not said["right"]:
-        return Check(NAME, FAILED, f"{seen}: the sum is wrong", "NCCL_P2P_DISABLE=1 may help; else a GPU is broken.")
+        return Check(NAME, FAILED, f"{seen}: the sum is wrong", "Try NCCL_P2P_DISABLE=1; otherwise a GPU is faulty.")
     return Check(NAME, OK, seen)
 
 
 def main() -> None:
-    """In each process: all-reduce, checked and timed. The rate is that of the bus, 2 (n - 1) / n of a tensor's bytes a
-    time, which does not depend on how many they are.
+    """Check and time an all-reduce in each process. The rate is that of the bus: 2 (n - 1) / n of a tensor's bytes per
+    round, which does not depend on the number of processes n.
     """
     import torch
     from torch import distributed

@@ -1,4 +1,4 @@
-"""GPUs: seen by a process of its own, so that preflight holds none of their memory while others train on them."""
+"""Inspect GPUs in a separate process, so that preflight holds none of their memory while others train on them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SECONDS_FOR_THE_DRIVER = 20
 
 @dataclass(frozen=True)
 class Devices:
-    """gpus: each one's name, memory in bytes and capability. broken: what the first that does not multiply says.
+    """The GPUs found. gpus: name, memory in bytes and capability of each. broken: the error of the first that fails.
 
-    cuda: the version torch was built for, None without. hardware: what a training would take, as keywords.
+    cuda: the version torch was built for, or None. hardware: what a training would use, as keyword arguments.
     """
 
     gpus: list[dict[str, Any]]
@@ -31,7 +31,7 @@ class Devices:
 
 
 def look() -> Devices:
-    """What torch sees here; each GPU multiplies two matrices."""
+    """Return the GPUs that torch sees here, after multiplying two matrices on each."""
     import torch
 
     from ragcun_cli.train.hardware import find_hardware
@@ -51,7 +51,7 @@ def look() -> Devices:
 
 
 def find_devices(scratch: Path, deadline: float) -> Devices:
-    """`look` in a process of its own.
+    """Run `look` in a separate process.
 
     Raises:
         RagcunError: if that process dies.
@@ -60,23 +60,23 @@ def find_devices(scratch: Path, deadline: float) -> Devices:
 
 
 def check_gpus(devices: Devices | RagcunError, wanted: int) -> Check:
-    """How many there are of those that must be, and whether they compute."""
+    """Check that there are as many GPUs as wanted and that they compute."""
     if isinstance(devices, RagcunError):
         return failed("GPUs", devices)
     if devices.broken:
-        return Check("GPUs", FAILED, devices.broken, "See nvidia-smi: another driver, or a restart.")
+        return Check("GPUs", FAILED, devices.broken, "See nvidia-smi; try another driver, or a restart.")
     if len(devices.gpus) < wanted:
-        cure = f"Does torch (CUDA {devices.cuda}) fit the NVIDIA driver ({_driver() or 'nvidia-smi'})?"
-        return Check("GPUs", FAILED, f"{len(devices.gpus)} of {wanted}", cure)
+        cure = f"Does torch (CUDA {devices.cuda}) match the NVIDIA driver ({_driver() or 'nvidia-smi'})?"
+        return Check("GPUs", FAILED, f"{len(devices.gpus)} of {wanted} found", cure)
     if not devices.gpus:
-        return Check("GPUs", OK, "none: the CPU trains, in float32")
+        return Check("GPUs", OK, "none: training runs on the CPU, in float32")
     kinds = [f"{each['name']} {shown_bytes(each['memory'])}, capability {each['capability']}" for each in devices.gpus]
     shown = "; ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
     return Check("GPUs", OK, f"{shown}; driver {_driver() or 'not known'}, CUDA {devices.cuda}")
 
 
 def _driver() -> str:
-    """NVIDIA's driver's version; empty where nobody says it."""
+    """Return the NVIDIA driver's version, or an empty string if it is not known."""
     if shutil.which("nvidia-smi") is None:
         return ""
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
@@ -88,7 +88,7 @@ def _driver() -> str:
 
 
 def count_processes(devices: Devices | RagcunError) -> int:
-    """Processes that a training starts here by itself."""
+    """Return how many processes a training starts here by default."""
     return 1 if isinstance(devices, RagcunError) else max(1, len(devices.gpus))
 
 

@@ -1,4 +1,4 @@
-"""What the recipes name: whether they are valid, and their data are here and as published."""
+"""Check that recipes are valid, and that their data are present and as published."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERIFIED = "verified"
 
 
 def read_recipes(names: Sequence[str], overrides: Sequence[str]) -> tuple[list[Recipe], list[Check]]:
-    """Those that are valid, and what each is or lacks."""
+    """Return the valid recipes, and a check of each recipe."""
     recipes, checks = [], []
     for name in names:
         try:
@@ -33,27 +33,27 @@ def read_recipes(names: Sequence[str], overrides: Sequence[str]) -> tuple[list[R
 
 
 def check_surroundings(recipes: Sequence[Recipe]) -> list[Check]:
-    """Trackers and backups that recipes name: whether the packages are here, and the addresses are any."""
+    """Check the trackers and backups of recipes: whether packages are installed and addresses valid."""
     named = [recipe for recipe in recipes if recipe.trackers or recipe.backup]
     if not named:
         return []
     from ragcun_cli.runs.folder import RunFolder
-    from ragcun_cli.train.backup import place_of
+    from ragcun_cli.train.backup import store_of
     from ragcun_cli.train.trackers import require_trackers
 
     def looked_at(recipe: Recipe) -> str:
         require_trackers(recipe)
-        place_of(recipe, RunFolder.of(recipe))
+        store_of(recipe, RunFolder.of(recipe))
         return ", ".join([*recipe.trackers, *([recipe.backup] if recipe.backup else [])])
 
     return [checked(f"trackers and backup of {recipe.name}", partial(looked_at, recipe)) for recipe in named]
 
 
 def check_precision(recipes: Sequence[Recipe], devices: Devices) -> list[Check]:
-    """What `mixed_precision` comes to on these devices."""
+    """Check which precision `mixed_precision` selects on these devices."""
     from ragcun_cli.train.precision import Hardware, choose_precision, explain_precision
 
-    # JSON has made a list of the capability.
+    # JSON turned the capability into a list.
     capability = devices.hardware["capability"]
     hardware = Hardware(**{**devices.hardware, "capability": None if capability is None else tuple(capability)})
 
@@ -64,9 +64,9 @@ def check_precision(recipes: Sequence[Recipe], devices: Devices) -> list[Check]:
 
 
 def check_data(recipes: Sequence[Recipe], needed: bool) -> list[Check]:
-    """Training and dev data of each recipe, each source once; and how many of BEIR's sets are here.
+    """Check the training and dev data of each recipe, each source once, and count the BEIR sets present.
 
-    needed: whether something is to be trained on them now; else what is missing may still come.
+    needed: whether recipes train on them now; if not, missing data only cause a remark.
     """
     checks: dict[tuple[str, str], Check] = {}
     for recipe in recipes:
@@ -95,7 +95,7 @@ def _collection(source: str, folder: Path) -> str:
 
 def _with_state(path: Path, source: str, folder: Path) -> str:
     state = next((each.state for each in entries(folder) if each.name == source), "")
-    return f"{path}, {'compared with its published checksum' if state == VERIFIED else 'here'}"
+    return f"{path}, {'matches its published checksum' if state == VERIFIED else 'present'}"
 
 
 def _evaluation_sets(folder: Path) -> Check:
@@ -107,5 +107,5 @@ def _evaluation_sets(folder: Path) -> Check:
     besides = f"; your own: {', '.join(own)}" if own else ""
     seen = f"{len(here)} of {len(ALL)} in {folder}/, {len(verified)} of them verified{besides}"
     if len(here) < len(PUBLIC):
-        return Check("evaluation sets", REMARK, seen, "All public ones: ragcun data download beir")
+        return Check("evaluation sets", REMARK, seen, "To get all public ones: ragcun data download beir")
     return Check("evaluation sets", OK, seen)

@@ -1,4 +1,4 @@
-"""The machine besides its GPUs: cores, memory, shared memory, open files, disks, network."""
+"""Check the machine apart from its GPUs: cores, memory, shared memory, open files, disks, network."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from ragcun_cli.environment import free_memory_of_machine
 from ragcun_cli.preflight.checks import FAILED, OK, REMARK, Check
 from ragcun_cli.quantities import shown_bytes
 
-LEAST_MEMORY = 2 << 30  # torch, a model of BERT's size and its moments
-LEAST_FREE = 10 << 30  # of a disk; what a recipe really needs is in its estimate
-LEAST_SHARED_MEMORY = 64 << 20  # what Docker gives by default; several GPUs' processes exchange through it
+LEAST_MEMORY = 2 << 30  # torch, a model of BERT's size and the optimiser's moments
+LEAST_FREE = 10 << 30  # on a disk; a recipe's estimate says what it really needs
+LEAST_SHARED_MEMORY = 64 << 20  # Docker's default; the processes of several GPUs exchange data through it
 LEAST_OPEN_FILES = 1024
-SAMPLE_BYTES = 64 << 20  # written and read to see how fast a disk is
+SAMPLE_BYTES = 64 << 20  # written and read to measure a disk's speed
 BLOCK_BYTES = 8 << 20
-SLOWEST_DISK = 20e6  # bytes a second: below it a checkpoint of BERT's size takes more than a minute
+SLOWEST_DISK = 20e6  # bytes per second; below it, a checkpoint of BERT's size takes more than a minute
 SHARED_MEMORY = Path("/dev/shm")
 HUB = "https://huggingface.co"
 SECONDS_TO_ANSWER = 5
 
 
 def check_cores_and_memory(processes: int) -> Check:
-    """Cores and memory, of which less than the machine's may be this process's."""
+    """Check the cores and memory that this process may use, which may be less than the machine's."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     free, whole = free_memory_of_machine(), psutil.virtual_memory().total
     seen = f"{cores} cores, {shown_bytes(free)} of {shown_bytes(whole)} memory free"
     if free < LEAST_MEMORY:
-        return Check("cores, memory", FAILED, seen, f"Free {shown_bytes(LEAST_MEMORY)}: end other programs.")
+        return Check("cores, memory", FAILED, seen, f"Free {shown_bytes(LEAST_MEMORY)}: close other programs.")
     if processes > cores:
         return Check(
             "cores, memory", REMARK, seen, f"{processes} processes share them: training will wait for the CPU."
@@ -46,7 +46,7 @@ def check_cores_and_memory(processes: int) -> Check:
 
 
 def check_limits(processes: int) -> list[Check]:
-    """Shared memory and open files."""
+    """Check shared memory and the limit of open files."""
     found = []
     if SHARED_MEMORY.is_dir():
         size = shutil.disk_usage(SHARED_MEMORY).total
@@ -62,7 +62,7 @@ def check_limits(processes: int) -> list[Check]:
 
 @dataclass(frozen=True)
 class Disk:
-    """What writes there, such as `checkpoints, data`; how fast it is, bytes a second, and what is free."""
+    """A disk: what is kept there, such as `checkpoints, data`; its speed in bytes a second; and its free bytes."""
 
     uses: str
     folder: Path
@@ -72,10 +72,10 @@ class Disk:
 
 
 def measure_disks(places: Sequence[tuple[str, Path]]) -> list[Disk]:
-    """Each disk once, whichever of the places (use and folder, which need not exist yet) are on it.
+    """Measure, once each, the disks of the given places (use and folder, which need not exist yet).
 
     Raises:
-        OSError: if one cannot be written.
+        OSError: if one cannot be written to.
     """
     by_disk: dict[int, tuple[list[str], Path]] = {}
     for use, place in places:
@@ -90,8 +90,8 @@ def measure_disks(places: Sequence[tuple[str, Path]]) -> list[Disk]:
 
 
 def check_disk(disk: Disk) -> Check:
-    """Whether it has room at all, and is no hindrance."""
-    name = f"disk of {disk.uses}"
+    """Check that a disk has room and is not too slow."""
+    name = f"disk for {disk.uses}"
     seen = f"{shown_bytes(disk.free)} free, writes {disk.writes / 1e6:.0f} and reads {disk.reads / 1e6:.0f} MB/s"
     if disk.free < LEAST_FREE:
         return Check(name, FAILED, f"{disk.folder}: {seen}", f"Free {shown_bytes(LEAST_FREE)}.")
@@ -101,12 +101,12 @@ def check_disk(disk: Disk) -> Check:
 
 
 def nearest_folder(place: Path) -> Path:
-    """The folder itself, or the one that is there and in which it would be made."""
+    """Return the folder itself, or its nearest parent that exists."""
     return next(each for each in (place.absolute(), *place.absolute().parents) if each.is_dir())
 
 
 def _speed(folder: Path) -> tuple[float, float]:
-    """Bytes a second, written to the disk itself and read back from it where the system can forget what it holds."""
+    """Return bytes a second of writing to the disk and of reading back, uncached where the system allows it."""
     block = os.urandom(BLOCK_BYTES)
     with tempfile.TemporaryFile(dir=folder, prefix=".ragcun-disk-") as file:
         started = time.perf_counter()
@@ -126,12 +126,12 @@ def _speed(folder: Path) -> tuple[float, float]:
 
 
 def check_network() -> list[Check]:
-    """A server that cannot be reached stops nothing as long as all is here, which other checks say."""
+    """Check that the servers answer. One that does not is only a remark: other checks find missing files."""
     hub = os.environ.get("HF_ENDPOINT", HUB)
     mirrored = " (HF_ENDPOINT)" if "HF_ENDPOINT" in os.environ else ""
     return [
-        _check_server("hub", hub, mirrored, "base_model a folder, or HF_ENDPOINT a mirror"),
-        _check_server("BEIR's server", SERVER, "", "`ragcun data download --mirror URL|DIR`"),
+        _check_server("hub", hub, mirrored, "set base_model to a folder, or HF_ENDPOINT to a mirror"),
+        _check_server("BEIR's server", SERVER, "", "use `ragcun data download --mirror URL|DIR`"),
     ]
 
 
@@ -140,9 +140,9 @@ def _check_server(name: str, address: str, mirrored: str, otherwise: str) -> Che
 
     where = urlsplit(address).netloc or address
     try:
-        # Any answer will do: it is there.
+        # Any answer will do: the server is up.
         status = requests.head(address, timeout=SECONDS_TO_ANSWER, allow_redirects=False).status_code
     except (requests.RequestException, ValueError) as error:
         reason = type(error).__name__
-        return Check(name, REMARK, f"{where}{mirrored} cannot be reached ({reason})", f"What is not here: {otherwise}.")
+        return Check(name, REMARK, f"{where}{mirrored} cannot be reached ({reason})", f"Without it, {otherwise}.")
     return Check(name, OK, f"{where}{mirrored} answers ({status})")

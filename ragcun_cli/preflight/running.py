@@ -1,4 +1,4 @@
-"""All checks, one after another, within five minutes; and the estimates that follow from what they measured."""
+"""Run all checks in turn within five minutes, and make the estimates that follow from their measurements."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ from ragcun_cli.recipe.estimates import Estimate
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.recipe.trial_figures import Trial, estimate_of_trial
 
-SECONDS = 290.0  # of five minutes, what the checks may take; ending takes the rest
+SECONDS = 290.0  # that the checks may take of five minutes; cleaning up takes the rest
 SECONDS_FOR_PROCESSES_TO_MEET = 60.0
 SCRATCH = ".ragcun-preflight-"
-SIGNAL_EXIT = 128  # and the signal's number, as shells say it
+SIGNAL_EXIT = 128  # plus the signal's number, as in shells
 
 
 @dataclass(frozen=True)
 class PreflightOptions:
-    """recipes: names or files; overrides: of each. gpus: how many there must be. trains: whether the short trainings
-    are made. constraints: the list of tested versions.
+    """Options of preflight. recipes: names or files; overrides: for each. gpus: how many are required. trains: whether
+    to run the short trainings. constraints: the list of tested versions.
     """
 
     recipes: tuple[str, ...]
@@ -62,7 +62,7 @@ class PreflightOptions:
 
 @dataclass(frozen=True)
 class Report:
-    """The checks, the recipes that are valid, and for those that trained, by name, what they will take here and how
+    """The checks, the valid recipes, and for those that trained, by name, the estimates for this machine and how
     many triples they have.
     """
 
@@ -78,7 +78,7 @@ class Report:
 
 
 def run_checks(wishes: PreflightOptions) -> Report:
-    """Everything but AWS. Ends whatever it started, also on Ctrl-C, and leaves nothing behind."""
+    """Run all checks except those of AWS. Ends whatever it started, even on Ctrl-C, and leaves nothing behind."""
     deadline = time.monotonic() + SECONDS
     recipes, of_recipes = read_recipes(wishes.recipes, wishes.overrides)
     names = [recipe.name for recipe in recipes]
@@ -109,10 +109,10 @@ def run_checks(wishes: PreflightOptions) -> Report:
         triples: dict[str, int] = {}
         for number, recipe in enumerate(recipes if wishes.trains else []):
             if missing := _missing(recipe, broken):
-                cure = "Fix that first."
-                checks.append(Check(f"{recipe.name}: steps", FAILED, f"not tried: {', '.join(missing)}", cure))
+                cure = "Fix these failed checks first."
+                checks.append(Check(f"{recipe.name}: steps", FAILED, f"not tried: failed {', '.join(missing)}", cure))
                 continue
-            # Each has its share of the time that is left, so that a slow one leaves some to the others.
+            # Each gets its share of the remaining time, so that a slow one leaves some for the others.
             share = (deadline - time.monotonic()) / (len(recipes) - number)
             note(f"preflight: a short training of {recipe.name} ...")
             own = scratch / recipe.name
@@ -154,7 +154,7 @@ def _disks(recipes: Sequence[Recipe]) -> list[Check]:
 
 
 def _missing(recipe: Recipe, broken: set[str]) -> list[str]:
-    """What of a recipe's needs has failed already."""
+    """Return those of a recipe's needs that have already failed."""
     needs = [
         f"base model {recipe.base_model}",
         f"training data {recipe.data.train}",
@@ -166,7 +166,7 @@ def _missing(recipe: Recipe, broken: set[str]) -> list[str]:
 
 
 def _room(recipes: Sequence[Recipe], estimates: dict[str, Estimate]) -> list[Check]:
-    """Whether all runs, of all seeds, fit onto the disks that they are written to."""
+    """Check that all runs, of all seeds, fit on the disks that they are written to."""
     of_disk: dict[int, list[Recipe]] = {}
     for recipe in recipes:
         if recipe.name in estimates:
@@ -190,7 +190,7 @@ def _room_on(place: Path, recipes: Sequence[Recipe], estimates: dict[str, Estima
 
 @contextlib.contextmanager
 def _ending_cleanly() -> Iterator[None]:
-    """Let SIGTERM and a lost terminal end the `with` blocks too, which end what was started, as Ctrl-C does."""
+    """Let SIGTERM and a lost terminal leave the `with` blocks as Ctrl-C does, so that they end what was started."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         sys.exit(SIGNAL_EXIT + number)
@@ -206,9 +206,9 @@ def _ending_cleanly() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _scratch(beside: Path) -> Iterator[Path]:
-    """A folder on the disk that the runs will be written to; those of preflights that were killed are removed."""
+    """Make a scratch folder on the disk that runs are written to, and remove those left by killed preflights."""
     parent = nearest_folder(expanded(beside).parent)
-    # On a disk that others see too, a process of another machine is not known here.
+    # On a disk shared with other machines, their processes are not known here: clear this machine's folders only.
     own = f"{SCRATCH}{platform.node()}-"
     for left in parent.glob(f"{own}*-*"):
         number = left.name.removeprefix(own).split("-")[0]
@@ -218,7 +218,7 @@ def _scratch(beside: Path) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=f"{own}{os.getpid()}-", dir=parent))
     except OSError as error:
         raise EnvironmentUnfit(
-            f"{beside}: nothing can be written in {parent} ({error.strerror})", "--set output_dir=FOLDER"
+            f"{beside}: nothing can be written to {parent} ({error.strerror})", "Try --set output_dir=FOLDER"
         ) from None
     try:
         yield folder

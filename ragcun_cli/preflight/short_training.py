@@ -1,12 +1,12 @@
-"""A recipe's real training, short: tried, trained, killed, resumed, scored.
+"""Run a short version of a recipe's real training: try, train, kill, resume and score it.
 
 1. A process tries the recipe (`ragcun_cli.train.trial`): memory for the longest batch, loss, speed.
-2. `ragcun train` trains a sample of the data, on all GPUs, until a checkpoint is whole and a step more is done; then
+2. `ragcun train` trains on a sample of the data, on all GPUs, until one step after a complete checkpoint; then
    all its processes are killed.
-3. The same command with --resume goes on to the end. The steps that both did must have the same loss.
+3. The same command with --resume continues to the end. The steps that both ran must have the same loss.
 4. `ragcun eval beir` scores the model on a hundred passages.
 
-All of it happens in a folder of its own beside the recipe's output folder, with a cache of its own.
+All of this uses a separate folder beside the recipe's output folder, with a separate cache.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import METRICS, whole_records
 
-# Steps of the training that is killed; the checkpoint comes in the middle. More where they are over too fast.
+# Steps of the training that is killed; the checkpoint comes halfway. More are tried if they end too fast.
 STEPS = (6, 60, 600)
 FAST_STEP = 0.2  # seconds: below it the shortest training could end before it is killed
-SAMPLE_ROWS = 1024  # at least a batch
-GPU_TOLERANCE = 1e-2  # of the loss: a GPU's kernels add up in another order each time
+SAMPLE_ROWS = 1024  # or a whole batch, if that is more
+GPU_TOLERANCE = 1e-2  # of the loss: GPU kernels sum in a different order each time
 TRIAL, KILLED, RESUMED, SCORED = "steps", "checkpoint", "kill and resume", "evaluation"
 
 
 @dataclass(frozen=True)
 class ShortTraining:
-    """The checks, and what was measured: a `Trial`'s fields, None where it failed."""
+    """The checks, and what was measured: a `Trial`'s fields, or None if the trial failed."""
 
     checks: list[Check]
     trial: dict[str, Any] | None
 
 
 def try_training(recipe: Recipe, folder: Path, deadline: float) -> ShortTraining:
-    """Everything of above; `folder` is empty and is the caller's to remove.
+    """Do everything above in `folder`, which must be empty; the caller removes it.
 
-    deadline: `time.monotonic()` at which it ends, whatever is done.
+    deadline: the `time.monotonic()` at which it ends, finished or not.
     """
     found = _Findings(recipe.name)
     try:
         _go_through(recipe, folder, deadline, found)
     except OutOfTime as late:
-        # Without a trial nothing is known of the recipe; the parts after it are worth a remark.
+        # Without a trial nothing is known about the recipe; if only later parts are late, a remark is enough.
         status = FAILED if found.trial is None else REMARK
-        cure = "With fewer recipes at a time each has more time; or set a smaller max_length or batch_size."
+        cure = "Check fewer recipes at a time, so that each has longer; or set a smaller max_length or batch_size."
         found.checks.append(Check(f"{recipe.name}: {found.part}", status, late.message, cure))
     except RagcunError as error:
         found.checks.append(failed(f"{recipe.name}: {found.part}", error))
@@ -62,7 +62,7 @@ def try_training(recipe: Recipe, folder: Path, deadline: float) -> ShortTraining
 
 
 class _Findings:
-    """What is known so far, and the part that is under way."""
+    """The findings so far, and the part in progress."""
 
     def __init__(self, recipe: str) -> None:
         self.recipe = recipe
@@ -92,28 +92,28 @@ def _go_through(recipe: Recipe, folder: Path, deadline: float, found: _Findings)
 
 
 def _judge_trial(recipe: Recipe, trial: dict[str, Any], found: _Findings) -> None:
-    chunk = "passes at once" if trial["chunk"] is None else f"passes {trial['chunk']} tokens at a time"
+    chunk = "is processed at once" if trial["chunk"] is None else f"is processed {trial['chunk']} tokens at a time"
     longest = f"a batch of the longest rows, {trial['longest_tokens']} tokens, {chunk} ({trial['chunk_explained']})"
-    passes = "the encoder is frozen and keeps nothing" if recipe.freeze_base else longest
+    passes = "the encoder is frozen and stores no activations" if recipe.freeze_base else longest
     found.add("memory", OK, f"{passes}; peak {shown_bytes(trial['peak_bytes'])}")
     before, after = trial["losses"]
     sampled = (
         f" (sampled: {trial['batch']} of {recipe.batch_size} triples)" if trial["batch"] < recipe.batch_size else ""
     )
-    seen = f"loss of one batch {before:.4g} -> {after:.4g}, {trial['seconds']:.3g} s a step{sampled}"
+    seen = f"loss of one batch {before:.4g} -> {after:.4g}, {trial['seconds']:.3g} s per step{sampled}"
     if not (math.isfinite(before) and math.isfinite(after)):
         cure = "Set mixed_precision: no; lower the learning rates or the lambdas."
         found.add(TRIAL, FAILED, seen, cure)
     elif after >= before and before != 0:
-        found.add(TRIAL, FAILED, f"{seen}: it does not fall", "Lower the learning rates.")
+        found.add(TRIAL, FAILED, f"{seen}: the loss does not fall", "Lower the learning rates.")
     else:
         found.add(TRIAL, OK, seen)
 
 
 @dataclass(frozen=True)
 class _Killed:
-    """recipe: the file of the short training. checkpoint: the step it can go on from; losses: by step, as far as the
-    killed training came. bytes, seconds: of writing the checkpoint.
+    """A killed training. recipe: its file. checkpoint: the step it can resume from; losses: by step, as far as the
+    training got. bytes, seconds: size of the checkpoint and time to write it.
     """
 
     recipe: Path
@@ -141,12 +141,12 @@ def _train_until_killed(recipe: Recipe, trial: dict[str, Any], folder: Path, dea
         if seen is not None:
             return _Killed(file, run, *seen)
     raise EnvironmentUnfit(
-        f"the training of {STEPS[-1]} steps was over before it could be killed", "Its batches are tiny: is that meant?"
+        f"the training of {STEPS[-1]} steps ended before it could be killed", "Its batches are tiny: is that intended?"
     )
 
 
 def _watch(child: Answerer, run: Path) -> tuple[int, dict[int, float], int, float] | None:
-    """Wait for a whole checkpoint and a step after it. None if the training ends before.
+    """Wait for a complete checkpoint and a step after it. Return None if the training ends first.
 
     Raises:
         RagcunError: if it fails.
@@ -174,7 +174,7 @@ def _watch(child: Answerer, run: Path) -> tuple[int, dict[int, float], int, floa
 
 
 def _losses(run: Path) -> dict[int, float]:
-    """By step, as far as metrics.jsonl has whole lines."""
+    """Return the losses by step, from the complete lines of metrics.jsonl."""
     records = whole_records(run / METRICS)
     return {record["step"]: record["loss"] for record in records if "loss" in record}
 
@@ -187,15 +187,15 @@ def _resume(killed: _Killed, folder: Path, deadline: float, found: _Findings) ->
     common = sorted(step for step in killed.losses if step > killed.checkpoint and step in again)
     if not common:
         raise EnvironmentUnfit(
-            f"after --resume no step follows step {killed.checkpoint}", "Try again: the machine may have been busy."
+            f"--resume repeated no step after step {killed.checkpoint}", "Try again: the machine may have been busy."
         )
     differences = [abs(again[step] - killed.losses[step]) for step in common]
     of_gpu = found.trial is not None and not found.trial["device"].startswith("CPU")
     allowed = GPU_TOLERANCE * abs(killed.losses[common[0]]) if of_gpu else 0.0
     steps = f"step {common[0]}" if len(common) == 1 else f"steps {common[0]} to {common[-1]}"
-    if not max(differences) <= allowed:  # nor where one is no number
-        seen = f"{steps}: the loss differs by {max(differences):.3g} from that before the kill"
-        found.add(RESUMED, FAILED, seen, "A run that is interrupted here would not go on as it was.")
+    if not max(differences) <= allowed:  # also fails if one is not a number
+        seen = f"{steps}: the loss differs by {max(differences):.3g} from the one before the kill"
+        found.add(RESUMED, FAILED, seen, "A run interrupted here would not resume exactly as it was.")
         return
     same = f"within {max(differences):.1g}" if max(differences) else "to the last bit"
     found.add(
@@ -214,13 +214,13 @@ def _score(killed: _Killed, folder: Path, deadline: float, found: _Findings) -> 
     first = (results["results"] if isinstance(results, dict) else results)[0]
     score = first["metrics"]["ndcg@10"]
     if not math.isfinite(score):
-        found.add(SCORED, FAILED, f"nDCG@10 is {score}", "The model's embeddings are no numbers.")
+        found.add(SCORED, FAILED, f"nDCG@10 is {score}", "The model's embeddings are not numbers.")
         return
     found.add(SCORED, OK, f"{first['dataset']['passages']} passages scored in {time.monotonic() - started:.0f} s")
 
 
 def _short(recipe: Recipe, batch: int, rows: int, steps: int, run: Path, folder: Path) -> Recipe:
-    """The recipe on the sample, with the checkpoint in the middle; everything else is as it is."""
+    """Return the recipe for the sample, with a checkpoint halfway; everything else is unchanged."""
     parts = recipe.gradient_accumulation_steps if batch == recipe.batch_size else 1
     of_epoch = max(1, rows // (batch * parts))
     data = recipe.data.model_copy(update={"train": str(folder / TRAINING), "dev": None, "max_bad_rows": 0})
@@ -245,6 +245,6 @@ def _short(recipe: Recipe, batch: int, rows: int, steps: int, run: Path, folder:
 
 
 def _surroundings(folder: Path, deadline: float) -> tuple[Path, float, dict[str, str]]:
-    """Log, deadline and environment of a child."""
+    """Return the log, deadline and environment of a child."""
     log = folder / f"{len(list(folder.glob('*.log')))}.log"
     return log, deadline, {"RAGCUN_CACHE": str(folder / "cache")}

@@ -1,4 +1,4 @@
-"""The process in which preflight tries a recipe: `python -m ragcun_cli.preflight.trial_process RECIPE ROWS FOLDER`.
+"""Try a recipe in a separate process for preflight: `python -m ragcun_cli.preflight.trial_process RECIPE ROWS FOLDER`.
 
 Prints the trial as JSON and writes a sample of the recipe's data: rows for a short training, and a small collection to
 score it on.
@@ -22,7 +22,7 @@ TRAINING, COLLECTION = "rows.jsonl", "sample"
 
 
 def write_sample(table: TripleTable, rows: int, folder: Path) -> None:
-    """rows.jsonl with so many of the triples, from all over, and sample/ in BEIR's layout: their first hundred passages
+    """Write rows.jsonl with `rows` triples, evenly chosen, and sample/ in BEIR's layout: their first hundred passages
     and the queries that these answer.
     """
     chosen = evenly(len(table), rows)

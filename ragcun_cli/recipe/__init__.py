@@ -1,1 +1,1 @@
-"""What an experiment is: one YAML file, one arm. No torch here, so that reading a recipe is instant."""
+"""Recipes define experiments: one YAML file per arm. Nothing here imports torch, so reading one is instant."""

@@ -1,4 +1,4 @@
-"""When two recipes train the same arm."""
+"""Decide whether two recipes train the same arm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-# Keys that change where or how often something is written, or how the work is divided, not what is trained.
+# Keys that affect where or how often output is written, or how work is divided, but not what is trained.
 KEYS_THAT_MAY_DIFFER = frozenset(
     {
         "output_dir", "description", "log_every", "trackers",
@@ -19,17 +19,17 @@ TERMS = frozenset({"name", "isotropy", "lambda_isotropy", "lambda_reg", "isotrop
 
 
 def digest_but_seed(recipe: Mapping[str, Any]) -> str:
-    """Equal for two runs that differ in nothing but their seed: only such may be folded into a mean over seeds."""
+    """Return a digest that ignores the seed. Only runs with equal digests may be averaged over seeds."""
     return _digest(recipe, KEYS_THAT_MAY_DIFFER | SEEDS)
 
 
 def digest_but_terms(recipe: Mapping[str, Any]) -> str:
-    """Equal for two arms that differ in nothing but the isotropy and variance terms of the loss, and the seed."""
+    """Return a digest that ignores the seed and the isotropy and variance terms of the loss."""
     return _digest(recipe, KEYS_THAT_MAY_DIFFER | SEEDS | TERMS)
 
 
 def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What of two recipes differs but for the seed and the keys that may differ; keys below others with a dot."""
+    """Return how two recipes differ, ignoring seeds and keys that may differ; nested keys have dots."""
     ours, theirs = _flat(one), _flat(other)
     return {
         key: (ours.get(key), theirs.get(key))

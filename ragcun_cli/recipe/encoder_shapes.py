@@ -1,4 +1,4 @@
-"""What of an encoder its cost depends on: layers, width, vocabulary."""
+"""Encoder dimensions that determine its cost: layers, width, vocabulary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ragcun_cli.files import expanded
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """Layers of a width with a feed-forward part of an inner width. known: False where it was assumed."""
+    """Number of layers, their width and the width of the feed-forward part. known: False if assumed."""
 
     layers: int
     width: int
@@ -21,18 +21,18 @@ class EncoderShape:
 
     @property
     def weights(self) -> int:
-        """Of the layers' matrices: four of attention and two of the feed-forward part each."""
+        """Number of weights in the layers' matrices: four for attention and two for the feed-forward part each."""
         return self.layers * (4 * self.width**2 + 2 * self.width * self.inner)
 
     @property
     def parameters(self) -> int:
-        """With the tables of words and positions; without biases and norms, a per cent or less."""
+        """Weights plus word and position tables; biases and norms (1 % or less) are not counted."""
         return self.weights + (self.vocabulary + self.positions) * self.width
 
     def flop(self, tokens: float) -> float:
-        """Of encoding one text: 2 a weight and token, and 4 x width x length a token and layer for attention.
+        """FLOP to encode one text: 2 per weight and token, plus 4 x width x length per token and layer for attention.
 
-        Training takes three times as many (PaLM, arXiv 2204.02311, Appendix B).
+        Training takes three times as much (PaLM, arXiv 2204.02311, Appendix B).
         """
         return tokens * (2 * self.weights + 4 * self.layers * self.width * tokens)
 
@@ -47,7 +47,7 @@ SHAPES = {
 
 
 def shape_of(base_model: str) -> EncoderShape:
-    """Of a known encoder or of a folder's config.json; else BERT-base's, and it says that this was assumed."""
+    """Return the shape of a known encoder or of a folder's config.json, else BERT-base's with known=False."""
     if base_model in SHAPES:
         return SHAPES[base_model]
     try:

@@ -1,9 +1,9 @@
-"""How long training and evaluation will take, with how much memory and disk: what `preflight`, `train --dry-run` and
-`aws plan` print.
+"""Estimate the time, memory and disk that training and evaluation take, for `preflight`, `train --dry-run` and
+`aws plan`.
 
-Counts of the data times rates of the machine. Rates are measured by a few real steps (`ragcun_cli.train.trial`), or
-calculated: FLOP divided by a part of what the device's data sheet says. No GPU has been measured with ragcun yet, so
-that these parts are assumptions, and what is calculated may be wrong by a factor of two.
+An estimate is data counts times machine rates. Rates are measured in a few real steps (`ragcun_cli.train.trial`) or
+calculated as FLOP divided by a share of the device's data-sheet speed. ragcun has not been measured on any GPU yet, so
+these shares are assumptions, and calculated values may be wrong by a factor of two.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from typing import Any
 from ragcun_cli.recipe.encoder_shapes import EncoderShape
 from ragcun_cli.recipe.schema import Recipe
 
-# Of the data sheet's FLOP/s, assumed: small batches of short texts keep a GPU busy in part only.
+# Assumed shares of the data sheet's FLOP/s: small batches of short texts do not keep a GPU fully busy.
 TRAINING_SHARE = 0.25
 ENCODING_SHARE = {"half": 0.35, "single": 0.6}
-# A CPU's FLOP/s for each core, measured: 12.1 triples of MiniLM a second on two cores (benchmarks/training.py).
+# FLOP/s per CPU core, measured: 12.1 triples per second with MiniLM on two cores (benchmarks/training.py).
 CPU_CORE_FLOPS = 65e9
-# No step is shorter: a GPU's some 1,500 kernels of 12 layers, forward, backward and AdamW, started one by one. Assumed.
+# Assumed minimum: 12 layers launch about 1,500 GPU kernels one by one (forward, backward and AdamW).
 SECONDS_OF_A_STEP, SECONDS_OF_A_HEAD_STEP = 0.06, 0.015
 SECONDS_OF_A_CPU_HEAD_STEP = 0.05
-SECONDS_TO_START = 30.0  # imports, the model, the first look at the data; assumed
-TOKENISED_A_SECOND = 150e3  # tokens for each core, measured on two; a text is tokenised once, whatever the epochs
-WRITTEN_A_SECOND = 200e6  # bytes of a model folder, with its checksums, to a disk of EC2's; assumed
-TOKENS_PER_WORD = 1.35  # of BERT's word pieces in English text
-# Words of MS MARCO's queries and passages, Table 1 of BEIR (arXiv 2104.08663); two more tokens begin and end a text.
+SECONDS_TO_START = 30.0  # imports, loading the model, first reading of the data; assumed
+TOKENISED_A_SECOND = 150e3  # tokens per core, measured on two; each text is tokenised once, however many epochs
+WRITTEN_A_SECOND = 200e6  # bytes of a model folder, including checksums, to an EC2 disk; assumed
+TOKENS_PER_WORD = 1.35  # BERT word pieces in English text
+# Words in MS MARCO's queries and passages, BEIR's Table 1 (arXiv 2104.08663). A start and an end token are added.
 QUERY_WORDS, PASSAGE_WORDS = 6.0, 56.0
-UNKNOWN_WORDS = 100.0  # of a passage of a collection that is not in that table
+UNKNOWN_WORDS = 100.0  # per passage, for collections not in that table
 BYTES_OF_FLOAT = 4
-ADAM_FLOATS = 4  # weight, gradient and two moments of each parameter that trains
+ADAM_FLOATS = 4  # weight, gradient and two moments per trained parameter
 CHECKPOINT_FLOATS = 3  # the same without the gradient
-# Bytes that a token leaves for the backward pass, for each layer and unit of width: measured with MiniLM in float32.
+# Bytes kept per token, layer and unit of width for the backward pass; measured with MiniLM in float32.
 KEPT_BYTES = {"single": 62.0, "half": 40.0}
-RUNTIME_BYTES = 1.0e9  # Python, torch and its libraries: of the CPU's memory, or a GPU's context; measured, assumed
-FROZEN_BYTES_A_TOKEN = 40_000.0  # of a pass that keeps nothing, whatever the depth; assumed
+RUNTIME_BYTES = 1.0e9  # Python, torch and its libraries in CPU memory (measured), or a GPU's context (assumed)
+FROZEN_BYTES_A_TOKEN = 40_000.0  # for a pass that keeps nothing, at any depth; assumed
 
 
 @dataclass(frozen=True)
 class DeviceSpeed:
-    """Dense FLOP/s: of bf16 or fp16 products with float32 sums, and of float32 without TF32."""
+    """Dense FLOP/s: half for bf16 or fp16 products with float32 sums, single for float32 without TF32."""
 
     half: float
     single: float
 
 
-# The first entry whose words a device's name has counts.
+# The first entry whose words all occur in the device's name is used.
 DEVICES = {
     "H200": DeviceSpeed(989e12, 67e12),
     "H100 PCIe": DeviceSpeed(756e12, 51e12),
@@ -66,14 +66,14 @@ DEVICES = {
 
 
 def device_speed(name: str) -> DeviceSpeed | None:
-    """Of a device by the name that its driver or AWS gives it, None where it is not known here."""
+    """Return the speed of a device by the name that its driver or AWS uses, or None if it is unknown."""
     words = set(re.split(r"[\s-]+", name))
     return next((speed for known, speed in DEVICES.items() if words.issuperset(known.split())), None)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What computes: so many devices of a name, "CPU" with cores, on each of so many nodes."""
+    """Hardware: device name (or "CPU" with cores), devices per node and number of nodes."""
 
     device: str
     devices: int
@@ -83,11 +83,11 @@ class Machine:
 
     @property
     def is_gpu(self) -> bool:
-        """Whether it has any."""
+        """Whether the machine has GPUs."""
         return self.device != "CPU"
 
     def flops(self, kind: str) -> float | None:
-        """Of one device's data sheet, or of all cores; kind: half or single. None for an unknown device."""
+        """FLOP/s of one GPU by data sheet or of all CPU cores, None if unknown. kind: half or single."""
         if not self.is_gpu:
             return CPU_CORE_FLOPS * self.cores
         speed = device_speed(self.device)
@@ -96,10 +96,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class RunCounts:
-    """What a training reads; tokens are means of a sample, or assumed.
+    """What a training run reads. Token counts are means over a sample, or assumed.
 
-    text_tokens: of all distinct texts. batch_tokens: of the longest batch. dev_texts: passages and queries, None where
-    they are not counted, 0 without a dev set.
+    text_tokens: in all distinct texts. batch_tokens: in the longest batch. dev_texts: passages and queries, None if
+    not counted, 0 without a dev set.
     """
 
     triples: int
@@ -112,9 +112,9 @@ class RunCounts:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Of a model: its parameters, those that train, and what a token leaves for the backward pass, bytes.
+    """A model's parameters, its trained parameters, and the bytes kept per token for the backward pass.
 
-    runtime_bytes: what the process takes besides.
+    runtime_bytes: what the process takes in addition.
     """
 
     parameters: int
@@ -125,10 +125,10 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class Rates:
-    """Of a machine with a model. training, encoding, tokenising: tokens a second. least_step, head_step (of a frozen
-    encoder's head) and start: seconds. writing: bytes a second. triples: a second, given; replaces the training rate.
+    """Rates of a machine and a model. training, encoding, tokenising: tokens/s. least_step, head_step (for a frozen
+    encoder's head) and start: seconds. writing: bytes/s. triples: per second, if given; replaces the training rate.
 
-    None: not to be said. basis: in a phrase each what they rest on.
+    None means unknown. basis: short phrases that say where the rates come from.
     """
 
     training: float | None
@@ -144,8 +144,8 @@ class Rates:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one training. parts: seconds by name, None where not to be said. memory: the most at a time, of the GPU or
-    the machine; disk: what stays or stands at a time. Both bytes. tokens: that pass the encoder in training.
+    """Estimate for one training run. parts: seconds by name, None if unknown. memory: peak bytes of the GPU or
+    the machine. disk: most bytes in use at a time. tokens: number that pass through the encoder in training.
     """
 
     parts: dict[str, float | None]
@@ -156,11 +156,11 @@ class Estimate:
 
     @property
     def seconds(self) -> float | None:
-        """Of the whole."""
+        """Total seconds, None if a part is unknown."""
         return whole_seconds(self.parts)
 
     def as_json(self, dollars: float | None) -> dict[str, Any]:
-        """For `--json`, with what it costs, if that is known."""
+        """Return the estimate for `--json`, with its cost in dollars if known."""
         return {
             "seconds": self.seconds,
             "parts": self.parts,
@@ -173,25 +173,25 @@ class Estimate:
 
 
 def whole_seconds(parts: dict[str, float | None]) -> float | None:
-    """The sum, None where a part cannot be said."""
+    """Return the sum of the parts, or None if a part is unknown."""
     known = [seconds for seconds in parts.values() if seconds is not None]
     return sum(known) if len(known) == len(parts) else None
 
 
 def steps_of(recipe: Recipe, triples: int) -> tuple[int, int]:
-    """Optimiser steps of a run and of one of its epochs."""
+    """Return the optimiser steps of a run and of one epoch."""
     of_epoch = triples // recipe.batch_size // recipe.gradient_accumulation_steps
     steps = of_epoch * recipe.epochs
     return (steps if recipe.max_steps is None else min(steps, recipe.max_steps)), of_epoch
 
 
 def tokens_of(words: float, max_length: int) -> float:
-    """Of a text of so many words, cut at max_length."""
+    """Return the tokens in a text of `words` words, cut at max_length."""
     return min(words * TOKENS_PER_WORD + 2, max_length)
 
 
 def assumed_counts(recipe: Recipe, triples: int) -> RunCounts:
-    """Of texts like MS MARCO's with one negative each, where they are not here to be counted."""
+    """Assume texts like MS MARCO's with one negative each, if the data cannot be counted here."""
     of_triple = tokens_of(QUERY_WORDS, recipe.max_length) + 2 * tokens_of(PASSAGE_WORDS, recipe.max_length)
     longest = recipe.batch_size * (tokens_of(QUERY_WORDS, recipe.max_length) + 2 * recipe.max_length)
     return RunCounts(
@@ -204,7 +204,7 @@ def assumed_counts(recipe: Recipe, triples: int) -> RunCounts:
 
 
 def assumed_size(recipe: Recipe, shape: EncoderShape, kind: str) -> ModelSize:
-    """From the encoder's shape. kind: half or single."""
+    """Calculate the model size from the encoder's shape. kind: half or single."""
     head = 2 * shape.width * (shape.width + recipe.output_dim)
     return ModelSize(
         parameters=shape.parameters + head,
@@ -216,7 +216,7 @@ def assumed_size(recipe: Recipe, shape: EncoderShape, kind: str) -> ModelSize:
 def calculated_rates(
     recipe: Recipe, shape: EncoderShape, machine: Machine, devices: int, triples: float | None = None
 ) -> Rates:
-    """Of one training on so many of the machine's devices, over all nodes. triples: a second, if measured there."""
+    """Calculate rates for one training run on `devices` devices over all nodes. triples: measured per second."""
     peak = machine.flops("half")
     lengths = [tokens_of(words, recipe.max_length) for words in (QUERY_WORDS, PASSAGE_WORDS, PASSAGE_WORDS)]
     per_token = sum(map(shape.flop, lengths)) / sum(lengths)
@@ -225,18 +225,18 @@ def calculated_rates(
     if triples is not None:
         basis = (f"{triples:g} triples/s, as given",)
     elif peak is None:
-        basis = (f"{machine.device}: a device whose speed is not known here",)
+        basis = (f"{machine.device}: ragcun does not know this device's speed",)
     elif machine.is_gpu:
         basis = (
             f"training: {TRAINING_SHARE:.0%} of {peak / 1e12:g} TFLOP/s (data sheet; the share is assumed), "
-            f"a step at least {SECONDS_OF_A_STEP * 1000:.0f} ms (assumed)",
+            f"at least {SECONDS_OF_A_STEP * 1000:.0f} ms per step (assumed)",
         )
     else:
-        basis = (f"{CPU_CORE_FLOPS / 1e9:g} GFLOP/s a core, measured on another CPU with MiniLM",)
+        basis = (f"{CPU_CORE_FLOPS / 1e9:g} GFLOP/s per core, measured on another CPU with MiniLM",)
     if not shape.known:
-        basis += ("the encoder's shape is not known here: BERT-base's is assumed",)
+        basis += ("unknown encoder shape: assumed to be BERT-base's",)
     return Rates(
-        training=None if rate is None else rate / 3,  # forward, and twice as much backward
+        training=None if rate is None else rate / 3,  # the backward pass takes twice as much as the forward pass
         encoding=rate,
         tokenising=TOKENISED_A_SECOND * machine.cores,
         least_step=SECONDS_OF_A_STEP if machine.is_gpu else 0.0,
@@ -251,7 +251,7 @@ def calculated_rates(
 def estimate_training(
     recipe: Recipe, counts: RunCounts, size: ModelSize, rates: Rates, limit: float | None = None
 ) -> Estimate:
-    """Of one training. limit: bytes of a device's memory, above which a batch passes in chunks."""
+    """Estimate one training run. limit: device memory in bytes; a batch that needs more is processed in chunks."""
     steps, of_epoch = steps_of(recipe, counts.triples)
     seen = steps * recipe.batch_size * recipe.gradient_accumulation_steps
     tokens = counts.text_tokens if recipe.freeze_base else seen * counts.tokens_per_triple
@@ -261,7 +261,7 @@ def estimate_training(
         "dev scores": _dev_seconds(recipe, counts, dev_scores(recipe, steps, of_epoch), rates),
         "saving": _models(recipe, steps, of_epoch) * size.parameters * BYTES_OF_FLOAT / rates.writing,
     }
-    not_counted = ("dev scores are not counted",) if counts.dev_texts is None else ()
+    not_counted = ("dev scores are not included",) if counts.dev_texts is None else ()
     return Estimate(
         parts=parts,
         memory=_memory(recipe, counts, size, limit),
@@ -272,7 +272,7 @@ def estimate_training(
 
 
 def dev_scores(recipe: Recipe, steps: int, of_epoch: int) -> int:
-    """How often a run scores its dev set: as due, and at its end."""
+    """Return how often a run scores its dev set: at each interval and at the end."""
     if recipe.data.dev is None:
         return 0
     return -(-steps // (recipe.eval_every or max(of_epoch, 1)))
@@ -281,14 +281,14 @@ def dev_scores(recipe: Recipe, steps: int, of_epoch: int) -> int:
 def estimate_encoding(
     shape: EncoderShape, passages: Sequence[tuple[int, float]], max_length: int, precision: str, machine: Machine
 ) -> tuple[float | None, tuple[str, ...]]:
-    """Seconds for the passages of an evaluation, once, and what they rest on.
+    """Return the seconds to encode an evaluation's passages once, and the basis of the estimate.
 
     passages: count and mean words of each dataset.
     """
     kind = "single" if precision == "float32" else "half"
     peak = machine.flops(kind)
     if peak is None:
-        return None, (f"{machine.device}: a device whose speed is not known here",)
+        return None, (f"{machine.device}: ragcun does not know this device's speed",)
     work = sum(count * shape.flop(tokens_of(words, max_length)) for count, words in passages)
     share = ENCODING_SHARE[kind] if machine.is_gpu else 1.0
     basis = f"evaluation: {share:.0%} of {peak / 1e12:g} TFLOP/s ({precision}, assumed)"
@@ -309,17 +309,17 @@ def _dev_seconds(recipe: Recipe, counts: RunCounts, scores: int, rates: Rates) -
         return 0.0
     if rates.encoding is None:
         return None
-    # The features of a frozen encoder's dev set are taken once; each score then is the head's work.
+    # A frozen encoder's dev features are computed once; each later score only runs the head.
     return counts.dev_tokens / rates.encoding * (1 if recipe.freeze_base else scores)
 
 
 def _models(recipe: Recipe, steps: int, of_epoch: int) -> int:
-    """Model folders that a run writes: each epoch's, the best one (as often as it may get better) and the last."""
+    """Return how many model folders a run writes: one per epoch, the best after each dev score, and the last."""
     return steps // max(of_epoch, 1) + dev_scores(recipe, steps, of_epoch) + 1
 
 
 def _memory(recipe: Recipe, counts: RunCounts, size: ModelSize, limit: float | None) -> float:
-    """A batch that does not fit passes in chunks; what is there besides cannot."""
+    """Return peak memory. A batch that does not fit is processed in chunks; everything else cannot be split."""
     trained = ADAM_FLOATS * BYTES_OF_FLOAT * size.trainable
     frozen = BYTES_OF_FLOAT * (size.parameters - size.trainable)
     kept = FROZEN_BYTES_A_TOKEN if recipe.freeze_base else size.kept_bytes
@@ -329,7 +329,7 @@ def _memory(recipe: Recipe, counts: RunCounts, size: ModelSize, limit: float | N
 
 
 def _disk(recipe: Recipe, counts: RunCounts, size: ModelSize, steps: int, of_epoch: int) -> float:
-    """Checkpoints that stay and the one being written, models that stay, and the cache of tokens (4 bytes each)."""
+    """Return disk bytes: kept checkpoints and the one being written, kept models and the token cache."""
     checkpoints = (recipe.keep_last + 1) * CHECKPOINT_FLOATS * BYTES_OF_FLOAT * size.trainable
     models = steps // max(of_epoch, 1) + 1 + (recipe.data.dev is not None)
     return checkpoints + models * BYTES_OF_FLOAT * size.parameters + BYTES_OF_FLOAT * counts.text_tokens

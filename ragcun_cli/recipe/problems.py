@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, each with its place in the file and the line itself."""
+"""Problems in a recipe, each with its location in the file and the offending line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 class SourceLocation:
     """Where a value was written: a line of a file, or a `--set` on the command line.
 
-    line and column count from 1; line 0 means the place is not a line (`--set`, or a whole file).
+    line and column count from 1; line 0 means the location is not a line (`--set`, or a whole file).
     """
 
     source: str
@@ -25,29 +25,29 @@ class SourceLocation:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to fix."""
+    """One problem in a recipe."""
 
-    place: SourceLocation
+    location: SourceLocation
     message: str
 
     def render(self) -> str:
-        """`file:line:column: message`, then the source line with a caret under the column."""
-        first = f"{self.place}: {self.message}"
-        if not self.place.text:
+        """Return `file:line:column: message`, then the source line with a caret under the column."""
+        first = f"{self.location}: {self.message}"
+        if not self.location.text:
             return first
-        number = f"{self.place.line:>5}"
-        caret = " " * (self.place.column - 1) + "^"
-        return f"{first}\n{number} | {self.place.text}\n{' ' * len(number)} | {caret}"
+        number = f"{self.location.line:>5}"
+        caret = " " * (self.location.column - 1) + "^"
+        return f"{first}\n{number} | {self.location.text}\n{' ' * len(number)} | {caret}"
 
 
 def render_problems(problems: Iterable[Problem]) -> str:
-    """All problems, in the order of the files and lines they stand in."""
-    in_order = sorted(problems, key=lambda problem: (problem.place.source, problem.place.line))
+    """Render all problems in order of file and line."""
+    in_order = sorted(problems, key=lambda problem: (problem.location.source, problem.location.line))
     return "\n".join(problem.render() for problem in in_order)
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """The end of a sentence: the nearest known word, or all of them if none is near."""
+    """Return the end of a sentence: the nearest known word, or all known words if none is close."""
     nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if nearest:
         return f"did you mean {nearest[0]!r}?"

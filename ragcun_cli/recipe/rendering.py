@@ -1,4 +1,4 @@
-"""A recipe as text: resolved YAML for people, JSON schema for editors."""
+"""Render a recipe as resolved YAML for people, and its schema for editors and the documentation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ragcun_cli.recipe.schema import Recipe
 
 
 class _Dumper(yaml.SafeDumper):
-    """SafeDumper whose numbers our own loader reads back as the same numbers (1e-05 needs no dot there)."""
+    """SafeDumper that writes numbers so that our loader reads the same values (1e-05 needs no dot there)."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    # Plain style only where YAML 1.1 and 1.2 agree that it is text; PyYAML's resolver knows 1.1's `no`, not `1e-4`.
+    # Leave text unquoted only if YAML 1.1 and 1.2 both read it as text; PyYAML handles 1.1's `no`, but not `1e-4`.
     try:
         float(text)
         looks_like_number = True
@@ -30,12 +30,12 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def render_recipe(recipe: Recipe) -> str:
-    """Resolved YAML that trains the same arm again."""
+    """Return resolved YAML that trains the same arm again."""
     return yaml.dump(recipe.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
 
 
 def render_recipe_with_comments(recipe: Recipe) -> str:
-    """The same, each key under one line that says what it is: the start of a recipe of one's own."""
+    """Return the YAML with a comment above each key, as a starting point for a new recipe."""
     return "".join(_commented(recipe.model_dump(), type(recipe), ""))
 
 
@@ -55,9 +55,9 @@ def _commented(values: Mapping[str, Any], model: type[BaseModel], indent: str) -
 
 
 def recipe_schema() -> str:
-    """The JSON schema of a recipe file, for editors; committed as recipes/schema.json.
+    """Return the JSON schema of a recipe file, for editors; committed as recipes/schema.json.
 
-    A file may leave keys to its parent, so no key is required here: `ragcun recipe check` knows what is missing.
+    A file may inherit keys from its parent, so no key is required here: `ragcun recipe check` finds missing ones.
     """
     schema = Recipe.model_json_schema()
     for part in [schema, *schema["$defs"].values()]:
@@ -67,27 +67,27 @@ def recipe_schema() -> str:
         "extends": {
             "type": "string",
             "title": "Extends",
-            "description": "one recipe file, relative to this one, whose values this file changes",
+            "description": "a recipe file, relative to this one, whose values this file overrides",
         },
         **schema["properties"],
     }
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
 
 
-# What the schema does not say: a list that is made anew, and values that come from the file's name.
+# Defaults that the schema lacks: lists made by a factory, and values derived from the file's name.
 DEFAULTS = {"trackers": "`[]`", "exclude": "`[]`", "extends": "", "name": "", "output_dir": ""}
 
 
 def recipe_reference() -> str:
-    """Every key of a recipe as a Markdown page, from the schema; committed as docs/recipes.md."""
+    """Return a Markdown reference of every recipe key, made from the schema; committed as docs/recipes.md."""
     schema = json.loads(recipe_schema())
     parts = [
         "# Recipes",
         "One YAML file is one arm of an experiment. A file may extend another (`extends: PARENT.yaml`) and name only "
-        "the keys that differ; `ragcun recipe show NAME` prints all resolved, `ragcun recipe copy NAME FILE` writes "
-        "a file of your own. `--set KEY=VALUE` changes one for one command; keys of a group are `group.key`.",
-        "Generated from the schema by `make docs`. An own value is refused with file, line and column if it is not "
-        "allowed.",
+        "the keys that differ; `ragcun recipe show NAME` prints all values, `ragcun recipe copy NAME FILE` writes "
+        "your own copy. `--set KEY=VALUE` changes a key for one command; keys in a group are `group.key`.",
+        "Generated from the schema by `make docs`. A value that is not allowed is rejected with its file, line and "
+        "column.",
         _table(schema["properties"], schema["$defs"]),
     ]
     for name, entry in schema["properties"].items():
@@ -114,7 +114,7 @@ def _definition(entry: Mapping[str, Any], definitions: Mapping[str, Any]) -> Any
 
 
 def _value(entry: Mapping[str, Any]) -> str:
-    """Type and limits, in words."""
+    """Describe the type and limits in words."""
     if "anyOf" in entry:
         return " or ".join(_value(each) for each in entry["anyOf"])
     if "enum" in entry:

@@ -1,4 +1,4 @@
-"""The recipes that come with ragcun: in the wheel they lie inside the package, in a checkout beside it."""
+"""Find the recipes that come with ragcun: inside the package in a wheel, beside it in a checkout."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from ragcun_cli.errors import RecipeError
 from ragcun_cli.files import expanded
 from ragcun_cli.recipe.problems import did_you_mean
 
-ARMS = ("baseline", "isotropy", "frozen")  # of the publication
+ARMS = ("baseline", "isotropy", "frozen")  # the publication's arms
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def shipped_folder() -> Path:
-    """The folder of the shipped recipes."""
+    """Return the folder of the shipped recipes."""
     in_wheel = PACKAGE / "_recipes"
     return in_wheel if in_wheel.is_dir() else PACKAGE.parent / "recipes"
 
 
 def shipped_recipes() -> list[Path]:
-    """The arms that ship, by name; the parents they extend lie in a folder below and are not arms."""
+    """Return the shipped arms by name. The parents that they extend are in a subfolder and are not arms."""
     return sorted(shipped_folder().glob("*.yaml"))
 
 
 def find_recipe(name_or_path: str) -> Path:
-    """The recipe a user means: a file of theirs, or a shipped one by name or by `recipes/NAME.yaml`.
+    """Find the recipe a user means: a file of theirs, or a shipped one by name or `recipes/NAME.yaml`.
 
     Raises:
-        RecipeError: if neither is there.
+        RecipeError: if neither exists.
     """
     path = expanded(name_or_path)
     if path.is_file():
         return path
     names = {shipped.stem: shipped for shipped in shipped_recipes()}
-    # `recipes/isotropy.yaml` is what the documentation says; it must work where only the wheel is.
+    # The documentation uses `recipes/isotropy.yaml`, which must also work with only the wheel installed.
     if path.parent in (Path("."), Path("recipes")) and path.stem in names and path.suffix in ("", ".yaml"):
         return names[path.stem]
     if path.exists():
@@ -41,6 +41,6 @@ def find_recipe(name_or_path: str) -> Path:
     beside = [str(each) for each in path.parent.glob("*.yaml")] if path.suffix == ".yaml" else []
     meant = did_you_mean(name_or_path, beside) if beside else did_you_mean(path.stem, sorted(names))
     raise RecipeError(
-        f"{name_or_path}: there is no such recipe; {meant}",
+        f"{name_or_path}: no such recipe; {meant}",
         "Give a recipe file, or a name that `ragcun recipe list` shows.",
     )

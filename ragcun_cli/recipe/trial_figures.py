@@ -1,4 +1,4 @@
-"""What a trial of a recipe saw, and what a whole training will take by it."""
+"""Measurements from a trial of a recipe, and the estimate for a whole training run based on them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ragcun_cli.recipe.schema import Recipe
 
 @dataclass(frozen=True)
 class Trial:
-    """What was seen. losses: of the repeated batch, without dropout, before and after the steps. batch: its triples,
-    fewer than the recipe's where its steps would take too long. seconds: of a step, the median.
+    """A trial's measurements. losses: of the repeated batch, without dropout, before and after. batch: its triples,
+    fewer than in the recipe if its steps would take too long. seconds: median per step.
 
-    training_tokens, encoding_tokens, tokenised: a second; training_tokens is None for a frozen encoder. longest_tokens:
-    of the batch of longest rows; chunk: how many of them pass at a time, None for all. peak_bytes: of the process, or
-    the GPU's allocations; imported_bytes: what the process had after its imports. start_seconds: imports, and all that
-    is made before the first step. steps: that were timed.
+    training_tokens, encoding_tokens, tokenised: per second; the first is None if the encoder is frozen. longest_tokens:
+    in the batch of longest rows. chunk: how many of them are processed at a time, None for all. peak_bytes: process or
+    GPU memory. imported_bytes: the process's memory after its imports. start_seconds: imports and all the other work
+    before the first step. steps: number of timed steps.
     """
 
     triples: int
@@ -43,7 +43,7 @@ class Trial:
     device: str
 
     def counts(self) -> RunCounts:
-        """For the estimate."""
+        """Return the counts for the estimate."""
         return RunCounts(
             self.triples,
             self.tokens_per_triple,
@@ -54,11 +54,11 @@ class Trial:
         )
 
     def size(self) -> ModelSize:
-        """For the estimate. A process's peak may be that of an earlier trial, so that what the imports take counts."""
+        """Return the size for the estimate. A peak may be an earlier trial's, so the memory after imports counts."""
         return ModelSize(self.parameters, self.trainable, self.kept_bytes, self.imported_bytes)
 
     def rates(self, processes: int) -> Rates:
-        """For the estimate: several processes are as much faster as they are many, which is assumed."""
+        """Return the rates for the estimate, assuming that speed grows with the number of processes."""
         return Rates(
             training=None if self.training_tokens is None else self.training_tokens * processes,
             encoding=self.encoding_tokens * processes,
@@ -75,5 +75,5 @@ class Trial:
 
 
 def estimate_of_trial(recipe: Recipe, trial: Trial, processes: int) -> Estimate:
-    """What a whole training will take on this machine, in so many processes; the trial's was one."""
+    """Estimate a whole training run on this machine with `processes` processes, from a trial with one."""
     return estimate_training(recipe, trial.counts(), trial.size(), trial.rates(processes))

@@ -1,1 +1,1 @@
-"""From results on disk to a table. No torch here."""
+"""Turn results on disk into tables, claims, figures and a page, without importing torch."""

@@ -1,4 +1,4 @@
-"""Which averages a table may show: of complete sets, each called by what it is of."""
+"""The averages a table may show: only over complete sets, each named after what it covers."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from ragcun_cli.data.registry import AVERAGES, BEIR, PUBLIC
 
 @dataclass(frozen=True)
 class Average:
-    """The unweighted mean over datasets. short: for a column's head."""
+    """The unweighted mean over datasets. short: for a column heading."""
 
     label: str
     short: str
     datasets: tuple[str, ...]
 
 
-MOST_NAMED = 5  # datasets in a label
+MOST_NAMED = 5  # most datasets that a label names
 PUBLISHED = tuple(Average(label, f"Avg. {len(members)}", members) for label, members in AVERAGES.items())
 
 
 def averages_over(datasets: Sequence[str], named: bool) -> list[Average]:
-    """Those that all datasets of are there.
+    """The averages whose datasets are all present.
 
-    datasets: the table's columns. named: whether the user asked for these; a mean over what merely happens to be there
-    would be read as one over BEIR.
+    datasets: the table's columns. named: whether the user asked for these; a mean over whatever happens to be there
+    would be mistaken for one over BEIR.
     """
     complete = [average for average in PUBLISHED if set(average.datasets) <= set(datasets)]
     asked = set(datasets)
@@ -36,11 +36,11 @@ def averages_over(datasets: Sequence[str], named: bool) -> list[Average]:
 
 
 def missing_of_beir(datasets: Collection[str]) -> str:
-    """What keeps an average over BEIR from being shown; empty where none of BEIR's sets is there, or one average is."""
+    """Why no average over BEIR is shown; empty if no set of BEIR's is present, or if an average is shown."""
     here = [name for name in BEIR if name in datasets]
     if not here or any(set(average.datasets) <= set(datasets) for average in PUBLISHED):
         return ""
     return (
-        f"No average over BEIR: {len(here)} of its 18 sets are scored, "
+        f"No average over BEIR: results exist for {len(here)} of its 18 sets, "
         f"{len(set(here) & set(PUBLIC))} of the 14 public ones."
     )

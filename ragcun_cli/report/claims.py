@@ -1,173 +1,230 @@
-"""Each comparison in one sentence with its figures, and never more than the data say.
-
-Nothing here chooses what to say by how it came out: every comparison that was made has its sentence.
-"""
+"""All claims about a set of results, in the order a reader wants them: averages, isotropy, single datasets."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from ragcun_cli.errors import UsageError
 from ragcun_cli.quantities import counted
-from ragcun_cli.report.comparison import SIGNIFICANCE, Comparison
-from ragcun_cli.report.isotropy_comparison import IsotropyComparison
-from ragcun_cli.report.statistics.corrections import CORRECTIONS
-from ragcun_cli.report.statistics.paired import DRAWS, FLIPS
+from ragcun_cli.report.averages import averages_over, missing_of_beir
+from ragcun_cli.report.collect import collect
+from ragcun_cli.report.comparison import Comparison, ComparisonSettings, Shown, compare
+from ragcun_cli.report.isotropy_comparison import IsotropyComparison, compare_isotropy
+from ragcun_cli.report.rows import (
+    DIFFERENCES,
+    Row,
+    choose_rows,
+    contrast_with,
+    differing,
+    find_baseline,
+    fold,
+    no_baseline,
+)
+from ragcun_cli.report.scores import choose_datasets, known_datasets, require_metric
+from ragcun_cli.report.selection import Selection, primary_rows
+from ragcun_cli.report.sentences import isotropy_sentence, preamble, sentence
+from ragcun_cli.report.staleness import MARK, stale_sentences
+from ragcun_cli.report.statistics.corrections import require_correction
 from ragcun_cli.report.table import metric_label
 
-MOST_NAMED = 5  # datasets in a sentence
-LEAST_P = 0.0001  # smaller ones are told as below it
+VERDICTS = ("better", "worse", "no difference shown", "exploratory")
 
 
-def isotropy_sentence(comparison: IsotropyComparison) -> str:
-    """One sentence, and what it does not say."""
-    over = _listed(comparison.datasets)
-    figures = (
-        f"{_with_deviation(comparison.score, comparison.score_deviation, 3)} against "
-        f"{_with_deviation(comparison.baseline_score, comparison.baseline_deviation, 3)}"
+@dataclass(frozen=True)
+class Headline:
+    """A row against the baseline in one sentence. verdict: decides its colour."""
+
+    row: str
+    verdict: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Comparisons with the baseline, and what else a reader must know. Arms come before reference rows.
+
+    primary: the rows of the primary comparisons, None if none is declared. reference: rows that are not arms as
+    trained. contrasts: row -> how its recipe and scoring differ from the baseline's. stale: rows whose model has
+    changed since.
+    """
+
+    preamble: str
+    metric: str
+    baseline: Row
+    averages: list[Comparison]
+    isotropy: list[IsotropyComparison]
+    datasets: list[Comparison]
+    remarks: list[str]
+    primary: tuple[str, ...] | None
+    reference: frozenset[str]
+    contrasts: dict[str, str]
+    stale: frozenset[str] = frozenset()
+
+    def headlines(self) -> list[Headline]:
+        """One sentence for each primary comparison; if none is declared, for each arm as it was trained."""
+        rows = self._rows()
+        chosen = self.primary if self.primary is not None else [row for row in rows if row not in self.reference]
+        return [self._headline(row) for row in (chosen or rows) if row in rows]
+
+    def others(self) -> list[Headline]:
+        """The same for the other rows."""
+        first = {each.row for each in self.headlines()}
+        return [self._headline(row) for row in self._rows() if row not in first]
+
+    def _rows(self) -> list[str]:
+        of_scores = [each.row for each in (*self.datasets, *self.averages)]
+        return list(dict.fromkeys([*of_scores, *(each.row for each in self.isotropy)]))
+
+    def _headline(self, row: str) -> Headline:
+        isotropy = next((each.verdict for each in self.isotropy if each.row == row), None)
+        parts = [] if isotropy in (None, "exploratory") else [f"isotropy: {isotropy}"]
+        averages = [each for each in self.averages if each.row == row]
+        parts += [f"{metric_label(self.metric)}, {each.where}: {_found(each)}" for each in averages]
+        of_datasets = [each for each in self.datasets if each.row == row]
+        verdicts = Counter(each.verdict for each in of_datasets)
+        if len(of_datasets) == 1:
+            parts.append(f"{metric_label(self.metric)} on {of_datasets[0].scored_on}: {_found(of_datasets[0])}")
+        elif verdicts:
+            shown = _told(verdicts)
+            parts.append(f"{metric_label(self.metric)} on {counted(sum(verdicts.values()), 'dataset')}: {shown}")
+        if any(each.trained and each.over_seeds is None for each in (*of_datasets, *averages)):
+            parts.append("One seed: seed variance unknown")
+        if contrast := self.contrasts.get(row):
+            parts.append(f"It differs in {contrast}")
+        text = f"{self.label(row)} against {self.label(self.baseline.name)}. {'. '.join(parts)}."
+        return Headline(row, _overall([each.verdict for each in averages or of_datasets]), text)
+
+    def label(self, row: str) -> str:
+        """A row's name, marked if its model has changed since it was scored."""
+        return f"{row}{MARK}" if row in self.stale else row
+
+    def sentences(self) -> list[str]:
+        """Headlines, then each comparison: averages, isotropy, datasets; then the remarks."""
+        return [
+            *(each.text for each in (*self.headlines(), *self.others())),
+            *map(sentence, self.averages),
+            *map(isotropy_sentence, self.isotropy),
+            *map(sentence, self.datasets),
+            *self.remarks,
+        ]
+
+    def entry(self) -> dict[str, Any]:
+        """The claims as a dictionary, for JSON."""
+        return {
+            "how": self.preamble,
+            "baseline": self.baseline.name,
+            "primary": None if self.primary is None else list(self.primary),
+            "headlines": [each.__dict__ for each in (*self.headlines(), *self.others())],
+            "comparisons": [{"sentence": sentence(each), **each.entry()} for each in (*self.averages, *self.datasets)],
+            "isotropy": [{"sentence": isotropy_sentence(each), **each.entry()} for each in self.isotropy],
+            "remarks": self.remarks,
+        }
+
+
+def build_claims(results: Path, selection: Selection) -> Claims:
+    """
+    Raises:
+        UsageError: if there is no baseline, nothing to compare with it, or a flag names something that is not there.
+        DataError: if results cannot be read or compared.
+    """
+    require_correction(selection.correction)
+    every = fold(collect(results))
+    against = find_baseline(every, selection.baseline)
+    return claims_of_rows(every, choose_rows(every, selection.rows), against, selection)
+
+
+def claims_of_rows(every: Sequence[Row], rows: Sequence[Row], baseline: Row | None, selection: Selection) -> Claims:
+    """The same as `state` for rows already read: every row, and those chosen."""
+    if baseline is None:
+        raise UsageError(no_baseline(every), f"Choose one of {', '.join(row.name for row in rows)}.")
+    metric, correction = selection.metric, selection.correction
+    declared = primary_rows(selection.primary, every, baseline)
+    if hidden := [name for name in declared or () if name not in [row.name for row in rows]]:
+        raise UsageError(f"--primary: {hidden[0]} is not among --rows", "Add it to --rows, or do not declare it.")
+    require_metric(every, metric)
+    others = [row for row in rows if row is not baseline]
+    if not others:
+        raise UsageError(f"there is only {baseline.name}: nothing to compare it with", "Score another model.")
+    chosen = choose_datasets([*rows, baseline], selection.datasets)
+    averages = averages_over(chosen, named=bool(selection.datasets))
+    shown = Shown(tuple(row.name for row in others), tuple(chosen), tuple(averages))
+    known = known_datasets(every)
+    made = compare(
+        sorted(every, key=_for_reference), baseline, known, shown, ComparisonSettings(metric, correction, declared)
     )
-    start = f"{comparison.row} against {comparison.baseline}, IsoScore of the passages, {over}: {figures}: "
-    if comparison.between is None:
-        return f"{start}{comparison.difference:+.3f}; no confidence interval, so no difference is shown."
-    low, high = comparison.between.interval
-    what = {"more isotropic": "more isotropic by", "less isotropic": "less isotropic by"}.get(comparison.verdict)
-    found = (
-        f"{what} {abs(comparison.difference):.3f}" if what else f"{comparison.verdict}, {comparison.difference:+.3f}"
+    isotropy = compare_isotropy(sorted(every, key=_for_reference), baseline, chosen, correction, declared)
+    return Claims(
+        preamble=preamble(made, isotropy, correction, declared),
+        metric=metric,
+        baseline=baseline,
+        averages=[each for each in made if each.is_average],
+        isotropy=[each for each in isotropy if each.row in shown.rows],
+        datasets=[each for each in made if not each.is_average],
+        remarks=_remarks(others, baseline, chosen, averages != [], metric),
+        primary=declared,
+        reference=frozenset(row.name for row in every if _for_reference(row)),
+        contrasts={row.name: contrast_with(row, baseline) for row in others},
+        stale=frozenset(row.name for row in (*others, baseline) if row.is_stale),
     )
-    once = "; seed variance unknown" if comparison.trained else ""
-    by = "seeds and texts" if comparison.with_seeds else f"texts alone{once}"
-    family = 0 if comparison.exploratory else comparison.family
-    p = _p_values(comparison.between.p, comparison.p_corrected, comparison.correction, family)
-    return f"{start}{found} (95 % interval {low:+.3f} to {high:+.3f}, by {by}; {p})."
 
 
-def _listed(datasets: Sequence[str]) -> str:
-    if len(datasets) == 1:
-        return datasets[0]
-    named = f" ({', '.join(datasets)})" if len(datasets) <= MOST_NAMED else ""
-    return f"the mean of {len(datasets)} sets{named}"
+def _told(verdicts: Counter[str]) -> str:
+    """Sum up the verdicts on several datasets."""
+    if len(verdicts) > 1:
+        return ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
+    (verdict,) = verdicts
+    return f"{verdict} on {'any' if verdict.startswith('no ') else 'each'}"
 
 
-def sentence(comparison: Comparison) -> str:
-    """One sentence with all figures, and what it does not say."""
-    metric, where = metric_label(comparison.metric), _where(comparison)
-    figures = (
-        f"{_with_deviation(100 * comparison.score, comparison.score_deviation, 2, 100)} against "
-        f"{_with_deviation(100 * comparison.baseline_score, comparison.baseline_deviation, 2, 100)}"
-    )
-    start = f"{comparison.row} against {comparison.baseline} {where}, {metric} x 100: {figures}: "
-    if comparison.p_corrected is None:
-        single = "one of its datasets or forums has a single query" if comparison.queries > 1 else "it is of one query"
-        return f"{start}{100 * comparison.difference:+.2f}; not tested: {single}."
-    points = 100 * comparison.difference
-    if comparison.verdict in ("no difference shown", "exploratory"):
-        found = f"{comparison.verdict}, {points:+.2f}"
-    else:
-        found = f"{comparison.verdict} by {abs(points):.2f}"
-    return f"{start}{found} ({_evidence(comparison)}).{_reservation(comparison)}"
+def _found(comparison: Comparison) -> str:
+    """The verdict, with the difference in points."""
+    points = f"{100 * comparison.difference:+.2f}"
+    return f"{comparison.verdict} ({points})"
 
 
-def _where(comparison: Comparison) -> str:
-    return f"on average over {comparison.where}" if comparison.is_average else f"on {comparison.scored_on}"
+def _overall(verdicts: Sequence[str]) -> str:
+    """Combine several verdicts: if they do not all point the same way, no difference is shown."""
+    claimed = {each for each in verdicts if each in ("better", "worse")}
+    if len(claimed) == 1:
+        return claimed.pop()
+    return "exploratory" if verdicts and set(verdicts) == {"exploratory"} else "no difference shown"
 
 
-def _evidence(comparison: Comparison) -> str:
-    """Figures behind the verdict: for an average of seeds and queries together, where there are seeds."""
-    by_seeds = comparison.is_average and comparison.over_seeds is not None
-    interval = comparison.over_seeds.interval if by_seeds and comparison.over_seeds else comparison.interval
-    parts = []
-    if interval is not None:
-        over = "seeds and queries" if by_seeds else "queries"
-        parts.append(f"95 % interval over {over} {100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}")
-    assert comparison.p_judged is not None
-    family = 0 if comparison.exploratory else comparison.family
-    parts.append(_p_values(comparison.p_judged, comparison.p_corrected, comparison.correction, family))
-    if comparison.effect_size is not None:
-        parts.append(f"d = {comparison.effect_size:.2f}")
-    ties = comparison.queries - comparison.wins - comparison.losses
-    parts.append(f"queries: {comparison.wins} better, {comparison.losses} worse, {ties} tied")
-    return "; ".join(parts)
-
-
-def _reservation(comparison: Comparison) -> str:
-    words = []
-    judged, adjusted = comparison.p_judged, comparison.p_corrected
-    if judged is not None and adjusted is not None and judged < SIGNIFICANCE <= adjusted:
-        words.append(f"Significant uncorrected, not after correction for {comparison.family} comparisons.")
-    if comparison.verdict == "no difference shown" and comparison.detectable is not None:
-        words.append(
-            f"A true difference of {100 * comparison.detectable:.2f} would have been found 8 times in 10; "
-            "smaller ones less often."
+def _remarks(
+    others: Sequence[Row], baseline: Row, datasets: Sequence[str], has_averages: bool, metric: str
+) -> list[str]:
+    """Remarks on what a reader might otherwise miss."""
+    remarks = stale_sentences(each for row in (*others, baseline) for each in row.stale)
+    if not has_averages and len(datasets) > 1:
+        remarks.append(
+            missing_of_beir(known_datasets([*others, baseline])) or "No average: name the sets with --datasets."
         )
-    if comparison.over_seeds is None and comparison.trained:
-        words.append("One seed: this holds for the models at hand; seed variance unknown.")
-    elif comparison.over_seeds is not None and not comparison.is_average:
-        low, high = comparison.over_seeds.interval
-        span = f"Including seed variance, the interval is {100 * low:+.2f} to {100 * high:+.2f}"
-        passed = adjusted is not None and adjusted < SIGNIFICANCE
-        only = ": these models differ, but another seed may not" if passed and low <= 0 <= high else ""
-        words.append(f"{span}{only}.")
-    return "".join(f" {each}" for each in words)
-
-
-def _with_deviation(value: float, deviation: float | None, digits: int, scale: float = 1) -> str:
-    return f"{value:.{digits}f}" + (f" ± {scale * deviation:.{digits}f}" if deviation is not None else "")
-
-
-def _p_values(p: float, adjusted: float | None, correction: str, family: int) -> str:
-    if family == 0:
-        return f"{_p(p)}, exploratory and not corrected"
-    if correction == "none" or family < 2 or adjusted is None:
-        return _p(p)
-    return f"{_p(p)}, {_p(adjusted)} by {CORRECTIONS[correction]} over {counted(family, 'comparison')}"
-
-
-def _p(value: float) -> str:
-    return f"p < {LEAST_P}" if value < LEAST_P else f"p = {p_value(value)}"
-
-
-def p_value(value: float) -> str:
-    """To as many digits as say something."""
-    if value < LEAST_P:
-        return f"< {LEAST_P}"
-    return f"{value:.4f}" if value < 0.01 else f"{value:.3f}"
-
-
-def preamble(
-    comparisons: Sequence[Comparison],
-    isotropy: Sequence[IsotropyComparison],
-    correction: str,
-    primary: Sequence[str] | None,
-) -> str:
-    """How all of them were made."""
-    families = [
-        f"{next(each.family for each in some)} {what}"
-        for what, some in (
-            ("on datasets", [each for each in comparisons if not each.is_average]),
-            ("on averages", [each for each in comparisons if each.is_average]),
-            ("of isotropy", isotropy),
+    once = [row.name for row in (*others, baseline) if row.trained and len(row.members) == 1]
+    if once:
+        remarks.append(
+            f"Trained with one seed: {', '.join(once)}. Claims about these hold for the models at hand, not for how "
+            "they were trained; use at least three seeds."
         )
-        if some
+    rows_without: dict[tuple[str, ...], list[str]] = {}  # rows without an IsoScore, by dataset
+    for row in others:
+        lacking = [name for name in datasets if not (row.scores(name, metric) and baseline.scores(name, metric))]
+        if lacking:
+            remarks.append(f"{row.name} is not compared on {', '.join(lacking)}: not all seeds of both were scored.")
+        unmeasured = tuple(name for name in datasets if not (row.isoscores(name) and baseline.isoscores(name)))
+        if unmeasured:
+            rows_without.setdefault(unmeasured, []).append(row.name)
+    remarks += [
+        f"Isotropy of {', '.join(names)} is not compared on {', '.join(where)}: no IsoScore, or whitening was fitted "
+        "on these passages."
+        for where, names in rows_without.items()
     ]
-    by = ""
-    if correction != "none":
-        over = "all rows and datasets of the results, whatever is shown,"
-        if primary is not None:
-            over = f"the primary comparisons ({', '.join(primary)}) on all datasets"
-        by = f" p-values are corrected by {CORRECTIONS[correction]} over {over} in families: {', '.join(families)}."
-    if primary is not None:
-        by += (
-            " All other comparisons are exploratory: their p-values are not corrected and nothing is claimed from them."
-        )
-    pooled = ""
-    if any(each.is_average for each in comparisons):
-        pooled = (
-            " Averages, where there are seeds: variances over seeds and over queries (of each dataset apart) add up, "
-            "Student's t with Satterthwaite's degrees of freedom; the datasets themselves are taken as given."
-        )
-    return (
-        f"Per-query differences of means over seeds. p: paired sign-flip test, two-sided, {FLIPS:,} flips.{by} A "
-        f"difference is claimed below {SIGNIFICANCE} and, where there are seeds, if an interval including seed "
-        "variance excludes 0."
-        f"{pooled} Intervals over queries: percentiles of {DRAWS:,} bootstrap draws. Intervals are "
-        "not corrected. d: mean difference in standard deviations of the differences."
-    )
+    differences = [differing([*others, baseline], key, what) for key, what in DIFFERENCES]
+    return remarks + [each for each in differences if each]
+
+
+def _for_reference(row: Row) -> bool:
+    return not row.trained or row.first.entry.transform != "none"

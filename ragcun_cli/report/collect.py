@@ -1,4 +1,4 @@
-"""Reading `results/`: one entry per model, and a refusal to compare what is not comparable."""
+"""Read `results/` into one entry per model, and refuse to compare what is not comparable."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.report.staleness import ScoredDataset, Stale, staleness
 from ragcun_cli.results.dataset_result import DatasetResult
-from ragcun_cli.results.json_files import read_json
-from ragcun_cli.results.layout import ISOTROPY, MODEL, OF_MODEL, QUERIES_ENDING
+from ragcun_cli.results.isotropy import IsotropyEntry, SideIsotropy, read_isotropy
+from ragcun_cli.results.layout import MODEL, OF_MODEL, QUERIES_ENDING
 from ragcun_cli.results.model_entry import ModelEntry
 
 
@@ -18,57 +18,58 @@ from ragcun_cli.results.model_entry import ModelEntry
 class ModelResults:
     """One model on all its datasets.
 
-    entry: model.json. geometry: dataset -> what isotropy.json says of it. stale: set where another model lies at its
-    place by now, or none.
+    entry: model.json. geometry: dataset -> what isotropy.json says about it. stale: set if another model is now at its
+    place, or none is.
     """
 
     name: str
     folder: Path
     entry: ModelEntry
     datasets: dict[str, DatasetResult]
-    geometry: dict[str, dict[str, Any]]
+    geometry: dict[str, IsotropyEntry]
     stale: Stale | None = None
 
     @property
     def untouched(self) -> bool:
-        """An encoder as its authors made it, compared as it is."""
+        """Whether it is an encoder as its authors made it, without a transform."""
         return self.entry.kind == "untouched" and self.entry.transform == "none"
 
     @property
     def arm(self) -> dict[str, Any]:
-        """What the recipe said, as far as the result has it; empty for an encoder that ragcun did not train."""
+        """The recipe, as far as the result records it; empty for an encoder that ragcun did not train."""
         return self.entry.arm or {}
 
     @property
     def seed(self) -> int | None:
-        """Of the training; None for an encoder that ragcun did not train."""
+        """The training seed; None for an encoder that ragcun did not train."""
         seed: int | None = self.arm.get("seed")
         return seed
 
     def isoscore(self, dataset: str) -> float | None:
-        """Of the passages; None where it was not measured."""
-        score: float | None = self.cloud(dataset, "passages").get("isoscore")
-        return score
+        """The passages' IsoScore; None if it was not measured."""
+        passages = self.side(dataset, "passages")
+        return None if passages is None else passages.isoscore
 
-    def cloud(self, dataset: str, side: str) -> dict[str, Any]:
-        """Of passages or queries; empty where it was not measured."""
-        return self.geometry.get(dataset, {}).get(side) or {}
+    def side(self, dataset: str, name: str) -> SideIsotropy | None:
+        """The measurements of `passages` or `queries`; None if there are none."""
+        entry = self.geometry.get(dataset)
+        return None if entry is None else entry.measured.side(name)
 
 
 def collect(results: Path) -> list[ModelResults]:
-    """All models with results: untouched encoders first, then arms by what they add to the baseline.
+    """Read all models with results: untouched encoders first, then arms by what they add to the baseline.
 
     Raises:
         UsageError: if there are no results.
         DataError: if a result cannot be read or is not finite, two folders claim one name, or a dataset's results are
-            of different texts, judgements or rules.
+            based on different texts, judgements or rules.
     """
     _require_folder(results)
     models = [found for folder in _folders(results) if (found := _read_model(folder)) is not None]
     if not models:
         raise UsageError(
             f"{results}: there are no results here",
-            "Score a model first: ragcun eval beir --model MODEL --datasets NAME (or name the folder: --results)",
+            "Score a model first: ragcun eval beir --model MODEL --datasets NAME (or name the folder with --results)",
         )
     _require_names(models)
     _require_same_texts(models)
@@ -77,14 +78,14 @@ def collect(results: Path) -> list[ModelResults]:
 
 def _require_folder(results: Path) -> None:
     if results.is_symlink():
-        results.stat()  # a link that leads nowhere, or in a circle: the system's own error
+        results.stat()  # raises the system's own error if the link is broken or circular
     if results.is_file():
-        raise UsageError(f"--results {results}: is a file", "Name the folder that `ragcun eval beir` wrote into.")
+        raise UsageError(f"--results {results} is a file", "Name the folder that `ragcun eval beir` wrote to.")
     if not _folders(results) and _folders(results / "results"):
-        raise UsageError(f"{results}: there are no results here", f"They are in {results / 'results'}: --results.")
+        raise UsageError(f"{results}: there are no results here", f"Try --results {results / 'results'}.")
     for folder in results.iterdir() if results.is_dir() else ():
         if not (folder / MODEL).is_file() and any(folder.glob(f"*{QUERIES_ENDING}")):
-            raise DataError(f"{folder}: has results, but no {MODEL} that says whose", "Evaluate again, or remove it.")
+            raise DataError(f"{folder}: has results, but no {MODEL} naming the model", "Evaluate again, or remove it.")
 
 
 def has_results(results: Path) -> bool:
@@ -102,29 +103,20 @@ def _read_model(folder: Path) -> ModelResults | None:
     entry = ModelEntry.read(folder)
     paths = [path for path in sorted(folder.glob("*.json")) if path.name not in OF_MODEL]
     found = [_read_result(path, entry) for path in paths]
-    geometry = _read_geometry(folder / ISOTROPY) if (folder / ISOTROPY).is_file() else {}
+    geometry = read_isotropy(folder)
     if not found and not geometry:
         return None
     datasets = {result.name: result for result in found}
     scored = [ScoredDataset(each.name, each.split, each.dataset.found_at) for each in found]
-    scored += [ScoredDataset(name, of["split"]) for name, of in geometry.items() if name not in datasets]
+    scored += [ScoredDataset(name, of.split) for name, of in geometry.items() if name not in datasets]
     stale = staleness(entry, scored, folder.parent)
     return ModelResults(entry.name, folder, entry, datasets, geometry, stale)
-
-
-def _read_geometry(path: Path) -> dict[str, dict[str, Any]]:
-    geometry = read_json(path)
-    for dataset, entry in geometry.items():
-        whole = isinstance(entry, dict) and {"sha256", "split", "passages", "queries"} <= set(entry)
-        if not whole or not all(isinstance(entry[side], dict | None) for side in ("passages", "queries")):
-            raise DataError(f"{path}: {dataset}: not a measurement of ragcun's", "Measure again: ragcun eval isotropy.")
-    return geometry
 
 
 def _read_result(path: Path, entry: ModelEntry) -> DatasetResult:
     result = DatasetResult.read(path)
     if result.model.identity != entry.identity:
-        raise DataError(f"{path}: is a result of other weights than {path.with_name(MODEL)} names", "Evaluate again.")
+        raise DataError(f"{path}: its weights are not those that {path.with_name(MODEL)} names", "Evaluate again.")
     return result
 
 
@@ -135,23 +127,23 @@ def _require_names(models: list[ModelResults]) -> None:
         if other is not model:
             raise DataError(
                 f"{other.folder} and {model.folder} both call their model {model.name!r}",
-                "Rows of a table need names of their own: remove one, or evaluate it again with --name.",
+                "Every row of a table needs its own name: remove one, or evaluate it again with --name.",
             )
 
 
 def _require_same_texts(models: list[ModelResults]) -> None:
-    """Of scores and of isotropy, which may have been measured apart."""
+    """Check the texts of scores and of isotropy, which may have been measured separately."""
     first: dict[str, tuple[str, str, str]] = {}
     for model in models:
         stated = [(name, result.split, result.sha256) for name, result in model.datasets.items()]
-        stated += [(name, entry["split"], entry["sha256"]) for name, entry in model.geometry.items()]
+        stated += [(name, entry.split, entry.sha256) for name, entry in model.geometry.items()]
         for dataset, split, sha256 in stated:
             other, other_split, other_sha256 = first.setdefault(dataset, (model.name, split, sha256))
             if (other_split, other_sha256) != (split, sha256):
                 raise DataError(
                     f"{dataset}: {other} ({other_split}, {other_sha256[:12]}…) and {model.name} ({split}, "
                     f"{sha256[:12]}…) were scored or measured on different texts or judgements",
-                    "Evaluate both again on the same files; their figures must not stand in one column.",
+                    "Evaluate both again on the same files; their figures must not share a column.",
                 )
     _require_same_rules(models)
 
@@ -168,7 +160,7 @@ def _require_same_rules(models: list[ModelResults]) -> None:
                 raise DataError(
                     f"{dataset}: {other} and {model.name} were scored by different rules: {key} is "
                     f"{other_rules.get(key)!r} and {rules.get(key)!r}",
-                    "Evaluate both again with one version of ragcun; their figures must not stand in one column.",
+                    "Evaluate both again with one version of ragcun; their figures must not share a column.",
                 )
 
 

@@ -1,4 +1,4 @@
-"""Each row against the baseline: on each dataset, and on the average over datasets that both have."""
+"""Compare each row with the baseline, on each dataset and on averages over datasets that both have."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """metric: of all comparisons. correction: of the p-values of each family: cells, averages. primary: the rows whose
-    comparisons are these families; None for all. The other rows' are exploratory, and not corrected.
+    """How to compare. correction: of the p-values of each family, cells and averages. primary: the rows whose
+    comparisons form these families; None for all. Those of other rows are exploratory and not corrected.
     """
 
     metric: str = "ndcg@10"
@@ -41,7 +41,7 @@ class ComparisonSettings:
 
 @dataclass(frozen=True)
 class Shown:
-    """What is wanted of all comparisons that there could be: names of rows, datasets, averages."""
+    """Which of all possible comparisons are wanted: names of rows, datasets and averages."""
 
     rows: tuple[str, ...]
     datasets: tuple[str, ...]
@@ -50,13 +50,13 @@ class Shown:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row against the baseline, per query and averaged over seeds first; scores from 0 to 1.
+    """A row compared with the baseline per query, after averaging over seeds; scores are from 0 to 1.
 
-    where: a dataset, or the average's label. trained: whether either side was: else there are no seeds to speak of. p:
-    sign-flip; p_t: paired t. interval: 95 %, bootstrap over queries. over_seeds: with the spread of seeds, None where a
-    side was trained once only. p_corrected: over `family` comparisons, of p; for an average of `over_seeds.p`, if there
-    is one; of an exploratory comparison, which is in no family, p itself. detectable: what would have been found 8
-    times in 10 at the correction's strictest step. All are None where a dataset (or one of its parts) has a single
+    where: a dataset, or the average's label. trained: whether either side was; otherwise there are no seeds. p:
+    sign-flip; p_t: paired t. interval: 95 %, bootstrap over queries. over_seeds: including seed variance; None if a
+    side was trained only once. p_corrected: p corrected over `family` comparisons (an average's `over_seeds.p` if there
+    is one); for an exploratory comparison, which is in no family, p itself. detectable: what would be found 8
+    times in 10 at the correction's strictest step. All are None if a dataset (or one of its parts) has a single
     query. split: the qrels that were scored, empty for an average.
     """
 
@@ -91,18 +91,18 @@ class Comparison:
 
     @property
     def p_judged(self) -> float | None:
-        """The one that the verdict is by, before its correction."""
+        """The p-value that decides the verdict, before correction."""
         return self.over_seeds.p if self.is_average and self.over_seeds is not None else self.p
 
     @property
     def scored_on(self) -> str:
-        """The dataset with its split and queries; of an average, its label."""
+        """The dataset with its split and queries; for an average, its label."""
         return self.where if self.is_average else scored_on(self.where, self.split, self.queries)
 
     @property
     def verdict(self) -> str:
         """`better`, `worse` or `no difference shown`: by the corrected p-value and, where there are seeds, only if
-        their spread leaves the difference its sign too. `exploratory` where nothing is to be claimed.
+        the interval that includes seed variance excludes 0 too. `exploratory` if nothing may be claimed.
         """
         if self.exploratory:
             return "exploratory"
@@ -113,7 +113,7 @@ class Comparison:
         return "better" if self.difference > 0 else "worse"
 
     def entry(self) -> dict[str, Any]:
-        """For a program."""
+        """The comparison as a dictionary, for JSON."""
         content = {key: value for key, value in self.__dict__.items() if key != "over_seeds"}
         return {
             **content,
@@ -136,7 +136,7 @@ class _Pair:
 
     @property
     def differences(self) -> Figures:
-        """(queries,) between the means over seeds."""
+        """The (queries,) differences between means over seeds."""
         return _without_rounding(self.first.mean(axis=0) - self.second.mean(axis=0))
 
     @property
@@ -149,7 +149,7 @@ class _Pair:
         return bool(self.row.seeds) and self.row.seeds == self.baseline.seeds
 
     def over_seeds(self) -> SeedAware | None:
-        """None where a side was trained once, or neither was trained here."""
+        """The result with seed variance; None if a side was trained only once, or neither was trained here."""
         once = any(side.trained and len(side.members) < 2 for side in (self.row, self.baseline))
         return None if once or not self.testable else seed_aware(self.first, self.second, self.strata, self.paired)
 
@@ -162,7 +162,7 @@ def compare(
     settings: ComparisonSettings,
     intervals: bool = True,
 ) -> list[Comparison]:
-    """What is shown of all other rows against the baseline, on each dataset and average that both have all of.
+    """Compare all other rows with the baseline on each dataset and average that both have in full; return those shown.
 
     p-values are corrected over every row and dataset there is, so that choosing what to show changes no verdict.
 
@@ -171,7 +171,7 @@ def compare(
         intervals: False leaves out bootstrap intervals, for a table's marks.
 
     Raises:
-        DataError: as `pair_scores` says.
+        DataError: as raised by `pair_scores`.
     """
     cells: list[_Pair] = []
     pooled: list[_Pair] = []
@@ -191,13 +191,13 @@ def compare(
 
 
 def differences_per_query(row: Row, baseline: Row, dataset: str, metric: str) -> tuple[tuple[str, ...], Figures]:
-    """Query ids, and (queries,) differences of the seeds' means."""
+    """Query ids, and (queries,) differences between means over seeds."""
     one, other = pair_scores(row, baseline, dataset, metric)
     return one.query_ids, _without_rounding(one.scores.mean(axis=0) - other.scores.mean(axis=0))
 
 
 def _without_rounding(values: Figures) -> Figures:
-    """Equal scores whose means over seeds differ in the last digit are equal."""
+    """Set to 0 the differences of equal scores whose means over seeds differ in the last digit."""
     return np.where(np.abs(values) < ROUNDING, 0.0, values)
 
 
@@ -224,7 +224,7 @@ def _average(average: Average, parts: Sequence[_Pair]) -> _Pair:
 def _family(
     pairs: Sequence[_Pair], rows: Sequence[str], places: Sequence[str], settings: ComparisonSettings, intervals: bool
 ) -> list[Comparison]:
-    """Tested and corrected together; of those that are shown, everything."""
+    """Test and correct the pairs together, and compute everything else for those shown."""
     tested = [pair for pair in pairs if pair.testable and _is_primary(pair, settings)]
     p_values = {(pair.row.name, pair.where): _judge(pair) for pair in tested}
     adjusted = dict(zip(p_values, corrected(list(p_values.values()), settings.correction), strict=True))
@@ -241,7 +241,7 @@ def _is_primary(pair: _Pair, settings: ComparisonSettings) -> bool:
 
 
 def _judge(pair: _Pair) -> float:
-    """An average by seeds and queries together, where there are seeds; all else by queries."""
+    """The p-value: over seeds and queries together for an average with seeds, otherwise over queries."""
     over_seeds = pair.over_seeds() if pair.is_average else None
     return sign_flip_test(pair.differences, pair.strata) if over_seeds is None else over_seeds.p
 
@@ -253,7 +253,7 @@ def _compared(
     score, deviation = mean_and_deviation([strata.mean(each) for each in pair.first])
     baseline_score, baseline_deviation = mean_and_deviation([strata.mean(each) for each in pair.second])
     over_seeds = pair.over_seeds()
-    by_seeds = pair.is_average and over_seeds is not None  # which then has the interval that is stated
+    by_seeds = pair.is_average and over_seeds is not None  # its interval is then the one stated
     level = SIGNIFICANCE if settings.correction == "none" else SIGNIFICANCE / max(family, 1)
     return Comparison(
         row=row.name,
@@ -288,7 +288,7 @@ def _compared(
 
 
 def _detectable(values: Figures, strata: Strata, over_seeds: SeedAware | None, level: float) -> float | None:
-    """By the same spread as the verdict; None where there is no spread."""
+    """The detectable difference, from the same spread as the verdict; None if there is no spread."""
     error = standard_error(values, strata)
     spread, degrees = (error.value, error.degrees) if over_seeds is None else (over_seeds.error, over_seeds.degrees)
     return detectable_difference(spread, degrees, level) if spread > 0 else None

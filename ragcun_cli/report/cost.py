@@ -1,4 +1,4 @@
-"""What training each arm took."""
+"""The cost table: what training each arm took."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ragcun_cli.report.table import MISSING, Cell, FigureColumn, ResultTable, Ta
 def build_cost(
     rows: Sequence[Row], runs: Path, dollars_per_hour: float | None, options: Mapping[str, object]
 ) -> ResultTable:
-    """Trainable parameters, triples a second, device hours, and dollars where a price is given.
+    """Build a table of trainable parameters, triples per second, device hours, and dollars if a price is given.
 
     Raises:
         UsageError: if no run is found.
@@ -27,7 +27,7 @@ def build_cost(
     }
     if not found:
         raise UsageError(
-            f"--runs {runs}: none of the models' run folders is there",
+            f"--runs {runs}: has none of the models' run folders",
             "Their environment.json and speed.jsonl say what training took; name the folder that has them.",
         )
     priced = dollars_per_hour is not None
@@ -42,13 +42,13 @@ def build_cost(
     ]
     columns += [FigureColumn("dollars")] if priced else []
     trained = [row for row in rows if row.trained and row.first.entry.transform == "none"]
-    price = f"; at {dollars_per_hour:g} dollars an hour and device" if priced else ""
-    caption = f"Cost of training: time of the steps, without dev scores and saving, over all devices{price}."
+    price = f"; at {dollars_per_hour:g} dollars per device-hour" if priced else ""
+    caption = f"Cost of training: time spent on steps, without dev scores and saving, over all devices{price}."
     missing = [row.name for row in trained if row.name not in found]
-    notes = [f"No run folder is found of: {', '.join(missing)}."] if missing else []
+    notes = [f"No run folder was found for: {', '.join(missing)}."] if missing else []
     mixed = [name for name, members in found.items() if len({run.device for run in members}) > 1]
     if mixed:
-        notes.append(f"Trained on several kinds of device: {', '.join(mixed)}; their times are not of one kind.")
+        notes.append(f"Trained on several kinds of device: {', '.join(mixed)}; their times mix these devices.")
     return ResultTable(
         caption=" ".join(part for part in (caption, seeds_sentence(rows)) if part),
         notes=tuple(notes),
@@ -73,7 +73,7 @@ def _device(members: Sequence[RecordedRun] | None) -> str:
 def _cells(
     members: Sequence[RecordedRun] | None, dollars_per_hour: float | None, units: float, columns: int
 ) -> tuple[Cell, ...]:
-    """units: in an hour."""
+    """The cells of one row. units: how many time units an hour has."""
     if members is None:
         return (MISSING,) * columns
     sources = [run.run_id for run in members]
@@ -95,5 +95,5 @@ def _cells(
 
 
 def _of_all(values: Sequence[float], sources: Sequence[str]) -> Cell:
-    """What is no mean: missing where seeds differ in it."""
+    """A cell for what is not averaged; missing if seeds differ in it."""
     return Cell(values[0], None, len(values), sources=tuple(sources)) if len(set(values)) == 1 else MISSING

@@ -1,4 +1,4 @@
-"""What is expected of the method, beside what was measured: met, not met or not measured. Never in a results table."""
+"""Compare expected figures with measured ones: met, not met or not measured. They never enter a results table."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ragcun_cli.report.averages import PUBLISHED
 from ragcun_cli.report.rows import Row, mean_and_deviation
 
 SHIPPED = Path(__file__).with_name("expected.yaml")
-BEIR_AVERAGES = PUBLISHED[:2]  # the source says "BEIR" and not which; the first that is complete is taken
+BEIR_AVERAGES = PUBLISHED[:2]  # the source says "BEIR" but not which sets; the first complete average is used
 ISOTROPY_NOTE = (
-    "The expected isotropy is of a measure that the source does not define and that its code cannot give; what is "
+    "The expected isotropy is for a measure that the source does not define and its code cannot produce; what is "
     "measured here is the unbiased IsoScore of the passages."
 )
 
@@ -27,7 +27,7 @@ class _Strict(BaseModel):
 
 
 class Expectation(_Strict):
-    """row: its name in the tables. figure: nDCG@10 x 100, or IsoScore."""
+    """One expected figure. row: its name in the tables. figure: nDCG@10 x 100, or IsoScore."""
 
     row: str = Field(min_length=1)
     figure: Literal["ndcg@10", "isotropy"]
@@ -45,7 +45,7 @@ class ExpectationFile(_Strict):
 
 @dataclass(frozen=True)
 class ExpectationOutcome:
-    """One expectation and what became of it. over: what the measured figure is of; why: what keeps it from being
+    """One expectation and what became of it. over: what the figure was measured on; why: the reason if it was not
     measured.
     """
 
@@ -64,7 +64,7 @@ class ExpectationOutcome:
         return "met" if distance <= self.expectation.within else "not met"
 
     def entry(self) -> dict[str, Any]:
-        """For a program."""
+        """The outcome as a dictionary, for JSON."""
         return {
             **self.expectation.model_dump(),
             "verdict": self.verdict,
@@ -79,25 +79,25 @@ def read_expectations(path: Path = SHIPPED) -> ExpectationFile:
     """
     Raises:
         UsageError: if there is no such file.
-        DataError: naming file and key of what is wrong.
+        DataError: if it is not valid, naming the file and the key.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return ExpectationFile.model_validate(content)
     except FileNotFoundError:
         raise UsageError(
-            f"--expected {path}: there is no such file", f"{SHIPPED.name} of ragcun shows the form."
+            f"--expected {path}: there is no such file", f"ragcun's {SHIPPED.name} shows the format."
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not valid YAML ({error})", f"{SHIPPED.name} of ragcun shows the form.") from None
+        raise DataError(f"{path}: not valid YAML ({error})", f"ragcun's {SHIPPED.name} shows the format.") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DataError(f"{path}: {where}: {first['msg']}", f"{SHIPPED.name} of ragcun shows the form.") from None
+        raise DataError(f"{path}: {where}: {first['msg']}", f"ragcun's {SHIPPED.name} shows the format.") from None
 
 
 def compare_expectations(expected: ExpectationFile, rows: Sequence[Row]) -> list[ExpectationOutcome]:
-    """Each expectation against the row of its name."""
+    """Compare each expectation with the row of that name."""
     by_name: Mapping[str, Row] = {row.name: row for row in rows}
     return [_outcome(expectation, by_name.get(expectation.row)) for expectation in expected.expectations]
 

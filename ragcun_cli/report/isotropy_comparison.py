@@ -1,4 +1,4 @@
-"""IsoScore of the passages against the baseline's: how much it differs, and how far chance goes."""
+"""Compare the passages' IsoScore with the baseline's: how much it differs, and how much chance allows."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ragcun_cli.report.statistics.corrections import corrected
 from ragcun_cli.report.statistics.differences import degrees_of_freedom
 from ragcun_cli.report.statistics.seeds import SeedAware, interval_of
 
-NORMAL_HALF = 1.96  # an interval's half in standard errors: IsoScore's intervals are of 50,000 texts or fewer
+NORMAL_HALF = 1.96  # half an interval in standard errors; IsoScore's intervals are over at most 50,000 texts
 
 
 @dataclass(frozen=True)
 class IsotropyComparison:
     """IsoScore of the passages against the baseline's, the mean over datasets that both have.
 
-    between: 95 % interval of the difference, None where neither seeds nor texts say how much it varies. with_seeds:
-    whether it reckons with seeds. p_corrected: over `family` comparisons.
+    between: 95 % interval of the difference, None if neither seeds nor texts show how much it varies. with_seeds:
+    whether it includes seed variance. p_corrected: corrected over `family` comparisons.
     """
 
     row: str
@@ -42,12 +42,12 @@ class IsotropyComparison:
 
     @property
     def difference(self) -> float:
-        """Of the means."""
+        """The difference between the means."""
         return self.score - self.baseline_score
 
     @property
     def verdict(self) -> str:
-        """`more isotropic`, `less isotropic`, `no difference shown`, or `exploratory`: nothing is to be claimed."""
+        """`more isotropic`, `less isotropic`, `no difference shown`, or `exploratory` (nothing may be claimed)."""
         if self.exploratory:
             return "exploratory"
         if self.p_corrected is None or not self.p_corrected < SIGNIFICANCE:
@@ -55,7 +55,7 @@ class IsotropyComparison:
         return "more isotropic" if self.difference > 0 else "less isotropic"
 
     def entry(self) -> dict[str, Any]:
-        """For a program."""
+        """The comparison as a dictionary, for JSON."""
         between = None if self.between is None else self.between.entry()
         return {**self.__dict__, "verdict": self.verdict, "difference": self.difference, "between": between}
 
@@ -63,9 +63,9 @@ class IsotropyComparison:
 def compare_isotropy(
     rows: Sequence[Row], baseline: Row, datasets: Sequence[str], correction: str, primary: Sequence[str] | None = None
 ) -> list[IsotropyComparison]:
-    """Every other row whose IsoScore was measured where the baseline's was.
+    """Compare every other row whose IsoScore was measured where the baseline's was.
 
-    primary: the rows that are corrected for, None for all; the others are exploratory.
+    primary: the rows that are corrected over, None for all; the others are exploratory.
     """
     compared = []
     for row in rows:
@@ -94,7 +94,7 @@ def _compare_isotropy(row: Row, baseline: Row, datasets: tuple[str, ...]) -> Iso
     )
     score, deviation = mean_and_deviation(first.mean(axis=1).tolist())
     baseline_score, baseline_deviation = mean_and_deviation(second.mean(axis=1).tolist())
-    # The same texts were embedded by both, so that their errors partly cancel: taken as independent, they do not.
+    # Both embedded the same texts, so their errors partly cancel; treating them as independent ignores that.
     texts = _text_variance(row, datasets) + _text_variance(baseline, datasets)
     paired = bool(row.seeds) and row.seeds == baseline.seeds
     samples = [first - second] if paired else [each for each in (first, second) if len(each) > 1]
@@ -114,12 +114,13 @@ def _compare_isotropy(row: Row, baseline: Row, datasets: tuple[str, ...]) -> Iso
 
 
 def _text_variance(row: Row, datasets: Sequence[str]) -> float:
-    """Of the mean over datasets, by the intervals over texts; infinite where one is missing. Of seeds the mean: all
-    saw the same texts.
+    """The variance over texts of the mean over datasets, from intervals; infinite if one is missing. Seeds, which all
+    saw the same texts, are averaged.
     """
     total = 0.0
     for name in datasets:
-        intervals = [member.cloud(name, "passages").get("interval") for member in row.members]
+        sides = [member.side(name, "passages") for member in row.members]
+        intervals = [None if side is None else side.interval for side in sides]
         if not all(intervals):
             return float("inf")
         errors = [(interval[1] - interval[0]) / 2 / NORMAL_HALF for interval in intervals if interval]

@@ -1,4 +1,4 @@
-"""What lies in a folder of results, and taking some of it out: moved to a trash folder, never deleted."""
+"""List, remove, restore and rename results. What is removed moves to a trash folder and is never deleted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRASH = ".trash"
 
 @dataclass(frozen=True)
 class Listed:
-    """One model on one dataset. state: of its model: `as scored`, `changed` since, `gone`, or `unreadable`."""
+    """One model on one dataset. state: its model is `as scored`, has `changed`, is `gone` or `unreadable`."""
 
     model: str
     dataset: str
@@ -34,7 +34,7 @@ class Listed:
 
 
 def list_results(results: Path) -> list[Listed]:
-    """All of them, also such as no table would take.
+    """List all results, even those that no table would accept.
 
     Raises:
         UsageError: if there are none.
@@ -58,9 +58,9 @@ def list_results(results: Path) -> list[Listed]:
 
 @dataclass(frozen=True)
 class Removal:
-    """What would be, or was, moved: (from, to) of files and folders. trash: the folder that has them.
+    """What would be, or was, moved. moves: (from, to) of files and folders. trash: the folder they go to.
 
-    measured: (folder, dataset) of entries of isotropy.json, which also keeps those of the datasets that stay.
+    measured: (folder, dataset) of moved isotropy.json entries; the file itself stays if other datasets do.
     """
 
     moves: tuple[tuple[Path, Path], ...]
@@ -70,7 +70,7 @@ class Removal:
 
 
 def plan_removal(results: Path, models: Sequence[str], datasets: Sequence[str]) -> Removal:
-    """Take out models, or some of their datasets; changes nothing.
+    """Plan to remove models, or some of their datasets, without changing anything.
 
     Raises:
         UsageError: if there is no such model or dataset.
@@ -82,7 +82,7 @@ def plan_removal(results: Path, models: Sequence[str], datasets: Sequence[str]) 
     cells = 0
     for model in dict.fromkeys(models):
         if model not in known:
-            raise UsageError(f"{model}: there are no results of this name; {did_you_mean(model, known)}")
+            raise UsageError(f"{model}: there are no results with this name; {did_you_mean(model, known)}")
         folder = results / model
         names = _datasets(folder)
         for dataset in datasets:
@@ -100,7 +100,7 @@ def plan_removal(results: Path, models: Sequence[str], datasets: Sequence[str]) 
 
 
 def remove(removal: Removal) -> None:
-    """Move what was planned."""
+    """Carry out a planned removal."""
     for source, target in removal.moves:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.rename(source, target)
@@ -112,7 +112,7 @@ def remove(removal: Removal) -> None:
 
 
 def restore(trash: Path) -> list[tuple[Path, Path]]:
-    """Move back what a removal took; returns (from, to). Isotropy goes back beside that of datasets that stayed.
+    """Undo a removal and return (from, to). Isotropy is merged with that of datasets that stayed.
 
     Raises:
         UsageError: if there is no such folder, or a result was made again in the meantime.
@@ -120,7 +120,7 @@ def restore(trash: Path) -> list[tuple[Path, Path]]:
     results = trash.parent.parent
     folders = sorted(path for path in trash.iterdir() if path.is_dir()) if trash.is_dir() else []
     if not folders or trash.parent.name != TRASH:
-        raise UsageError(f"{trash}: no results were moved here", f"Name a folder in RESULTS/{TRASH}/.")
+        raise UsageError(f"{trash}: this is not a folder of removed results", f"Name a folder in RESULTS/{TRASH}/.")
     moves = [
         (path, results / folder.name / path.name)
         for folder in folders
@@ -129,11 +129,11 @@ def restore(trash: Path) -> list[tuple[Path, Path]]:
     ]
     for source, target in moves:
         if target.exists():
-            raise UsageError(f"{target}: a new result is there already", f"Remove it first, or leave {source}.")
+            raise UsageError(f"{target}: there is already a new result", f"Remove it first, or leave {source}.")
         now, then = _identity(target.parent), _identity(source.parent)
         if None not in (now, then) and now != then:
             raise UsageError(
-                f"{target.parent}: holds results of another model now", f"Remove or rename them, or leave {source}."
+                f"{target.parent}: now holds results of another model", f"Remove or rename them, or leave {source}."
             )
     for source, target in moves:
         target.parent.mkdir(exist_ok=True)
@@ -147,30 +147,28 @@ def restore(trash: Path) -> list[tuple[Path, Path]]:
 
 
 def _identity(folder: Path) -> str | None:
-    """Of the model whose results these are; None where nothing says."""
+    """The identity of the model whose results these are; None if no file records it."""
     scored = (try_json(path).get("model", {}) for path in sorted(folder.glob("*.json")) if path.name not in OF_MODEL)
     return next((str(entry["identity"]) for entry in (try_json(folder / MODEL), *scored) if "identity" in entry), None)
 
 
 def rename(results: Path, old: str, new: str) -> Path:
-    """Give a model's results another name, in all of its files; returns the folder.
+    """Give a model's results another name, in all of their files, and return the folder.
 
     Raises:
-        UsageError: if there is no such model, or the new name is taken or is no name for a folder.
+        UsageError: if there is no such model, or the new name is taken or cannot name a folder.
         DataError: if a file cannot be read.
     """
     known = [folder.name for folder in _folders(results)]
     if old not in known:
-        raise UsageError(f"{old}: there are no results of this name; {did_you_mean(old, known)}")
+        raise UsageError(f"{old}: there are no results with this name; {did_you_mean(old, known)}")
     require_name(new, "")
     folder, target = results / old, results / new
     behind = ModelEntry.read(folder).suffix
     if not new.endswith(behind):
-        raise UsageError(
-            f"{new}: `eval beir` puts {behind} behind the name of such results", f"Call them {new}{behind}."
-        )
+        raise UsageError(f"{new}: `eval beir` adds {behind} to the name of such results", f"Call them {new}{behind}.")
     if target.exists():
-        raise UsageError(f"{target}: is there already", "Choose another name, or remove it: ragcun results remove")
+        raise UsageError(f"{target} already exists", "Choose another name, or remove it: ragcun results remove")
     with files.new_folder(target) as temporary:
         files.copy_files(folder, temporary)
         for path in sorted(temporary.glob(f"*{RUN_ENDING}")):
@@ -189,18 +187,18 @@ def _rename_in(path: Path, name: str) -> None:
         try:
             model = ModelEntry.of(content["model"]).renamed(name).content()
         except (KeyError, TypeError):
-            raise DataError(f"{path.name}: does not say whose it is", "Remove it, or evaluate again.") from None
+            raise DataError(f"{path.name}: names no model", "Remove it, or evaluate again.") from None
         files.write_json(path, {**content, "model": model, "files": file_record(path.parent, path.stem)})
 
 
 def _folders(results: Path) -> list[Path]:
     found = sorted(path for path in results.iterdir() if (path / MODEL).is_file()) if results.is_dir() else []
     if not found:
-        raise UsageError(f"{results}: there are no results here", "Name the folder: --results")
+        raise UsageError(f"{results}: there are no results here", "Name the folder with --results.")
     return found
 
 
 def _datasets(folder: Path) -> list[str]:
-    """Scored or measured."""
+    """The datasets that were scored or measured."""
     scored = [path.stem for path in folder.glob("*.json") if path.name not in OF_MODEL]
     return sorted({*scored, *try_json(folder / ISOTROPY)})

@@ -1,6 +1,6 @@
-"""A model card: what the model is, what was measured of it, what it was trained on, and what it is not good for.
+"""A model card: what the model is, how it scored, what it was trained on, and what it is not good for.
 
-Every figure is from a result on disk; where there is none, the card says so.
+Every figure comes from a result on disk; if there is none, the card says so.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ EXAMPLE = """from sentence_transformers import SentenceTransformer
 model = SentenceTransformer("{name}")
 queries = model.encode(["how tall is mount everest"])
 passages = model.encode(["Mount Everest is 8,849 metres high.", "Everest is a brand of hiking boots."])
-print(model.similarity(queries, passages))  # the Euclidean distance, negated: the nearest is the greatest"""
+print(model.similarity(queries, passages))  # negated Euclidean distance: the nearest has the highest value"""
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """name: where the model is available. settings: ragcun.json's; recipe: None where it is not known, step too.
+    """The facts on a card. name: where the model is available. settings: ragcun.json's. recipe, step: None if unknown.
 
-    results: of these very weights, None without. onnx: whether a graph lies beside. version: of the ragcun that
-    trained, where it is known. chosen: whether the dev set chose these weights.
+    results: for exactly these weights, or None. onnx: whether an ONNX graph is included. version: of the ragcun that
+    trained it, if known. chosen: whether the dev set chose these weights.
     """
 
     name: str
@@ -82,8 +82,8 @@ def _what(facts: CardFacts) -> str:
 
 def _use(facts: CardFacts) -> str:
     graph = (
-        "\n\n`model.onnx` is the same model as one graph: `input_ids` and `attention_mask` (texts, tokens) in, "
-        "`sentence_embedding` out."
+        "\n\n`model.onnx` is the same model as one graph: inputs `input_ids` and `attention_mask` (texts, tokens), "
+        "output `sentence_embedding`."
         if facts.onnx
         else ""
     )
@@ -93,7 +93,7 @@ def _use(facts: CardFacts) -> str:
 def _measured(facts: CardFacts) -> str:
     results = facts.results
     if results is None or not results.datasets:
-        return "## Results\n\nNone were measured: nothing is claimed. `ragcun eval beir --model FOLDER` measures them."
+        return "## Results\n\nNone were measured, so none are claimed. `ragcun eval beir --model FOLDER` measures them."
     lines = ["| dataset | split | nDCG@10 | IsoScore of the passages |", "| --- | --- | ---: | ---: |"]
     for name, result in sorted(results.datasets.items()):
         isoscore = results.isoscore(name)
@@ -101,7 +101,7 @@ def _measured(facts: CardFacts) -> str:
         lines.append(f"| {name} | {result.split} | {100 * result.metrics['ndcg@10']:.2f} | {shown} |")
     trained_on = None if facts.recipe is None else Path(str(facts.recipe["data"]["train"])).stem
     seen = [name for name in results.datasets if name == trained_on]
-    remark = f" It was trained on the train split of {', '.join(seen)}: that row is not zero-shot." if seen else ""
+    remark = f" This model trained on the train split of {', '.join(seen)}: that row is not zero-shot." if seen else ""
     return (
         "## Results\n\n" + "\n".join(lines) + f"\n\nnDCG@10 x 100, exact search by Euclidean distance. One seed: "
         f"seed variance unknown.{remark}"
@@ -111,19 +111,19 @@ def _measured(facts: CardFacts) -> str:
 def _training(facts: CardFacts) -> str:
     recipe = facts.recipe
     if recipe is None:
-        return "## Training\n\nThe recipe is not in the model's folder."
+        return "## Training\n\nThe model's folder does not contain its recipe."
     data = recipe["data"]
     keys = "\n".join(f"| {key} | {recipe[key]} |" for key in TRAINED_KEYS if key in recipe)
-    step = "" if facts.step is None else f" These weights are of step {facts.step}."
-    chosen = f" The dev set chose this model: {_described(str(data['dev']))}" if facts.chosen else ""
+    step = "" if facts.step is None else f" These are the weights after step {facts.step}."
+    chosen = f" This model was chosen on the dev set: {_described(str(data['dev']))}" if facts.chosen else ""
     return (
         f"## Training\n\nData: {_described(str(data['train']))}{chosen}{step}\n\n"
-        f"| key | value |\n| --- | --- |\n{keys}\n\n`recipe.yaml` has all of them."
+        f"| key | value |\n| --- | --- |\n{keys}\n\n`recipe.yaml` lists all keys."
     )
 
 
 def _described(source: str) -> str:
-    """A data source with its licence, as far as it is known."""
+    """A data source with its licence, if known."""
     if source in TRAINING:
         each = TRAINING[source]
         return f"`{source}` ({each.task}; licence: {each.licence})."
@@ -137,16 +137,16 @@ def _limits(facts: CardFacts) -> str:
     limits = [
         f"Texts are cut at {facts.settings['max_length']} tokens.",
         "Distances are meaningful for this model only; embeddings of other models cannot be compared with them.",
-        "Languages and subjects that neither the base model nor the training data have were not tested.",
-        "What the licence of the training data does not allow, this model may not be free for either.",
+        "Languages and subjects that neither the base model nor the training data cover were not tested.",
+        "Restrictions in the licence of the training data may apply to this model too.",
     ]
     if facts.results is None:
-        limits.insert(0, "Nothing was measured.")
+        limits.insert(0, "No scores have been measured.")
     return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
 
 
 def results_of(models: Sequence[ModelResults], identity: str) -> ModelResults | None:
-    """The results of these very weights, without transforms of the embeddings."""
+    """The results for exactly these weights, with untransformed embeddings."""
     for model in models:
         if model.entry.identity == identity and model.entry.is_plain:
             return model

@@ -1,4 +1,4 @@
-"""Per-query scores of a row on a dataset, checked and in one order."""
+"""Per-query scores of a row on a dataset, checked and put into one order."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ragcun_cli.results.dataset_result import DatasetResult
 from ragcun_cli.results.layout import PLAIN_MEAN
 from ragcun_cli.results.per_query import read_per_query
 
-ROUNDING = 1e-9  # between a mean taken then and now
+ROUNDING = 1e-9  # allowed between a mean computed then and now
 
 
 @dataclass(frozen=True)
 class Scores:
-    """scores: (seeds, queries), in the order of query_ids. strata: how their mean is taken."""
+    """Per-query scores. scores: (seeds, queries), in the order of query_ids. strata: how their mean is computed."""
 
     query_ids: tuple[str, ...]
     strata: Strata
@@ -28,11 +28,11 @@ class Scores:
 
 
 def read_scores(row: Row, dataset: str, metric: str) -> Scores:
-    """All seeds of a row.
+    """Read the scores of all seeds of a row.
 
     Raises:
-        DataError: if a file cannot be read, has a score that is not finite or none of the metric, does not give the
-            mean that the result states, or the seeds were asked different queries.
+        DataError: if a file cannot be read, has a score that is not finite, lacks the metric, or does not give the
+            mean that the result states, or if the seeds were asked different queries.
     """
     members = [_read(member.datasets[dataset], metric) for member in row.members]
     for other, member in zip(members, row.members, strict=True):
@@ -45,10 +45,10 @@ def read_scores(row: Row, dataset: str, metric: str) -> Scores:
 
 
 def pair_scores(row: Row, baseline: Row, dataset: str, metric: str) -> tuple[Scores, Scores]:
-    """Of both rows, in one order of queries.
+    """Read the scores of both rows, with queries in the same order.
 
     Raises:
-        DataError: as `read_scores` says, or if the two were asked different queries.
+        DataError: as raised by `read_scores`, or if the two were asked different queries.
     """
     one, other = read_scores(row, dataset, metric), read_scores(baseline, dataset, metric)
     require_same_queries(one, row.name, other, baseline.name, dataset)
@@ -58,14 +58,14 @@ def pair_scores(row: Row, baseline: Row, dataset: str, metric: str) -> tuple[Sco
 def require_same_queries(one: Scores, one_name: str, other: Scores, other_name: str, dataset: str) -> None:
     """
     Raises:
-        DataError: naming what differs: a difference between the scores of different queries means nothing.
+        DataError: if they were asked different queries, whose scores cannot be compared; it names one.
     """
     if set(one.query_ids) == set(other.query_ids):
         return
     lonely = sorted(set(one.query_ids) ^ set(other.query_ids))
     raise DataError(
         f"{dataset}: {one_name} was asked {len(one.query_ids)} queries and {other_name} {len(other.query_ids)}; "
-        f"{len(lonely)} are only in one of them, first {lonely[0]!r}",
+        f"{len(lonely)} are in only one of the two, first {lonely[0]!r}",
         "Evaluate both again on the same files.",
     )
 
@@ -83,14 +83,14 @@ def _read(result: DatasetResult, metric: str) -> Scores:
     mean = strata.mean(scores)
     if abs(mean - result.metrics[metric]) > ROUNDING:
         raise DataError(
-            f"{path}: its {metric} is {mean:.6f} in the mean, and {result.path.name} says {result.metrics[metric]:.6f}",
+            f"{path}: its mean {metric} is {mean:.6f}, but {result.path.name} says {result.metrics[metric]:.6f}",
             "One of the two was changed: evaluate again.",
         )
     return Scores(tuple(ids), strata, scores[None])
 
 
 def _strata(ids: list[str], result: DatasetResult) -> Strata:
-    """Forums, by what stands before the slash, where the score is the mean of parts."""
+    """One stratum; or, if the score is a mean over forums, one per forum, named before the slash in query ids."""
     if result.rules["average"] == PLAIN_MEAN:
         return Strata.single(len(ids))
     sizes = [len(list(group)) for _, group in groupby(ids, key=lambda query_id: query_id.split("/", 1)[0])]

@@ -1,4 +1,4 @@
-"""What is left of nDCG@10 when embeddings are made smaller, where isotropy is most likely to pay."""
+"""How much nDCG@10 remains when embeddings are compressed, where isotropy is most likely to help."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ METRIC = "ndcg@10"
 
 
 def build_robustness(rows: Sequence[Row], named: Sequence[str], options: Mapping[str, object]) -> ResultTable:
-    """A line for each row and dataset.
+    """Build the table, with a line for each row and dataset.
 
     Raises:
         UsageError: if there is no result for a dataset named, or none has figures after a transform.
@@ -33,7 +33,7 @@ def build_robustness(rows: Sequence[Row], named: Sequence[str], options: Mapping
     kinds = list(dict.fromkeys(kind for result in results for kind in result.robustness))
     if not kinds:
         raise UsageError(
-            "no result has figures after int8, binary or truncation",
+            "no result has scores after int8, binary or truncation",
             "Evaluate again without --no-robustness.",
         )
     lines = []
@@ -49,14 +49,14 @@ def build_robustness(rows: Sequence[Row], named: Sequence[str], options: Mapping
         caption=" ".join(
             part
             for part in (
-                "nDCG@10 x 100 of the embeddings as they are, with 8 bits or one bit a dimension, and with the first "
-                "dimensions alone.",
+                "nDCG@10 x 100 of the embeddings as they are, with 8 bits or 1 bit per dimension, and with the first "
+                "dimensions only.",
                 seeds_sentence(rows),
             )
             if part
         ),
         notes=(),
-        marks="Best of its dataset bold, second underlined." if len(rows) > 1 else "",
+        marks="Best on each dataset in bold, second best underlined." if len(rows) > 1 else "",
         stubs=("model", "dataset"),
         columns=(FigureColumn("as they are"), *(FigureColumn(kind) for kind in kinds)),
         rows=tuple(lines),

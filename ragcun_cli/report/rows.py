@@ -1,4 +1,4 @@
-"""From models to rows of a table: seeds fold into one row, rows are chosen, and one of them is the baseline."""
+"""Turn models into table rows: fold the seeds of an arm into one row, choose rows, and find the baseline."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.report.collect import ModelResults
 from ragcun_cli.report.staleness import MARK, Stale
 
-# What of a model's entry may differ between rows, and must then be said.
+# Fields of a model's entry that may differ between rows; if they do, a note must say so.
 DIFFERENCES = (
     ("output_dim", "Dimensions"),
-    ("max_length", "Tokens of a text at most"),
+    ("max_length", "Maximum tokens per text"),
     ("precision", "Precision of the encoder"),
 )
 NO_CONTRAST = frozenset({"name", "seed", "recipe", "recipe_but_terms", "values"})
@@ -27,19 +27,19 @@ SEED_IN_NAME = re.compile(r"-seed\d+(?=$|[-+])")  # as `ragcun train --seeds` na
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: a model, or the seeds of one arm. members: by seed."""
+    """One line of a table: a model, or the seeds of one arm. members: in order of seed."""
 
     name: str
     members: tuple[ModelResults, ...]
 
     @property
     def first(self) -> ModelResults:
-        """Any of them, where all are alike."""
+        """The first member, for whatever all members share."""
         return self.members[0]
 
     @property
     def label(self) -> str:
-        """As a table shows it."""
+        """The row's name as a table shows it."""
         label = f"{self.name} (untouched)" if self.first.untouched else self.name
         return f"{label}{MARK}" if self.is_stale else label
 
@@ -50,12 +50,12 @@ class Row:
 
     @property
     def stale(self) -> list[Stale]:
-        """Of its members whose model is another one by now, or is gone."""
+        """What is stale about its members, whose model has changed or is gone."""
         return [member.stale for member in self.members if member.stale is not None]
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Those it was trained with; empty for an encoder that ragcun did not train."""
+        """The seeds it was trained with; empty for an encoder that ragcun did not train."""
         return tuple(member.seed for member in self.members if member.seed is not None)
 
     @property
@@ -64,23 +64,23 @@ class Row:
         return self.first.entry.kind == "trained"
 
     def scores(self, dataset: str, metric: str) -> list[float]:
-        """One a seed; empty where one of them is missing: a mean over fewer seeds would be read as one over all."""
+        """One score per seed; empty if any is missing, since a mean over fewer seeds would be read as one over all."""
         found = [member.datasets[dataset].metrics[metric] for member in self.members if dataset in member.datasets]
         return found if len(found) == len(self.members) else []
 
     def isoscores(self, dataset: str) -> list[float]:
-        """Of the passages, one a seed; empty where one is missing."""
+        """The passages' IsoScores, one per seed; empty if any is missing."""
         found = [score for member in self.members if (score := member.isoscore(dataset)) is not None]
         return found if len(found) == len(self.members) else []
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean, and standard deviation over seeds (n - 1); None of a single one."""
+    """Mean, and standard deviation over seeds (n - 1); None for a single seed."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def fold(models: Sequence[ModelResults]) -> list[Row]:
-    """Seeds of one arm into one row, in the order of the models.
+    """Fold the seeds of each arm into one row, in the order of the models.
 
     Raises:
         DataError: if models that are named as seeds of one arm were not trained alike, or are one and the same.
@@ -97,7 +97,7 @@ def fold(models: Sequence[ModelResults]) -> list[Row]:
 
 
 def choose_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
-    """Those named, in that order; all without names.
+    """The rows named, in that order; all if none is named.
 
     Raises:
         UsageError: if there is no such row.
@@ -110,7 +110,7 @@ def choose_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
 
 
 def find_baseline(rows: Sequence[Row], name: str | None) -> Row | None:
-    """The row named, or the only arm that trains the encoder without an isotropy term; None if there is no such one.
+    """The row named, or the only arm that trains the encoder without an isotropy term; None unless there is one.
 
     Raises:
         UsageError: if the row named is not among the rows.
@@ -125,7 +125,7 @@ def find_baseline(rows: Sequence[Row], name: str | None) -> Row | None:
 
 
 def no_baseline(rows: Sequence[Row]) -> str:
-    """Why no row is the baseline by itself."""
+    """Say why no row is the baseline by default."""
     possible = [row.name for row in rows if row.first.arm and _is_plain(row.first)]
     if len(possible) > 1:
         return f"{len(possible)} possible baselines ({', '.join(possible)}): choose with --baseline"
@@ -157,7 +157,7 @@ def _require_alike(name: str, members: Sequence[ModelResults]) -> None:
             what = ", ".join(f"{key} {ours!r} there, {theirs!r} here" for key, (ours, theirs) in keys.items())
             raise DataError(
                 f"{one.name} and {other.name} are named as seeds of {name}, but their recipes differ in more than "
-                f"the seed: {what or 'an older ragcun did not record in what'}",
+                f"the seed: {what or 'an older ragcun did not record which keys'}",
                 remedy,
             )
         differing = [key for key in one.entry.differing(other.entry) if key != "identity"]
@@ -181,14 +181,14 @@ def _require_alike(name: str, members: Sequence[ModelResults]) -> None:
 
 
 def _differing_values(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Keys of two recipes that differ, `data.train` and the like by their dots; empty where results have no recipe."""
+    """The keys in which two recipes differ, nested ones as `data.train`; empty if the results record no recipe."""
     if not ours.get("values") or not theirs.get("values"):
         return {}
     return differing_keys(ours["values"], theirs["values"])
 
 
 def differing(rows: Sequence[Row], key: str, what: str) -> str:
-    """A sentence on what of model.json differs between rows; empty if nothing does."""
+    """A sentence on how this field of model.json differs between rows; empty if it does not."""
     values: dict[object, list[str]] = {}
     for row in rows:
         values.setdefault(getattr(row.first.entry, key), []).append(row.name)
@@ -200,8 +200,8 @@ def differing(rows: Sequence[Row], key: str, what: str) -> str:
 
 
 def contrast_with(row: Row, baseline: Row) -> str:
-    """What of recipe and scoring differs from the baseline, as far as results have it; empty for an encoder that ragcun
-    did not train. A difference in scores is of all of it together.
+    """How recipe and scoring differ from the baseline, as far as results record it; empty for an encoder that ragcun
+    did not train. A difference in scores comes from all of it together.
     """
     ours, theirs = row.first, baseline.first
     if not ours.arm or not theirs.arm:
@@ -211,7 +211,7 @@ def contrast_with(row: Row, baseline: Row) -> str:
     keys |= _differing_values(ours.arm, theirs.arm)
     parts = [f"{key} ({here}, not {there})" for key, (here, there) in keys.items() if key != "name"]
     if not parts and ours.arm.get("recipe") != theirs.arm.get("recipe"):
-        parts.append("keys of the recipe that results do not have")
+        parts.append("recipe keys that the results do not record")
     parts += [
         f"{key} ({getattr(ours.entry, key)}, not {getattr(theirs.entry, key)})"
         for key in ("transform", "similarity")

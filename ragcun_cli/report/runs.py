@@ -27,7 +27,7 @@ SECONDS_PER_HOUR = 3600
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A run's folder. metrics: of each logged step; scores: of each dev score; speed: of each reading."""
+    """A run's folder. metrics: one entry per logged step; scores: per dev score; speed: per reading."""
 
     folder: Path
     recipe: dict[str, Any]
@@ -38,32 +38,32 @@ class RecordedRun:
 
     @property
     def run_id(self) -> str:
-        """Made at random when the run began."""
+        """The run's id, drawn at random when it began."""
         return str(self.environment["run_id"])
 
     @property
     def trainable_parameters(self) -> int:
-        """Of encoder and head."""
+        """The number of trainable parameters in encoder and head."""
         return int(self.environment["model"]["trainable_parameters"])
 
     @property
     def device(self) -> str:
-        """As its plan named it, such as `NVIDIA A100-SXM4-40GB` or `CPU, 2 threads`."""
+        """The device as the run's plan named it, such as `NVIDIA A100-SXM4-40GB` or `CPU, 2 threads`."""
         plan = self.environment["plan"]
-        return str(plan.get("device_name") or plan["device"])  # earlier versions did not say the name
+        return str(plan.get("device_name") or plan["device"])  # earlier versions did not record the name
 
     @property
     def devices(self) -> int:
-        """One for each process."""
+        """The number of devices, one for each process."""
         return int(self.environment.get("spread", {}).get("processes", 1))
 
     def triples_per_second(self) -> float | None:
-        """Over all steps, without dev scores and saving."""
+        """Triples per second over all steps, without dev scores and saving."""
         seconds = self._seconds()
         return self._triples() / seconds if seconds else None
 
     def device_hours(self) -> float | None:
-        """Of the steps, over all devices; None where nothing was logged."""
+        """Hours spent on steps, summed over all devices; None if nothing was logged."""
         seconds = self._seconds()
         return seconds * self.devices / SECONDS_PER_HOUR if seconds else None
 
@@ -72,7 +72,7 @@ class RecordedRun:
         return float(last * self.recipe["batch_size"] * self.recipe["gradient_accumulation_steps"])
 
     def _seconds(self) -> float:
-        """Each reading's rate is that of the steps since the one before."""
+        """Seconds spent on steps; each reading's rate is for the steps since the reading before."""
         per_step = self.recipe["batch_size"] * self.recipe["gradient_accumulation_steps"]
         before, seconds = 0, 0.0
         for reading in self.speed:
@@ -83,8 +83,8 @@ class RecordedRun:
 
 
 def find_run(model: ModelResults, runs: Path) -> RecordedRun | None:
-    """The run that a model is of: by its name in `runs`, else where it lay when it was evaluated; None if it is gone,
-    or if what lies there was trained by another recipe or seed.
+    """Find a model's run: by its name in `runs`, else where it was when evaluated; None if it is gone,
+    or if what is there was trained with another recipe or seed.
 
     Raises:
         DataError: if a file of the run cannot be read.
@@ -117,5 +117,5 @@ def _read(folder: Path) -> RecordedRun:
         )
         _ = run.run_id, run.trainable_parameters, run.device, run.device_hours()
     except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise DataError(f"{folder}: its files cannot be read as a run's ({error!r})", "Move it away.") from None
+        raise DataError(f"{folder}: its files are not those of a run ({error!r})", "Move it away.") from None
     return run

@@ -1,4 +1,4 @@
-"""What stands around the main table: what its figures are, how marks were made, and what a reader must know."""
+"""The text around the main table: what its figures are, how marks are made, and what else a reader must know."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ragcun_cli.report.statistics.paired import FLIPS
 from ragcun_cli.report.table import BETTER, WORSE, metric_label, seeds_sentence
 from ragcun_cli.results.layout import ties_sentence
 
-SMALLEST_RANGE = 0.05  # of a figure x 100, between the worst and the best order of equals
-MOST_TIES = 3  # sentences
+SMALLEST_RANGE = 0.05  # of a figure x 100, between the worst and the best order of ties
+MOST_TIES = 3  # most sentences about ties
 FOR_ALL = {"output_dim": "Embeddings of {} dimensions.", "max_length": "Texts are cut at {} tokens."}
 
 
 def score_caption(
     rows: Sequence[Row], averages: Sequence[Average], isotropy_over: Sequence[str], isotropy_label: str, metric: str
 ) -> str:
-    """What the figures are."""
+    """Say what the figures are."""
     parts = [f"{metric_label(metric)} x 100, {_similarity(rows)}, exact search.", seeds_sentence(rows)]
     parts += [f"{average.short}: {average.label}." for average in averages]
     mean = f", mean of {len(isotropy_over)} sets" if len(isotropy_over) > 1 else ""
@@ -39,7 +39,7 @@ def score_notes(
     comparisons: Sequence[Comparison],
     every: Sequence[Row],
 ) -> list[str]:
-    """What else a reader must know, a sentence or two each. every: all rows of the results."""
+    """Write notes of a sentence or two on what else a reader must know. every: all rows of the results."""
     scored = {name for row in rows for member in row.members for name in member.datasets}
     notes = stale_sentences(each for row in rows for each in row.stale)
     notes.append(_test_sentence(settings, baseline, comparisons, every))
@@ -61,21 +61,21 @@ def _test_sentence(
     settings: ComparisonSettings, baseline: Row | None, comparisons: Sequence[Comparison], every: Sequence[Row]
 ) -> str:
     if baseline is None:
-        return f"No marks of significance: {no_baseline(every)}."
+        return f"No significance marks: {no_baseline(every)}."
     if not comparisons:
-        return f"No marks of significance: nothing is scored where {baseline.label} is."
+        return f"No significance marks: no other row was scored on the same datasets as {baseline.label}."
     sentence = (
         f"{BETTER} better, {WORSE} worse than {baseline.label}, p < {SIGNIFICANCE}: paired sign-flip test "
         f"({FLIPS:,} flips) of per-query differences"
     )
     if any(each.score_seeds > 1 or each.baseline_seeds > 1 for each in comparisons):
-        sentence += " of means over seeds, and an interval including seed variance excludes 0"
+        sentence += " between means over seeds, and an interval that includes seed variance excludes 0"
     averages = [each for each in comparisons if each.is_average]
     by_queries = [each.row for each in averages if each.over_seeds is None]
     if averages and len(by_queries) < len(averages):
-        sentence += "; averages by seeds and queries together"
+        sentence += "; averages are tested over seeds and queries together"
         if by_queries:
-            sentence += f" (of {', '.join(dict.fromkeys(by_queries))} by queries alone)"
+            sentence += f" (those of {', '.join(dict.fromkeys(by_queries))} over queries alone)"
     return f"{sentence}. {_correction_sentence(settings, comparisons)} No mark: no difference shown, or not tested."
 
 
@@ -89,9 +89,9 @@ def _correction_sentence(settings: ComparisonSettings, comparisons: Sequence[Com
         "on datasets": next((each.family for each in comparisons if not each.is_average), 0),
         "on averages": next((each.family for each in comparisons if each.is_average), 0),
     }
-    listed = " and, apart from them, ".join(f"{count} {what}" for what, count in families.items() if count)
+    listed = " and, separately, ".join(f"{count} {what}" for what, count in families.items() if count)
     others = "" if settings.primary is None else " All others are exploratory and carry no marks."
-    return f"{CORRECTIONS[settings.correction]} over {over}: {listed}.{others}"
+    return f"{CORRECTIONS[settings.correction]} correction over {over}: {listed}.{others}"
 
 
 def _queries(rows: Sequence[Row], datasets: Sequence[str]) -> str:
@@ -102,14 +102,14 @@ def _queries(rows: Sequence[Row], datasets: Sequence[str]) -> str:
 
 
 def _missing(rows: Sequence[Row], datasets: Sequence[str]) -> list[str]:
-    """Rows some of whose seeds lack what others have: their cells are empty, and it must be said why."""
+    """Explain cells left empty because some of a row's seeds lack what its other seeds have."""
     notes = []
     without: dict[bool, list[str]] = {}
     for row in rows:
         for dataset in datasets:
             lacking = [member.name for member in row.members if dataset not in member.datasets]
             if lacking and len(lacking) < len(row.members):
-                notes.append(f"{row.name} has no figure on {dataset}: {', '.join(lacking)} was not scored on it.")
+                notes.append(f"{row.name} has no score on {dataset}: {', '.join(lacking)} was not scored on it.")
             unmeasured = [member.name for member in row.members if member.isoscore(dataset) is None]
             if unmeasured and len(unmeasured) < len(row.members):
                 notes.append(f"{row.name} has no IsoScore: {', '.join(unmeasured)} has none on {dataset}.")
@@ -128,12 +128,12 @@ def _remarks(rows: Sequence[Row], datasets: Sequence[str]) -> list[str]:
         results = [member.datasets[dataset] for row in rows for member in row.members if dataset in member.datasets]
         remarks = sorted({remark for result in results for remark in result.dataset.differs_from_published or ()})
         if remarks:
-            notes.append(f"{dataset} is not as published: {'; '.join(remarks)}.")
+            notes.append(f"{dataset} differs from its published version: {'; '.join(remarks)}.")
     return notes
 
 
 def _ties(rows: Sequence[Row], datasets: Sequence[str], metric: str) -> list[str]:
-    """Where the printed figure hangs on the order of equals."""
+    """Note where the printed figure depends on the order of ties."""
     notes = []
     for dataset in datasets:
         for member in (member for row in rows for member in row.members if dataset in member.datasets):
@@ -142,7 +142,7 @@ def _ties(rows: Sequence[Row], datasets: Sequence[str], metric: str) -> list[str
             if of_metric and 100 * (of_metric["high"] - of_metric["low"]) >= SMALLEST_RANGE:
                 notes.append(f"{member.name} on {dataset}: {ties_sentence(ties, metric, metric_label(metric))}.")
     if len(notes) > MOST_TIES:
-        more = f"{len(notes) - MOST_TIES} more figures depend on the order of ties: `ties` in the results' JSON."
+        more = f"{len(notes) - MOST_TIES} more figures depend on the order of ties: see `ties` in the results' JSON."
         notes = [*notes[:MOST_TIES], more]
     return notes
 

@@ -1,4 +1,4 @@
-"""The main table: rows by datasets, their averages, isotropy, and marks of what differs from the baseline."""
+"""The main table: rows by datasets, their averages, isotropy, and marks where a row differs from the baseline."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PAPER_NAMES = {"msmarco": "MS MARCO", "scifact": "SciFact", "fiqa": "FiQA"}
 
 @dataclass(frozen=True)
 class ScoreColumns:
-    """What a table shows, in order: labels of datasets and averages, and over which datasets isotropy is the mean."""
+    """What a table shows, in order: labels of datasets and averages, and the datasets isotropy is averaged over."""
 
     heads: tuple[tuple[str, str | Average], ...]
     isotropy_over: tuple[str, ...]
@@ -40,7 +40,7 @@ class ScoreColumns:
 
     @property
     def datasets(self) -> list[str]:
-        """All that any figure is of."""
+        """All datasets that any figure covers."""
         named: list[str] = []
         for _, head in self.heads:
             named += [head] if isinstance(head, str) else head.datasets
@@ -48,12 +48,12 @@ class ScoreColumns:
 
     @property
     def averages(self) -> list[Average]:
-        """Those among the columns."""
+        """The averages among the columns."""
         return [head for _, head in self.heads if isinstance(head, Average)]
 
 
 def known_datasets(rows: Sequence[Row]) -> list[str]:
-    """All that any row was scored on: BEIR's in the order of its paper, then others by name."""
+    """All datasets that any row was scored on: BEIR's in the order of its paper, then others by name."""
     known = {dataset for row in rows for member in row.members for dataset in member.datasets}
     return [name for name in ALL if name in known] + sorted(known - set(ALL))
 
@@ -61,12 +61,12 @@ def known_datasets(rows: Sequence[Row]) -> list[str]:
 def require_metric(rows: Sequence[Row], metric: str) -> None:
     """
     Raises:
-        UsageError: if some result lacks it.
+        UsageError: if some result lacks the metric.
     """
     found = [set(result.metrics) for row in rows for member in row.members for result in member.datasets.values()]
     if not found:
         raise UsageError(
-            "nothing is scored in these results", "--preset geometry shows what was measured; ragcun eval beir scores."
+            "these results have no scores", "--preset geometry shows what was measured; ragcun eval beir scores models."
         )
     known = sorted(set.intersection(*found))
     if metric not in known:
@@ -74,7 +74,7 @@ def require_metric(rows: Sequence[Row], metric: str) -> None:
 
 
 def choose_datasets(rows: Sequence[Row], named: Sequence[str]) -> list[str]:
-    """Those named, or all. A group's name stands for those of its sets that are scored.
+    """The datasets named, or all. A group's name stands for those of its sets that were scored.
 
     Raises:
         UsageError: if there is no result for one.
@@ -104,7 +104,7 @@ def plain_columns(rows: Sequence[Row], named: Sequence[str]) -> ScoreColumns:
 def paper_columns(rows: Sequence[Row]) -> ScoreColumns:
     """Average, MS MARCO, SciFact, FiQA, isotropy: the columns of the earlier guide's table.
 
-    Its average is over BEIR's 18 sets if all are scored, else over the 14 public ones; a row that lacks one has none.
+    Its average is over BEIR's 18 sets if all are scored, else over the 14 public ones; a row that lacks any has none.
 
     Raises:
         UsageError: if none of them is scored.
@@ -112,7 +112,7 @@ def paper_columns(rows: Sequence[Row]) -> ScoreColumns:
     known = set(known_datasets(rows))
     if not known & set(BEIR) and IN_DOMAIN not in known:
         raise UsageError(
-            "--preset paper: none of its datasets is scored: BEIR's, and MS MARCO",
+            "--preset paper: none of its datasets (BEIR's and MS MARCO) is scored",
             f"There are results on {', '.join(sorted(known))}: leave the preset out, or score BEIR's sets.",
         )
     average = next((each for each in PUBLISHED[:2] if set(each.datasets) <= known), PUBLISHED[0])
@@ -132,13 +132,13 @@ def build_scores(
     options: Mapping[str, object],
     every: Sequence[Row] = (),
 ) -> ResultTable:
-    """One metric x 100 and the passages' IsoScore. A missing figure stays missing.
+    """Build the table of one metric x 100 and the passages' IsoScore. A missing figure stays missing.
 
     every: all rows of the results, over which p-values are corrected; by default those shown.
 
     Raises:
         UsageError: if no result has the metric.
-        DataError: as `compare` says.
+        DataError: as raised by `compare`.
     """
     every = every or rows
     require_metric([*every, *rows], settings.metric)
@@ -204,4 +204,4 @@ def _marked(cell: Cell, comparison: Comparison | None) -> Cell:
 
 def _marks_sentence(columns: Sequence[Sequence[Cell]]) -> str:
     cells = [cell for column in columns for cell in column]
-    return "Best bold, second underlined, by the printed figure alone." if any(cell.best for cell in cells) else ""
+    return "Best in bold, second best underlined, by printed figure." if any(cell.best for cell in cells) else ""

@@ -15,8 +15,8 @@ SEPARATOR = re.compile(r"\s+(?:vs\.?|versus|against)\s+")
 
 @dataclass(frozen=True)
 class Selection:
-    """datasets, rows: those shown; all where none is named. baseline: None for the only arm that can be one.
-    correction: of the p-values. primary: planned comparisons, as 'ROW vs BASELINE'; where there are none, all are
+    """What a report covers. datasets, rows: those shown, or all if empty. baseline: None for the only possible one.
+    correction: for the p-values. primary: planned comparisons, as 'ROW vs BASELINE'; if there are none, all are
     corrected.
     """
 
@@ -29,12 +29,12 @@ class Selection:
 
 
 def primary_rows(declared: Sequence[str], rows: Sequence[Row], baseline: Row | None) -> tuple[str, ...] | None:
-    """The rows whose comparison with the baseline is primary; None where nothing is declared and all are corrected.
+    """The rows whose comparison with the baseline is primary; None if none is declared and all are corrected.
 
-    declared: such as `isotropy vs baseline`.
+    declared: for example `isotropy vs baseline`.
 
     Raises:
-        UsageError: if one is no comparison of two rows, or not with the baseline.
+        UsageError: if one is not a comparison of two rows, or not with the baseline.
     """
     if not declared:
         return None

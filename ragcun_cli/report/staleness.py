@@ -1,4 +1,4 @@
-"""Whether a result is still of the model that lies where it was scored: weights are replaced, results stay."""
+"""Find out whether a model has changed since it was scored: weights get replaced while results stay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ragcun_cli.evaluate.models import default_name, model_folder
 from ragcun_cli.model.sources import model_identity
 from ragcun_cli.results.model_entry import ModelEntry
 
-MARK = " (stale)"  # behind the name of a row
+MARK = " (stale)"  # after the name of a row
 ABOUT_STALENESS = re.compile(
     r" was scored before .* was changed\. Renew it: "
     r"| (was|were) scored with .*: it is unknown whether (it has|they have) changed\.$"
@@ -24,7 +24,7 @@ ABOUT_STALENESS = re.compile(
 
 @dataclass(frozen=True)
 class ScoredDataset:
-    """found_at: its absolute path at that time; None where only its name is known."""
+    """A dataset that was scored. found_at: its absolute path at that time; None if only its name is known."""
 
     name: str
     split: str
@@ -33,10 +33,10 @@ class ScoredDataset:
 
 @dataclass(frozen=True)
 class Stale:
-    """A model that is not, or cannot be told to be, the one that was scored.
+    """A model that is not, or may not be, the one that was scored.
 
-    state: changed: other weights, config or tokenizer lie at its place now. gone: nothing does. unreadable: what lies
-    there is no whole model.
+    state: changed: its place now has other weights, config or tokenizer. gone: it has nothing. unreadable: what is
+    there is not a complete model.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Stale:
 
     @property
     def sentence(self) -> str:
-        """What is wrong, and what helps."""
+        """What is wrong, and how to fix it."""
         if self.state == "changed":
             return f"{self.name} was scored before {self.place} was changed. Renew it: {self.renewal}"
         what = "is no longer there" if self.state == "gone" else "cannot be read"
@@ -54,7 +54,7 @@ class Stale:
 
 
 def staleness(entry: ModelEntry, datasets: Sequence[ScoredDataset], results: Path) -> Stale | None:
-    """None where the model is as it was scored, or was never a folder here.
+    """Check a model that was scored: None if it is unchanged, or was never a local folder.
 
     entry: model.json. datasets: what it was scored or measured on.
     """
@@ -76,7 +76,7 @@ def staleness(entry: ModelEntry, datasets: Sequence[ScoredDataset], results: Pat
 
 
 def stale_sentences(found: Iterable[Stale]) -> list[str]:
-    """One for each that has changed; of the others one for all, since results are often kept without their models."""
+    """One sentence per changed model, and one for all the others, since results are often kept without their models."""
     every = list(found)
     sentences = [each.sentence for each in every if each.state == "changed"]
     lost = [each for each in every if each.state != "changed"]
@@ -92,14 +92,14 @@ def stale_sentences(found: Iterable[Stale]) -> list[str]:
 
 
 def without_staleness(sentence: str) -> str:
-    """As it would be if no model had changed; empty for a sentence of `stale_sentences`. A table or page that was made
-    at another time is compared without: models come and go, and figures stay.
+    """Drop what stale models add to a sentence; empty if it is one of `stale_sentences`. A table or page that was made
+    at another time is compared without it, since models come and go while figures stay.
     """
     return "" if ABOUT_STALENESS.search(sentence) else sentence.replace(MARK, "")
 
 
 def _renewal(entry: ModelEntry, place: str, datasets: Sequence[ScoredDataset], results: Path) -> str:
-    """A command for each split that was scored, in one line."""
+    """The commands that score it again, one for each split, on one line."""
     by_split: dict[str, list[ScoredDataset]] = {}
     for dataset in datasets:
         known = known_dataset(dataset.name)
@@ -125,7 +125,7 @@ def _command(entry: ModelEntry, place: str, split: str, datasets: Sequence[Score
 
 
 def _named(dataset: ScoredDataset) -> str:
-    """By name where it lies in data/ here, else by its path."""
+    """The dataset's name if it is in data/ here, else its path."""
     if dataset.found_at is None or Path(dataset.found_at).parent == Path("data").absolute():
         return dataset.name
     return dataset.found_at

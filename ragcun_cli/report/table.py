@@ -23,7 +23,7 @@ ORIGIN = re.compile(re.escape(START) + r"(\{.*\})")
 
 @dataclass(frozen=True)
 class FigureColumn:
-    """digits: after the point."""
+    """A column of figures. digits: after the decimal point."""
 
     label: str
     digits: int = SCORE_DIGITS
@@ -31,7 +31,7 @@ class FigureColumn:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure as it is, None for a missing one; its standard deviation over seeds, None for a single one.
+    """An unrounded figure, None if missing, with its standard deviation over seeds, None for a single seed.
 
     mark: BETTER, WORSE or nothing. sources: the fingerprints of the results it is made from.
     """
@@ -45,11 +45,11 @@ class Cell:
     sources: tuple[str, ...] = ()
 
     def printed(self, digits: int) -> str | None:
-        """The figure alone; None for a missing one."""
+        """The figure without its deviation; None if missing."""
         return None if self.value is None else f"{self.value:.{digits}f}"
 
     def printed_deviation(self, digits: int) -> str | None:
-        """What stands after the ±."""
+        """The text after the ±; None if there is none."""
         return None if self.value is None or self.deviation is None else f"{self.deviation:.{digits}f}"
 
 
@@ -58,7 +58,7 @@ MISSING = Cell(None)
 
 @dataclass(frozen=True)
 class TableRow:
-    """stubs: what names the row, one for each of the table's stub columns."""
+    """A row of the table. stubs: its names, one for each of the table's stub columns."""
 
     stubs: tuple[str, ...]
     cells: tuple[Cell, ...]
@@ -66,9 +66,9 @@ class TableRow:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """The caption says what the figures are, the notes what else a reader must know; `marks` what the marks are, where
-    a format has them. options: what made it, so that it can be made again. compared_with: the fingerprints of the
-    results that marks are against.
+    """A table. caption: what the figures are. notes: what else a reader must know. marks: what the marks mean, where
+    a format has them. options: what made it, so it can be made again. compared_with: the fingerprints of the
+    results that the marks compare with.
     """
 
     caption: str
@@ -82,26 +82,26 @@ class ResultTable:
 
     @property
     def provenance(self) -> str:
-        """Changes with any figure, mark or result that the table is made from: printed, so that it can be traced."""
+        """A hash of all figures, marks and results behind the table, printed so that it can be traced."""
         cells = [[list(map(without_staleness, row.stubs)), [_traced(cell) for cell in row.cells]] for row in self.rows]
         content = [[column.label for column in self.columns], cells, self.compared_with]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def _traced(cell: Cell) -> list[object]:
-    """Nine digits: another machine may sum in another order."""
+    """A cell to nine digits, since another machine may sum in another order."""
     figures = [None if figure is None else f"{figure:.9g}" for figure in (cell.value, cell.deviation)]
     return [*figures, cell.mark, cell.sources]
 
 
 def metric_label(metric: str) -> str:
-    """As papers write it."""
+    """The metric's name as papers write it."""
     family, _, cut = metric.partition("@")
     return LABELS.get(family, family) + (f"@{cut}" if cut else "")
 
 
 def mean_cell(values: Sequence[float], sources: Sequence[str]) -> Cell:
-    """Of seeds; missing without values."""
+    """The mean over seeds; missing if there are no values."""
     if not values:
         return MISSING
     mean, deviation = mean_and_deviation(values)
@@ -109,7 +109,7 @@ def mean_cell(values: Sequence[float], sources: Sequence[str]) -> Cell:
 
 
 def ranked(cells: Sequence[Cell], digits: int) -> list[Cell]:
-    """Best and second best are decided on what is printed, so that equal figures share the mark."""
+    """Mark best and second best by the printed figures, so that equal figures share a mark."""
     printed = [float(text) for cell in cells if (text := cell.printed(digits)) is not None]
     if len(printed) < 2:
         return list(cells)
@@ -124,7 +124,7 @@ def ranked(cells: Sequence[Cell], digits: int) -> list[Cell]:
 
 
 def seeds_sentence(rows: Sequence[Row]) -> str:
-    """What the ± is, and whose; empty if nobody has two seeds."""
+    """Say over how many seeds rows were trained, and what the ± is; empty if none was trained."""
     counts = {row.label: len(row.members) for row in rows if row.trained}
     several = {count for count in counts.values() if count > 1}
     if not several:
@@ -136,7 +136,7 @@ def seeds_sentence(rows: Sequence[Row]) -> str:
 
 
 def origin_line(table: ResultTable) -> str:
-    """Options and provenance, without what would end a comment of HTML or begin a tag: JSON's escapes mean the same."""
+    """Options and provenance as JSON, escaping whatever would end an HTML comment or begin a tag."""
     content = json.dumps({"options": table.options, "provenance": table.provenance})
     for character in "-<>&":
         content = content.replace(character, f"\\u{ord(character):04x}")
@@ -144,7 +144,7 @@ def origin_line(table: ResultTable) -> str:
 
 
 def read_origins(text: str) -> list[dict[str, Any]]:
-    """What `origin_line` wrote into a text, once for each table."""
+    """Read what `origin_line` wrote into a text, one item for each table."""
     found = []
     for match in ORIGIN.finditer(text):
         try:
@@ -155,7 +155,7 @@ def read_origins(text: str) -> list[dict[str, Any]]:
 
 
 def after_origins(text: str) -> list[str]:
-    """What follows each origin, up to the next."""
+    """The text after each origin line, up to the next."""
     ends = [match.end() for match in ORIGIN.finditer(text)]
     starts = [match.start() for match in ORIGIN.finditer(text)]
     return [text[end:stop] for end, stop in zip(ends, [*starts[1:], len(text)], strict=True)]

@@ -1,7 +1,7 @@
-"""Does each result still follow from the files it is said to come from?
+"""Check that each result still follows from the files it was made from.
 
-Its means from the per-query scores, these from the run and the judgements (where the dataset is here), its fingerprint
-from what model.json says, its isotropy from isotropy.json and the spectrum.
+Its means must follow from the per-query scores, these from the run and the judgements (if the dataset is available),
+its fingerprint from model.json, and its isotropy from isotropy.json and the spectrum.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ragcun_cli.errors import DataError, RagcunError
 from ragcun_cli.evaluate.datasets import Dataset, find_datasets
 from ragcun_cli.report.collect import ModelResults, collect
 from ragcun_cli.results.dataset_result import DatasetResult
+from ragcun_cli.results.isotropy import SIDES
 from ragcun_cli.results.layout import PLAIN_MEAN, shown_query_ids
 from ragcun_cli.results.metrics import NO_PASSAGE, Judgements, score
 from ragcun_cli.results.per_query import read_per_query
@@ -26,14 +27,14 @@ from ragcun_cli.results.spectrum import EIGENVALUES, column, read_spectrum
 from ragcun_cli.results.trec_run import run_lines
 
 ROUNDING = 1e-9
-NO_DATASET = "the dataset is not in --data-dir as it was scored"
-SPECTRUM_ROUNDING = 1e-3  # relative: eigenvalues are taken in single precision
+NO_DATASET = "--data-dir does not have the dataset as it was when scored"
+SPECTRUM_ROUNDING = 1e-3  # relative: eigenvalues are computed in single precision
 
 
 @dataclass(frozen=True)
 class ResultCheck:
-    """One model on one dataset. problems: what no longer matches; empty where all does. unchecked: what could not be
-    looked at, and why.
+    """The check of one result. problems: what no longer matches; empty if everything does. unchecked: what could not be
+    checked, and why.
     """
 
     model: str
@@ -43,10 +44,10 @@ class ResultCheck:
 
 
 def verify_results(results: Path, data_dir: Path) -> list[ResultCheck]:
-    """Every result on disk.
+    """Check every result on disk.
 
     Raises:
-        UsageError, DataError: as `collect` says.
+        UsageError, DataError: as raised by `collect`.
     """
     models = collect(results)
     datasets: dict[str, Dataset | None] = {}
@@ -63,7 +64,7 @@ def _check(model: ModelResults, result: DatasetResult, dataset: Dataset | None) 
     problems: list[str] = []
     unchecked: list[str] = []
     if model.entry.fingerprint(result.sha256, result.split) != result.fingerprint:
-        problems.append("its fingerprint is not that of model.json and this dataset")
+        problems.append("its fingerprint does not match model.json and this dataset")
     try:
         kept = read_per_query(result.per_query)
         ids, figures = kept.query_ids, kept.figures
@@ -81,7 +82,7 @@ def _check(model: ModelResults, result: DatasetResult, dataset: Dataset | None) 
 
 
 def _check_means(result: DatasetResult, ids: Sequence[str], figures: dict[str, Figures]) -> list[str]:
-    # Not by the strata that the report itself takes means with: a fault of theirs would vouch for itself.
+    # The report's own strata are not used here: an error in them would go unnoticed.
     parts = np.zeros(len(ids), dtype=np.int64)
     if result.rules["average"] != PLAIN_MEAN:
         parts = np.unique([query_id.split("/", 1)[0] for query_id in ids], return_inverse=True)[1]
@@ -92,7 +93,7 @@ def _check_means(result: DatasetResult, ids: Sequence[str], figures: dict[str, F
             continue
         mean = float(np.mean([figures[name][parts == part].mean() for part in np.unique(parts)]))
         if not abs(mean - stated) <= ROUNDING:
-            problems.append(f"{name}: {stated:.6f} is stated, {mean:.6f} by the per-query scores")
+            problems.append(f"{name}: the result states {stated:.6f}, but the per-query scores give {mean:.6f}")
     return problems
 
 
@@ -102,7 +103,7 @@ def _check_run(
     ids: Sequence[str],
     figures: dict[str, Figures],
 ) -> list[str]:
-    """Score the run again, by the judgements."""
+    """Score the run again from the judgements."""
     again: dict[str, list[float]] = {}
     order: list[str] = []
     numbers = {name: _numbers_of(part) for name, part in dataset.parts.items()}
@@ -121,21 +122,21 @@ def _check_run(
         ).items():
             again.setdefault(metric, []).extend(values.tolist())
     if order != list(ids):
-        return ["the per-query scores are not of the dataset's queries"]
+        return ["the per-query scores are not for the dataset's queries"]
     problems = []
     for metric, values in figures.items():
         different = np.flatnonzero(~(np.abs(np.asarray(again[metric]) - values) <= ROUNDING))
         if len(different):
             first = int(different[0])
             problems.append(
-                f"{metric}: {len(different)} of {len(ids)} queries score otherwise by the run, first {ids[first]!r}: "
-                f"{values[first]:.6f} is kept, {again[metric][first]:.6f} by the run"
+                f"{metric}: {len(different)} of {len(ids)} queries score differently now, first {ids[first]!r}: "
+                f"{values[first]:.6f} is recorded, but the run gives {again[metric][first]:.6f}"
             )
     return problems
 
 
 def _numbers_of(part: Collection) -> dict[str, int]:
-    """The judged passages by number. Of the others a score sees no more than that they are there: they share one."""
+    """Number the judged passages. Unjudged passages only matter by their position, so they share one number."""
     return {passage: number for number, passage in enumerate(dict.fromkeys(p for q in part.qrels.values() for p in q))}
 
 
@@ -146,12 +147,12 @@ def _judgements(part: Collection, numbers: dict[str, int]) -> Judgements:
 
 
 def _read_run(result: DatasetResult, asked: dict[str, dict[str, int]]) -> dict[str, array[int]]:
-    """Query id -> passages by number, best first: 4 bytes each, of seven million in a run of MS MARCO."""
+    """Map each query id to its passages' numbers, best first: 4 bytes each, as a run of MS MARCO has seven million."""
     ranked = {query_id: array("i") for query_id in asked}
     for query_id, passage in run_lines(result.run):
         numbers = asked.get(query_id)
         if numbers is None:
-            raise DataError(f"{result.run.name}: has a query {query_id!r} that the dataset lacks")
+            raise DataError(f"{result.run.name}: query {query_id!r} is not in the dataset")
         ranked[query_id].append(numbers.get(passage, len(numbers)))
     return ranked
 
@@ -164,34 +165,35 @@ def _as_rows(ranked: Sequence[array[int]]) -> Numbers:
 
 
 def _check_isotropy(model: ModelResults, result: DatasetResult) -> list[str]:
-    """IsoScore itself needs the embeddings; what was written of them in three places must agree."""
+    """Check that the three places that record isotropy agree; recomputing IsoScore would need the embeddings."""
     recorded = result.isotropy
-    entry = dict(model.geometry.get(result.name, {}))
+    entry = model.geometry.get(result.name)
     if recorded is None:
         return []
-    if entry.pop("sha256", None) != result.sha256 or entry.pop("split", None) != result.split:
-        return ["isotropy.json is of other texts"]
-    if entry != recorded:
-        differing = [key for key in recorded if recorded[key] != entry.get(key)]
-        return [f"isotropy.json and the result differ in {', '.join(differing) or 'what they hold'}"]
+    if entry is None or (entry.sha256, entry.split) != (result.sha256, result.split):
+        return ["isotropy.json was measured on other texts"]
+    if entry.measured != recorded:
+        ours, theirs = recorded.content(), entry.measured.content()
+        differing = [key for key in ours if ours[key] != theirs[key]]
+        return [f"isotropy.json and the result differ in {', '.join(differing) or 'their content'}"]
     problems = []
     try:
         spectrum = read_spectrum(result.spectrum) if result.spectrum.is_file() else {}
     except DataError as error:
         return [error.message]
-    for side in ("passages", "queries"):
+    for side in SIDES:
         values = spectrum.get(column(EIGENVALUES, side))
-        stated = (recorded.get(side) or {}).get("standard_deviation")
-        if values is None or stated is None:
+        measured = recorded.side(side)
+        if values is None or measured is None or (stated := measured.standard_deviation) is None:
             continue
         deviation = float(np.sqrt(np.mean(values)))
         if result.rules["average"] == PLAIN_MEAN and abs(deviation - stated) > SPECTRUM_ROUNDING * stated:
-            problems.append(f"std of {side}: {stated:.6f} is stated, {deviation:.6f} by the spectrum")
+            problems.append(f"std of {side}: the result states {stated:.6f}, but the spectrum gives {deviation:.6f}")
     return problems
 
 
 def find_texts(result: DatasetResult, data_dir: Path) -> Dataset | None:
-    """The dataset, by its name in the data folder or where it was when it was scored; None if neither has the very
+    """Find the dataset by name in the data folder, or where it was when scored; None if neither has the same
     texts and judgements.
     """
     for name in (result.name, result.dataset.path or result.name):

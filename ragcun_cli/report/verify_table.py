@@ -1,4 +1,4 @@
-"""Does a table that was written still hold? Every cell, made again from the results as they are now."""
+"""Check that a written table still holds, by making every cell again from the current results."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from ragcun_cli.errors import DataError, UsageError
-from ragcun_cli.report.building import TableOptions, build_table
+from ragcun_cli.report.claims import build_claims
 from ragcun_cli.report.formats.html import to_html
 from ragcun_cli.report.formats.latex import escape_latex, to_latex
 from ragcun_cli.report.formats.markdown import escape_markdown, to_markdown
 from ragcun_cli.report.formats.plain import to_json
 from ragcun_cli.report.selection import Selection
 from ragcun_cli.report.staleness import without_staleness
-from ragcun_cli.report.stating import state
 from ragcun_cli.report.table import ResultTable, after_origins, read_origins
+from ragcun_cli.report.tables import TableOptions, build_table
 
 ROUNDING = 1e-9
-COST = "cost"  # made of run folders, which results are often kept without
+COST = "cost"  # made from run folders, which are often not kept with the results
 CLAIMS = '<ul class="claims">'
 
 
 @dataclass(frozen=True)
 class TableCheck:
-    """A table's file against the table made again. problems name cells, or lines. remarks: what may be edited by hand,
+    """A table's file compared with the table made again. problems: cells or lines. remarks: what may be edited by hand,
     and was.
     """
 
@@ -41,15 +41,15 @@ class TableCheck:
 
 
 def verify_table(path: Path, results: Path) -> TableCheck:
-    """A table that `ragcun report table` wrote, against the same table made from the results as they are now.
+    """Compare a table that `ragcun report table` wrote with the same table made from the current results.
 
     Raises:
-        UsageError: if there is no such file, or its kind says nothing of its origin.
-        DataError: if it is no table of ragcun's.
+        UsageError: if there is no such file, or its format does not record its origin.
+        DataError: if ragcun did not write it.
     """
     if path.suffix not in SUFFIXES:
         raise UsageError(
-            f"{path}: not a table that says where it comes from", f"Those end in {', '.join(sorted(SUFFIXES))}."
+            f"{path}: not a file that records its origin", f"Those that do end in {', '.join(sorted(SUFFIXES))}."
         )
     try:
         text = path.read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ def _verify_json(path: Path, text: str, results: Path) -> TableCheck:
         content = json.loads(text)
         options = TableOptions.of(content["options"])
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(f"{path}: not a table of ragcun's", "Give what `report table --format json` wrote.") from None
+        raise DataError(f"{path}: not a table by ragcun", "Give what `report table --format json` wrote.") from None
     table = build_table(results, options)
     made = json.loads(to_json(table))
     names = [" / ".join(row.stubs) for row in table.rows]
@@ -73,12 +73,12 @@ def _verify_json(path: Path, text: str, results: Path) -> TableCheck:
         for problem in _differing(_then(content.get(key)), _then(made[key]), key)
     ]
     if not problems and content.get("provenance") != made["provenance"]:
-        problems = [f"provenance {content.get('provenance')} in the table, {made['provenance']} by the results"]
+        problems = [f"provenance {content.get('provenance')} in the table, {made['provenance']} from the results"]
     return TableCheck(str(path), _cells(table), tuple(_with_name(problem, names) for problem in problems))
 
 
 def _then(content: Any) -> Any:
-    """JSON content without what depends on whether a model has changed since."""
+    """The JSON content without anything that depends on whether a model has changed since."""
     if isinstance(content, dict):
         return {key: _then(each) for key, each in content.items()}
     if isinstance(content, list):
@@ -87,7 +87,7 @@ def _then(content: Any) -> Any:
 
 
 def _differing(written: Any, made: Any, place: str) -> list[str]:
-    """Where two JSON contents differ by more than rounding."""
+    """List where two JSON contents differ by more than rounding."""
     if isinstance(written, dict) and isinstance(made, dict):
         keys = dict.fromkeys([*made, *written])
         return [each for key in keys for each in _differing(written.get(key), made.get(key), f"{place}, {key}")]
@@ -95,18 +95,18 @@ def _differing(written: Any, made: Any, place: str) -> list[str]:
         pairs = enumerate(zip(written, made, strict=True))
         return [each for number, (one, other) in pairs for each in _differing(one, other, f"{place} {number}")]
     if isinstance(written, list) and isinstance(made, list):
-        return [f"{place}: {len(written)} in the table, {len(made)} by the results"]
+        return [f"{place}: {len(written)} in the table, {len(made)} from the results"]
     if isinstance(written, float | int) and isinstance(made, float | int):
         return [] if abs(written - made) <= ROUNDING * max(1.0, abs(made)) else [_said(place, written, made)]
     return [] if written == made else [_said(place, written, made)]
 
 
 def _said(place: str, written: Any, made: Any) -> str:
-    return f"{place}: {written} in the table, {made} by the results"
+    return f"{place}: {written} in the table, {made} from the results"
 
 
 def _with_name(problem: str, names: Sequence[str]) -> str:
-    """`rows 2, ...` with what the row is called."""
+    """Put the row's name before a problem such as `rows 2, ...`."""
     kind, _, rest = problem.partition(" ")
     number = rest.split(",")[0].split(":")[0]
     named = kind in ("rows", "cells") and number.isdigit() and int(number) < len(names)
@@ -114,11 +114,11 @@ def _with_name(problem: str, names: Sequence[str]) -> str:
 
 
 def _verify_text(path: Path, text: str, results: Path) -> TableCheck:
-    """Every table in the file, head and rows, and a page's claims; captions and notes may be edited by hand."""
+    """Check every table in the file, head and rows, and a page's claims; captions and notes may be edited by hand."""
     origins = read_origins(text)
     if not origins:
         raise DataError(
-            f"{path}: has no line that says how it was made", "Keep the comment that `report table` writes into it."
+            f"{path}: no line in it says how it was made", "Keep the comment that `report table` writes into it."
         )
     form, lines_of = FORMS[path.suffix]
     problems: list[str] = []
@@ -138,12 +138,12 @@ def _verify_text(path: Path, text: str, results: Path) -> TableCheck:
         expected = lines_of(made)
         found = problems_with_lines(_unmarked(lines_of(written)[: len(expected)]), _unmarked(expected))
         if not found and origin.get("provenance") != table.provenance:
-            found = [f"the same figures, but of provenance {origin.get('provenance')}; now it is {table.provenance}"]
+            found = [f"the figures are the same, but provenance {origin.get('provenance')} is now {table.provenance}"]
         problems += [f"{table.options['preset']}: {problem}" for problem in found]
         plain = _plain(written)
         told = [each for each in map(without_staleness, (table.caption, *table.notes)) if each]
         remarks += [
-            f"{table.options['preset']}: its caption or notes are not as printed: {sentence}"
+            f"{table.options['preset']}: its caption or notes no longer say: {sentence}"
             for sentence in told
             if _plain(_as_written(sentence, path.suffix)) not in plain
         ]
@@ -153,12 +153,12 @@ def _verify_text(path: Path, text: str, results: Path) -> TableCheck:
 
 
 def problems_with_claims(text: str, options: TableOptions, results: Path) -> list[str]:
-    """Of a page, whose first table is the one of scores: every sentence that it claims."""
+    """Check every claim of a page, whose first table is the scores table."""
     written = [html.unescape(each) for each in re.findall(r'<li class="[a-z]*">(.*?)</li>', text)]
     selection = Selection(
         options.metric, options.datasets, options.rows, options.baseline, options.correction, options.primary
     )
-    stated = state(results, selection)
+    stated = build_claims(results, selection)
     return [
         f"claims: {each}"
         for each in problems_with_lines(sorted(_unmarked(written)), sorted(_unmarked(stated.sentences())))
@@ -179,14 +179,14 @@ def _plain(text: str) -> str:
 
 
 def problems_with_lines(written: Sequence[str], expected: Sequence[str]) -> list[str]:
-    """Lines that are not there, and lines that are there and should not be."""
+    """List lines that are missing, and lines that should not be there."""
     changes = difflib.SequenceMatcher(None, written, expected, autojunk=False).get_opcodes()
     problems = []
     for kind, start, stop, there, until in changes:
         if kind in ("replace", "insert"):
-            problems += [f"by the results there is a line {line}" for line in expected[there:until]]
+            problems += [f"the results give this line: {line}" for line in expected[there:until]]
         if kind == "delete":
-            problems += [f"not by the results: {line}" for line in written[start:stop]]
+            problems += [f"the results do not give this line: {line}" for line in written[start:stop]]
     return problems
 
 
@@ -195,7 +195,7 @@ def _cells(table: ResultTable) -> int:
 
 
 def _latex_lines(text: str) -> list[str]:
-    """Of the tabulars, heads and rows."""
+    """The heads and rows of the tabulars."""
     blocks = re.findall(r"\\begin\{tabular\}(.*?)\\end\{tabular\}", text, re.DOTALL)
     return [
         _blanks(line) for block in blocks for line in block.splitlines() if "&" in line or line.rstrip().endswith(r"\\")
@@ -203,18 +203,18 @@ def _latex_lines(text: str) -> list[str]:
 
 
 def _markdown_lines(text: str) -> list[str]:
-    """Of the first table."""
+    """The lines of the first table."""
     lines = itertools.dropwhile(lambda line: not line.startswith("|"), text.splitlines())
     return [_blanks(line) for line in itertools.takewhile(lambda line: line.startswith("|"), lines)]
 
 
 def _html_lines(text: str) -> list[str]:
-    """Of the first table, without its caption."""
+    """The lines of the first table, without its caption."""
     block = text.partition("<table>")[2].partition("</table>")[0]
     return [_blanks(line) for line in block.splitlines() if line.strip() and not line.startswith("<caption>")]
 
 
-# How a format is written, and which of its lines are the table.
+# How to write each format, and how to find the table's lines in it.
 FORMS: dict[str, tuple[Callable[[ResultTable], str], Callable[[str], list[str]]]] = {
     ".tex": (to_latex, _latex_lines),
     ".md": (to_markdown, _markdown_lines),

@@ -10,6 +10,7 @@ from typing import Any
 
 from ragcun_cli import files
 from ragcun_cli.errors import DataError
+from ragcun_cli.results.isotropy import MeasuredIsotropy
 from ragcun_cli.results.json_files import read_json, try_json
 from ragcun_cli.results.layout import QUERIES_ENDING, RUN_ENDING, SPECTRUM_ENDING
 from ragcun_cli.results.model_entry import ModelEntry
@@ -64,7 +65,7 @@ class DatasetResult:
     ties: dict[str, Any] | None = None
     robustness: dict[str, float | None]
     robustness_ties: dict[str, Any] = field(default_factory=dict)
-    isotropy: dict[str, Any] | None
+    isotropy: MeasuredIsotropy | None
     search: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str]
     command: str
@@ -84,6 +85,8 @@ class DatasetResult:
         known["model"] = ModelEntry.of(content["model"])
         known["metrics"] = {name: float(value) for name, value in content["metrics"].items()}
         known["robustness"] = dict(content["robustness"])
+        isotropy = content["isotropy"]
+        known["isotropy"] = None if isotropy is None else MeasuredIsotropy.of(isotropy)
         return cls(**known, folder=folder)
 
     @classmethod
@@ -120,6 +123,7 @@ class DatasetResult:
         content = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "folder"}
         dataset = {each.name: getattr(self.dataset, each.name) for each in dataclasses.fields(self.dataset)}
         content |= {"dataset": _without_none(dataset, "remark", "parts"), "model": self.model.content()}
+        content["isotropy"] = None if self.isotropy is None else self.isotropy.content()
         return _without_none(content, "parts")
 
     @property

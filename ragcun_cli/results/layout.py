@@ -43,7 +43,7 @@ def require_name(name: str, asked: str) -> None:
     asked: what an error begins with.
 
     Raises:
-        UsageError: if it is none.
+        UsageError: if the address is not valid.
     """
     shown = name.encode("utf-8", "backslashreplace").decode()
     if not name.strip() or name.startswith(".") or "/" in name or "\\" in name or shown != name:

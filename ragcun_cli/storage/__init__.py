@@ -1,1 +1,1 @@
-"""Where copies of runs are kept: folders and S3, object by object and folder by folder."""
+"""Keep copies of runs in folders and on S3, as single objects and as whole folders."""

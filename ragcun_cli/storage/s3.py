@@ -12,18 +12,18 @@ from ragcun_cli.secrets import redacted
 from ragcun_cli.storage.configuration import configuration_problem, require_clean
 
 S3_SCHEME = "s3://"
-PROBE = "probe"  # written and removed, to see whether that is allowed
-ATTEMPTS = 5  # boto3's own, with growing pauses, before an error is ours
+PROBE = "probe"  # written and removed to check that this is allowed
+ATTEMPTS = 5  # by boto3, with growing pauses, before it reports an error
 SECONDS_TO_CONNECT, SECONDS_TO_READ = 10, 60
 
 
 class AlreadyThereError(OSError):
-    """An object of this key exists."""
+    """An object with this key already exists."""
 
 
 @dataclass(frozen=True)
 class S3Store:
-    """Objects of a bucket. S3 compares each with its SHA-256 as it arrives."""
+    """A store that keeps objects in an S3 bucket. S3 checks each against its SHA-256 as it arrives."""
 
     client: Any
     bucket: str
@@ -41,14 +41,14 @@ class S3Store:
                 f"backup: {self._name}: no AWS credentials", "Log in (aws sso login), or set AWS_PROFILE."
             ) from None
         except ParamValidationError as error:
-            raise EnvironmentUnfit(f"backup: {self._name}: {_said(error)}", "Is the bucket's name right?") from None
+            raise EnvironmentUnfit(f"backup: {self._name}: {_said(error)}", "Check the bucket's name.") from None
         except ClientError as error:
             if _status(error) < SERVER_ERROR:
                 raise EnvironmentUnfit(
-                    f"backup: {self._name}: {_said(error)}", "Does the bucket exist, and may you use it?"
+                    f"backup: {self._name}: {_said(error)}", "Check that the bucket exists and that you may use it."
                 ) from None
         except Exception as error:
-            said, cure = configuration_problem(error) or (_said(error), "Is the network there?")
+            said, cure = configuration_problem(error) or (_said(error), "Is the network up?")
             raise EnvironmentUnfit(f"backup: {self._name}: {said}", cure) from None
 
     def put(self, key: str, path: Path) -> None:
@@ -105,7 +105,7 @@ FORBIDDEN, NOT_FOUND, PRECONDITION_FAILED, SERVER_ERROR = 403, 404, 412, 500
 
 @contextlib.contextmanager
 def _as_os_errors(name: str) -> Any:
-    """boto3's many errors as the system's, which whoever copies files expects."""
+    """Turn boto3's many errors into OSErrors, which code that copies files expects."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -121,7 +121,7 @@ def _as_os_errors(name: str) -> Any:
         raise OSError(f"{name}: {_said(error)}") from error
     except (BotoCoreError, Boto3Error) as error:
         raise OSError(f"{name}: {_said(error)}") from None
-    except ValueError as error:  # of http.client, which quotes the header that it refuses
+    except ValueError as error:  # from http.client, which quotes the header that it refuses
         said, _ = configuration_problem(error) or (_said(error), "")
         raise OSError(f"{name}: {said}") from None
 
@@ -153,9 +153,9 @@ def s3_client() -> Any:
     except ImportError:
         raise EnvironmentUnfit("backup: s3:// needs boto3", "pip install 'ragcun[aws]'") from None
     try:
-        session = boto3.Session()  # of its own: boto3's default one keeps what the environment was
+        session = boto3.Session()  # a new one: boto3's default session keeps an earlier environment
         require_clean(session)
         return session.client("s3", config=client_config())
-    except Exception as error:  # of a dozen kinds, most of them not botocore's own
+    except Exception as error:  # there are a dozen kinds, most not botocore's own
         said, cure = configuration_problem(error) or (_said(error), "See AWS_SETUP.md.")
         raise EnvironmentUnfit(f"backup: s3://: {said}", cure) from None

@@ -1,4 +1,4 @@
-"""Where a backup lies: a bucket of S3, or a folder such as a mounted disk. Both keep objects by key."""
+"""Define backup stores: an S3 bucket, or a folder such as a mounted disk. Both keep objects by key."""
 
 from __future__ import annotations
 
@@ -16,50 +16,50 @@ from ragcun_cli.storage.s3 import S3_SCHEME, AlreadyThereError, S3Store, s3_clie
 
 
 class ObjectStore(Protocol):
-    """Objects by key, `/` between its parts. All may raise OSError."""
+    """A store of objects by key, with `/` between the parts of a key. All methods may raise OSError."""
 
     def check(self) -> None:
-        """Raise EnvironmentUnfit if nothing can be kept here, whatever the network does."""
+        """Raise EnvironmentUnfit if nothing can be stored here, even with a working network."""
 
     def put(self, key: str, path: Path) -> None:
-        """Copy a file here; an older object is replaced."""
+        """Copy a file here, replacing any older object."""
 
     def put_new(self, key: str, content: bytes) -> None:
-        """Write an object that must not exist yet, else AlreadyThereError."""
+        """Write a new object, or raise AlreadyThereError if the key exists."""
 
     def read(self, key: str) -> bytes | None:
-        """A small object, None where it is not there."""
+        """Return a small object's content, or None if it does not exist."""
 
     def fetch(self, key: str, path: Path) -> None:
         """Copy an object to a file."""
 
     def keys(self, below: str) -> list[str]:
-        """All keys that begin with `below`."""
+        """Return all keys that begin with `below`."""
 
     def delete(self, keys: list[str]) -> None:
-        """Remove objects; those that are not there are passed over."""
+        """Remove objects, ignoring those that do not exist."""
 
 
 def open_store(address: str, name: str) -> ObjectStore:
-    """The place that a recipe's `backup` names, and in it that of one run.
+    """Open the store that a recipe's `backup` names, at the place of one run.
 
     Raises:
-        UsageError: if it is none.
+        UsageError: if the address is neither s3://BUCKET/PREFIX nor a folder.
         EnvironmentUnfit: if boto3 is not installed.
     """
     if address.startswith(S3_SCHEME):
         bucket, _, prefix = address.removeprefix(S3_SCHEME).partition("/")
         if not bucket:
-            raise UsageError(f"backup: {address}: names no bucket", "Write it as s3://BUCKET/PREFIX.")
+            raise UsageError(f"backup: {address}: the bucket's name is missing", "Write it as s3://BUCKET/PREFIX.")
         return S3Store(s3_client(), bucket, "/".join(part for part in (prefix.strip("/"), name) if part) + "/")
     if "://" in address:
-        raise UsageError(f"backup: {address}: is neither s3://BUCKET/PREFIX nor a folder", "Only S3 and folders.")
+        raise UsageError(f"backup: {address}: is neither s3://BUCKET/PREFIX nor a folder", "Use S3 or a folder.")
     return FolderStore(expanded(address) / name)
 
 
 @dataclass(frozen=True)
 class FolderStore:
-    """Objects as files below a folder."""
+    """A store that keeps objects as files in a folder."""
 
     root: Path
 
@@ -69,7 +69,7 @@ class FolderStore:
         except OSError as error:
             raise EnvironmentUnfit(f"backup: {self.root}: {error.strerror}", "Name another folder.") from None
         if not os.access(self.root, os.W_OK | os.X_OK):
-            raise EnvironmentUnfit(f"backup: {self.root}: no permission to write there", "Name another folder.")
+            raise EnvironmentUnfit(f"backup: {self.root}: no permission to write to it", "Name another folder.")
 
     def put(self, key: str, path: Path) -> None:
         with files.replacing(self.root / key) as temporary:

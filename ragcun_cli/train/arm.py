@@ -1,4 +1,4 @@
-"""One arm of the experiment, from its recipe to its models: set up, fit, say how it ended."""
+"""One arm of the experiment, from recipe to models: set it up, train it, report how it ended."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ragcun_cli.recipe.estimates import BYTES_OF_FLOAT, CHECKPOINT_FLOATS
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import RunFolder
 from ragcun_cli.runs.status import ArmSummary, Progress
-from ragcun_cli.train.backup import drop_backup, look_at_backup, open_backup, place_of
+from ragcun_cli.train.backup import drop_backup, look_at_backup, open_backup, store_of
 from ragcun_cli.train.checkpoint import load_checkpoint, newest_valid, restore_run_files
 from ragcun_cli.train.disk import disk_is_full, folder_bytes, require_room
 from ragcun_cli.train.hardware import find_hardware
@@ -61,17 +61,17 @@ from ragcun_cli.train.training import Training
 from ragcun_cli.train.trial import try_recipe
 from ragcun_cli.train.world import World, broadcast_object, first_on_each_machine, world_of_environment
 
-SECONDS_TO_LEAVE = 60.0  # for what is being copied to the backup when a run is stopped: of EC2's two minutes
-SECONDS_TO_FINISH = 3600.0  # and when it is finished
+SECONDS_TO_LEAVE = 60.0  # to finish copying to the backup when a run is stopped: half of EC2's two minutes
+SECONDS_TO_FINISH = 3600.0  # the same when a run finishes
 
 
 def plan_arm(recipe: Recipe, trial: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What `train_arm` would do, with everything read that it would read, and `Trial` of a few steps that are timed.
+    """Describe what `train_arm` would do: read all that it would read, and time a few steps as a `Trial`.
 
-    Nothing is written in the run folder. trial: of the same recipe with another seed, which is not made again.
+    Writes nothing in the run folder. trial: one already made for this recipe with another seed, reused if given.
     """
     require_trackers(recipe)
-    place_of(recipe, RunFolder.of(recipe))  # whether the backup's address is one
+    store_of(recipe, RunFolder.of(recipe))  # checks that the backup's address is valid
     data, hardware = read_data(recipe), find_hardware()
     plan = make_plan(recipe, data.table, hardware, data.excluded.triples)
     encoder = build_encoder(recipe).to(hardware.device)
@@ -93,7 +93,7 @@ def plan_arm(recipe: Recipe, trial: dict[str, Any] | None = None) -> dict[str, A
 
 
 def _refusal(recipe: Recipe) -> str | None:
-    """Why a new run could not have the output folder; None if it could."""
+    """Say why a new run could not use the output folder; None if it could."""
     try:
         check_may_train(RunFolder.of(recipe), recipe, resume=False, overwrite=False)
     except UsageError as error:
@@ -104,13 +104,13 @@ def _refusal(recipe: Recipe) -> str | None:
 def train_arm(
     recipe: Recipe, *, resume: bool = False, overwrite: bool = False, deadline: float | None = None
 ) -> ArmSummary:
-    """Train one arm, or continue it; alone, or as one of several processes that torch.distributed.run started.
+    """Train or continue one arm, alone or as one of several processes started by torch.distributed.run.
 
-    deadline: `time.time()` at which the run saves and stops, None for never.
+    deadline: `time.time()` at which the run saves and stops; None for no deadline.
 
     Raises:
-        Interrupted: if it was asked to stop; it is saved.
-        RagcunError: naming what is wrong and the cure; the run folder then says `failed` or is untouched.
+        Interrupted: if it was asked to stop; its state is saved.
+        RagcunError: naming the problem and the cure; the run folder then says `failed` or is untouched.
     """
     require_trackers(recipe)
     world, folder = world_of_environment(), RunFolder.of(recipe)
@@ -121,7 +121,7 @@ def train_arm(
 
 @dataclass(frozen=True)
 class _Beginning:
-    """What the main process found in the run's folder. checkpoint: to go on from, None to start anew."""
+    """What the main process found in the run folder. checkpoint: where to resume; None to start afresh."""
 
     checkpoint: Path | None
     finished: ArmSummary | None = None
@@ -131,15 +131,15 @@ def _train_locked(
     recipe: Recipe, folder: RunFolder, world: World, stop: StopRequests, resume: bool, overwrite: bool
 ) -> ArmSummary:
     hardware = find_hardware(world.local_rank)
-    # The folder is the main process's: it may lie on a disk that other machines do not see.
+    # Only the main process uses the folder: other machines may not see its disk.
     beginning = _look(recipe, folder, resume, overwrite) if world.is_main else None
     join_process_group(world, hardware)
     beginning = broadcast_object(world, beginning)
     assert beginning is not None
     if broadcast_object(world, hardware.capability) != hardware.capability:
         raise EnvironmentUnfit(
-            f"this machine has {hardware.name}, the first one another kind: one precision and strategy must suit all",
-            "Train on machines of one kind.",
+            f"this machine has {hardware.name}, unlike the first one; all need the same precision and strategy",
+            "Train on machines of the same kind.",
         )
     if beginning.finished is not None:
         return beginning.finished
@@ -148,8 +148,8 @@ def _train_locked(
     plan = make_plan(recipe, data.table, hardware, data.excluded.triples)
     if recipe.batch_size < world.size:
         raise UsageError(
-            f"batch_size: {recipe.batch_size} triples are fewer than the {world.size} processes",
-            f"Start at most {recipe.batch_size} with --processes.",
+            f"batch_size: {recipe.batch_size} triples cannot be split over {world.size} processes",
+            f"Start at most {recipe.batch_size} processes with --processes.",
         )
     training = prepare(recipe, folder, data, plan, hardware, world, stop)
     origin = _origin(data, training.encoder)
@@ -159,13 +159,13 @@ def _train_locked(
         choose_chunk(training, data.table)
         if world.is_main:
             _require_room(training)
-            drop_backup(recipe, folder)  # first: a run that has begun must not find another one's
+            drop_backup(recipe, folder)  # first: a run that has begun must not find an older run's backup
             begin_run(folder, recipe, _first_entries(training, origin))
     return _fit_in_folder(training) if world.is_main else _fit_beside(training)
 
 
 def _fit_in_folder(training: Training) -> ArmSummary:
-    """Train in the main process, and say in the run's folder how it went."""
+    """Train in the main process, and record in the run folder how it went."""
     recipe, folder, plan = training.recipe, training.folder, training.plan
     folder.write_status("running", training.progress, plan.total_steps)
     backup = open_backup(recipe, folder)
@@ -182,7 +182,7 @@ def _fit_in_folder(training: Training) -> ArmSummary:
         end = _as_ending(error, training)
         if not isinstance(error, KeyboardInterrupt):
             with contextlib.suppress(OSError, RagcunError):
-                saver.finish()  # of a run that failed, the checkpoint that was begun is still good
+                saver.finish()  # even if the run failed, a checkpoint already begun is good
         folder.write_status(*end.status(training))
         backup.close(SECONDS_TO_LEAVE)
         end_trackers(training.accelerator)
@@ -194,24 +194,24 @@ def _fit_in_folder(training: Training) -> ArmSummary:
     backup.models_are_there(training.progress)
     backup.close(SECONDS_TO_FINISH)
     if recipe.keep_models == "none" and folder.checkpoints.is_dir():
-        remove_folder(folder.checkpoints)  # larger than the models that are not kept, and of no more use
+        remove_folder(folder.checkpoints)  # larger than the models, and no longer of use
     end_trackers(training.accelerator)
     return summary
 
 
 def _fit_beside(training: Training) -> ArmSummary:
-    """Train in a process that is not the main one: it writes nothing."""
+    """Train in a process other than the main one; it writes nothing."""
     try:
         fit(training, None)
     except TrainingStopped as stopped:
         raise Interrupted(stopped.reason.sentence()) from stopped
-    summary: ArmSummary = broadcast_object(training.world, None)  # which has the folder
+    summary: ArmSummary = broadcast_object(training.world, None)  # from the main process, which has the folder
     return summary
 
 
 @dataclass(frozen=True)
 class _Ending:
-    """How a run that did not finish ended: status.json's state and reason, and what is raised."""
+    """How an unfinished run ended: the state and reason for status.json, and the error to raise."""
 
     state: str
     reason: str
@@ -251,18 +251,18 @@ def _as_ending(error: BaseException, training: Training) -> _Ending:
 
 
 def _look(recipe: Recipe, folder: RunFolder, resume: bool, overwrite: bool) -> _Beginning:
-    """Decide by the run's folder, and where it lacks what the backup has, by the backup, how to begin."""
+    """Decide how to begin, from the run folder and, where that lacks something, from the backup."""
     check_may_train(folder, recipe, resume, overwrite)
     for parent in (folder.root, folder.checkpoints):
         sweep_leftovers(parent)
     look_at_backup(recipe, folder, resume, overwrite)
     if resume:
-        check_may_train(folder, recipe, resume, overwrite)  # also of what the backup had
+        check_may_train(folder, recipe, resume, overwrite)  # again, now with what the backup held
     if not resume:
         return _Beginning(None)
     if folder.state() == "finished" and folder.has_its_models(recipe):
         note(f"{folder.root}: this run is finished; there is nothing left to do.")
-        backup = open_backup(recipe, folder)  # which may lack what was cut off
+        backup = open_backup(recipe, folder)  # which may lack files if copying was interrupted
         backup.models_are_there(folder.progress())
         backup.close(SECONDS_TO_FINISH)
         return _Beginning(None, folder.summary(recipe))
@@ -274,11 +274,11 @@ def _look(recipe: Recipe, folder: RunFolder, resume: bool, overwrite: bool) -> _
         note(sentence)
     if newest is None:
         raise UsageError(
-            f"{folder.checkpoints}: there is nothing to resume: no checkpoint here is whole",
+            f"{folder.checkpoints}: nothing to resume: no checkpoint here is complete",
             "Start again with --overwrite.",
         )
     for damaged in checkpoints_in(folder.checkpoints)[: len(skipped)]:
-        remove_folder(damaged)  # else they would count among those that are kept
+        remove_folder(damaged)  # otherwise they would count towards keep_last
     return _Beginning(newest)
 
 
@@ -288,7 +288,7 @@ def _restore(training: Training, table: TripleTable, checkpoint: Path, origin: d
         require_same_origin(training.folder, origin)
     inexact = load_checkpoint(training, checkpoint if main else None)
     if inexact:
-        choose_chunk(training, table)  # another share of each batch, or another memory
+        choose_chunk(training, table)  # the share of each batch, or the memory, has changed
     elif training.recipe.chunk_tokens is not None:
         known = training.progress.chunk_tokens or training.recipe.chunk_tokens
         training.progress.chunk_tokens = min(known, training.recipe.chunk_tokens)
@@ -303,7 +303,7 @@ def _restore(training: Training, table: TripleTable, checkpoint: Path, origin: d
 
 
 def _require_room(training: Training) -> None:
-    """For the checkpoints that stay and the one that is being written, and for the models that are still to come."""
+    """Require disk space for the kept checkpoints, the one being written, and the models still to come."""
     folder, plan, recipe = training.folder, training.plan, training.recipe
     checkpoint = sum(each.numel() for each in training.trainable()) * BYTES_OF_FLOAT * CHECKPOINT_FLOATS
     model = sum(each.numel() for each in training.encoder.parameters()) * BYTES_OF_FLOAT
@@ -333,7 +333,7 @@ def _first_entries(training: Training, origin: dict[str, str | None]) -> dict[st
 
 
 def _origin(data: ArmData, encoder: IsotropicGaussianEncoder) -> dict[str, str | None]:
-    """Digests of what a recipe only names: a run must not go on with other texts or another base model."""
+    """Digests of what a recipe only names: a run must not resume with other texts or another base model."""
     return {
         "train_sha256": data.train_sha256,
         "dev_sha256": data.dev.sha256 if data.dev is not None else None,
@@ -344,7 +344,7 @@ def _origin(data: ArmData, encoder: IsotropicGaussianEncoder) -> dict[str, str |
 
 def _first_line(training: Training) -> str:
     recipe, plan, chunk = training.recipe, training.plan, training.progress.chunk_tokens
-    passes = "encoder frozen, its features in float32 from the cache"
+    passes = "frozen encoder, float32 features from the cache"
     if not recipe.freeze_base:
         passes = f"{100 * plan.padding_share:.1f} % of the computed tokens are padding"
         passes += f", {chunk} tokens in one pass" if chunk is not None else ", each batch in one pass"
@@ -357,10 +357,10 @@ def _first_line(training: Training) -> str:
 
 
 def _describe_negatives(plan: TrainingPlan) -> str:
-    """How many passages a query is contrasted with."""
+    """Say how many passages each query is contrasted with."""
     shown = f"{plan.negatives_per_query:.4g} negatives per query"
     if plan.fewest_negatives < plan.negatives_per_query:
-        shown += f" (fewest {plan.fewest_negatives})"
+        shown += f" (minimum {plan.fewest_negatives})"
     if plan.equal_passages_per_query:
         shown += f", plus {plan.equal_passages_per_query:.3g} masked per query as copies of its positive"
     return shown
@@ -368,7 +368,7 @@ def _describe_negatives(plan: TrainingPlan) -> str:
 
 def _report_cut_texts(plan: TrainingPlan, recipe: Recipe) -> None:
     if plan.texts_cut:
-        note(f"{recipe.name}: {plan.texts_cut} texts are longer than {recipe.max_length} tokens and are cut.")
+        note(f"{recipe.name}: {plan.texts_cut} texts are longer than {recipe.max_length} tokens and are truncated.")
 
 
 def _dev_entry(dev: Collection | None) -> dict[str, Any] | None:
@@ -380,5 +380,5 @@ def _dev_entry(dev: Collection | None) -> dict[str, Any] | None:
 def _to_continue(folder: RunFolder) -> str:
     kept = checkpoints_in(folder.checkpoints)
     if not kept:
-        return "It has no checkpoint yet: the same command with --resume starts again."
+        return "There is no checkpoint yet; the same command with --resume starts over."
     return f"The same command with --resume continues from {kept[0].name}."

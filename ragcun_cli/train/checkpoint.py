@@ -34,7 +34,7 @@ from ragcun_cli.train.optimiser import optimiser_tensors, restore_optimiser
 from ragcun_cli.train.random_state import first_random_state, random_state, set_random_state
 from ragcun_cli.train.run_folder import checkpoints_in
 from ragcun_cli.train.sharded import assign, whole
-from ragcun_cli.train.strategy import Spread
+from ragcun_cli.train.strategy import ParallelLayout
 from ragcun_cli.train.training import Training
 from ragcun_cli.train.world import broadcast_object, gather_objects, tensors_from_main
 
@@ -157,7 +157,7 @@ def load_checkpoint(training: Training, folder: Path | None) -> list[str]:
         for name, state in broadcast_object(world, read["random"]).items()
         if name.startswith(own)
     }
-    before = Spread(**content["spread"])
+    before = ParallelLayout(**content["spread"])
     if states and before.processes == world.size:
         set_random_state(states)
     else:

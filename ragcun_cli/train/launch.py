@@ -1,7 +1,7 @@
-"""One command, several processes: a worker for each device, on this machine or as one of several machines.
+"""One command, several processes: a worker for each device, on this machine or on each of several.
 
-The command's own process stays out of the training. It starts torch.distributed.run, forwards signals to the workers,
-and makes of what they leave behind the errors and exit codes of a run in one process.
+The command's own process does not train: it starts torch.distributed.run, forwards signals to the workers,
+and turns what they leave behind into the errors and exit codes of a single-process run.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from ragcun_cli.train.stopping import SAVING, handled_by, restore
 
 WORKER = "ragcun_cli.train.worker"
 LAUNCH_PREFIX = "ragcun-launch-"
-ENDING = b"\nragcun: asked to stop: saving after this step.\n"
-# What torch.distributed.run waits between SIGTERM and SIGKILL, 30 s by itself, when it ends the workers on its own; and
-# we for workers whose agent was killed: a step, a checkpoint of some 10 GB at 0.2 GB/s, and the backup's last minute.
+ENDING = b"\nragcun: asked to stop; saving after this step.\n"
+# How long torch.distributed.run waits between SIGTERM and SIGKILL when it ends the workers (30 s by default), and how
+# long we wait for workers whose agent was killed: a step, a 10 GB checkpoint at 0.2 GB/s, the backup's last minute.
 SHUTDOWN_SECONDS = 180
-RESTARTS = 3  # of an elastic group: each loss of a machine costs one, and so does an error that will come again
+RESTARTS = 3  # of an elastic group: each lost machine costs one, and so does an error that recurs
 SHOWN_LINES = 15  # of the traceback of a worker that failed
 
 
@@ -48,8 +48,8 @@ SHOWN_LINES = 15  # of the traceback of a worker that failed
 class Placement:
     """Where workers run.
 
-    processes: on this machine. nodes: how many machines, or `MIN:MAX`. node_rank, master: of a fixed group, this
-    machine's number and the address of number 0, HOST:PORT. rendezvous: of an elastic group, where its machines meet.
+    processes: how many on this machine. nodes: number of machines, or `MIN:MAX`. node_rank, master: for a fixed group,
+    this machine's number and machine 0's address, HOST:PORT. rendezvous: where an elastic group's machines meet.
     """
 
     processes: int = 1
@@ -73,14 +73,14 @@ def plan_placement(
     gpus: int,
     overwrite: bool = False,
 ) -> Placement:
-    """What the command line asks for, on a machine with so many GPUs.
+    """Return the placement that the command line asks for, on a machine with `gpus` GPUs.
 
     Raises:
         UsageError: if the flags contradict each other.
         EnvironmentUnfit: if there are fewer GPUs than processes.
     """
     if processes is not None and gpus and processes > gpus:
-        raise EnvironmentUnfit(f"--processes {processes}: this machine has {gpus} GPUs", f"--processes {gpus}")
+        raise EnvironmentUnfit(f"--processes {processes}: this machine has {gpus} GPUs", f"Use --processes {gpus}.")
     placement = Placement(processes or max(gpus, 1), nodes, node_rank, master, rendezvous)
     lowest, highest = _node_range(nodes)
     if lowest == highest == 1:
@@ -90,28 +90,28 @@ def plan_placement(
     if rendezvous is not None:
         if overwrite:
             raise UsageError(
-                "--overwrite and --rendezvous exclude each other: a machine that joins later would drop the run",
-                "Remove the run's folder first, or take another one: --set output_dir=FOLDER",
+                "--overwrite and --rendezvous cannot be combined: a machine that joins later would delete the run",
+                "Remove the run folder first, or use another one: --set output_dir=FOLDER",
             )
         if master is not None or node_rank is not None:
-            raise UsageError("--rendezvous and --master exclude each other", "--rendezvous gives the machines numbers.")
+            raise UsageError("--rendezvous and --master cannot be combined", "--rendezvous numbers machines itself.")
         _host_and_port("--rendezvous", rendezvous)
         return placement
     if lowest != highest:
-        raise UsageError(f"--nodes {nodes}: machines that come and go need --rendezvous HOST:PORT")
+        raise UsageError(f"--nodes {nodes}: a varying number of machines needs --rendezvous HOST:PORT")
     if node_rank is None or master is None:
         raise UsageError(
             f"--nodes {nodes}: give --node-rank R and --master HOST:PORT on each machine, or --rendezvous HOST:PORT",
             "R is 0 on the machine HOST, 1 on the next, and so on.",
         )
     if not 0 <= node_rank < highest:
-        raise UsageError(f"--node-rank {node_rank}: of {nodes} machines the numbers are 0 to {highest - 1}")
+        raise UsageError(f"--node-rank {node_rank}: {nodes} machines are numbered 0 to {highest - 1}")
     _host_and_port("--master", master)
     return placement
 
 
 def agent_command(placement: Placement, run: str, job: Path, worker: str = WORKER) -> list[str]:
-    """The command of torch.distributed.run. run: a name that is the same on all machines."""
+    """Return the torch.distributed.run command. run: a name shared by all machines."""
     command = [sys.executable, "-m", "ragcun_cli.train.agent", f"--nproc-per-node={placement.processes}"]
     if placement.rendezvous is not None:
         command += _elastic(placement, run)
@@ -137,7 +137,7 @@ def launch(
     deadline: float | None = None,
     worker: str = WORKER,
 ) -> ArmSummary:
-    """`train_arm` in several processes.
+    """Run `train_arm` in several processes.
 
     Raises:
         KeyboardInterrupt: after a second Ctrl-C; the processes are killed.
@@ -146,10 +146,10 @@ def launch(
     _sweep_launches()
     if placement.nodes != "1":
         address = placement.master or placement.rendezvous
-        note(f"{placement.nodes} machines meet at {address}; waiting for them. Ctrl-C ends the wait.")
+        note(f"Waiting for {placement.nodes} machines to meet at {address}. Ctrl-C ends the wait.")
     with tempfile.TemporaryDirectory(prefix=f"{LAUNCH_PREFIX}{os.getpid()}-") as name:
         folder = Path(name)
-        # A machine that joins an elastic group may become its first, and meets the run that the others began.
+        # A machine that joins an elastic group may become rank 0 and then finds the run that the others began.
         goes_on = resume or placement.rendezvous is not None
         job = {"recipe": recipe.model_dump(), "resume": goes_on, "overwrite": overwrite, "deadline": deadline}
         files.write_json(folder / "job.json", job)
@@ -181,7 +181,7 @@ def _sweep_launches() -> None:
 
 
 def _keep_logs(folder: Path, run: RunFolder) -> None:
-    """What the workers that have no terminal wrote, such as NCCL's warnings: in the run's folder, if there is one."""
+    """Copy what workers without a terminal wrote, such as NCCL warnings, into the run folder, if there is one."""
     logs = [path for path in folder.glob("rank-*.log") if path.stat().st_size]
     if logs and run.recipe.is_file():
         run.worker_logs.mkdir(exist_ok=True)
@@ -191,13 +191,13 @@ def _keep_logs(folder: Path, run: RunFolder) -> None:
 
 @dataclass(frozen=True)
 class _Status:
-    """status.json as this launch's workers left it, where their first could not say itself how it ended."""
+    """Corrects the status.json of this launch if its first worker could not record how the run ended."""
 
     folder: RunFolder
     started: float
 
     def correct(self, state: str, reason: str, exit_code: ExitCode) -> None:
-        """Unless it is of an earlier launch, or says how the run was saved."""
+        """Rewrite the status unless it is from an earlier launch or already says how the run was saved."""
         status = Status.find(self.folder.status)
         with contextlib.suppress(OSError):
             if status is None or self.folder.status.stat().st_mtime < self.started:
@@ -212,37 +212,37 @@ def _ending(folder: Path, was_stopped: bool) -> ArmSummary:
     if summary is not None:
         return summary
     known = [error for error in (outcome.error() for outcome in outcomes) if error is not None]
-    # One that failed takes the others with it, which then only miss it: its own error is the cause.
+    # A failed worker takes the others down, whose errors only say that it is gone: its own error is the cause.
     causes = [error for error in known if not isinstance(error, Interrupted)]
     if causes or known:
         raise (causes or known)[0]
     cause = _cause_outside(folder)
     if was_stopped and "SIGKILL" not in cause and not any(outcome.trace for outcome in outcomes):
-        raise Interrupted("stopped before a step was trained", "The same command with --resume goes on.")
+        raise Interrupted("stopped before any step was trained", "The same command with --resume continues.")
     if not cause and outcomes:
         note("\n".join(outcomes[0].trace.splitlines()[-SHOWN_LINES:]))
-    said = f"worker {outcomes[0].rank}: {outcomes[0].message}" if outcomes else "the workers ended without a word"
-    raise RagcunError(cause or said, "The same command with --resume goes on from the last checkpoint.")
+    said = f"worker {outcomes[0].rank}: {outcomes[0].message}" if outcomes else "the workers ended silently"
+    raise RagcunError(cause or said, "The same command with --resume continues from the last checkpoint.")
 
 
 def _cause_outside(folder: Path) -> str:
-    """Which worker the system or somebody killed, or why there was none; empty where the workers' errors say it."""
+    """Say which worker was killed, or why none started; empty if the workers' own errors tell."""
     with contextlib.suppress(OSError, ValueError):
         failures = json.loads((folder / FAILURES).read_text(encoding="utf-8"))
         if failures["error"]:
-            return f"the processes did not meet: {failures['error']}"
+            return f"the processes could not connect: {failures['error']}"
         killed = [each for each in failures["workers"] if each["exit_code"] < 0]
         if killed:
             name = signal.Signals(-killed[0]["exit_code"]).name
             memory = ", which the system sends when memory runs out" if name == "SIGKILL" else ""
-            return f"worker {killed[0]['rank']} was ended by {name}{memory}"
+            return f"worker {killed[0]['rank']} was killed by {name}{memory}"
     return ""
 
 
 class _Forwarding:
-    """A `with` block in which signals go to the workers; a second Ctrl-C kills all at once.
+    """A `with` block that forwards signals to the workers; a second Ctrl-C kills everything at once.
 
-    To the workers themselves, not to torch's agent: that gives them 30 seconds, before torch 2.12 whatever is asked.
+    They go to the workers, not to torch's agent: it gives workers 30 seconds, before torch 2.12 whatever is set.
     """
 
     def __init__(self, agent: Child) -> None:
@@ -251,7 +251,7 @@ class _Forwarding:
 
     @property
     def stopped(self) -> bool:
-        """Whether a signal has come."""
+        """Whether a signal has arrived."""
         return bool(self._sent)
 
     def __enter__(self) -> _Forwarding:
@@ -262,7 +262,7 @@ class _Forwarding:
         restore(self._before)
 
     def wait(self) -> None:
-        """Until the agent and, should it be killed, its workers have ended: they save then."""
+        """Wait until the agent and, if it is killed, its workers have ended: they save first."""
         while self._agent.poll() is None:
             self._agent.descendants()  # remembered, for when the agent is gone
             self._agent.wait(POLL_SECONDS)
@@ -274,9 +274,9 @@ class _Forwarding:
         self._sent.append(number)
         workers = [each for each in self._agent.descendants() if _is_worker(each)]
         if not workers:
-            # Waiting for other machines, torch's agent hears no signal; and there is nothing to save.
+            # While it waits for other machines, torch's agent handles no signals; and there is nothing to save.
             return self._agent.send(signal.SIGKILL)
-        with contextlib.suppress(OSError):  # of a log that nobody reads
+        with contextlib.suppress(OSError):  # if nobody reads the log any more
             os.write(2, SAVING if number == signal.SIGINT else ENDING)
         for process in workers:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -285,8 +285,8 @@ class _Forwarding:
 
 
 def _is_worker(process: psutil.Process) -> bool:
-    """Whether it is a worker itself, and not what one has started."""
-    with contextlib.suppress(ProcessLookupError):  # the agent gives each worker a session of its own
+    """Whether a process is a worker itself, not something that a worker started."""
+    with contextlib.suppress(ProcessLookupError):  # the agent gives each worker its own session
         return os.getsid(process.pid) == process.pid
     return False
 
@@ -304,14 +304,14 @@ def _environment(placement: Placement, folder: Path) -> dict[str, str]:
 def _node_range(nodes: str) -> tuple[int, int]:
     lowest, _, highest = nodes.partition(":")
     if not (lowest.isdigit() and (highest or lowest).isdigit() and 1 <= int(lowest) <= int(highest or lowest)):
-        raise UsageError(f"--nodes {nodes}: a number of machines is expected, or MIN:MAX with MIN <= MAX, as 1:4")
+        raise UsageError(f"--nodes {nodes}: expected a number of machines, or MIN:MAX with MIN <= MAX, such as 1:4")
     return int(lowest), int(highest or lowest)
 
 
 def _host_and_port(flag: str, address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
-        raise UsageError(f"{flag} {address}: HOST:PORT is expected, such as 10.0.0.1:29500")
+        raise UsageError(f"{flag} {address}: expected HOST:PORT, such as 10.0.0.1:29500")
     return host.strip("[]"), int(port)
 
 
@@ -325,8 +325,8 @@ def _elastic(placement: Placement, run: str) -> Sequence[str]:
         f"--rdzv-id={run}",
         f"--max-restarts={RESTARTS}",
     ]
-    # Left to itself, a machine does not know its own IP address as the meeting point, and tells the others a host
-    # name that may be their own loopback's: both wait for a minute and give up.
+    # By default a machine does not recognise its own IP address as the meeting point, and tells the others a host
+    # name that may resolve to their own loopback: both sides wait for a minute and give up.
     own, meeting = _own_address_towards(host), _resolved(host)
     if not ipaddress.ip_address(meeting).is_loopback:
         flags += [f"--local-addr={own}", f"--rdzv-conf=is_host={str(own == meeting).lower()}"]
@@ -337,7 +337,7 @@ def _resolved(host: str) -> str:
     try:
         return str(socket.getaddrinfo(host, None)[0][4][0])
     except OSError as error:
-        raise UsageError(f"--rendezvous {host}: {error.strerror or error}", "Is the host's name right?") from None
+        raise UsageError(f"--rendezvous {host}: {error.strerror or error}", "Is the host name right?") from None
 
 
 def _own_address_towards(host: str) -> str:
@@ -349,6 +349,6 @@ def _own_address_towards(host: str) -> str:
             probe.connect((resolved, 9))
         except OSError as error:
             raise UsageError(
-                f"--rendezvous {host}: {error.strerror or error}", "Is there a way to that host?"
+                f"--rendezvous {host}: {error.strerror or error}", "Is that host reachable from here?"
             ) from None
         return str(probe.getsockname()[0])

@@ -46,7 +46,7 @@ class TrainingStopped(Exception):
 
 
 def fit(training: Training, saver: Saver | None = None) -> str:
-    """Train from `progress.step` to the plan's last step, or until the dev score has long not risen.
+    """Train from `progress.step` to the plan's last step, or until the dev score stops improving.
 
     saver: the main process's, None in the others.
 
@@ -54,8 +54,8 @@ def fit(training: Training, saver: Saver | None = None) -> str:
         Why it ended before the last step; empty if it did not.
 
     Raises:
-        Stopped: if the run was asked to stop; it is saved.
-        RagcunError: if loss or gradient are no longer finite, or the disk is full.
+        TrainingStopped: if the run was asked to stop; its state is saved.
+        RagcunError: if the loss or the gradient is no longer finite, or the disk is full.
     """
     recipe, plan, progress = training.recipe, training.plan, training.progress
     speed = Speedometer(training.hardware, training_flops_per_token(training.encoder.network, plan.tokens_per_text))
@@ -101,7 +101,7 @@ def fit(training: Training, saver: Saver | None = None) -> str:
 
 
 class _Clock:
-    """Whether a checkpoint is due by time; the main process's counts, since one that says so suffices."""
+    """Tells whether a checkpoint is due by time; one process that says so is enough."""
 
     def __init__(self, minutes: float | None) -> None:
         self._seconds = None if minutes is None else 60 * minutes
@@ -115,9 +115,9 @@ class _Clock:
 
 
 def _catch_up(training: Training, saver: Saver | None, saved: bool) -> None:
-    """Dev score and epoch's model of this step. saved: whether its checkpoint is there, before these.
+    """Make this step's dev score and epoch model. saved: whether its checkpoint exists already.
 
-    A checkpoint says that they are still to be made, and a run that goes on from there makes them first.
+    The checkpoint records that they are still due, and a run resumed from it makes them first.
     """
     recipe, plan, step = training.recipe, training.plan, training.progress.step
     epoch_ended = step % plan.steps_per_epoch == 0
@@ -140,7 +140,7 @@ def _stopped(saver: Saver | None, reason: Reason) -> TrainingStopped:
 
 
 def _log(training: Training, record: dict[str, Any], losses: Losses, speed: Speedometer) -> None:
-    """metrics.jsonl gets what a second run must equal, speed.jsonl what the clock says."""
+    """Log to metrics.jsonl what a second run must reproduce, and to speed.jsonl what depends on the clock."""
     reading = {"step": record["step"], **speed.read()}
     record |= _geometry(losses)
     if not training.world.is_main:
@@ -152,7 +152,7 @@ def _log(training: Training, record: dict[str, Any], losses: Losses, speed: Spee
 
 
 def _geometry(losses: Losses) -> dict[str, float | None]:
-    """Unbiased IsoScore and mean cosine of the step's last loss's embeddings, each view by itself."""
+    """Return unbiased IsoScore and mean cosine of the embeddings in the step's last loss, for each view."""
     figures: dict[str, float | None] = {}
     for name, view in (("queries", losses.queries), ("positives", losses.positives)):
         enough = len(view) >= MINIMUM_TEXTS
@@ -182,7 +182,7 @@ def _score_dev(training: Training) -> None:
         return
     encoder = _whole_encoder(training, keep=True).to(training.accelerator.device)
     encode = encode_together(training.encode_with(encoder), training.world, training.stop, training.accelerator.device)
-    # All have all embeddings and could tell; that they agree on which model is best must not hang on a last digit.
+    # All processes could compute this, but their agreement on the best model must not depend on a last digit.
     scored = broadcast_object(training.world, score_in_memory(encode, training.dev))
     progress = training.progress
     figures = {**scored.metrics, "isoscore": scored.isoscore}
@@ -192,7 +192,7 @@ def _score_dev(training: Training) -> None:
     progress.scores_without_gain += 1
     if progress.best_score is None or scored.metrics[DEV_METRIC] > progress.best_score:
         if training.recipe.keep_models in ("all", "best"):
-            _save_encoder(training, encoder, training.folder.best_model)  # first: a disk may be full
+            _save_encoder(training, encoder, training.folder.best_model)  # first: the disk may be full
         progress.best_score, progress.best_step = scored.metrics[DEV_METRIC], progress.step
         progress.scores_without_gain = 0
 
@@ -202,22 +202,22 @@ def _reason_to_stop(training: Training) -> str:
     if patience is None or without < patience:
         return ""
     return (
-        f"stopped at step {training.progress.step}: no better dev score in the last {without}, "
+        f"stopped at step {training.progress.step}: no better score in the last {without} dev scores; "
         f"the best was at step {training.progress.best_step}"
     )
 
 
 def _whole_encoder(training: Training, keep: bool) -> IsotropicGaussianEncoder:
-    """The encoder with all weights in one place; with FSDP2 every process takes part in collecting them.
+    """Return the encoder with all its weights; with FSDP2 every process takes part in collecting them.
 
-    keep: whether this process wants it; another one's is not to be used.
+    keep: whether this process needs it; otherwise the result must not be used.
     """
     if training.spread.strategy != "fsdp":
         return training.encoder
     collected = {name: whole(each.detach(), keep) for name, each in training.encoder.state_dict().items()}
     if not keep:
         return training.encoder
-    # Another one for the time it is needed: as a part of the run it would take the memory that FSDP2 saves.
+    # A temporary copy: kept for the whole run, it would take the memory that FSDP2 saves.
     local = training.recipe.model_copy(update={"base_model": str(training.base_folder), "base_revision": None})
     encoder = build_encoder(local)
     encoder.settings = training.encoder.settings
@@ -252,7 +252,7 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
 
 
 class ScoringAbandoned(Exception):
-    """The run stops; its dev score is made when it goes on."""
+    """The run stops; its dev score is computed when it resumes."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.sentence())
@@ -260,10 +260,10 @@ class ScoringAbandoned(Exception):
 
 
 def encode_together(encode: Encode, world: World, stop: StopRequests, device: torch.device) -> Encode:
-    """`encode` spread over the processes; each gets all embeddings.
+    """Spread `encode` over the processes; each receives all embeddings.
 
     Raises (when called):
-        ScoringAbandoned: in all processes, if one has been asked to stop; they ask each other after every block.
+        ScoringAbandoned: in all processes, if any was asked to stop; they agree on this after every block.
     """
     block_texts = BLOCK_TEXTS[device.type] * world.size
 
@@ -283,7 +283,7 @@ def _block(encode: Encode, texts: Sequence[str], world: World, device: torch.dev
     if world.size == 1:
         return encode(texts)
     places = [np.arange(rank, len(texts), world.size) for rank in range(world.size)]
-    # Of fewer texts than processes everybody encodes all: an empty share would have no width.
+    # With fewer texts than processes, each encodes them all: an empty share would have no width.
     if len(texts) < world.size:
         return encode(texts)
     own = torch.from_numpy(encode([texts[place] for place in places[world.rank].tolist()])).to(device)

@@ -15,30 +15,30 @@ from ragcun_cli.train.sharded import spread_like
 
 
 def build_optimiser(encoder: IsotropicGaussianEncoder, recipe: Recipe) -> torch.optim.AdamW:
-    """Parameter groups carry their full rate as `full_rate` and their name as `part`.
+    """Build AdamW; each parameter group carries its full rate as `full_rate` and its name as `part`.
 
-    Weight decay is for matrices: on biases and LayerNorm it would pull towards zero what has no reason to be there.
+    Weight decay applies to matrices only: biases and LayerNorm weights have no reason to be near zero.
     """
     groups = [
         *_groups("base", encoder.network.parameters(), recipe.base_learning_rate, recipe.weight_decay),
         *_groups("projection", encoder.head.parameters(), recipe.projection_learning_rate, recipe.weight_decay),
     ]
-    # One pass over the memory instead of several, where torch has it.
+    # Fused: one pass over the memory instead of several, where torch supports it.
     return torch.optim.AdamW(groups, fused=encoder.device.type in ("cpu", "cuda"))
 
 
 def add_objective(optimiser: torch.optim.Optimizer, objective: Objective, recipe: Recipe) -> None:
-    """The objective's own parameter, a temperature that is learned, if there is one.
+    """Add the objective's own parameter, a learned temperature, if there is one.
 
-    Apart, because FSDP2 wants to know every parameter of the optimiser that it wraps.
+    Added separately because FSDP2 must know every parameter of the optimiser that it wraps.
     """
-    # Under weight decay a temperature drifts to 1 of its own accord.
+    # Weight decay would make the temperature drift towards 1.
     for group in _groups("projection", objective.parameters(), recipe.projection_learning_rate, 0.0):
         optimiser.add_param_group(group)
 
 
 def set_rates(optimiser: torch.optim.Optimizer, factor: float) -> dict[str, float]:
-    """Set each group's learning rate to its full rate times `factor`; returns part -> rate."""
+    """Set each group's learning rate to its full rate times `factor`, and return part -> rate."""
     rates = {}
     for group in optimiser.param_groups:
         group["lr"] = group["full_rate"] * factor
@@ -47,7 +47,7 @@ def set_rates(optimiser: torch.optim.Optimizer, factor: float) -> dict[str, floa
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state as flat named tensors, `<parameter number>.<moment>`, for a file without pickle; the live ones."""
+    """Return the live state as flat named tensors, `<parameter number>.<moment>`, for a file without pickle."""
     state: dict[int, dict[str, Any]] = optimiser.state_dict()["state"]
     return {
         f"{number}.{name}": torch.as_tensor(value).detach()
@@ -57,7 +57,7 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimiser_tensors` gave, whole. The groups are the recipe's and stay."""
+    """Restore the whole tensors that `optimiser_tensors` returned. The groups come from the recipe and stay."""
     parameters = [each for group in optimiser.param_groups for each in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""Which precision trains on which device; without torch, so that preflight need not load it."""
+"""Choose the training precision for a device; without torch, so that preflight need not load it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ragcun_cli.errors import EnvironmentUnfit
 class Hardware:
     """The device that Accelerate will use.
 
-    capability: CUDA's, (8, 0) for an A100, None elsewhere. memory_bytes: a GPU's, None elsewhere.
+    capability: CUDA's, such as (8, 0) for an A100, else None. memory_bytes: the CUDA GPU's, else None.
     """
 
     device: str
@@ -21,7 +21,7 @@ class Hardware:
 
 
 def choose_precision(asked: str, hardware: Hardware) -> str:
-    """`no`, `fp16` or `bf16` for Accelerate.
+    """Return Accelerate's precision: `no`, `fp16` or `bf16`.
 
     Raises:
         EnvironmentUnfit: if the device cannot do what the recipe asks for.
@@ -29,7 +29,7 @@ def choose_precision(asked: str, hardware: Hardware) -> str:
     if asked == "auto":
         if hardware.capability is None:
             return "no"
-        # torch says that a T4 (7.5) has bf16: it means an emulation, several times slower than fp16.
+        # torch says that a T4 (7.5) has bf16, but it is emulated and several times slower than fp16.
         return "bf16" if hardware.capability >= (8, 0) else "fp16" if hardware.capability >= (7, 0) else "no"
     if asked == "fp16" and hardware.device != "cuda":
         raise EnvironmentUnfit(
@@ -38,12 +38,12 @@ def choose_precision(asked: str, hardware: Hardware) -> str:
     too_old = hardware.capability is not None and hardware.capability < (8, 0)
     if asked == "bf16" and (too_old or hardware.device == "mps"):
         raise EnvironmentUnfit(
-            f"mixed_precision: {hardware.name} has no bf16",
-            "Use mixed_precision: auto, which takes fp16 here.",
+            f"mixed_precision: {hardware.name} does not support bf16",
+            "Use mixed_precision: auto, which uses fp16 here.",
         )
     return asked
 
 
 def explain_precision(precision: str, hardware: Hardware) -> str:
-    """One phrase for the plan."""
+    """Describe the precision in one phrase, for the plan."""
     return {"no": "float32", "fp16": "fp16 with loss scaling", "bf16": "bf16"}[precision] + f" on {hardware.name}"

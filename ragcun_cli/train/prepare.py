@@ -46,7 +46,7 @@ from ragcun_cli.train.plan import TrainingPlan
 from ragcun_cli.train.precision import Hardware
 from ragcun_cli.train.random_state import first_random_state
 from ragcun_cli.train.stopping import StopRequests
-from ragcun_cli.train.strategy import Spread, choose_strategy, open_accelerator, wrap
+from ragcun_cli.train.strategy import ParallelLayout, choose_strategy, open_accelerator, wrap
 from ragcun_cli.train.training import (
     MakeInput,
     Training,
@@ -231,7 +231,7 @@ def prepare(
         dev=data.dev,
         progress=Progress(),
         world=world,
-        spread=Spread(strategy, world.size, hardware.device),
+        spread=ParallelLayout(strategy, world.size, hardware.device),
         stop=stop or StopRequests(world),
         model_entry=model_entry,
         base_folder=base_folder,

@@ -1,4 +1,4 @@
-"""What dropout draws from: the CPU's generator and the one of the device that trains."""
+"""The random generators that dropout draws from: the CPU's and the training device's."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def first_random_state(seed: int, rank: int, step: int = 0) -> None:
-    """Where a process's numbers start: each rank draws its own, and the first those of a run in one process.
+    """Seed a process's generator: each rank draws its own numbers, rank 0 those of a single-process run.
 
-    step: of a run that goes on without its random states, so that it does not draw its first numbers again.
+    step: where a run resumes without its random states, so that it does not repeat its first numbers.
     """
     if rank == 0 and step == 0:
         torch.manual_seed(seed)
@@ -19,7 +19,7 @@ def first_random_state(seed: int, rank: int, step: int = 0) -> None:
 
 
 def random_state() -> dict[str, Tensor]:
-    """The states by generator, `cpu` and, where there is one, `cuda` (the current GPU's) or `mps`."""
+    """Return each generator's state: `cpu` and, if available, `cuda` (the current GPU's) or `mps`."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
@@ -29,7 +29,7 @@ def random_state() -> dict[str, Tensor]:
 
 
 def set_random_state(states: dict[str, Tensor]) -> None:
-    """Put back what `random_state` gave; the state of a device that is not here is passed over."""
+    """Restore what `random_state` returned; states of devices that are absent here are skipped."""
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])

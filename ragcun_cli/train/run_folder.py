@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, what state it is in, and when a new run may have it."""
+"""A run folder: whose it is, what state it is in, and when a new run may use it."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ from ragcun_cli.runs.folder import (
 CHECKPOINT = re.compile(r"^step-\d{8}$")
 
 DIVERGED = "diverged.json"
-MODEL_ORIGIN = "training.json"  # in a model folder: the step that it is of
+MODEL_ORIGIN = "training.json"  # in a model folder: the step at which it was saved
 OWN_FILES = (ENVIRONMENT, STATUS, METRICS, SPEED, DIVERGED, *POINTER_FILES)
 OWN_FOLDERS = (CHECKPOINTS, "trackers", WORKER_LOGS, BEST_MODEL, FINAL_MODEL)
 
 
 def check_may_train(folder: RunFolder, recipe: Recipe, resume: bool, overwrite: bool) -> None:
-    """Refuse early what would refuse later; changes nothing.
+    """Refuse early what would be refused later; changes nothing.
 
     Raises:
-        UsageError: if the folder is another's, or there is nothing to resume, or a run would be lost.
+        UsageError: if the folder belongs to something else, nothing can be resumed, or a run would be lost.
     """
     if resume and overwrite:
-        raise UsageError("--resume and --overwrite exclude each other", "One continues the run, the other drops it.")
+        raise UsageError("--resume and --overwrite cannot be combined", "One resumes the run, the other deletes it.")
     _require_writable(folder.root)
     if not folder.recipe.is_file():
         if _is_foreign(folder.root):
             raise UsageError(
-                f"{folder.root}: exists and is not a run of ragcun",
+                f"{folder.root}: exists and is not a ragcun run",
                 "Choose another folder: --set output_dir=FOLDER",
             )
         return None
@@ -66,52 +66,52 @@ def check_may_train(folder: RunFolder, recipe: Recipe, resume: bool, overwrite: 
     if resume:
         return require_same_recipe(folder, recipe)
     differing = _differing_keys(folder, recipe)
-    # Who calls this holds the folder's lock: a run that says it is running was killed.
+    # The caller holds the folder's lock, so a run that says it is running was killed.
     state = folder.state().replace("running", "killed")
     if differing:
-        cure = "--overwrite drops it, --set output_dir=FOLDER keeps both."
+        cure = "--overwrite deletes it, --set output_dir=FOLDER keeps both."
     elif state == "finished":
-        cure = "It has nothing left to train. --overwrite drops it and trains again, --set output_dir=FOLDER keeps it."
+        cure = "Nothing is left to train. --overwrite deletes it and trains again, --set output_dir=FOLDER keeps it."
     else:
-        cure = "--resume continues it, --overwrite drops it and starts again, --set output_dir=FOLDER keeps it."
+        cure = "--resume continues it, --overwrite deletes it and starts again, --set output_dir=FOLDER keeps it."
     whose = f"another recipe ({_shown(differing)})" if differing else f"this recipe ({state})"
     raise UsageError(f"{folder.root}: holds a run of {whose}", cure)
 
 
 def _is_foreign(root: Path) -> bool:
-    """Whether somebody else's files are there; what a killed ragcun left has a name of its own kind."""
+    """Whether the folder holds foreign files; those that a killed ragcun left have recognisable names."""
     if not root.is_dir():
         return root.is_file()
     return any(not path.name.startswith(f".{RECIPE}.") for path in root.iterdir())
 
 
 def _require_writable(root: Path) -> None:
-    """Find out now, and not when all texts are encoded."""
+    """Refuse a folder that cannot be written now, not after all texts are encoded."""
     nearest = next(path for path in (root, *root.absolute().parents) if path.exists())
     if nearest.is_dir() and not os.access(nearest, os.W_OK | os.X_OK):
-        raise EnvironmentUnfit(f"output_dir: {root}: no permission to write in {nearest}", "--set output_dir=FOLDER")
+        raise EnvironmentUnfit(f"output_dir: {root}: no write permission in {nearest}", "Try --set output_dir=FOLDER")
     if not nearest.is_dir() and nearest != root:
-        raise UsageError(f"output_dir: {root}: {nearest} is a file", "--set output_dir=FOLDER")
+        raise UsageError(f"output_dir: {root}: {nearest} is a file", "Try --set output_dir=FOLDER")
 
 
 def require_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
-    """Refuse to go on with a run whose recipe was another.
+    """Refuse to resume a run that had a different recipe.
 
     Raises:
         UsageError: naming the keys that differ.
     """
     if differing := _differing_keys(folder, recipe):
         raise UsageError(
-            f"{folder.root}: cannot resume, the recipe has changed: {_shown(differing)}",
+            f"{folder.root}: cannot resume because the recipe has changed: {_shown(differing)}",
             "Restore these values, or train into another folder: --set output_dir=FOLDER",
         )
 
 
 def refuse_early(folder: RunFolder, recipe: Recipe, resume: bool, overwrite: bool) -> None:
-    """`check_may_train` before anything is read, by who does not yet hold the folder's lock.
+    """Run `check_may_train` before anything is read, for callers that do not hold the folder's lock yet.
 
     Raises:
-        UsageError: as that says, and if another process trains into the folder.
+        UsageError: as `check_may_train` says, and if another process is training into the folder.
     """
     with locked(folder):
         check_may_train(folder, recipe, resume, overwrite)
@@ -119,12 +119,12 @@ def refuse_early(folder: RunFolder, recipe: Recipe, resume: bool, overwrite: boo
 
 @contextlib.contextmanager
 def locked(folder: RunFolder) -> Iterator[None]:
-    """Keep the folder to this process; the system frees it whatever ends the process.
+    """Lock the folder for this process; the system releases the lock however the process ends.
 
     Raises:
-        UsageError: if another process trains into it.
+        UsageError: if another process is training into it.
     """
-    # Not in or beside the folder: where nothing is trained, nothing must be left.
+    # Not in or beside the folder: if nothing is trained, nothing must be left behind.
     place = hashlib.sha256(f"{os.getuid()} {folder.root.resolve()}".encode()).hexdigest()[:16]
     lock = FileLock(Path(tempfile.gettempdir()) / f"ragcun-{place}.lock")
     try:
@@ -143,32 +143,32 @@ def locked(folder: RunFolder) -> Iterator[None]:
 def begin_run(folder: RunFolder, recipe: Recipe, extra: dict[str, Any]) -> None:
     """Drop an earlier run's files, if any, and write what is known at the start.
 
-    Called only when data and model have been read, so that a mistake there costs no earlier run.
+    Called only when data and model have been read, so that a mistake there destroys no earlier run.
     """
     for path in [*(folder.root / name for name in OWN_FOLDERS), *folder.root.glob("checkpoint_epoch_*")]:
         shutil.rmtree(path, ignore_errors=True)
     for name in OWN_FILES:
         (folder.root / name).unlink(missing_ok=True)
-    # The recipe makes the folder a run's: it is replaced when nothing of the old run is left, and never absent.
+    # The recipe marks the folder as a run's: it is replaced last, once the old run is gone, and is never absent.
     files.write_text(folder.recipe, render_recipe(recipe))
     files.write_json(folder.environment, {**environment(), **extra})
 
 
 def note_resume(folder: RunFolder, step: int, spread: dict[str, Any]) -> None:
-    """Let environment.json tell that, where and how the run went on."""
+    """Record in environment.json that the run resumed, at which step, where and how."""
     content = json.loads(folder.environment.read_text(encoding="utf-8"))
     entry = {"step": step, **environment(), "spread": spread}
     files.write_json(folder.environment, {**content, "resumed": [*content.get("resumed", []), entry]})
 
 
 def run_id_of(folder: RunFolder) -> str:
-    """The name that trackers know this run by: the same after a resume, another one for every new run."""
+    """Return the name by which trackers know this run: kept on resume, different for every new run."""
     recorded = json.loads(folder.environment.read_text(encoding="utf-8"))
     return str(recorded["run_id"])
 
 
 def require_same_origin(folder: RunFolder, origin: dict[str, str | None]) -> None:
-    """Refuse to resume on other texts or another base model than the run began with.
+    """Refuse to resume with texts or a base model other than those the run began with.
 
     Raises:
         UsageError: naming what has changed.
@@ -180,7 +180,7 @@ def require_same_origin(folder: RunFolder, origin: dict[str, str | None]) -> Non
     changed = [name for name, digest in origin.items() if recorded.get(name) != digest]
     if changed:
         raise UsageError(
-            f"{folder.root}: cannot resume, these have changed since the run began: {', '.join(changed)}",
+            f"{folder.root}: cannot resume because these have changed since the run began: {', '.join(changed)}",
             "Restore the files, or train into another folder: --set output_dir=FOLDER",
         )
 
@@ -201,11 +201,11 @@ def _differing_keys(folder: RunFolder, recipe: Recipe) -> dict[str, tuple[Any, A
 
 
 def _shown(differing: dict[str, tuple[Any, Any]]) -> str:
-    return ", ".join(f"{key} {there!r} there, {here!r} here" for key, (there, here) in differing.items())
+    return ", ".join(f"{key} is {there!r} there, {here!r} here" for key, (there, here) in differing.items())
 
 
 def checkpoints_in(root: Path) -> list[Path]:
-    """Newest first, whole or not."""
+    """Return a folder's checkpoints, newest first, complete or not."""
     if not root.is_dir():
         return []
     return sorted((path for path in root.iterdir() if CHECKPOINT.match(path.name)), reverse=True)

@@ -1,4 +1,4 @@
-"""What a command means by its recipes and seeds, and what refuses it at once: read without importing torch."""
+"""Resolve a command's recipes and seeds, and refuse bad ones at once, without importing torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ragcun_cli.runs.status import ArmSummary
 
 
 def one_per_seed(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
-    """The recipe once for each seed, each with a folder of its own; as it is where no seeds are given."""
+    """Return the recipe once per seed, each with its own folder; unchanged if no seeds are given."""
     wanted = list(seeds) if seeds is not None else recipe.seeds
     if wanted is None:
         return [recipe]
@@ -39,22 +39,22 @@ def require_distinct_folders(recipes: Sequence[Recipe]) -> None:
             raise UsageError(
                 f"{root}: two runs would train into this folder: {other.name} (seed {other.seed}) and "
                 f"{recipe.name} (seed {recipe.seed})",
-                "Give each recipe its own output_dir; two seeds of one recipe: --seeds 0,1.",
+                "Give each recipe its own output_dir; for two seeds of one recipe, use --seeds 0,1.",
             )
 
 
 def require_inputs(recipe: Recipe) -> None:
-    """Refuse a recipe whose data are not here, and fetch its base model if it is not.
+    """Refuse a recipe whose data are missing, and fetch its base model if that is missing.
 
     Raises:
-        UsageError, ModelError, EnvironmentUnfit: naming the key, and what brings it.
+        UsageError, ModelError, EnvironmentUnfit: naming the key and how to get what is missing.
     """
     require_data(recipe)
     require_model(recipe.base_model, recipe.base_revision)
 
 
 def missing_input(recipe: Recipe) -> str:
-    """Of data and base model, the first that is not here, and what brings it; empty if all are. Fetches nothing."""
+    """Name the first of data and base model that is missing, and how to get it; empty if none. Fetches nothing."""
     try:
         require_data(recipe)
         require_place(recipe.base_model)
@@ -66,10 +66,10 @@ def missing_input(recipe: Recipe) -> str:
 
 
 def require_data(recipe: Recipe) -> None:
-    """Refuse a recipe whose data are not here.
+    """Refuse a recipe whose data are missing.
 
     Raises:
-        UsageError: naming the key, and what brings it.
+        UsageError: naming the key and how to get what is missing.
     """
     root, data = expanded(recipe.data.folder), recipe.data
     if not data.train.startswith(PREFIX):
@@ -82,9 +82,9 @@ def require_data(recipe: Recipe) -> None:
 
 
 def finished_summary(recipe: Recipe) -> ArmSummary | None:
-    """Of a run that is finished and has what it is to keep; None if there is something left to do.
+    """Return the summary of a finished run that has all it should keep; None if something is left to do.
 
-    A run with a backup is not known to be finished: the backup may lack what was cut off.
+    A run with a backup is never assumed finished: its last copies may have been interrupted.
     """
     folder = RunFolder.of(recipe)
     if recipe.backup is not None or folder.state() != "finished" or not folder.has_its_models(recipe):

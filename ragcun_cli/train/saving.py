@@ -1,6 +1,6 @@
 """Checkpoints written while training goes on.
 
-1. The training thread says which tensors make up the state, and goes on at once.
+1. The training thread collects the tensors that make up the state and continues at once.
 2. A thread copies them. Forward and backward passes only read them; the next optimiser step, which would change
    them, waits until they are copied.
 3. The thread writes the copy, hashes it, makes it durable, and removes the oldest checkpoint.
@@ -23,15 +23,15 @@ from ragcun_cli.train.disk import folder_bytes, require_room
 from ragcun_cli.train.run_folder import checkpoints_in
 
 LOWEST_PRIORITY = 19
-BUSY = 1.5  # processes that want a core, by cores
-CHECKPOINTS_AT_ONCE = 2  # the last good one stays until the next is whole
+BUSY = 1.5  # processes wanting a core, per core
+CHECKPOINTS_AT_ONCE = 2  # the last good one stays until the next is complete
 
 
 class Saver:
     """Writes one checkpoint at a time.
 
-    on_saved(folder): called in the thread when one is whole. most_behind: optimiser steps that training may do before
-    it waits for a checkpoint to be whole: on a busy machine the thread would else fall behind by a whole interval.
+    on_saved(folder): called in the thread when one is complete. most_behind: optimiser steps that may pass before
+    training waits for it: on a busy machine the thread would otherwise fall behind by a whole interval.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class Saver:
         self._thread: threading.Thread | None = None
         self._copied = threading.Event()
         self._error: BaseException | None = None
-        # The copy's memory is kept: getting 1.3 GB anew from the system takes seconds.
+        # The copy's memory is kept: allocating 1.3 GB afresh takes seconds.
         self._buffers: dict[str, Tensor] = {}
 
     def begin(self, state: TrainingState) -> None:
-        """Save `state`, after the checkpoint before it.
+        """Start saving `state` once the previous checkpoint is complete.
 
         Raises:
             EnvironmentUnfit: if two checkpoints do not fit on the disk.
-            OSError: of the checkpoint before.
+            OSError: if the previous checkpoint could not be written.
         """
         self.finish()
         require_room(self._run, state.size(), CHECKPOINTS_AT_ONCE, sum(map(folder_bytes, checkpoints_in(self._root))))
@@ -70,7 +70,7 @@ class Saver:
         self._thread.start()
 
     def before_update(self) -> None:
-        """Wait until the state is copied, and whole if that takes long: to be called before the optimiser changes it.
+        """Wait until the state is copied, or written if training is far ahead; call before the optimiser changes it.
 
         Raises:
             OSError: if the checkpoint could not be written.
@@ -84,7 +84,7 @@ class Saver:
         self._raise()
 
     def finish(self) -> None:
-        """Wait until the checkpoint that was begun is whole.
+        """Wait until the checkpoint that was begun is complete.
 
         Raises:
             OSError: if it could not be written.
@@ -116,16 +116,16 @@ class Saver:
 
 
 def _give_way() -> None:
-    """Let this thread have what training leaves of the cores: hashing takes one of them for seconds. Linux only.
+    """Give this thread only the CPU time that training leaves: hashing takes a core for seconds. Linux only.
 
-    Not where others want the cores too: the checkpoint would wait for them.
+    Does nothing if other processes want the cores too: the checkpoint would wait for them.
     """
     if sys.platform == "linux" and os.getloadavg()[0] <= BUSY * (os.cpu_count() or 1):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
 
 
 def _point_in_stream() -> torch.cuda.Event | None:
-    """On a GPU: when everything that was launched so far, such as the step before, is done."""
+    """Return an event that marks, on a GPU, the end of all work launched so far; None without a GPU."""
     if not torch.cuda.is_available():
         return None
     event = torch.cuda.Event()
@@ -134,7 +134,7 @@ def _point_in_stream() -> torch.cuda.Event | None:
 
 
 def _copied_beside(state: TrainingState, ready: torch.cuda.Event | None, buffers: dict[str, Tensor]) -> TrainingState:
-    """The copy, on a GPU in a stream of its own: neither waits for the passes launched meanwhile, nor they for it."""
+    """Copy the state; on a GPU in its own stream, so that the copy and later passes do not wait for each other."""
     if ready is None:
         return state.copied(buffers)
     stream = torch.cuda.Stream()

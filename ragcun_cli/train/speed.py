@@ -1,4 +1,4 @@
-"""How fast a run goes: what speed.jsonl says. Nothing here enters metrics.jsonl, which a second run must equal."""
+"""A run's speed, for speed.jsonl. Nothing here enters metrics.jsonl, which a second run must reproduce exactly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ragcun_cli.train.precision import Hardware
 
 @dataclass
 class Speedometer:
-    """What was trained since the last reading, and the seconds that the steps took: not dev scores, not saving."""
+    """What was trained since the last reading, and the seconds the steps took, without dev scoring and saving."""
 
     hardware: Hardware
     flops_per_token: float
@@ -25,17 +25,17 @@ class Speedometer:
     seconds: float = 0.0
 
     def count(self, triples: int, tokens: int, seconds: float) -> None:
-        """One step more is done; tokens are those that passed the encoder."""
+        """Count one more step; tokens are those that passed through the encoder."""
         self.triples += triples
         self.tokens += tokens
         self.seconds += seconds
 
     def triples_per_second(self) -> float:
-        """Since the last reading."""
+        """Return the triples trained per second since the last reading."""
         return self.triples / max(self.seconds, 1e-9)
 
     def read(self) -> dict[str, Any]:
-        """What speed.jsonl says of the steps since the last reading; begins anew."""
+        """Return the speed.jsonl figures since the last reading, and reset the counters."""
         tokens_per_second = self.tokens / max(self.seconds, 1e-9)
         peak = peak_flops(self.hardware)
         reading = {
@@ -52,7 +52,7 @@ class Speedometer:
 
 
 def peak_flops(hardware: Hardware) -> float | None:
-    """Half-precision FLOP/s of a GPU that is known here, else None."""
+    """Return a known GPU's half-precision FLOP/s, else None."""
     if hardware.capability is None:
         return None
     speed = device_speed(hardware.name)
@@ -60,9 +60,9 @@ def peak_flops(hardware: Hardware) -> float | None:
 
 
 def training_flops_per_token(network: nn.Module, tokens_per_text: float) -> float:
-    """Of forward and backward pass: 6 per weight of the layers, 12 x width x text length per layer for attention.
+    """Count forward and backward FLOPs: 6 per layer weight, plus 12 x width x text length per layer for attention.
 
-    Embedding tables are looked up, not multiplied. Activation recomputation does not count: it is no model FLOP
+    Embedding tables are looked up, not multiplied. Activation recomputation is not counted: it is not a model FLOP
     (PaLM, arXiv 2204.02311, Appendix B).
     """
     tables = {id(each.weight) for each in network.modules() if isinstance(each, nn.Embedding)}
@@ -73,7 +73,7 @@ def training_flops_per_token(network: nn.Module, tokens_per_text: float) -> floa
 
 
 def peak_memory() -> int:
-    """Bytes: the GPU's largest allocation, or this process's largest resident set."""
+    """Return peak memory in bytes: the GPU's largest allocation, or this process's largest resident set."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

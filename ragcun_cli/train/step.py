@@ -28,15 +28,15 @@ from ragcun_cli.train.training import Training
 from ragcun_cli.train.world import gather_rows
 
 DIVERGED_HINT = (
-    "Lower the learning rates or the lambdas, or set mixed_precision: no, and train into another folder. What was "
-    "saved before is kept; diverged.json in the run's folder has the rows."
+    "Lower the learning rates or the lambdas, or set mixed_precision: no, and train into another folder. Anything "
+    "saved earlier is kept; diverged.json in the run folder lists the rows."
 )
 SHOWN_ROWS = 16
-OVERFLOWS_ALLOWED = 20  # fp16 steps in a row that are skipped; lowering the loss scale mends it within a few
+OVERFLOWS_ALLOWED = 20  # consecutive fp16 steps that may be skipped; lowering the loss scale helps within a few
 
 
 class Losses:
-    """What the losses of one optimiser step were, and the last one's embeddings (n, D) of queries and positives."""
+    """The losses of one optimiser step, and the last loss's embeddings (n, D) of queries and positives."""
 
     def __init__(self) -> None:
         self.terms: list[ObjectiveTerms] = []
@@ -46,17 +46,17 @@ class Losses:
 
 
 def nothing() -> None:
-    """For runs that save nothing."""
+    """Do nothing, for runs that save nothing."""
 
 
 def optimiser_step(training: Training, before_update: Callable[[], None] = nothing) -> tuple[dict[str, Any], Losses]:
-    """Train one step; returns what metrics.jsonl says of it, but for what only logged steps measure.
+    """Train one step and return its metrics.jsonl record, without what only logged steps measure.
 
-    Where memory runs out, the step begins again with half the tokens in a pass; the batch stays as it is.
-    `before_update()` is called when only reading of the weights is over.
+    If memory runs out, the step starts over with half as many tokens per pass; the batch does not change.
+    `before_update()` is called just before the weights change.
 
     Raises:
-        RagcunError: if loss or gradient are no longer finite.
+        RagcunError: if the loss or the gradient is no longer finite.
     """
     recipe, step = training.recipe, training.progress.step
     rates = set_rates(training.optimiser, rate_factor(step, training.plan.warmup_steps, training.plan.total_steps))
@@ -75,7 +75,7 @@ def optimiser_step(training: Training, before_update: Callable[[], None] = nothi
     training.objective.keep_temperature_in_range()
     record = {
         "step": step + 1,
-        # Passes over the triples there are, also where some of them fill no whole step.
+        # Passes over all triples, including those that do not fill a whole step.
         "epoch": round((step + 1) * triples_per_step / training.plan.triples, 4),
         **_mean_terms(losses.terms),
         "temperature": temperature,
@@ -97,7 +97,7 @@ def _gradients_that_fit(training: Training) -> Losses:
                 raise
             if training.world.size > 1:
                 raise _out_of_memory_together(training) from error
-        # Outside the except block: while the error lives, so do the tensors of the step that failed.
+        # Outside the except block: while the error exists, it keeps the failed step's tensors alive.
         training.optimiser.zero_grad()
         release_memory()
         set_random_state(before)
@@ -105,23 +105,23 @@ def _gradients_that_fit(training: Training) -> Losses:
         training.progress.chunk_tokens = halved(training.progress.chunk_tokens, longest)
         note(
             f"{training.recipe.name}: out of memory at step {training.progress.step + 1}; "
-            f"{training.progress.chunk_tokens} tokens pass the encoder at a time from here on."
+            f"the encoder takes {training.progress.chunk_tokens} tokens at a time from here on."
         )
 
 
 def _out_of_memory_together(training: Training) -> EnvironmentUnfit:
-    """The others wait for this process's gradients: the step cannot begin again."""
+    """Return the error to raise: the others wait for this process's gradients, so the step cannot start over."""
     step = training.progress.step
     longest = max(int(lengths.sum()) for lengths in _own_lengths(training, step))
     smaller = halved(training.progress.chunk_tokens, longest)
     return EnvironmentUnfit(
         f"out of memory at step {step + 1} in process {training.world.rank} of {training.world.size}",
-        f"Go on with half the tokens in a pass: --resume --set chunk_tokens={smaller}",
+        f"Continue with half as many tokens per pass: --resume --set chunk_tokens={smaller}",
     )
 
 
 def _own_lengths(training: Training, step: int) -> list[Numbers]:
-    """Tokens of the texts that this process passes in each loss of a step."""
+    """Return the token counts of the texts that this process encodes, for each loss of a step."""
     numbers = [training.batch_number(step, part) for part in range(training.recipe.gradient_accumulation_steps)]
     batches = [training.batches.batch(number).texts() for number in numbers]
     return [training.text_lengths[texts[training.shares(texts)[training.world.rank]]] for texts in batches]
@@ -149,7 +149,7 @@ def _gradients(training: Training) -> Losses:
 
 
 def _exchange(training: Training, texts: list[Numbers], is_last: bool) -> Exchange:
-    """When the gradients of this part of a step are exchanged; `texts` of each process."""
+    """Say when this part of a step exchanges gradients. texts: those of each process."""
     if training.spread.strategy == "none":
         return Exchange()
     if training.spread.strategy == "ddp":
@@ -173,7 +173,7 @@ def _backward(
         training.accelerator.backward(terms.loss / training.recipe.gradient_accumulation_steps)
         if world.size > 1:
             assert own.grad is not None
-            own.grad.mul_(world.size)  # of which DDP and FSDP2 take the mean
+            own.grad.mul_(world.size)  # because DDP and FSDP2 average it
         losses.terms.append(terms)
         losses.queries, losses.positives = views.queries.detach(), views.positives.detach()
 
@@ -181,11 +181,11 @@ def _backward(
 
 
 def _clip_gradients(training: Training) -> float:
-    """Scale the gradients down to the recipe's largest norm; returns the norm before."""
+    """Clip the gradients to the recipe's largest norm and return the norm before clipping."""
     parameters, most = training.trainable(), training.recipe.max_gradient_norm
     if training.spread.strategy != "fsdp":
         return float(training.accelerator.clip_grad_norm_(parameters, most))
-    # torch's own function does not take whole parameters, such as a temperature, beside those that are spread.
+    # torch's own function cannot mix whole parameters, such as a temperature, with sharded ones.
     training.accelerator.unscale_gradients()
     gradients = [each.grad for each in parameters if each.grad is not None]
     norm = total_norm(gradients)
@@ -196,7 +196,7 @@ def _clip_gradients(training: Training) -> float:
 
 
 def split_views(embeddings: Tensor, batch: TripleBatch) -> TripleEmbeddings:
-    """Embeddings (2 n + m, D) of `batch.texts()` as queries, positives and negatives."""
+    """Split embeddings (2 n + m, D) of `batch.texts()` into queries, positives and negatives."""
     size, device = len(batch.queries), embeddings.device
     queries, positives, negatives = embeddings.split([size, size, len(batch.negatives)])
     return TripleEmbeddings(
@@ -215,7 +215,7 @@ def _require_finite_loss(training: Training, loss: Tensor, batch: TripleBatch) -
 
 
 def _require_finite_gradient(training: Training, norm: float) -> None:
-    """fp16's loss scaling overflows now and then and skips the step; many in a row are no accident."""
+    """Allow fp16's loss scaling an occasional overflow, which skips the step; many in a row mean divergence."""
     progress = training.progress
     progress.overflows = 0 if math.isfinite(norm) else progress.overflows + 1
     allowed = OVERFLOWS_ALLOWED if training.accelerator.scaler is not None else 0
@@ -233,23 +233,23 @@ def _stop_diverged(training: Training, what: str, rows: list[int]) -> NoReturn:
     shown = ", ".join(map(str, rows[:SHOWN_ROWS]))
     more = f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
     raise RagcunError(
-        f"{what} at step {step}; the batch's rows in the training data (from 0): {shown}{more}", DIVERGED_HINT
+        f"{what} at step {step}; rows of this batch in the training data (from 0): {shown}{more}", DIVERGED_HINT
     )
 
 
 def _mean_terms(losses: list[ObjectiveTerms]) -> dict[str, float | None]:
-    """Each term averaged over the losses of one optimiser step; None for a term that is not computed."""
+    """Average each term over the losses of one optimiser step; None for a term that is not computed."""
     means: dict[str, float | None] = {}
     for name in ("loss", "contrastive", "isotropy", "variance"):
         values = [value.item() for terms in losses if (value := getattr(terms, name)) is not None]
         means[name] = sum(values) / len(values) if values else None
-    # What the isotropy term is expected to be on N(0, I): it does not go to zero.
+    # The isotropy term's expected value on N(0, I): it does not approach zero.
     means["isotropy_null"] = losses[-1].isotropy_null
     return means
 
 
 def rate_factor(step: int, warmup_steps: int, total_steps: int) -> float:
-    """What the learning rates are multiplied by at optimiser step `step`, counted from 0.
+    """Return the factor for the learning rates at optimiser step `step`, counted from 0.
 
     The first step already trains (1 / warmup_steps) and the last still does.
     """

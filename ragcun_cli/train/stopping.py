@@ -23,11 +23,11 @@ from ragcun_cli.processes import when_parent_ends
 from ragcun_cli.spot import SpotWatcher, metadata_address
 from ragcun_cli.train.world import World, all_reduce_max
 
-SAVING = b"\nragcun: Ctrl-C: saving after this step; Ctrl-C again stops at once.\n"
+SAVING = b"\nragcun: Ctrl-C: saving after this step; press Ctrl-C again to stop at once.\n"
 
 
 class Reason(IntEnum):
-    """Why a run stops; where several ask, the larger one is said."""
+    """Why a run stops; of several reasons, the largest is reported."""
 
     NONE = 0
     CTRL_C = 1
@@ -37,14 +37,14 @@ class Reason(IntEnum):
     SPOT_NOTICE = 5
 
     def sentence(self) -> str:
-        """For status.json and the user."""
+        """Describe the reason, for status.json and the user."""
         return {
             Reason.NONE: "",
             Reason.CTRL_C: "Ctrl-C",
             Reason.TERMINATED: "SIGTERM",
             Reason.HUNG_UP: "SIGHUP: the terminal, or the process that started it, is gone",
-            Reason.TIME_IS_UP: "the time of --max-time is up",
-            Reason.SPOT_NOTICE: "EC2 is taking this spot machine away",
+            Reason.TIME_IS_UP: "the time given by --max-time is up",
+            Reason.SPOT_NOTICE: "EC2 is reclaiming this spot instance",
         }[self]
 
 
@@ -57,7 +57,7 @@ class Phase(Enum):
 
 
 class StopRequests:
-    """The flag of this process. deadline: `time.time()` at which the time is up, or None."""
+    """This process's flag. deadline: `time.time()` at which the time is up, or None."""
 
     def __init__(self, world: World, deadline: float | None = None) -> None:
         self._world = world
@@ -67,15 +67,15 @@ class StopRequests:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Take signals and notices for the time of a `with` block; not in a thread, where Python gives no signals."""
+        """Handle signals and notices during a `with` block; not in a thread, where Python delivers no signals."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        # While several prepare, they wait for each other where no handler of Python's would be called; and there is
-        # nothing to save. The system's own action ends them at once, and the launcher says so.
+        # While several processes prepare, they wait for each other where Python calls no handler; and there is
+        # nothing to save. The system's default action ends them at once, and the launcher says so.
         outside = self._on_signal if self._world.size == 1 else signal.SIG_DFL
         before = handled_by(outside)
-        # On each machine: EC2 tells a machine of its own end only.
+        # One watcher per machine: EC2 notifies a machine only of its own end.
         address = metadata_address() if self._world.local_rank == 0 else None
         watcher = SpotWatcher(address, lambda _: self.request(Reason.SPOT_NOTICE)) if address else None
         if watcher is not None:
@@ -89,7 +89,7 @@ class StopRequests:
 
     @contextlib.contextmanager
     def at_steps(self) -> Iterator[None]:
-        """While this block runs, requests wait for the end of a step; after it what is left to do is done first."""
+        """Defer requests to the end of a step while this block runs; after it, remaining work is finished first."""
         self._phase = Phase.STEPPING
         if threading.current_thread() is threading.main_thread():
             handled_by(self._on_signal)
@@ -99,11 +99,11 @@ class StopRequests:
             self._phase = Phase.ENDING
 
     def request(self, reason: Reason) -> None:
-        """Stop at the next step."""
+        """Ask the run to stop at the next step."""
         self._reason = max(self._reason, reason)
 
     def agreed(self, device: torch.device, *others: bool) -> tuple[Reason, list[bool]]:
-        """Why all stop now, if any process has been asked to; and whether any process says so, for each of `others`."""
+        """Return why all stop now, if any was asked to; and, for each of `others`, whether any process says so."""
         if self._deadline is not None and time.time() >= self._deadline:
             self.request(Reason.TIME_IS_UP)
         reason, *rest = all_reduce_max(self._world, [self._reason, *map(int, others)], device)
@@ -114,9 +114,9 @@ class StopRequests:
             if self._phase != Phase.STEPPING or self._reason == Reason.CTRL_C:
                 raise KeyboardInterrupt
             self.request(Reason.CTRL_C)
-            if self._world.size == 1:  # the launcher says it where there are several
-                with contextlib.suppress(OSError):  # of a log that nobody reads
-                    os.write(2, SAVING)  # not print: the signal may have come in the middle of one
+            if self._world.size == 1:  # with several processes, the launcher says it
+                with contextlib.suppress(OSError):  # if nobody reads the log any more
+                    os.write(2, SAVING)  # not print: the signal may have interrupted one
             return
         if self._phase == Phase.PREPARING:
             raise Interrupted(
@@ -129,7 +129,7 @@ Handler = Callable[[int, FrameType | None], None] | int
 
 
 def handled_by(handler: Handler) -> dict[int, Any]:
-    """Let this handle what asks to stop; the handlers before. A hang-up that is ignored, by nohup, stays so."""
+    """Install `handler` for signals to stop; return the old ones. A SIGHUP ignored under nohup stays ignored."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         numbers.append(signal.SIGHUP)

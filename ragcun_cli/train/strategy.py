@@ -30,22 +30,22 @@ from ragcun_cli.train.world import World
 
 BYTES_PER_PARAMETER = 16  # float32 weight, gradient and Adam's two moments
 SHARE_FOR_PARAMETERS = 0.5  # of a GPU's memory; the rest is for activations
-# The longest that one process may be waited for: preparing data, not an optimiser step. With NCCL it is also how long
-# a machine that vanished without a word is waited for.
+# How long to wait for one process: for preparing data, not an optimiser step. With NCCL it is also how long to wait
+# for a machine that vanished without notice.
 LONGEST_WAIT = datetime.timedelta(minutes=30)
 
 
 def choose_strategy(asked: str, world: World, parameters: int, hardware: Hardware) -> str:
-    """`none` for a single process, else `ddp` or `fsdp`.
+    """Return `none` for a single process, else `ddp` or `fsdp`.
 
     Raises:
-        EnvironmentUnfit: if FSDP is asked of a single process.
+        EnvironmentUnfit: if FSDP is requested for a single process.
     """
     if world.size == 1:
         if asked == "fsdp":
             raise EnvironmentUnfit(
-                "parallel: fsdp spreads a model over several processes, and there is one",
-                "Set parallel: auto, or on several GPUs start several with --processes.",
+                "parallel: fsdp spreads a model over several processes, but there is only one",
+                "Set parallel: auto, or start several processes on several GPUs with --processes.",
             )
         return "none"
     if asked != "auto":
@@ -58,10 +58,10 @@ def choose_strategy(asked: str, world: World, parameters: int, hardware: Hardwar
 def open_accelerator(
     strategy: str, world: World, precision: str, hardware: Hardware, encoder: IsotropicGaussianEncoder, **others: Any
 ) -> Accelerator:
-    """Accelerate for this strategy; `others` are its trackers' arguments.
+    """Open Accelerate for this strategy; `others` are its trackers' arguments.
 
     Raises:
-        EnvironmentUnfit: if it came out as anything else than was asked for.
+        EnvironmentUnfit: if Accelerate set up anything other than what was asked for.
     """
     _unset_accelerate_environment()
     plugin = _fsdp_plugin(encoder) if strategy == "fsdp" else None
@@ -93,7 +93,7 @@ def wrap(
 
 
 def _autocast(accelerator: Accelerator, encoder: IsotropicGaussianEncoder) -> Callable[[Any], Tensor]:
-    """What Accelerate does to a model for DDP and not for FSDP2: products in half precision, weights in float32."""
+    """Do what Accelerate does for DDP but not for FSDP2: half-precision products, float32 weights."""
 
     def call(inputs: Any) -> Tensor:
         with accelerator.autocast():
@@ -103,14 +103,14 @@ def _autocast(accelerator: Accelerator, encoder: IsotropicGaussianEncoder) -> Ca
 
 
 def join_process_group(world: World, hardware: Hardware) -> None:
-    """Meet the other processes, before data are read; `open_accelerator` then finds them met."""
+    """Connect to the other processes before data are read; `open_accelerator` then finds them connected."""
     if world.size == 1:
         return
     torch.distributed.init_process_group("nccl" if hardware.device == "cuda" else "gloo", timeout=LONGEST_WAIT)
 
 
 def _fsdp_plugin(encoder: IsotropicGaussianEncoder) -> FullyShardedDataParallelPlugin:
-    """One unit for each transformer layer, one for the rest."""
+    """Return FSDP2's settings: one unit per transformer layer, one for the rest."""
     return FullyShardedDataParallelPlugin(
         fsdp_version=2,
         reshard_after_forward=True,
@@ -126,13 +126,13 @@ def _fsdp_plugin(encoder: IsotropicGaussianEncoder) -> FullyShardedDataParallelP
 
 
 def _unset_accelerate_environment() -> None:
-    """Its variables would change what a recipe says."""
+    """Unset Accelerate's environment variables, which would override the recipe."""
     for name in [name for name in os.environ if name.startswith(("ACCELERATE_", "FSDP_"))]:
         del os.environ[name]
 
 
 def _require_as_asked(accelerator: Accelerator, strategy: str, world: World) -> None:
-    """Accelerate falls back in silence: to one process, to unconnected copies, from FSDP to DDP."""
+    """Refuse Accelerate's silent fallbacks: to one process, to unconnected copies, from FSDP to DDP."""
     kind = accelerator.distributed_type
     right = {
         "none": kind in (DistributedType.NO, DistributedType.MULTI_CPU),
@@ -145,26 +145,24 @@ def _require_as_asked(accelerator: Accelerator, strategy: str, world: World) -> 
     on_cpu = accelerator.device.type == "cpu" and strategy == "fsdp"
     if on_cpu:
         raise EnvironmentUnfit(
-            f"parallel: fsdp needs GPUs; on this CPU Accelerate makes {kind.value} of it",
+            f"parallel: fsdp needs GPUs; on this CPU Accelerate turns it into {kind.value}",
             "Set parallel: auto, which trains on CPUs too.",
         )
     raise EnvironmentUnfit(
-        f"parallel: {asked[strategy]} was asked for, Accelerate made {kind.value} in {accelerator.num_processes}",
+        f"parallel: {asked[strategy]} was asked for, but Accelerate set up {kind.value} in {accelerator.num_processes}",
         "Is ACCELERATE_… or WORLD_SIZE set here?",
     )
 
 
 @dataclasses.dataclass(frozen=True)
-class Spread:
+class ParallelLayout:
     """Strategy and processes of a run, as a checkpoint records them: what bit-exactness depends on."""
 
     strategy: str
     processes: int
     device: str
 
-    def difference(self, other: Spread) -> str:
-        """What differs, as a phrase; empty if nothing does."""
+    def difference(self, other: ParallelLayout) -> str:
+        """Describe in a phrase what differs; empty if nothing does."""
         mine, others = dataclasses.asdict(self), dataclasses.asdict(other)
-        return ", ".join(
-            f"{name} {others[name]} before, {mine[name]} now" for name in mine if mine[name] != others[name]
-        )
+        return ", ".join(f"{name} was {others[name]}, now {mine[name]}" for name in mine if mine[name] != others[name])

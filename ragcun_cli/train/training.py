@@ -27,7 +27,7 @@ from ragcun_cli.runs.status import Progress
 from ragcun_cli.train.plan import TrainingPlan
 from ragcun_cli.train.precision import Hardware
 from ragcun_cli.train.stopping import StopRequests
-from ragcun_cli.train.strategy import Spread
+from ragcun_cli.train.strategy import ParallelLayout
 from ragcun_cli.train.world import World
 
 EncoderInput = TokenBatch | FeatureBatch
@@ -35,25 +35,25 @@ MakeInput = Callable[[Numbers], EncoderInput]
 
 
 def features_of(store: FeatureStore, texts: NumberedTexts, needed: Numbers) -> Callable[[Numbers], FeatureBatch]:
-    """Inputs for a frozen encoder, of those texts that are needed, by number; the store has them."""
+    """Return a function from text numbers to a frozen encoder's inputs. needed: texts used, which the store has."""
     places = np.full((len(texts.keys), 2), -1, dtype=np.int64)
     places[needed] = store.places(texts.keys[needed])
     return lambda numbers: FeatureBatch(store.take(places[numbers]))
 
 
 def tokens_by_text(texts: Sequence[str], tokens: TokenisedTexts) -> Callable[[Sequence[str]], TokenBatch]:
-    """A tokenizer for texts that are tokenised already; for as many as fit into memory, such as a dev set's."""
+    """Return a tokenizer that looks up texts already tokenised, for sets that fit into memory, such as a dev set."""
     number_of = {text: number for number, text in enumerate(texts)}
     return lambda wanted: tokens.batch(np.array([number_of[text] for text in wanted], dtype=np.int64))
 
 
 def encode_tokens(encoder: IsotropicGaussianEncoder, lookup: Callable[[Sequence[str]], TokenBatch]) -> Encode:
-    """`encoder.encode` for texts that are tokenised already: a dev set is scored many times in a run."""
+    """Like `encoder.encode`, for texts already tokenised: a dev set is scored many times in a run."""
     return lambda texts: encoder.project(encoder.features_of_tokens(lookup(texts)))
 
 
 def encode_features(store: FeatureStore, lookup: Callable[[Sequence[str]], TokenBatch]) -> Encode:
-    """The same for a frozen encoder, by what it gave before."""
+    """Like `encode_tokens`, for a frozen encoder, from its stored features."""
     return lambda texts: store.encode(
         NumberedTexts.of(texts, lambda numbers: lookup([texts[number] for number in numbers.tolist()]))
     )
@@ -61,12 +61,12 @@ def encode_features(store: FeatureStore, lookup: Callable[[Sequence[str]], Token
 
 @dataclass
 class Training:
-    """Prepared by `ragcun_cli.train.prepare`; the loop changes `progress` and the tensors, nothing else.
+    """A training as `ragcun_cli.train.prepare` sets it up; the loop changes only `progress` and the tensors.
 
     model: the encoder as Accelerate wrapped it; make_input: text numbers -> what the model takes; text_lengths: tokens
-    by text number; encode_with: an encoder -> texts -> embeddings, for the dev score; dev: None where the recipe
+    by text number; encode_with: an encoder -> texts -> embeddings, for the dev score; dev: None if the recipe
     names no dev set. world, spread: which processes train together, and how the model is spread over them.
-    model_entry: what the run's folder says of the model before its first step. base_folder: where its files lie here.
+    model_entry: what the run folder records of the untrained model. base_folder: where the base model's files are.
     """
 
     recipe: Recipe
@@ -85,41 +85,41 @@ class Training:
     dev: Collection | None
     progress: Progress
     world: World
-    spread: Spread
+    spread: ParallelLayout
     stop: StopRequests
     model_entry: dict[str, Any]
     base_folder: Path
 
     def batch_number(self, step: int, part: int) -> int:
-        """Batches are numbered over the run; those that do not fill an epoch's last step are passed over."""
+        """Return a batch's number in the run; batches that do not fill an epoch's last step are skipped."""
         return batch_number(self.recipe, self.plan, step, part)
 
     def shares(self, texts: Numbers) -> list[Numbers]:
-        """For each process, which of these texts (by place) it passes through the encoder."""
+        """Return, for each process, which of these texts (by place) it encodes."""
         if self.world.size == 1:
             return [np.arange(len(texts))]
         lengths = self.text_lengths[texts]
         return [self.world.share(lengths, rank) for rank in range(self.world.size)]
 
     def chunks(self, lengths: Numbers) -> list[Numbers]:
-        """The chunks in which texts of these lengths pass the encoder."""
+        """Split texts of these lengths into the chunks that are encoded together."""
         return list(chunks_within(lengths, self.progress.chunk_tokens))
 
     def trainable(self) -> list[torch.nn.Parameter]:
-        """The parameters that the optimiser has."""
+        """Return the parameters that the optimiser updates."""
         parameters = [*self.encoder.parameters(), *self.objective.parameters()]
         return [parameter for parameter in parameters if parameter.requires_grad]
 
 
 def batch_number(recipe: Recipe, plan: TrainingPlan, step: int, part: int) -> int:
-    """The number of the loss `part` of optimiser step `step`, both from 0."""
+    """Return the number of the batch for loss `part` of optimiser step `step`, both counted from 0."""
     epoch, place = divmod(step, plan.steps_per_epoch)
     per_epoch = plan.triples // recipe.batch_size
     return epoch * per_epoch + place * recipe.gradient_accumulation_steps + part
 
 
 def first_batches(recipe: Recipe, plan: TrainingPlan, batches: BatchSequence, steps: int) -> Iterator[TripleBatch]:
-    """The batches of the run's first so many optimiser steps."""
+    """Yield the batches of the run's first `steps` optimiser steps."""
     for step in range(min(steps, plan.total_steps)):
         for part in range(recipe.gradient_accumulation_steps):
             yield batches.batch(batch_number(recipe, plan, step, part))

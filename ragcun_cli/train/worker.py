@@ -18,23 +18,23 @@ from ragcun_cli.train.stopping import stop_with_parent
 
 
 def main() -> None:
-    """Train, and leave an `Outcome`; exit code 0 if the run is finished or saved, else 1, which ends the others."""
+    """Train and leave a `WorkerOutcome`; exit with 0 if the run finished or was saved, else 1, ending the others."""
     endure()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to save, no traceback either
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to save; prints no traceback
     rank, local_rank, launch = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]), Path(os.environ[LAUNCH_FOLDER])
     stop_with_parent(os.getppid())
     if local_rank > 0:
-        _write_to(launch / f"rank-{rank:05}.log")  # one voice on each machine is enough
+        _write_to(launch / f"rank-{rank:05}.log")  # one process per machine prints to the terminal
     with collector_at_rest():
         from ragcun_cli.train.arm import train_arm
 
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    # torch's own count of restarts leaves out those for a machine that joined.
+    # torch's own restart count omits restarts for a machine that joined.
     attempt = count_attempt(launch, local_rank)
     try:
         summary = train_arm(
             Recipe.model_validate(job["recipe"]),
-            # When a machine is lost or joins, all go on from the last checkpoint.
+            # When a machine is lost or joins, all resume from the last checkpoint.
             resume=job["resume"] or attempt > 0,
             overwrite=job["overwrite"] and attempt == 0,
             deadline=job["deadline"],

@@ -1,8 +1,8 @@
-"""The processes that train together, and what passes between them.
+"""The processes that train together, and what they exchange.
 
 Every process makes the same batches from the seed, takes its share of each batch's texts through the encoder, and then
-has the embeddings of all: the loss is that of the whole batch, computed by each of them. No collective here carries a
-gradient; `gather_rows` says how the gradient stays exact without.
+receives everyone's embeddings: each computes the loss of the whole batch. No collective here carries a
+gradient; `gather_rows` explains why the gradient is exact all the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ragcun_cli.arrays import Numbers
 
 @dataclass(frozen=True)
 class World:
-    """rank: of this process among `size`; local_rank: among the `local_size` on this machine."""
+    """This process's place: `rank` among all `size`, `local_rank` among the `local_size` on this machine."""
 
     rank: int = 0
     size: int = 1
@@ -38,8 +38,8 @@ class World:
     def share(self, lengths: Numbers, rank: int | None = None) -> Numbers:
         """The texts (by number) that this process passes through the encoder, longest first.
 
-        lengths: (n,) tokens, n >= size. Every size-th of the texts sorted by length: shares differ by one text, and
-        in tokens by about one text's.
+        lengths: (n,) tokens, n >= size. Takes every size-th text by length: shares differ by at most one text, and
+        by about one text's tokens.
         """
         order = np.argsort(-lengths, kind="stable")
         return order[self.rank if rank is None else rank :: self.size]
@@ -49,7 +49,7 @@ ALONE = World()
 
 
 def world_of_environment() -> World:
-    """What torch.distributed.run told this process; alone where it did not start it."""
+    """Read the world that torch.distributed.run set; ALONE if it did not start this process."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     if any(name not in os.environ for name in names):
         return ALONE
@@ -61,9 +61,9 @@ def gather_rows(rows: Tensor, places: Sequence[Numbers]) -> Tensor:
 
     rows: (n_rank, D) of this process. places: for each process, where in the batch its rows belong, known to all.
 
-    A loss of the result has, for the own rows, the gradient of the whole batch's loss. Added over processes that is
-    the gradient of all; DDP and FSDP take the mean instead, so each multiplies its part by the number of processes.
-    Exact, and without communication in the backward pass.
+    A loss of the result gives this process's rows their gradient of the whole batch's loss. Summed over processes,
+    that is the full gradient; DDP and FSDP average instead, so each process multiplies its part by their number.
+    This is exact and needs no communication in the backward pass.
     """
     most = max(len(each) for each in places)
     padded = rows.new_zeros((most, rows.shape[1]))
@@ -77,7 +77,7 @@ def gather_rows(rows: Tensor, places: Sequence[Numbers]) -> Tensor:
 
 
 def all_reduce_max(world: World, values: Sequence[int], device: torch.device) -> list[int]:
-    """The largest of each value over all processes."""
+    """Return the maximum of each value over all processes."""
     if world.size == 1:
         return list(values)
     tensor = torch.tensor(values, dtype=torch.int64, device=device)
@@ -86,7 +86,7 @@ def all_reduce_max(world: World, values: Sequence[int], device: torch.device) ->
 
 
 def broadcast_object(world: World, content: Any) -> Any:
-    """What the main process has, in all of them; picklable."""
+    """Return the main process's object in every process; it must be picklable."""
     if world.size == 1:
         return content
     box = [content]
@@ -95,7 +95,7 @@ def broadcast_object(world: World, content: Any) -> Any:
 
 
 def gather_objects(world: World, content: Any) -> list[Any]:
-    """Every process's content by rank, in the main one; empty in the others."""
+    """Return every process's content, by rank, in the main process; an empty list in the others."""
     if world.size == 1:
         return [content]
     box: list[Any] | None = [None] * world.size if world.is_main else None
@@ -104,9 +104,9 @@ def gather_objects(world: World, content: Any) -> list[Any]:
 
 
 def tensors_from_main(world: World, tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """The main process's tensors in all of them, on the CPU; the others give an empty dictionary.
+    """Return the main process's tensors in every process, on the CPU; the others pass an empty dictionary.
 
-    A checkpoint lies where the main process runs; other machines need not see its disk.
+    A checkpoint is on the main process's machine; other machines need not see its disk.
     """
     if world.size == 1:
         return tensors
@@ -127,7 +127,7 @@ def barrier(world: World) -> None:
 
 @contextmanager
 def first_on_each_machine(world: World) -> Iterator[None]:
-    """One process of each machine goes first and fills its cache; the others then find it there."""
+    """Let one process per machine go first and fill the cache; the others then find everything there."""
     if world.local_rank > 0:
         barrier(world)
     yield

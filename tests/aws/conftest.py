@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ragcun_cli.aws import calls, machines, making, removal, runs
+from ragcun_cli.aws import calls, creation, machines, removal, runs
 from ragcun_cli.aws.record import RunRecord
 from tests.aws.cloud import ACCOUNT, HOME, Cloud
 from tests.aws.everything import BUCKET
@@ -32,9 +32,9 @@ def no_account_of_yours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 @pytest.fixture(autouse=True)
 def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, seconds in (
-        (making, "SECONDS_BETWEEN_TRIES", 0.01),
-        (making, "SECONDS_TO_APPEAR", 0.02),
-        (making, "SECONDS_FOR_A_ROLE", 0.05),
+        (creation, "SECONDS_BETWEEN_TRIES", 0.01),
+        (creation, "SECONDS_TO_APPEAR", 0.02),
+        (creation, "SECONDS_FOR_A_ROLE", 0.05),
         (machines, "POLL_SECONDS", 0.01),
         (machines, "SECONDS_TO_END", 0.1),
         (runs, "SECONDS_TO_SHOW", 0.0),

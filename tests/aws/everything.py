@@ -47,7 +47,7 @@ def use_everything(cloud: Cloud, checkout: Path, folder: Path, ragcun: RunComman
     succeeds("terminate", "second", "--yes")
     boto3.client("s3", region_name=HOME).create_bucket(Bucket="my-own-bucket")
     own = ragcun("aws", "launch", *common, "--instance", "g5.xlarge", "--bucket", "my-own-bucket")
-    assert "public access is not blocked" in own.stderr
+    assert "public access to it is not blocked" in own.stderr
 
 
 def say(record: RunRecord, state: str, attempt: int = 1, **more: object) -> None:

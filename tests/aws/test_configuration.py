@@ -17,18 +17,20 @@ KEYS = f"aws_access_key_id = AKIA{MARKER}\naws_secret_access_key = {MARKER}/secr
 
 # name -> (config file, credentials file, environment, what is said, what is not)
 BROKEN = {
-    "an endpoint that is no URL": ("", f"[default]\n{KEYS}", {"AWS_ENDPOINT_URL": "not a url"}, "is no URL"),
+    "an endpoint that is not a valid URL": (
+        "", f"[default]\n{KEYS}", {"AWS_ENDPOINT_URL": "not a url"}, "is not a valid URL",
+    ),
     "a token with a line break": (
         "", "",
         {"AWS_ACCESS_KEY_ID": f"AKIA{MARKER}", "AWS_SECRET_ACCESS_KEY": f"{MARKER}secret",
          "AWS_SESSION_TOKEN": f"{MARKER}one\n{MARKER}two"},
-        "a character that no request may carry",
+        "a character that is not allowed",
     ),
     "a process that prints no JSON": (
         f"[default]\ncredential_process = echo {MARKER}\n", "", {}, "does not print JSON",
     ),
     "a process that fails": (
-        f"[default]\ncredential_process = false {MARKER}\n", "", {}, "must print JSON on standard output",
+        f"[default]\ncredential_process = false {MARKER}\n", "", {}, "must print JSON to standard output",
     ),
     "a port that is none": (
         "", f"[default]\n{KEYS}", {"AWS_ENDPOINT_URL": f"http://me:{MARKER}@localhost:99999"}, "AWS_ENDPOINT_URL",
@@ -91,7 +93,7 @@ def test_every_command_says_what_is_wrong_and_shows_no_credential(
             assert done.exit_code in (2, 4), (command, everything)
             shown = " ".join(everything.replace("│", "").split())
             assert broken in shown, (command, shown)
-            assert "Is the network there?" not in shown
+            assert "Is the network up?" not in shown
     left = [path for path in tmp_path.rglob("*") if path.is_file() and path.name not in ("config", "credentials")]
     assert not any(MARKER.encode() in path.read_bytes() for path in left)
 

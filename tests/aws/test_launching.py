@@ -11,7 +11,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from ragcun_cli.aws import making
+from ragcun_cli.aws import creation
 from ragcun_cli.aws.record import RunRecord
 from tests.aws.cloud import ACCOUNT, HOME, Cloud, refused
 from tests.aws.commands import no_capacity, refuses, said
@@ -25,7 +25,7 @@ def test_no_capacity_anywhere(account: Cloud, launch: list[str | Path], ragcun: 
     account.answers["CreateFleet"] = lambda asked: no_capacity("InsufficientInstanceCapacity")
     done = ragcun(*launch, "--region", "us-east-1,us-west-2")
     assert done.exit_code == 4
-    for expected in ("us-east-1: no capacity", "us-west-2: no capacity", "--on-demand", "is removed again"):
+    for expected in ("us-east-1: no capacity", "us-west-2: no capacity", "--on-demand", "been removed"):
         assert expected in said(done)
     assert leftovers(account) == set()
 
@@ -61,20 +61,20 @@ def test_a_bucket_that_somebody_else_has(account: Cloud, launch: list[str | Path
     account.before = lambda service, operation: refused("403", operation) if operation == "HeadBucket" else None
     done = ragcun(*launch, "--bucket", "taken")
     assert done.exit_code == 4
-    assert "bucket taken: somebody else has it" in said(done)
+    assert "bucket taken: it belongs to somebody else" in said(done)
     account.before = lambda service, operation: None
     refuses(ragcun(*launch, "--bucket", "not-there"), 2, "--bucket not-there: there is no such bucket")
     account.before = lambda service, operation: (
         refused("BucketAlreadyExists", operation, 409) if operation == "CreateBucket" else None
     )
-    assert "somebody else has it" in said(ragcun(*launch))
+    assert "it belongs to somebody else" in said(ragcun(*launch))
     assert leftovers(account) == set()
 
 
 def test_launch_asks_once_and_no_is_no(
     account: Cloud, launch: list[str | Path], ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for answer, expected in (("n\n", "not confirmed: nothing was done"), ("", "nobody is there to answer")):
+    for answer, expected in (("n\n", "not confirmed: nothing was done"), ("", "nobody answered")):
         monkeypatch.setattr("sys.stdin", io.StringIO(answer))
         done = ragcun(*launch[:-1])
         assert done.stderr.count("Launch isotropy? [y/N]") == 1
@@ -87,7 +87,7 @@ def test_launch_asks_once_and_no_is_no(
 def test_a_second_launch_attaches(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:
     first = json.loads(ragcun(*launch, "--json").stdout)
     again = ragcun(*launch, "--json")
-    assert "is there already: nothing was started" in again.stderr
+    assert "already exists: nothing was started" in again.stderr
     assert [machine["id"] for machine in json.loads(again.stdout)["machines"]] == first["instances"]
     assert len(account.requests("CreateFleet")) == 1
 
@@ -95,7 +95,7 @@ def test_a_second_launch_attaches(account: Cloud, launch: list[str | Path], ragc
 def test_a_name_in_use_by_another_run(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:
     ragcun(*launch, "--run", "mine")
     done = ragcun(*launch, "--run", "mine", "--set", "seed=5")
-    refuses(done, 2, "--run mine: this name is in use by a run with other recipes", "ragcun aws terminate mine")
+    refuses(done, 2, "--run mine: this name belongs to a run with different recipes", "ragcun aws terminate mine")
 
 
 def test_two_launches_of_one_name_at_once(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:
@@ -113,7 +113,7 @@ def test_two_launches_of_one_name_at_once(account: Cloud, launch: list[str | Pat
 
     account.before, account.after = not_yet, seen
     done = ragcun(*launch)
-    assert "another launch of this name began just now" in said(done)
+    assert "another launch with this name has just started" in said(done)
     account.before = account.after = lambda service, operation: None
     assert "objects" in leftovers(account)  # the first one's
     assert json.loads(ragcun("aws", "status", "isotropy", "--json").stdout)["state"] == "starting"
@@ -133,11 +133,11 @@ def test_a_dirty_checkout(account: Cloud, launch: list[str | Path], ragcun: RunC
     assert leftovers(account) == set()
     done = ragcun(*launch, "--allow-changes")
     assert done.exit_code == 0
-    assert "2 changed files go with it" in done.stderr
+    assert "2 changed files are included" in done.stderr
     launched = RunRecord(account.aws(), ACCOUNT, BUCKET, HOME, "isotropy").launch()
     assert launched is not None
     assert launched["code"]["changed"] == ["README.md", "ragcun_cli/new.py"]
-    archive = (RunRecord(account.aws(), ACCOUNT, BUCKET, HOME, "isotropy")).place()
+    archive = (RunRecord(account.aws(), ACCOUNT, BUCKET, HOME, "isotropy")).store()
     content = archive.read(f"code/{launched['code']['sha256']}.tar.gz") or b""
     with tarfile.open(fileobj=io.BytesIO(content)) as files:
         assert {"README.md", "ragcun_cli/new.py"} < set(files.getnames())
@@ -146,11 +146,11 @@ def test_a_dirty_checkout(account: Cloud, launch: list[str | Path], ragcun: RunC
 
 def test_no_checkout(account: Cloud, launch: list[str | Path], ragcun: RunCommand, tmp_path: Path) -> None:
     launch[7] = tmp_path
-    refuses(ragcun(*launch), 4, "is no checkout of ragcun", "--code FOLDER")
+    refuses(ragcun(*launch), 4, "not a checkout of ragcun", "--code FOLDER")
     for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "ragcun_cli/main.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
-    refuses(ragcun(*launch), 4, "is not under git")
+    refuses(ragcun(*launch), 4, "not a git")
     commit(tmp_path)
     assert ragcun(*launch).exit_code == 0
 
@@ -164,7 +164,7 @@ def test_names_are_of_the_account_whatever_the_bucket(
     s3.create_bucket(Bucket="mine")
     blocked = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
     s3.put_public_access_block(Bucket="mine", PublicAccessBlockConfiguration=blocked)
-    refuses(ragcun(*launch, "--bucket", "mine"), 2, "the account has parts of a run of this name")
+    refuses(ragcun(*launch, "--bucket", "mine"), 2, "the account has parts of another run of this name")
     status = json.loads(ragcun("aws", "status", "isotropy", "--json").stdout)
     assert [machine["id"] for machine in status["machines"]] == first["instances"]
     assert "role ragcun-isotropy" in leftovers(account)
@@ -179,15 +179,15 @@ def test_the_same_launch_with_another_region_first_is_the_same_run(
     ragcun(*launch)
     again = ragcun(*launch, "--region", "us-west-2", "--max-hours", "2")
     assert again.exit_code == 0, again.stderr
-    assert "is there already" in again.stderr
-    assert "It keeps what it was launched with: --max-hours 24.0" in again.stderr
+    assert "already exists" in again.stderr
+    assert "It keeps the options that it was launched with: --max-hours 24.0" in again.stderr
 
 
 def test_a_role_that_ec2_does_not_know_yet_is_waited_for(
     account: Cloud, launch: list[str | Path], ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With another token each time: the same one would bring the same refusal again."""
-    monkeypatch.setattr(making, "SECONDS_FOR_A_ROLE", 10.0)
+    monkeypatch.setattr(creation, "SECONDS_FOR_A_ROLE", 10.0)
     unknown = {
         "ErrorCode": "InvalidParameterValue",
         "ErrorMessage": "Invalid IAM Instance Profile name ragcun-isotropy",
@@ -220,6 +220,6 @@ def test_what_cannot_be_launched_is_not_asked_about(
     account.quota = 0
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     done = ragcun(*launch[:-1])
-    refuses(done, 4, "holds 0 vCPUs; 4 are needed")
+    refuses(done, 4, "allows 0 vCPUs; 4 are needed")
     assert "[y/N]" not in done.stderr
     assert leftovers(account) == set()

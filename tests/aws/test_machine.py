@@ -68,7 +68,7 @@ def test_a_run_from_user_data_to_report(
     found = _found(cloud)
     assert (found.state(), found.machines) == ("interrupted", ()), first.said()
     assert found.status["trainings"][0]["step"] < STEPS
-    assert first.shutdowns.read_text().splitlines() == ["-h +120 ragcun: --max-hours is over", "-h now"]
+    assert first.shutdowns.read_text().splitlines() == ["-h +120 ragcun: --max-hours has run out", "-h now"]
 
     second = Computer(tmp_path, relaunch(cloud.aws(), found, print, {}), endpoint)
     second.finish(PATIENCE)
@@ -95,14 +95,14 @@ def test_a_run_from_user_data_to_report(
 def test_code_that_was_changed_on_the_way_is_not_run(endpoint: str, tmp_path: Path, checkout: Path) -> None:
     cloud = Cloud()
     plan, attempt = launch_for(cloud, checkout, instance="c5.xlarge", run=RUN)
-    (code,) = (key for key in _found(cloud).record.place().keys("code/"))
+    (code,) = (key for key in _found(cloud).record.store().keys("code/"))
     _found(cloud).record.write(code, b"something else")
     machine = Computer(tmp_path, attempt, endpoint)
     machine.finish(PATIENCE)
     status = _found(cloud).status
-    assert (status["state"], status["reason"]) == ("failed", "the code is not what was uploaded"), machine.said()
+    assert (status["state"], status["reason"]) == ("failed", "the code differs from what was uploaded"), machine.said()
     assert machine.shutdowns.read_text().splitlines()[-1] == "-h now"
-    assert "logs/boot-1.log" in _found(cloud).record.place().keys("logs/")
+    assert "logs/boot-1.log" in _found(cloud).record.store().keys("logs/")
     assert plan.run == RUN
 
 

@@ -14,8 +14,8 @@ import boto3
 import pytest
 
 from ragcun_cli.aws.machine import nodes, uploads
-from ragcun_cli.aws.machine.here import Here
 from ragcun_cli.aws.machine.inputs import fetch_inputs
+from ragcun_cli.aws.machine.node_context import NodeContext
 from ragcun_cli.aws.machine.uploads import LogStream, Uploader, Watch
 from ragcun_cli.aws.record import RunRecord
 from ragcun_cli.errors import DataError
@@ -41,12 +41,12 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def here(**changes: object) -> Here:
+def here(**changes: object) -> NodeContext:
     known: dict[str, object] = {
         "run": "isotropy", "account": ACCOUNT, "bucket": BUCKET, "region": HOME, "instance": "i-1",
         "address": "10.0.0.1", "attempt": 1, "nodes": 1, "idle_minutes": 30.0, "end": time.time() + 7200,
     }  # fmt: skip
-    return Here(**{**known, **changes})
+    return NodeContext(**{**known, **changes})
 
 
 def test_what_has_changed_is_uploaded_and_listed_with_its_digest(record: RunRecord, work: Path, cloud: Cloud) -> None:
@@ -72,14 +72,14 @@ def test_logs_of_trainings_and_their_trackers_come_along(record: RunRecord, work
     (work / "checkpoints/isotropy/trackers").mkdir()
     (work / "checkpoints/isotropy/trackers/events.tfevents").write_bytes(b"0")
     Uploader(record, work).mirror()
-    assert record.place().keys("logs/") == ["logs/isotropy.log", "logs/isotropy/trackers/events.tfevents"]
+    assert record.store().keys("logs/") == ["logs/isotropy.log", "logs/isotropy/trackers/events.tfevents"]
 
 
 def test_another_node_leaves_the_list_to_the_first(record: RunRecord, work: Path) -> None:
     (work / "logs/1-i-2.log").write_text("line\n")
     Uploader(record, work, is_first=False).mirror()
     assert record.read_json("files.json") is None
-    assert record.place().keys("logs/") == ["logs/1-i-2.log"]
+    assert record.store().keys("logs/") == ["logs/1-i-2.log"]
 
 
 def test_blocks_of_embeddings_are_kept_until_their_dataset_is_done(record: RunRecord, work: Path) -> None:
@@ -191,7 +191,7 @@ def test_the_state_says_how_each_training_stands(work: Path) -> None:
     (work / "results/isotropy/model.json").write_text("{}")
     (work / "state/stage").write_text("training\n")
     described = uploads.describe(here(), work, None)
-    assert (described["state"], described["stage"], described["attempt"]) == ("going", "training", 1)
+    assert (described["state"], described["stage"], described["attempt"]) == ("running", "training", 1)
     assert described["datasets_done"] == ["isotropy/scifact"]
     (training,) = described["trainings"]
     assert (training["step"], training["loss"], training["total_steps"]) == (5, 1.5, 10)
@@ -216,7 +216,7 @@ def test_nodes_meet_and_agree_who_is_first(record: RunRecord, work: Path, monkey
 def test_nodes_that_do_not_come_are_an_error(record: RunRecord, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(nodes, "SECONDS_TO_WAIT", 0.05)
-    with pytest.raises(TimeoutError, match="1 of 2 nodes came"):
+    with pytest.raises(TimeoutError, match="1 of 2 nodes appeared"):
         nodes.meet(record, here(nodes=2))
 
 
@@ -232,7 +232,7 @@ def test_inputs_are_what_was_uploaded(record: RunRecord, work: Path) -> None:
     assert (work / "untouched").read_text() == "sentence-transformers/all-mpnet-base-v2\n"
     assert (work / "results/isotropy/scifact.json").read_text() == "{}"
     record.write("recipes/isotropy.yaml", b"name: another\n")
-    with pytest.raises(DataError, match=r"recipes/isotropy\.yaml: is not what was uploaded"):
+    with pytest.raises(DataError, match=r"recipes/isotropy\.yaml: differs from what was uploaded"):
         fetch_inputs(record, work, work / "cache")
 
 
@@ -241,7 +241,7 @@ def test_a_machine_that_is_not_told_what_is_not_there_begins_all_the_same(
 ) -> None:
     """S3 answers 403 to those who may list their prefix only: the first look at files.json must not end the uploads."""
     cloud.before = lambda service, operation: refused("AccessDenied", operation) if operation == "GetObject" else None
-    monkeypatch.setattr(Here, "record", lambda self: record)
+    monkeypatch.setattr(NodeContext, "record", lambda self: record)
     monkeypatch.setattr(uploads, "POLL_SECONDS", 0.01)
     (work / "logs/log").write_text("line\n")
     (work / "results/isotropy/scifact.json").write_text("{}")
@@ -256,7 +256,7 @@ def test_a_machine_that_is_not_told_what_is_not_there_begins_all_the_same(
 def test_what_cannot_be_uploaded_holds_up_nothing_else(
     record: RunRecord, work: Path, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, operation: str, ends_well: bool
 ) -> None:
-    monkeypatch.setattr(Here, "record", lambda self: record)
+    monkeypatch.setattr(NodeContext, "record", lambda self: record)
     monkeypatch.setattr(uploads.time, "sleep", lambda seconds: None)
     (work / "logs/log").write_text("line\n")
     (work / "state/over").write_text('{"state": "finished", "exit_code": 0, "reason": ""}')
@@ -265,14 +265,14 @@ def test_what_cannot_be_uploaded_holds_up_nothing_else(
         uploads.run(here(), work / "logs/log", work, work / "cache")
         assert record.status()["state"] == "finished"
     else:
-        with pytest.raises(OSError, match="the last upload did not arrive"):  # run.sh then copies by AWS's own command
+        with pytest.raises(OSError, match="the final upload failed"):  # run.sh then copies by AWS's own command
             uploads.run(here(), work / "logs/log", work, work / "cache")
 
 
 def test_a_run_is_not_over_before_its_results_are_there(
     record: RunRecord, work: Path, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Here, "record", lambda self: record)
+    monkeypatch.setattr(NodeContext, "record", lambda self: record)
     monkeypatch.setattr(uploads.time, "sleep", lambda seconds: None)
     (work / "logs/log").write_text("line\n")
     (work / "results/isotropy/scifact.json").write_text("{}")

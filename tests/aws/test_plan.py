@@ -39,7 +39,7 @@ def test_quota_codes(instance: str, on_demand: bool, code: str | None) -> None:
 
 def test_prices_are_asked_and_the_table_says_that_it_is_one(cloud: Cloud) -> None:
     region = plan_for(cloud).regions[0]
-    assert (region.on_demand.dollars, region.on_demand.source) == (21.957642, "AWS's price list, now")
+    assert (region.on_demand.dollars, region.on_demand.source) == (21.957642, "AWS's current price list")
     assert all(zone.spot.source == "AWS, now" for zone in region.zones)
     assert len(region.zones) > 1
     cloud.before = lambda service, operation: refused("AccessDenied", operation) if service == "pricing" else None
@@ -66,13 +66,13 @@ def test_the_image_is_found_by_either_spelling_or_by_name(cloud: Cloud) -> None:
     assert by_name is not None
     assert (by_name.id, by_name.found) == ("ami-2", "the newest by name")
     cloud.answers["DescribeImages"] = lambda asked: {"Images": []}
-    assert "no Deep Learning Base image" in plan_for(cloud).obstacles()[0]
+    assert "no AWS Deep Learning Base image" in plan_for(cloud).obstacles()[0]
 
 
 def test_a_quota_that_is_too_small_names_code_and_page(cloud: Cloud) -> None:
     cloud.quota = 64
     obstacles = plan_for(cloud).obstacles()
-    assert "(L-7212CCBC) holds 64 vCPUs; 96 are needed" in obstacles[0]
+    assert "(L-7212CCBC) allows 64 vCPUs; 96 are needed" in obstacles[0]
     assert "https://us-east-1.console.aws.amazon.com/servicequotas/home/services/ec2/quotas/L-7212CCBC" in obstacles[0]
     assert len(obstacles) == 2  # both regions
 
@@ -106,7 +106,7 @@ def test_what_aws_does_not_say_is_said(cloud: Cloud) -> None:
     plan = plan_for(cloud)
     assert plan.obstacles() == []
     warnings = "\n".join(plan.warnings())
-    assert "does not say how much of the quota" in warnings
+    assert "does not say how large the quota" in warnings
     assert "there may be no spot machines" in warnings
     assert not plan.knows_spot_price()
     hours = min(plan.hours() or 0, plan.wishes.max_hours)
@@ -202,13 +202,13 @@ def test_a_name_in_the_data_folder_goes_with_the_run_and_is_counted(tmp_path: Pa
 
 def test_data_that_nobody_has_are_refused(tmp_path: Path) -> None:
     recipe = load_recipe("isotropy", ["data.train=nowhere.jsonl"])
-    with pytest.raises(UsageError, match=r"data\.train: nowhere\.jsonl: is neither here nor a name"):
+    with pytest.raises(UsageError, match=r"data\.train: nowhere\.jsonl is neither here nor a name"):
         make_job([recipe], [], None, "float32", "s3://b")
-    with pytest.raises(UsageError, match=r"--datasets: scifat: is neither here"):
+    with pytest.raises(UsageError, match=r"--datasets: scifat is neither here"):
         make_job([load_recipe("isotropy")], [], "scifat", "float32", "s3://b")
-    with pytest.raises(UsageError, match=r"--datasets: robust04: is licensed"):
+    with pytest.raises(UsageError, match=r"--datasets: robust04 is licensed"):
         make_job([load_recipe("isotropy")], [], "robust04", "float32", "s3://b")
-    with pytest.raises(UsageError, match="no key is passed on to a machine"):
+    with pytest.raises(UsageError, match="keys are never passed to a machine"):
         make_job([load_recipe("isotropy", ["trackers=[wandb]"])], [], None, "float32", "s3://b")
 
 

@@ -18,7 +18,7 @@ PLAN = ("aws", "plan", "--instance", "g5.xlarge", "--recipe", "isotropy", "--max
 def test_a_plan_makes_nothing(account: Cloud, ragcun: RunCommand) -> None:
     done = ragcun(*PLAN)
     assert done.exit_code == 0
-    for expected in ("L-3819A6DF", "spot       us-east-1a", "at most      200 hours", "makes        bucket ragcun-"):
+    for expected in ("L-3819A6DF", "spot       us-east-1a", "at most      200 hours", "creates      bucket ragcun-"):
         assert expected in done.stdout
     assert leftovers(account) == set()
     assert all(operation.split(":")[1].startswith(("Get", "Describe", "List")) for operation in account.operations())
@@ -49,7 +49,7 @@ def test_p3_is_retired_and_its_replacement_is_named(
 ) -> None:
     for command in (["plan"], ["plan", "--offline"], ["launch", "--yes"]):
         refuses(
-            ragcun("aws", *command, "--instance", instance), 4, "AWS has retired EC2 P3", f"Nearest to it: {nearest}"
+            ragcun("aws", *command, "--instance", instance), 4, "AWS has retired EC2 P3", f"Closest to it: {nearest}"
         )
 
 
@@ -75,15 +75,18 @@ def test_a_region_that_is_none(account: Cloud, ragcun: RunCommand) -> None:
         (NoCredentialsError(), ["there are no AWS credentials", "aws sso login"]),
         (TokenRetrievalError(provider="sso", error_msg="Token has expired"), ["cannot be used", "aws sso login"]),
         (refused("ExpiredToken", "x", 400), ["have expired", "aws sso login"]),
-        (refused("RequestTimeTooSkewed", "x"), ["this machine's clock is not AWS's", "set-ntp"]),
+        (refused("RequestTimeTooSkewed", "x"), ["this machine's clock differs from AWS's", "set-ntp"]),
         (
             refused("SignatureDoesNotMatch", "x", 403, "Signature expired: 20260101T000000Z is now earlier than ..."),
-            ["this machine's clock is not AWS's"],
+            ["this machine's clock differs from AWS's"],
         ),
         (refused("InvalidClientTokenId", "x"), ["does not know these credentials"]),
         (refused("AccessDenied", "x"), ["not allowed", "ragcun aws policy"]),
-        (refused("RequestLimitExceeded", "x", 503), ["asks to slow down"]),
-        (EndpointConnectionError(endpoint_url="https://sts.x"), ["no answer from AWS", "Is the network there?"]),
+        (refused("RequestLimitExceeded", "x", 503), ["limits the request rate"]),
+        (
+            EndpointConnectionError(endpoint_url="https://sts.x"),
+            ["no answer from AWS", "Check the network and the region."],
+        ),
     ],
 )
 def test_credentials_clock_and_network(
@@ -102,13 +105,13 @@ def test_no_quota(account: Cloud, ragcun: RunCommand) -> None:
     account.quota = 0
     done = ragcun(*PLAN)
     assert "STOPS IT" in done.stdout
-    refuses(done, 4, "(L-3819A6DF) holds 0 vCPUs; 4 are needed", "servicequotas/home/services/ec2/quotas/L-3819A6DF")
+    refuses(done, 4, "(L-3819A6DF) allows 0 vCPUs; 4 are needed", "servicequotas/home/services/ec2/quotas/L-3819A6DF")
 
 
 @pytest.mark.parametrize("name", ["Isotropy", "a_b", "-a", "a" * 41, "a/b", ""])
 def test_a_run_name_that_aws_would_not_take(account: Cloud, ragcun: RunCommand, name: str) -> None:
     if name:
-        refuses(ragcun(*PLAN, "--run", name), 2, "small letters, digits and hyphens")
+        refuses(ragcun(*PLAN, "--run", name), 2, "lower-case letters, digits and inner hyphens")
 
 
 def test_the_policy_is_printed_for_an_account(ragcun: RunCommand) -> None:
@@ -122,11 +125,11 @@ def test_the_policy_is_printed_for_an_account(ragcun: RunCommand) -> None:
         (("--max-hours", "inf"), "--max-hours"),
         (("--max-hours", "0.1"), "--max-hours"),
         (("--disk", "99999999"), "--disk"),
-        (("--bucket", "My Bucket"), "no bucket of S3 has such a name"),
-        (("--email", "foo"), "not an address"),
+        (("--bucket", "My Bucket"), "not a valid S3 bucket name"),
+        (("--email", "foo"), "not an email address"),
         (("--precision", "half"), "--precision half: unknown; known: bf16, float32, fp16"),
         (("--nodes", "2", "--seeds", "0,1"), "several seeds are several trainings"),
-        (("--run", "a-deadline"), "end in -deadline"),
+        (("--run", "a-deadline"), "ending in -deadline"),
     ],
 )
 def test_options_that_make_no_sense(account: Cloud, ragcun: RunCommand, option: tuple[str, ...], expected: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ragcun_cli.aws.making import LARGEST
+from ragcun_cli.aws.creation import LARGEST
 from tests.aws.cloud import Cloud
 from tests.aws.launching import launch_for
 

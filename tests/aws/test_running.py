@@ -23,9 +23,9 @@ def test_status_says_how_the_run_stands(
     ragcun(*launch)
     assert "starting" in ragcun("aws", "status", "isotropy").stdout
     training = {"name": "isotropy", "state": "running", "step": 50, "total_steps": 1000, "loss": 1.25}
-    say(record, state="going", trainings=[training])
+    say(record, state="running", trainings=[training])
     shown = ragcun("aws", "status", "isotropy").stdout
-    for expected in ("going", "isotropy 50/1000 loss 1.250", "of 24", "$0.00", f"s3://{BUCKET}/runs/isotropy/"):
+    for expected in ("running", "isotropy 50/1000 loss 1.250", "of 24", "$0.00", f"s3://{BUCKET}/runs/isotropy/"):
         assert expected in shown
     assert "50/1000" in ragcun("aws", "status").stdout
     end_machines()
@@ -40,7 +40,7 @@ def test_an_interrupted_run_is_gone_on_with_only_when_asked(
     ragcun(*launch)
     say(record, state="interrupted")
     end_machines()
-    refuses(ragcun(*launch), 2, "run isotropy is there, and interrupted", "--run isotropy --resume")
+    refuses(ragcun(*launch), 2, "run isotropy already exists: it is interrupted", "--run isotropy --resume")
     done = ragcun("aws", "launch", "--recipe", "isotropy", "--resume", "--on-demand", "--yes", "--json")
     assert json.loads(done.stdout)["number"] == 2
     attempts = (record.launch() or {})["attempts"]
@@ -48,7 +48,7 @@ def test_an_interrupted_run_is_gone_on_with_only_when_asked(
     assert attempts[0]["ended"] == "2026-11-23T12:00:00+00:00" or attempts[0]["ended"] >= attempts[0]["started"]
     fleet = account.requests("CreateFleet")[-1]
     assert fleet["TargetCapacitySpecification"]["DefaultTargetCapacityType"] == "on-demand"
-    refuses(ragcun("aws", "launch", "--recipe", "isotropy", "--resume", "--yes"), 2, "a machine of it is there")
+    refuses(ragcun("aws", "launch", "--recipe", "isotropy", "--resume", "--yes"), 2, "already has a machine")
 
 
 def test_a_run_that_has_used_its_hours_is_not_gone_on_with(
@@ -127,10 +127,10 @@ def test_fetch_compares_checksums(
     boto3.client("s3").put_object(Bucket=BUCKET, Key=f"{record.prefix}results/isotropy/scifact.json", Body=b"[]")
     other = f"{record.prefix}results/isotropy/nfcorpus.json"
     boto3.client("s3").put_object(Bucket=BUCKET, Key=other, Body=b"{}")  # of a machine that ended in haste
-    refuses(ragcun("aws", "fetch", "isotropy", "--to", here), 1, "has not the sha256 it was uploaded with")
+    refuses(ragcun("aws", "fetch", "isotropy", "--to", here), 1, "its sha256 differs from the uploaded one")
     assert not path.exists()
     assert (here / "results/isotropy/nfcorpus.json").exists()
-    refuses(ragcun("aws", "fetch", "isotropy", "--parts", "result"), 2, "there are results, report, logs")
+    refuses(ragcun("aws", "fetch", "isotropy", "--parts", "result"), 2, "choose from results, report, logs")
 
 
 def test_a_run_that_is_not_there(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:
@@ -159,7 +159,7 @@ def test_gc_finds_what_nobody_uses(
     account: Cloud, launch: list[str | Path], ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.answers["DescribeRegions"] = lambda asked: {"Regions": [{"RegionName": HOME}, {"RegionName": "us-west-2"}]}
-    assert "Nothing of ragcun's in 2 regions" in ragcun("aws", "gc").stderr
+    assert "nothing of ragcun's in 2 regions" in ragcun("aws", "gc").stderr
     ragcun(*launch)
     ragcun(*launch, "--run", "running")
     record = RunRecord(account.aws(), ACCOUNT, BUCKET, HOME, "isotropy")
@@ -183,7 +183,7 @@ def test_gc_says_which_regions_it_could_not_ask(account: Cloud, ragcun: RunComma
         refused("AuthFailure", operation) if operation == "DescribeInstances" else None
     )
     done = ragcun("aws", "gc")
-    assert "could not be asked: us-east-1" in done.stderr
+    assert "could not be checked: us-east-1" in done.stderr
 
 
 def test_two_commands_cannot_start_the_same_attempt(
@@ -211,7 +211,7 @@ def test_two_commands_cannot_start_the_same_attempt(
 
     account.after = started_by_another
     done = ragcun("aws", "launch", "--resume", "--run", "isotropy", "--yes")
-    refuses(done, 2, "another command has changed it just now")
+    refuses(done, 2, "another command has just changed it")
     assert len(account.requests("CreateFleet")) == 1
     assert "machine us-east-1" in leftovers(account)  # the other command's
 
@@ -219,9 +219,14 @@ def test_two_commands_cannot_start_the_same_attempt(
 def test_a_run_that_goes_on_keeps_its_work(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:
     resume = ("aws", "launch", "--resume", "--run", "isotropy", "--yes")
     for option in (("--seeds", "0,1"), ("--recipe", "frozen"), ("--datasets", "scifact"), ("--precision", "bf16")):
-        refuses(ragcun(*resume, *option), 2, f"--resume: the run keeps its {option[0]}", "Other work is another run")
-    refuses(ragcun(*resume, "--nodes", "2"), 2, "the run keeps its --nodes")
-    refuses(ragcun(*resume, "--set", "seed=3"), 2, "the run keeps its --set")
+        refuses(
+            ragcun(*resume, *option),
+            2,
+            f"--resume: the run keeps its own {option[0]}",
+            "For other work, launch another run",
+        )
+    refuses(ragcun(*resume, "--nodes", "2"), 2, "the run keeps its own --nodes")
+    refuses(ragcun(*resume, "--set", "seed=3"), 2, "the run keeps its own --set")
 
 
 def test_a_run_can_go_on_with_mended_code(
@@ -240,7 +245,7 @@ def test_a_run_can_go_on_with_mended_code(
     after = (record.launch() or {})["code"]
     assert after["sha256"] != before["sha256"]
     assert f"RAGCUN_CODE={after['sha256']}" in account_user_data(account)
-    assert record.place().read(f"code/{after['sha256']}.tar.gz")
+    assert record.store().read(f"code/{after['sha256']}.tar.gz")
 
 
 def test_nothing_that_is_saved_is_no_reason_to_remove_it(
@@ -248,7 +253,7 @@ def test_nothing_that_is_saved_is_no_reason_to_remove_it(
 ) -> None:
     ragcun(*launch)
     done = ragcun("aws", "fetch", "isotropy", "--to", tmp_path / "here")
-    assert done.stderr.strip() == "Nothing is saved yet: the run is starting."
+    assert done.stderr.strip() == "Nothing has been saved yet: the run is starting."
 
 
 def test_gc_of_one_region_knows_of_machines_in_others(
@@ -261,7 +266,7 @@ def test_gc_of_one_region_knows_of_machines_in_others(
     account.before = lambda service, operation: (
         refused("AccessDenied", operation) if operation == "DescribeInstances" else None
     )
-    assert "could not be asked" in ragcun("aws", "gc", "--delete", "--yes").stderr
+    assert "could not be checked" in ragcun("aws", "gc", "--delete", "--yes").stderr
     account.before = lambda service, operation: None
     assert {"role ragcun-isotropy", "instance profile", "machine us-east-1"} <= leftovers(account)
 
@@ -274,6 +279,6 @@ def test_bills_that_may_not_be_seen_hold_up_nothing(
     ragcun(*launch)
     done = ragcun("aws", "gc", "--json")
     assert "machine (running)" in {each["kind"] for each in json.loads(done.stdout)}
-    assert "could not be asked: budgets" in done.stderr
+    assert "could not be checked: budgets" in done.stderr
     assert ragcun("aws", "terminate", "isotropy", "--yes").exit_code == 0
     assert leftovers(account) == set()

@@ -85,7 +85,7 @@ def test_machines_that_end_without_a_word_are_not_started_for_ever(
     end_machines()
     done = ragcun("aws", "watch", "isotropy")
     assert done.exit_code == 1
-    assert "3 machines in a row have ended without a word" in done.stderr
+    assert "3 machines in a row have ended without reporting" in done.stderr
     assert len(account.requests("CreateFleet")) == 3
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from ragcun_cli.commands import choices
 from ragcun_cli.evaluate import mining
-from ragcun_cli.report.building import PRESETS
 from ragcun_cli.report.formats import FORMATS
 from ragcun_cli.report.statistics.corrections import CORRECTIONS
+from ragcun_cli.report.tables import PRESETS
 from tests.conftest import RunCommand
 
 

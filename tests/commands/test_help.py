@@ -98,7 +98,7 @@ def test_no_option_is_cut_on_a_narrow_terminal(
         (["aws", "plan", "--offline", "-i", "g5.xlarge", "--region", "mars"], 2, "AWS has no such region"),
         (["train"], 2, "missing option '--recipe'"),
         (["train", "--recipe", "isotropy", "--processes", "0"], 2, "greater than or equal to 1"),
-        (["train", "--recipe", "isotropy", "--seeds", "0,0"], 2, "Such as --seeds 0,1,2."),
+        (["train", "--recipe", "isotropy", "--seeds", "0,0"], 2, "For example: --seeds 0,1,2"),
         (
             ["encode", "nowhere.jsonl", "-m", "embedded:all-MiniLM-L6-v2", "-o", "x.npy"],
             2,

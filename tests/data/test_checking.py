@@ -39,13 +39,13 @@ def test_triples() -> None:
         "distinct queries": 4,
         "distinct passages": 7,
         "hard negatives": 8,
-        "triples without hard negative": 2,
+        "triples without a hard negative": 2,
     }
     assert findings(report) == {
-        "triples whose positive is also a negative of theirs": (1, 7),
-        "triples whose query is their positive": (1, 7),
+        "triples whose positive is also their negative": (1, 7),
+        "triples whose query equals their positive": (1, 7),
         "duplicate triples": (1, 7),
-        "triples with a negative that is a positive of their query elsewhere": (1, 7),
+        "triples with a negative that is a positive for the same query elsewhere": (1, 7),
     }
     assert report.findings[2].examples == ["triple 3: 'q1'"]
     queries, passages = report.lengths
@@ -94,10 +94,10 @@ def test_collections(tmp_path: Path) -> None:
         "passages": 4, "train queries": 2, "train judgements": 2, "test queries": 2, "test judgements": 3,
     }  # fmt: skip
     assert findings(report) == {
-        "passages with the text of another": (1, 4),
+        "passages with the same text as another": (1, 4),
         "empty passages": (1, 4),
-        "test judgements of passages that are not there": (1, 3),
-        "test queries that an earlier split has too": (1, 2),
+        "test judgements of passages that are not in the corpus": (1, 3),
+        "test queries that are also in an earlier split": (1, 2),
     }
     assert len(report.checked) == 11
     assert [each.of for each in report.lengths] == ["train queries", "test queries", "passages"]
@@ -152,4 +152,4 @@ def test_examples_are_one_short_line() -> None:
 def test_scifact_repeats_two_train_queries_in_test(ragcun: RunCommand) -> None:
     done = ragcun("data", "check", COLLECTIONS / "scifact.zip", "--no-lengths", "--json")
     found = {each["what"]: each["count"] for each in json.loads(done.stdout)[0]["findings"]}
-    assert found["test queries that an earlier split has too"] == 2
+    assert found["test queries that are also in an earlier split"] == 2

@@ -61,7 +61,7 @@ def test_which_split(tmp_path: Path) -> None:
     folder = write_collection(tmp_path / "toy", 4, split="dev")
     assert read_collection(folder).split == "dev"
     (folder / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
-    with pytest.raises(UsageError, match="which split"):
+    with pytest.raises(UsageError, match="has several splits"):
         read_collection(folder)
     assert read_collection(folder, "train").query_ids == ["q1"]
     with pytest.raises(UsageError, match="no split 'test'"):
@@ -77,7 +77,7 @@ def test_which_split(tmp_path: Path) -> None:
         ("corpus.jsonl", '{"_id": "d0", "txt": "x"}\n', "corpus.jsonl:1: 'text' is missing"),
         ("queries.jsonl", '{"_id": "q0", "text": " "}\n', "queries.jsonl:1: 'text' is empty"),
         ("corpus.jsonl", "", "the file has no records"),
-        ("queries.jsonl", '{"_id": "q0", "text": 7}\n', "queries.jsonl:1: 'text' must be a text"),
+        ("queries.jsonl", '{"_id": "q0", "text": 7}\n', "queries.jsonl:1: 'text' must be text"),
         ("queries.jsonl", '{"_id": "other", "text": "x"}\n', "test.tsv:2: the query 'q0' is not in queries.jsonl"),
         ("qrels/test.tsv", "q0\td0\t1\n", "test.tsv:1: the header is missing"),
         ("qrels/test.tsv", "q0\td0\t1.0\nq1\td1\t1\n", "test.tsv:1: the header is missing"),
@@ -87,14 +87,18 @@ def test_which_split(tmp_path: Path) -> None:
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0 d0 1\n", "test.tsv:2: expected query-id"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\t--1\n", "test.tsv:2: expected query-id"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\t\u00b2\n", "test.tsv:2: expected query-id"),
-        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\t1\nq0\td0\t2\n", "test.tsv:3: this pair has another"),
+        (
+            "qrels/test.tsv",
+            "query-id\tcorpus-id\tscore\nq0\td0\t1\nq0\td0\t2\n",
+            "test.tsv:3: this pair has a different",
+        ),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\t" + "9" * 30 + "\n", "test.tsv:2: expected"),
         (
             "qrels/test.tsv",
             "query-id\tcorpus-id\tscore\nq0\tx\t1\n",
             "test.tsv:2: the passage 'x' is not in corpus.jsonl",
         ),
-        ("corpus.jsonl", '{"_id": "a b", "text": "x"}\n', "corpus.jsonl:1: the id 'a b' has blanks"),
+        ("corpus.jsonl", '{"_id": "a b", "text": "x"}\n', "corpus.jsonl:1: the id 'a b' contains whitespace"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\n", "the file has no judgements"),
     ],
 )
@@ -113,7 +117,7 @@ def test_what_is_not_a_collection(tmp_path: Path) -> None:
         read_collection(tmp_path)
     broken = tmp_path / "broken.zip"
     broken.write_bytes(b"PK not really")
-    with pytest.raises(DataError, match="not a whole zip file"):
+    with pytest.raises(DataError, match="not a complete zip file"):
         read_collection(broken)
 
 
@@ -138,13 +142,13 @@ def test_a_zip_is_unpacked_once_and_again_if_the_copy_is_damaged(
     assert copy.stat().st_mtime_ns == written
     copy.write_text(copy.read_text()[:-5])
     assert read_collection(path).corpus.texts() == expected
-    assert "is unpacked again" in capsys.readouterr().err
+    assert "unpacking" in capsys.readouterr().err
 
 
 def test_a_truncated_zip(tmp_path: Path) -> None:
     path = zipped(write_collection(tmp_path / "toy", 50), tmp_path / "toy.zip", "toy/")
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(DataError, match="not a whole zip file"):
+    with pytest.raises(DataError, match="not a complete zip file"):
         read_collection(path)
 
 
@@ -152,7 +156,7 @@ def test_a_zip_writes_nothing_outside_of_its_folder(tmp_path: Path) -> None:
     path = tmp_path / "toy.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("../corpus.jsonl", '{"_id": "d0", "text": "x"}\n')
-    with pytest.raises(DataError, match="would be written outside of its folder"):
+    with pytest.raises(DataError, match="would be written outside the folder"):
         read_collection(path)
 
 
@@ -169,10 +173,10 @@ def test_a_zip_that_lists_its_own_top_is_read(tmp_path: Path) -> None:
 def test_what_is_there_twice_or_is_a_pointer_is_refused(tmp_path: Path) -> None:
     folder = write_collection(tmp_path / "set", 3)
     (folder / "corpus.jsonl.gz").write_bytes(gzip.compress((folder / "corpus.jsonl").read_bytes()))
-    with pytest.raises(DataError, match=r"has corpus\.jsonl and corpus\.jsonl\.gz"):
+    with pytest.raises(DataError, match=r"contains both corpus\.jsonl and corpus\.jsonl\.gz"):
         read_collection(folder)
     (tmp_path / "own.zip").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
-    with pytest.raises(DataError, match="is a pointer of git-LFS") as caught:
+    with pytest.raises(DataError, match="is a Git LFS pointer") as caught:
         read_collection(tmp_path / "own.zip")
     assert "git lfs pull" in caught.value.hint
 
@@ -183,7 +187,7 @@ def test_a_gz_made_to_fill_a_disk_is_not_finished(tmp_path: Path, monkeypatch: p
     line = json.dumps({"_id": "d9", "text": "a" * 20_000_000})
     (folder / "corpus.jsonl.gz").write_bytes(gzip.compress(((folder / "corpus.jsonl").read_text() + line).encode()))
     (folder / "corpus.jsonl").unlink()
-    with pytest.raises(DataError, match="made to fill a disk"):
+    with pytest.raises(DataError, match="looks like a zip bomb"):
         read_collection(folder)
     assert not list((tmp_path / "cache").rglob("corpus.jsonl"))
 
@@ -194,7 +198,7 @@ def test_a_zip_made_to_fill_a_disk_is_not_begun(tmp_path: Path, monkeypatch: pyt
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("corpus.jsonl", '{"_id": "d0", "text": "' + " " * 50_000_000 + '"}\n')
         archive.writestr("queries.jsonl", '{"_id": "q0", "text": "x"}\n')
-    with pytest.raises(DataError, match=r"KiB would become 47\.7 MiB: .*made to fill a disk"):
+    with pytest.raises(DataError, match=r"KiB would become 47\.7 MiB: .*looks like a zip bomb"):
         read_collection(path)
     assert not list((tmp_path / "cache" / "unpacked").glob("*/"))
 
@@ -206,7 +210,7 @@ def test_a_zip_larger_than_the_disk_is_not_begun(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1000, 900, 100))
     path = zipped(write_collection(tmp_path / "toy", 50), tmp_path / "toy.zip", "toy/")
     monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(EnvironmentUnfit, match="unpacked it needs"):
+    with pytest.raises(EnvironmentUnfit, match=r"needs .* unpacked, but"):
         read_collection(path)
     assert not list((tmp_path / "cache" / "unpacked").glob("*/"))
 

@@ -128,7 +128,7 @@ def test_a_damaged_or_outdated_collection_is_made_again(quick: Path, tmp_path: P
 def test_a_file_of_the_users_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "docstrings-quick").mkdir()
     (tmp_path / "docstrings-quick" / "mine.txt").write_text("precious")
-    with pytest.raises(UsageError, match=r"mine\.txt: not a file of this collection"):
+    with pytest.raises(UsageError, match=r"mine\.txt: not part of this collection"):
         embedded_collection("docstrings-quick", tmp_path)
     assert (tmp_path / "docstrings-quick" / "mine.txt").read_text() == "precious"
 
@@ -141,7 +141,7 @@ def test_an_intact_collection_is_not_made_again(tmp_path: Path, monkeypatch: pyt
 
 def test_too_little_source_on_the_machine_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "installed_code", lambda: ())
-    with pytest.raises(DataError, match="needs 48 docstrings and this machine has 0"):
+    with pytest.raises(DataError, match="needs 48 docstrings, but this machine has 0"):
         embedded_collection("docstrings-quick", tmp_path)
     assert list(tmp_path.iterdir()) == []
 

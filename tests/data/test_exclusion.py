@@ -107,7 +107,7 @@ def test_what_has_no_triples_to_write_is_refused(ragcun: RunCommand, tmp_path: P
         write_task(tmp_path / "forums" / name, {"p": "x"}, {"q": "y"}, {"q": {"p": 1}}, "train")
     tested = write_task(tmp_path / "tested", {"p": "x"}, {"q": "y"}, {"q": {"p": 1}})
     clean = tmp_path / "clean.jsonl"
-    for source, said in ((tested, "has no train split"), (tmp_path / "forums", "has 2 collections")):
+    for source, said in ((tested, "has no train split"), (tmp_path / "forums", "contains 2 collections")):
         done = ragcun("data", "check", source, "--no-lengths", "--write", clean)
         assert done.exit_code == 2
         assert said in " ".join(done.stderr.split())

@@ -114,9 +114,9 @@ def test_robust04(disks: Path, tmp_path: Path) -> None:
     done = import_set("robust04", disks, tmp_path / "data")
     assert (done.passages, done.queries, done.judgements) == (2, 1, 2)
     assert done.differences == (
-        "2 passages, where robust04 has 528,036",
-        "1 queries, where robust04 has 249",
-        "2 judgements, where robust04 has 311,410",
+        "2 passages, but BEIR's robust04 has 528,036",
+        "1 queries, but BEIR's robust04 has 249",
+        "2 judgements, but BEIR's robust04 has 311,410",
     )
     found = read_collection(tmp_path / "data" / "robust04")
     assert dict(zip(found.corpus.ids(range(2)), found.corpus.texts(), strict=True)) == {
@@ -224,14 +224,14 @@ def test_bioasq(tmp_path: Path, packed: str) -> None:
     assert found.queries[0] == "Question  1?"
     assert found.qrels["q1"] == {"1": 1, "3": 1}
     (root / "Task8BGoldenEnriched" / "8B5_golden.json").unlink()
-    with pytest.raises(UsageError, match=r"4 files 8B\?_golden\.json, 5 are expected"):
+    with pytest.raises(UsageError, match=r"found 4 files 8B\?_golden\.json, expected 5"):
         import_set("bioasq", root, tmp_path / "other")
 
 
 def test_what_is_not_there(tmp_path: Path, disks: Path, ragcun: RunCommand) -> None:
     with pytest.raises(UsageError, match="not a licensed set"):
         import_set("scifact", tmp_path, tmp_path)
-    with pytest.raises(UsageError, match="there is no such folder"):
+    with pytest.raises(UsageError, match="no such folder"):
         import_set("robust04", tmp_path / "nowhere", tmp_path)
     (disks / "qrels.robust2004.txt").unlink()
     done = ragcun("data", "import", "robust04", "--from", disks, "--data-dir", tmp_path / "data")
@@ -248,7 +248,7 @@ def test_packed_files_that_are_damaged(tmp_path: Path) -> None:
     write(tmp_path / "b.gz", gzip.compress(b"text" * 99)[:-9])
     write(tmp_path / "c.zip", b"PK\x03\x04rest")
     for name in ("a.Z", "b.gz", "c.zip"):
-        with pytest.raises(DataError, match="damaged, or not all of it is there"), opened(tmp_path / name) as stream:
+        with pytest.raises(DataError, match="damaged or incomplete"), opened(tmp_path / name) as stream:
             stream.read()
 
 

@@ -54,11 +54,11 @@ def test_what_is_certain_is_read(tmp_path: Path, text: str) -> None:
         ("q0\td1\t1e0\n", ":1: the header is missing"),
         ("query-id\tcorpus-id\tweight\nq0\td1\t2\n", "names no column for: grade"),
         ("query-id\tqid\tcorpus-id\tscore\nq0\tq0\td1\t2\n", "has two columns for the query: query-id, qid"),
-        ("query-id\tcorpus-id\tscore\nq0\td1\t0.5\n", ":2: expected query-id<TAB>corpus-id<TAB>grade, a whole number"),
+        ("query-id\tcorpus-id\tscore\nq0\td1\t0.5\n", ":2: expected query-id<TAB>corpus-id<TAB>grade (a whole number)"),
         ("corpus-id\tquery-id\tscore\nd1\tq0\n", ":2: expected corpus-id<TAB>query-id<TAB>grade"),
-        ("q0 0 d1 2\nq1 0 d0 high\n", ":2: expected query, iteration, passage and grade"),
-        ("query-id\tcorpus-id\tscore\rq0\td1\t2\rq1\td0\t1\r", "lines end in CR alone"),
-        ("version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "is a pointer of git-LFS"),
+        ("q0 0 d1 2\nq1 0 d0 high\n", ":2: expected query, iteration, passage and a whole-number grade"),
+        ("query-id\tcorpus-id\tscore\rq0\td1\t2\rq1\td0\t1\r", "lines end in CR only"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "is a Git LFS pointer"),
     ],
 )
 def test_the_true_reason_is_said(tmp_path: Path, text: str, complaint: str) -> None:
@@ -78,7 +78,7 @@ def test_utf16_is_named(tmp_path: Path) -> None:
         list(qrels_lines(path, "qrels/test.tsv"))
     with (tmp_path / "cut.tsv.gz").open("wb") as stream:
         stream.write(gzip.compress(b"query-id\tcorpus-id\tscore\n" * 99)[:-9])
-    with pytest.raises(DataError, match="damaged, or not all of it is there"):
+    with pytest.raises(DataError, match="damaged or incomplete"):
         list(qrels_lines(tmp_path / "cut.tsv.gz", "qrels/cut.tsv.gz"))
 
 
@@ -122,9 +122,9 @@ def test_an_id_in_another_normal_form_is_named(tmp_path: Path) -> None:
 def test_a_number_as_an_id_says_how_to_write_it(tmp_path: Path) -> None:
     folder = write_collection(tmp_path / "toy", 3)
     (folder / "corpus.jsonl").write_text('{"_id": 7, "text": "x"}\n')
-    with pytest.raises(DataError, match="'_id' must be a text") as caught:
+    with pytest.raises(DataError, match="'_id' must be text") as caught:
         read_collection(folder)
-    assert caught.value.hint == 'In quotes: "_id": "7"'
+    assert caught.value.hint == 'Put it in quotes: "_id": "7"'
 
 
 def test_gzipped_files_are_read_as_the_files_themselves(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_zip_of_two_collections_and_an_encrypted_one_say_so(tmp_path: Path) ->
     write_collection(tmp_path / "both" / "one", 3)
     write_collection(tmp_path / "both" / "two", 3)
     for place in (zipped(tmp_path / "both", tmp_path / "both.zip", ""), tmp_path / "both"):
-        with pytest.raises(UsageError, match="has 2 collections: one, two"):
+        with pytest.raises(UsageError, match="contains 2 collections: one, two"):
             read_collection(place)
     path = zipped(write_collection(tmp_path / "toy", 3), tmp_path / "toy.zip", "toy/")
     content = bytearray(path.read_bytes())
@@ -218,16 +218,16 @@ def test_quoted_cells_and_mixed_blanks_are_read_and_other_separators_named(tmp_p
     assert list(qrels_lines(path, "x")) == [(2, "q0", "d0", 1), (3, "q1", "d1", 1)]
     path.write_text("q0 0\td0 2\nq1\t0 d1\t1\n")
     assert list(qrels_lines(path, "x")) == [(1, "q0", "d0", 2), (2, "q1", "d1", 1)]
-    for separator, shown in ((",", "commas"), (";", "semicolons"), ("  ", "blanks")):
+    for separator, shown in ((",", "commas"), (";", "semicolons"), ("  ", "spaces")):
         path.write_text(separator.join(["query-id", "corpus-id", "score"]) + "\n")
-        with pytest.raises(DataError, match=f"its columns are apart by {shown}, not by tabs"):
+        with pytest.raises(DataError, match=f"its columns are separated by {shown}, not by tabs"):
             list(qrels_lines(path, "x"))
 
 
 def test_judgements_that_are_there_twice_or_under_another_ending_are_named(tmp_path: Path) -> None:
     folder = write_collection(tmp_path / "own", 4)
     (folder / "qrels" / "test.tsv.gz").write_bytes(gzip.compress(b"query-id\tcorpus-id\tscore\nq0\td0\t1\n"))
-    with pytest.raises(DataError, match=r"test\.tsv and test\.tsv\.gz are both there"):
+    with pytest.raises(DataError, match=r"test\.tsv and test\.tsv\.gz both exist"):
         read_collection(folder)
     (folder / "qrels" / "test.tsv.gz").unlink()
     (folder / "qrels" / "test.tsv").rename(folder / "qrels" / "test.TSV")

@@ -58,22 +58,22 @@ def test_quotes_in_a_plain_tsv_are_a_part_of_the_text(tmp_path: Path) -> None:
     ],
 )
 def test_a_tsv_where_only_some_cells_are_in_quotes_is_refused(tmp_path: Path, rows: str) -> None:
-    """As spreadsheets write it: a cell is in quotes where it has quotes, tabs or line ends in it."""
+    """As spreadsheets write it: a cell is quoted where it has quotes, tabs or line ends in it."""
     path = tmp_path / "excel.tsv"
     path.write_text(f"query\tpositive\tnegative\nq 0\tp 0\tn 0\n{rows}\nq 2\tp 2\tn 2\n")
     if rows.startswith(('q 1\tp\t"two', '"two')):  # the line that goes on has a single cell
-        with pytest.raises(DataError, match=r"2 or 3 columns are expected|a cell is in quotes"):
+        with pytest.raises(DataError, match=r"2 or 3 columns expected|a cell is quoted"):
             open_triples(path)
         return
-    with pytest.raises(DataError, match=r"excel\.tsv:[34]: a cell is in quotes, as spreadsheets write it") as caught:
+    with pytest.raises(DataError, match=r"excel\.tsv:[34]: a cell is quoted as by a spreadsheet") as caught:
         open_triples(path)
-    assert caught.value.hint == "Save it as .csv, where quotes are read, or as .tsv without quotes."
+    assert caught.value.hint == "Save it as .csv, which supports quotes, or as .tsv without quotes."
 
 
 @pytest.mark.parametrize("cell", ['"He said ""hi"" there"', '"two\nlines"'])
 def test_so_is_one_of_texts(tmp_path: Path, cell: str) -> None:
     (tmp_path / "t.tsv").write_text(f"text\nplain\n{cell}\n")
-    with pytest.raises(DataError, match="a cell is in quotes"):
+    with pytest.raises(DataError, match="a cell is quoted"):
         list(read_texts(tmp_path / "t.tsv", None))
 
 
@@ -84,8 +84,8 @@ def test_so_is_one_of_texts(tmp_path: Path, cell: str) -> None:
         ("a.csv", b'"query";"positive"\n"a";"b"\n', "its columns are separated by semicolons"),
         ("a.csv", b"query\tpositive\na\tb\n", "its columns are separated by tabs"),
         ("a.tsv", b"query,positive\na,b\n", "its columns are separated by commas"),
-        ("a.csv", b"sep=,\nquery,positive\na,b\n", "its first line is Excel's 'sep=,'"),
-        ("a.tsv", "query\tpositive\na\tb\n".encode("utf-16-le"), "has zero bytes: UTF-16"),
+        ("a.csv", b"sep=,\nquery,positive\na,b\n", "the first line is Excel's 'sep=,'"),
+        ("a.tsv", "query\tpositive\na\tb\n".encode("utf-16-le"), "contains zero bytes, so it is UTF-16"),
         ("a.csv", "query,positive\ncaf\u00e9,b\n".encode("latin-1"), "not UTF-8 text"),
     ],
 )
@@ -101,8 +101,8 @@ def test_the_true_reason_is_told(tmp_path: Path, name: str, content: bytes, comp
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"one\rtwo\rthree\r", "its lines end in CR alone"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "is a pointer of git-LFS"),
+        (b"one\rtwo\rthree\r", "its lines end in CR only"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "is a Git LFS pointer"),
         ("one\ntwo\n".encode("utf-16"), "is UTF-16 text"),
     ],
 )
@@ -118,7 +118,7 @@ def test_line_ends_of_cr_alone_are_named(tmp_path: Path, name: str) -> None:
              "jsonl": ['{"query": "a", "positive": "b"}'] * 2}[name.split(".")[1]]  # fmt: skip
     content = ("\r".join(lines) + "\r").encode()
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
-    with pytest.raises(DataError, match="its lines end in CR alone") as caught:
+    with pytest.raises(DataError, match="its lines end in CR only") as caught:
         open_triples(tmp_path / name)
     assert "tr '\\r' '\\n'" in caught.value.hint
 
@@ -142,7 +142,7 @@ def test_semicolons_and_pointers_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="separated by semicolons"):
         list(read_texts(tmp_path / "b.csv", None))
     (tmp_path / "c.jsonl").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\n")
-    with pytest.raises(DataError, match="is a pointer of git-LFS"):
+    with pytest.raises(DataError, match="is a Git LFS pointer"):
         open_triples(tmp_path / "c.jsonl")
 
 
@@ -155,7 +155,7 @@ def test_a_parquet_column_of_nulls_is_no_negatives_as_in_json(tmp_path: Path, ki
     )
     assert triples(tmp_path / "a.parquet") == triples(tmp_path / "a.jsonl") == [("a", "p", []), ("b", "q", [])]
     parquet.write_table(table.rename_columns(["query", "negative", "positive"]), tmp_path / "b.parquet")
-    with pytest.raises(DataError, match="column 'positive' has"):
+    with pytest.raises(DataError, match="column 'positive' contains"):
         open_triples(tmp_path / "b.parquet")
 
 
@@ -163,13 +163,13 @@ def test_wrong_types_say_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"query": 7, "positive": "x"}\n{"query": "a", "positive": {"text": "x"}}\n')
     with pytest.raises(DataError) as caught:
         open_triples(tmp_path / "a.jsonl")
-    assert "a.jsonl:1: 'query' must be a text (got int)" in caught.value.message
-    assert "a.jsonl:2: 'positive' must be a text (got dict)" in caught.value.message
+    assert "a.jsonl:1: 'query' must be text (got int)" in caught.value.message
+    assert "a.jsonl:2: 'positive' must be text (got dict)" in caught.value.message
 
 
 def test_encode_says_what_encode_reads(ragcun: RunCommand, tmp_path: Path) -> None:
     """And not what training does."""
-    for name, said in (("c.zip", "Unpack it, and name the file with the texts"), ("c.bin", '{"_id": "...", "text"')):
+    for name, said in (("c.zip", "Unpack it and name the file with the texts"), ("c.bin", '{"_id": "...", "text"')):
         (tmp_path / name).write_bytes(b"something\x00else")
         done = ragcun("encode", tmp_path / name, "-m", "no/model", "-o", tmp_path / "x.npy")
         assert done.exit_code in (1, 2)

@@ -91,7 +91,7 @@ def test_a_damaged_cache_is_noticed_and_made_again(
     counting = Counting()
     assert as_lists(tokenised_texts(TEXTS, counting.tokenizer, tmp_path)) == expected()
     assert counting.texts == len(TEXTS)
-    assert "tokenised again" in capsys.readouterr().err
+    assert "tokenising the texts again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ["[]", "null", '"x"', '{"files": 3}', '{"files": []}', '{"files": {"ids.bin": 1}}'])
@@ -105,7 +105,7 @@ def test_a_manifest_of_another_shape_is_damage_too(tmp_path: Path, content: str)
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / "file" / "below"))
-    with pytest.raises(EnvironmentUnfit, match="the cache cannot be written there"):
+    with pytest.raises(EnvironmentUnfit, match="cannot write the cache there"):
         cache_folder()
 
 

@@ -102,6 +102,6 @@ def test_fsdp_without_gpus_is_refused_and_not_replaced(
     two_processes: Processes, small_recipe: Path, tmp_path: Path
 ) -> None:
     refused = two_processes.run(tasks.strategy_made, recipe(small_recipe, tmp_path / "run", "parallel=fsdp"))
-    assert all("fsdp needs GPUs; on this CPU Accelerate makes MULTI_CPU of it" in each for each in refused)
+    assert all("fsdp needs GPUs; on this CPU Accelerate turns it into MULTI_CPU" in each for each in refused)
     alone = tasks.strategy_made(recipe(small_recipe, tmp_path / "run", "parallel=fsdp"))
     assert "spreads a model over several processes" in alone

@@ -46,7 +46,7 @@ def test_a_group_lists_what_is_missing_with_what_brings_it(tmp_path: Path) -> No
 def test_a_zip_of_a_registry_name_must_be_beirs(tmp_path: Path) -> None:
     collection = write_collection(tmp_path / "x" / "scifact", 3)
     shutil.make_archive(str(tmp_path / "scifact"), "zip", collection.parent, "scifact")
-    with pytest.raises(DataError, match=r"scifact\.zip: md5 is [0-9a-f]{32}, that of BEIR's scifact\.zip is 5f7d1de6"):
+    with pytest.raises(DataError, match=r"scifact\.zip: md5 is [0-9a-f]{32}, but BEIR's scifact\.zip has 5f7d1de6"):
         find_datasets(["scifact"], tmp_path, None)
     assert found(str(tmp_path / "scifact.zip"), tmp_path) == ["scifact"]  # by its path, as it is
 
@@ -66,7 +66,7 @@ def test_ms_marco_is_scored_on_dev(tmp_path: Path) -> None:
     assert find_datasets(["msmarco"], tmp_path, None)[0][0].split == "dev"
     assert find_datasets(["msmarco"], tmp_path, "test")[0][0].split == "test"
     (folder / "qrels" / "dev.tsv").unlink()
-    with pytest.raises(UsageError, match="there is no split 'dev'"):
+    with pytest.raises(UsageError, match="no split 'dev'"):
         find_datasets(["msmarco"], tmp_path, None)
 
 

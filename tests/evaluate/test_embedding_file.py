@@ -70,10 +70,10 @@ def test_every_format_gives_the_same_texts(tmp_path: Path) -> None:
 
 def test_what_cannot_be_encoded_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "x"}\n{"text": 3}\n')
-    with pytest.raises(DataError, match=r"a\.jsonl:2: 'text' must be a text"):
+    with pytest.raises(DataError, match=r"a\.jsonl:2: 'text' must be text"):
         list(read_texts(tmp_path / "a.jsonl", None))
     (tmp_path / "b.tsv").write_text("id\tbody\n1\tx\n")
-    with pytest.raises(UsageError, match="there is no column 'text'; known: body, id"):
+    with pytest.raises(UsageError, match="no column 'text'; known: body, id"):
         list(read_texts(tmp_path / "b.tsv", None))
     (tmp_path / "c.txt").write_bytes(b"good\n\xff\xfe\n")
     with pytest.raises(DataError, match=r"c\.txt:2: not UTF-8"):
@@ -86,7 +86,7 @@ def test_what_cannot_be_encoded_is_named(tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         (["-o", "e.bin"], ".npy or .parquet is expected"),
-        (["-o", "there.npy"], "the file is there already"),
+        (["-o", "there.npy"], "the file already exists"),
         (["-o", "e.npy", "--column", "x"], "has no columns"),
         (["-o", "e.npy", "--precision", "bf61"], "did you mean 'bf16'?"),
     ],

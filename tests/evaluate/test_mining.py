@@ -216,11 +216,11 @@ def test_the_command_trains_on_what_it_mined(
     ("arguments", "message"),
     [
         (["--ranks", "9-1"], "--ranks 9-1: expected FIRST-LAST"),
-        (["--ranks", "1-2", "-n", "3"], "fewer than --negatives 3"),
+        (["--ranks", "1-2", "-n", "3"], "fewer ranks than --negatives 3"),
         (["--ranks", "1000-2000"], "the corpus has 32 passages"),
         (["--pick", "corpus", "--margin", "0"], "--ranks and --margin do not apply"),
         (["--pick", "best"], "--pick best: unknown"),
-        (["--split", "dev"], "there is no split 'dev'"),
+        (["--split", "dev"], "no split 'dev'"),
     ],
 )
 def test_what_cannot_be_mined(
@@ -232,10 +232,10 @@ def test_what_cannot_be_mined(
     assert message in " ".join(done.stderr.split())
     assert not output.exists()
     no_model = ragcun("data", "mine", tmp_path / "tiny", "-o", output)
-    assert "--pick corpus needs none" in no_model.stderr
+    assert "or use --pick corpus" in no_model.stderr
     wrong_ending = ragcun("data", "mine", tmp_path / "tiny", "-m", tiny_bert, "-o", tmp_path / "out.tsv")
     assert "out.jsonl" in wrong_ending.stderr
     output.write_text("mine")
     there = ragcun("data", "mine", tmp_path / "tiny", "-m", tiny_bert, "-o", output)
-    assert "is there already" in there.stderr
+    assert "already exists" in there.stderr
     assert output.read_text() == "mine"

@@ -100,7 +100,8 @@ def test_each_scheme_is_a_row_of_its_own(datasets: list[Dataset], tiny_bert: Pat
         "tiny-bert", "tiny-bert+cosine", "tiny-bert+whiten-0.5-on-train", "tiny-bert+truncate-8",
     ]  # fmt: skip
     assert [each.model.fit_on for each in written] == [None, None, str(triples), None]
-    assert (written[3].isotropy or {})["passages"]["dimensions"] == written[3].model.output_dim == 8
+    assert written[3].isotropy is not None
+    assert written[3].isotropy.passages.dimensions == written[3].model.output_dim == 8
     assert len({each.fingerprint for each in written}) == 4
     with pytest.raises(UsageError, match="truncate:99: tiny-bert has 32 dimensions"):
         evaluate_models(

@@ -15,7 +15,7 @@ from botocore.awsrequest import AWSResponse
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.storage import s3 as s3_layer
-from ragcun_cli.storage import sealed, stores
+from ragcun_cli.storage import snapshots, stores
 from ragcun_cli.storage.s3 import AlreadyThereError
 from ragcun_cli.storage.stores import ObjectStore, open_store
 from ragcun_cli.train import arm
@@ -62,10 +62,10 @@ def test_a_run_goes_on_from_its_backup_on_an_empty_disk(
 ) -> None:
     train_arm(load(small_recipe, f"output_dir='{tmp_path / 'whole'}'"))
     recipe = recipe_with(small_recipe, address, tmp_path / "run")
-    place = interrupted(recipe)
-    assert sealed.folders_in(place, "checkpoints/") == ["checkpoints/step-00000004", "checkpoints/step-00000008"]
-    assert sealed.folders_in(place, "models/") == ["models/best-00000005"]
-    assert json.loads(place.read("run/status.json") or b"")["state"] == "running"
+    store = interrupted(recipe)
+    assert snapshots.folders_in(store, "checkpoints/") == ["checkpoints/step-00000004", "checkpoints/step-00000008"]
+    assert snapshots.folders_in(store, "models/") == ["models/best-00000005"]
+    assert json.loads(store.read("run/status.json") or b"")["state"] == "running"
     train_arm(recipe, resume=True)
     assert "fetching checkpoints/step-00000008" in capfd.readouterr().err
     assert_same_run(tmp_path / "whole", tmp_path / "run")
@@ -75,15 +75,15 @@ def test_a_run_goes_on_from_its_backup_on_an_empty_disk(
     assert "there is nothing left to do" in capfd.readouterr().err
     assert summary.steps == 15
     assert_same_run(tmp_path / "whole", tmp_path / "run")
-    assert len(sealed.folders_in(place, "checkpoints/")) == 2
+    assert len(snapshots.folders_in(store, "checkpoints/")) == 2
 
 
 def test_a_copy_that_was_killed_does_not_exist(
     small_recipe: Path, tmp_path: Path, address: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     recipe = recipe_with(small_recipe, address, tmp_path / "run")
-    place = interrupted(recipe)
-    place.delete(["checkpoints/step-00000008/manifest.json"])  # which is written last
+    store = interrupted(recipe)
+    store.delete(["checkpoints/step-00000008/manifest.json"])  # which is written last
     train_arm(recipe, resume=True)
     assert "resumed at step 4" in capfd.readouterr().err
 
@@ -144,7 +144,7 @@ def test_errors_of_s3_are_said_and_tried_again(
     said = capfd.readouterr().err
     assert failed
     assert "next attempt in" in said
-    assert "backup: works again" in said
+    assert "backup: working again" in said
     assert_same_run(tmp_path / "whole", tmp_path / "run")
     shutil.rmtree(recipe.output_dir)
     train_arm(recipe, resume=True)
@@ -167,40 +167,40 @@ def test_a_manifest_never_vouches_for_other_files(small_recipe: Path, tmp_path: 
     folder = tmp_path / "folder"
     (folder / "below").mkdir(parents=True)
     (folder / "below" / "a.bin").write_bytes(b"one")
-    place = open_store(address, "folders")
-    sealed.copy_folder(place, folder, "x")
+    store = open_store(address, "folders")
+    snapshots.upload_folder(store, folder, "x")
     (folder / "below" / "a.bin").write_bytes(b"two")
     seen: list[bool] = []
-    real = type(place).put
+    real = type(store).put
 
     def spying(self: ObjectStore, key: str, path: Path) -> None:
-        seen.append(place.read("x/manifest.json") is None)
+        seen.append(store.read("x/manifest.json") is None)
         real(self, key, path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(place), "put", spying)
-        sealed.copy_folder(place, folder, "x")
-        sealed.copy_folder(place, folder, "x")  # nothing to do
+        patch.setattr(type(store), "put", spying)
+        snapshots.upload_folder(store, folder, "x")
+        snapshots.upload_folder(store, folder, "x")  # nothing to do
     assert seen == [True]
-    assert sealed.fetch_folder(place, "x", tmp_path / "back", keeps_manifest=False) is None
+    assert snapshots.fetch_folder(store, "x", tmp_path / "back", keeps_manifest=False) is None
     assert (tmp_path / "back" / "below" / "a.bin").read_bytes() == b"two"
     with pytest.raises(AlreadyThereError):
-        place.put_new("x/manifest.json", b"{}")
-    sealed.remove_folder(place, "x")
-    assert place.keys("") == []
+        store.put_new("x/manifest.json", b"{}")
+    snapshots.remove_folder(store, "x")
+    assert store.keys("") == []
 
 
 def test_another_run_of_the_same_name_is_not_mixed_with_it(small_recipe: Path, tmp_path: Path, address: str) -> None:
     recipe = recipe_with(small_recipe, address, tmp_path / "run")
-    place = interrupted(recipe)
+    store = interrupted(recipe)
     with pytest.raises(UsageError, match="already holds a run of the name run"):
         train_arm(recipe)
     with pytest.raises(UsageError, match="the recipe has changed: lambda_reg"):
         train_arm(recipe.model_copy(update={"lambda_reg": 0.7}), resume=True)
     shutil.rmtree(recipe.output_dir)
     train_arm(recipe.model_copy(update={"lambda_reg": 0.7, "max_steps": 2}), overwrite=True)
-    assert sealed.folders_in(place, "checkpoints/") == []
-    assert json.loads(place.read("run/status.json") or b"")["step"] == 2
+    assert snapshots.folders_in(store, "checkpoints/") == []
+    assert json.loads(store.read("run/status.json") or b"")["step"] == 2
 
 
 def test_a_place_that_cannot_be_used_is_refused_before_the_first_text(
@@ -208,7 +208,7 @@ def test_a_place_that_cannot_be_used_is_refused_before_the_first_text(
 ) -> None:
     (tmp_path / "file").write_text("")
     for address, error, words in (
-        ("s3://", UsageError, "names no bucket"),
+        ("s3://", UsageError, "the bucket's name is missing"),
         ("gs://bucket/x", UsageError, "neither s3://"),
         ("s3://nobody-has-this/x", EnvironmentUnfit, "NoSuchBucket"),
         ("s3://Not A Bucket/x", EnvironmentUnfit, "Invalid bucket name"),
@@ -238,7 +238,7 @@ def test_a_slow_store_gets_the_newest_checkpoint_though_training_removes_it(
     recipe = recipe_with(small_recipe, str(tmp_path / "backup"), tmp_path / "run", *changes)
     with stopped_at(55):
         train_arm(recipe)
-    kept = sealed.folders_in(open_store(str(tmp_path / "backup"), "run"), "checkpoints/")
+    kept = snapshots.folders_in(open_store(str(tmp_path / "backup"), "run"), "checkpoints/")
     assert kept
     assert kept[-1] == "checkpoints/step-00000055"
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
@@ -250,8 +250,8 @@ def test_a_fetch_that_was_cut_off_is_made_again(
     """Killed in the middle of the download: what lies there then is a run's folder and no stranger's."""
     train_arm(load(small_recipe, f"output_dir='{tmp_path / 'whole'}'"))
     recipe = recipe_with(small_recipe, address, tmp_path / "run")
-    place = interrupted(recipe)
-    real = type(place).fetch
+    store = interrupted(recipe)
+    real = type(store).fetch
 
     def cut_off(self: ObjectStore, key: str, path: Path) -> None:
         if key.endswith("optimiser.safetensors"):
@@ -259,7 +259,7 @@ def test_a_fetch_that_was_cut_off_is_made_again(
         real(self, key, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(place), "fetch", cut_off)
+        patch.setattr(type(store), "fetch", cut_off)
         with pytest.raises(KeyboardInterrupt):
             train_arm(recipe, resume=True)
     train_arm(recipe, resume=True)
@@ -269,17 +269,17 @@ def test_a_fetch_that_was_cut_off_is_made_again(
 def test_models_whose_copy_was_cut_off_are_copied_by_resume(small_recipe: Path, tmp_path: Path, address: str) -> None:
     recipe = recipe_with(small_recipe, address, tmp_path / "run")
     train_arm(recipe)
-    place = open_store(address, "run")
-    whole = sealed.folders_in(place, "models/")
+    store = open_store(address, "run")
+    whole = snapshots.folders_in(store, "models/")
     assert whole[-1] == "models/final"
-    place.delete(["models/final/manifest.json"])
+    store.delete(["models/final/manifest.json"])
     train_arm(recipe, resume=True)
-    assert sealed.folders_in(place, "models/") == whole
+    assert snapshots.folders_in(store, "models/") == whole
 
 
 def test_a_backup_inside_of_the_run_is_refused(small_recipe: Path, tmp_path: Path) -> None:
     for inside in (tmp_path, tmp_path / "run"):  # <backup>/run is the run's folder, or lies in it
-        with pytest.raises(UsageError, match="lie in each other"):
+        with pytest.raises(UsageError, match="overlap: one is inside the other"):
             train_arm(recipe_with(small_recipe, str(inside), tmp_path / "run"))
 
 

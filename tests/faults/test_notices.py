@@ -79,7 +79,7 @@ def test_a_spot_notice_saves_and_the_run_goes_on(
     stopped = load(small_recipe, "epochs=10", "max_steps=null", f"output_dir='{tmp_path / 'stopped'}'")
     with monkeypatch.context() as patch:
         patch.setattr(loop, "optimiser_step", with_notice)
-        with pytest.raises(Interrupted, match="EC2 is taking this spot machine away"):
+        with pytest.raises(Interrupted, match="EC2 is reclaiming this spot instance"):
             train_arm(stopped)
     assert status(tmp_path / "stopped")["exit_code"] == 75
     assert 8 <= status(tmp_path / "stopped")["step"] < 20
@@ -94,7 +94,7 @@ def test_when_the_time_is_up_the_run_saves(ragcun: RunCommand, small_recipe: Pat
     finished = ragcun("train", "-r", small_recipe, *settings, "--max-time", "3s")
     assert finished.exit_code == 75, finished.stderr
     assert time.monotonic() - started < 60
-    assert "the time of --max-time is up" in " ".join(finished.stderr.replace("│", " ").split())
+    assert "the time given by --max-time is up" in " ".join(finished.stderr.replace("│", " ").split())
     assert status(tmp_path / "run")["state"] == "interrupted"
 
 
@@ -102,7 +102,7 @@ def test_when_the_time_is_up_the_run_saves(ragcun: RunCommand, small_recipe: Pat
 def test_a_time_that_is_none(ragcun: RunCommand, small_recipe: Path, text: str) -> None:
     finished = ragcun("train", "-r", small_recipe, "--max-time", text)
     assert finished.exit_code == 2
-    assert "this is no time" in finished.stderr
+    assert "not a duration" in finished.stderr
 
 
 def test_a_stop_during_the_dev_score_leaves_it_for_later(

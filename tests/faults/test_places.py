@@ -77,7 +77,7 @@ def test_encoding_onto_a_disk_without_room_is_refused_before_the_first_text(
     (small_disk / "others.bin").write_bytes(bytes(24 * 2**20 - 40_000))
     done = ragcun("encode", texts, "-m", tiny_bert, "-o", small_disk / f"x.{ending}")
     assert done.exit_code == 4
-    assert f"the disk has too little room: {small_disk}" in " ".join(done.stderr.replace("│", "").split())
+    assert f"not enough disk space: {small_disk}" in " ".join(done.stderr.replace("│", "").split())
     assert names(small_disk) == ["others.bin"]
 
 
@@ -113,7 +113,9 @@ def test_a_limit_of_the_files_size_is_named(tiny_bert: Path, texts: Path, tmp_pa
     out = tmp_path / "out" / "x.npy"
     done = run("encode", texts, "-m", tiny_bert, "-o", out, cwd=tmp_path, before=limited, RAGCUN_CACHE=str(cache))
     assert done.returncode == 4, done.stderr
-    assert f"{out}: that exceeds the file-size limit here" in " ".join(done.stderr.replace("│", "").split())
+    assert f"{out}: the file would exceed this process's file-size limit" in " ".join(
+        done.stderr.replace("│", "").split()
+    )
     assert not out.parent.exists()
 
 
@@ -214,11 +216,11 @@ def test_a_user_without_a_name_or_a_home_can_do_everything(
     assert not (work / "~").exists()
     done = as_nobody("encode", texts, "-m", "run", "-o", "other.npy")
     assert done.returncode == 4
-    assert "no home folder is known for the cache" in done.stderr
+    assert "cannot find a home folder for the cache" in done.stderr
     for option in ("--out=~/x.npy", "--out=~nobody-of-this-name/x.npy"):
         done = as_nobody("encode", texts, "-m", "run", option, **cache)
         assert done.returncode == 2, done.stderr
-        assert "cannot find this home folder" in done.stderr
+        assert "cannot find the home folder" in done.stderr
 
 
 def test_every_path_on_the_command_line_knows_home(
@@ -236,14 +238,14 @@ def test_every_path_on_the_command_line_knows_home(
     assert names(tmp_path) == ["home"]
     for arguments in (["report", "table", "--results=~nobody9/r"], ["encode", "~nobody9/x.txt", "-m", tiny_bert]):
         done = ragcun(*arguments)
-        assert (done.exit_code, "cannot find this home folder" in done.stderr) == (2, True)
+        assert (done.exit_code, "cannot find the home folder" in done.stderr) == (2, True)
 
 
 def test_names_that_are_not_utf8_are_refused_at_once(tmp_path: Path, texts: Path, tiny_bert: Path) -> None:
     with pytest.raises(EnvironmentUnfit, match="is not UTF-8") as caught:
         expanded(os.fsdecode(b"caf\xe9.npy"))
     assert caught.value.hint == "Rename it."
-    with pytest.raises(UsageError, match="cannot find this home folder"):
+    with pytest.raises(UsageError, match="cannot find the home folder"):
         expanded("~nobody-of-this-name/x")
     ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "RAGCUN_CACHE": str(tmp_path / "c")}
     done = run("encode", texts, "-m", tiny_bert, "-o", tmp_path / "café.npy", cwd=tmp_path, **ascii_only)

@@ -300,7 +300,7 @@ def test_adapters_and_pointers_of_git_lfs_are_refused(bert: Path) -> None:
         ours(bert)
     (bert / "adapter_config.json").unlink()
     (bert / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n")
-    with pytest.raises(ModelError, match=r"model\.safetensors: is a pointer of git-LFS") as caught:
+    with pytest.raises(ModelError, match=r"model\.safetensors: is a Git LFS pointer") as caught:
         ours(bert)
     assert "git lfs pull" in caught.value.hint
 

@@ -31,8 +31,8 @@ def test_an_account_that_may_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = Cloud(answers={"SimulatePrincipalPolicy": allowed})
     found = checks_of(cloud, monkeypatch)
     assert {check.status for check in found.values()} == {OK}
-    assert "96 vCPU needed, 192 held" in found["AWS quota, p4d.24xlarge spot"].seen
-    assert "will be made" in found["AWS bucket"].seen
+    assert "96 vCPU needed, quota 192" in found["AWS quota, p4d.24xlarge spot"].seen
+    assert "will be created" in found["AWS bucket"].seen
     asked = {name for each in cloud.requests("SimulatePrincipalPolicy") for name in each["ActionNames"]}
     assert {"ec2:CreateFleet", "s3:CreateBucket", "iam:PassRole"} <= asked
     assert not [

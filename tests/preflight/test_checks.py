@@ -30,7 +30,7 @@ def test_the_tested_set_is_known_by_its_list() -> None:
     assert check_python().status == OK
     found = check_packages(REPOSITORY / "constraints.txt")
     assert found.status == OK
-    assert found.seen.startswith("the tested set: torch ")
+    assert found.seen.startswith("the tested versions: torch ")
 
 
 def test_other_versions_than_the_tested_are_a_remark(tmp_path: Path) -> None:
@@ -100,7 +100,10 @@ def test_a_base_model_is_loaded_or_the_reason_said(tmp_path: Path, tiny_bert: Pa
     (broken / "model.safetensors").write_bytes(b"no weights")
     recipes = [read_recipes(["isotropy"], [f"base_model={each}"])[0][0] for each in (tiny_bert, broken, tiny_bert)]
     here, not_loaded = check_base_models(recipes, tmp_path, time.monotonic() + 120)
-    assert (here.status, re.match(r"bert of \S+M parameters loads, weights sha256:", here.seen) is None) == (OK, False)
+    assert (here.status, re.match(r"bert with \S+M parameters loads, weights sha256:", here.seen) is None) == (
+        OK,
+        False,
+    )
     assert (not_loaded.status, "transformers cannot load this model" in not_loaded.seen) == (FAILED, True)
 
 
@@ -110,7 +113,7 @@ def test_a_base_model_that_does_not_come_is_not_waited_for(tmp_path: Path, monke
     (late,) = check_base_models(recipes, tmp_path, time.monotonic() + 120)
     assert (late.status, late.cure) == (
         FAILED,
-        "What came is kept. If it is the hub's, fetch the rest before: "
+        "What was fetched is kept. If the model is on the hub, fetch the rest first: "
         "hf download sentence-transformers/all-mpnet-base-v2",
     )
 
@@ -147,7 +150,7 @@ def test_a_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 def test_two_processes_add_up_a_tensor(tmp_path: Path) -> None:
     found = check_collective(2, tmp_path, time.monotonic() + 120)
     assert found.status == OK, found
-    assert found.seen.startswith("2 processes, gloo: 128 MiB added up at ")
+    assert found.seen.startswith("2 processes, gloo: 128 MiB summed at ")
 
 
 def test_processes_that_do_not_meet(tmp_path: Path) -> None:
@@ -173,7 +176,7 @@ def test_everything_that_would_stop_it_is_named_at_once(ragcun: RunCommand, tmp_
     done = ragcun("preflight", "--recipe", recipe, "--recipe", "isotopy", "--gpus", "2")
     assert done.exit_code == 4
     said = " ".join(done.stderr.replace("│", " ").split())
-    for expected in ("GPUs: 0 of 2", "there is no file", "did you mean 'isotropy'?", "nvidia-smi"):
+    for expected in ("GPUs: 0 of 2", "no such file", "did you mean 'isotropy'?", "nvidia-smi"):
         assert expected in said
     assert "failed" in done.stdout
 

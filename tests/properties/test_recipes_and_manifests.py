@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ragcun_cli.manifest import MANIFEST, problem_with, seal
 from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.storage.sealed import copy_folder, fetch_folder
+from ragcun_cli.storage.snapshots import fetch_folder, upload_folder
 from ragcun_cli.storage.stores import FolderStore
 from tests.conftest import REPOSITORY
 from tests.properties.inputs import answers_or_refuses, damaged, new_folder
@@ -93,7 +93,7 @@ def test_a_manifest_that_says_anything_else_vouches_for_nothing(content: bytes) 
     """Neither a folder nor a copy in a backup is taken for whole, nor is a file written outside of the folder."""
     with new_folder() as parent:
         folder, place = sealed(parent / "folder"), FolderStore(parent / "backup")
-        copy_folder(place, folder, "run")
+        upload_folder(place, folder, "run")
         outside = sorted(path for path in parent.rglob("*") if path.is_file())
         for manifest in (folder / MANIFEST, parent / "backup" / "run" / MANIFEST):
             manifest.write_bytes(content)

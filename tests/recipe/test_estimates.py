@@ -46,7 +46,7 @@ def test_the_shape_is_that_of_the_encoder(tmp_path: Path) -> None:
     assert (found.weights, found.vocabulary) == (2 * (4 * 100 + 2 * 400), 7)
     assert not shape_of("nobody/unknown").known
     assumed = calculated(load_recipe("isotropy"), 1000, T4, shape_of("nobody/unknown"))
-    assert any("BERT-base's is assumed" in basis for basis in assumed.basis)
+    assert any("assumed to be BERT-base's" in basis for basis in assumed.basis)
 
 
 def test_training_is_work_by_rate_and_no_step_is_shorter_than_its_kernels() -> None:
@@ -113,7 +113,7 @@ def test_measured_rates_make_the_parts() -> None:
 def test_a_dev_set_that_is_not_counted_is_said_so() -> None:
     found = calculated(load_recipe("isotropy"), 1000, T4)
     assert found.parts["dev scores"] == 0
-    assert "dev scores are not counted" in found.basis
+    assert "dev scores are not included" in found.basis
 
 
 def test_a_batch_that_does_not_fit_passes_in_chunks() -> None:

@@ -99,19 +99,19 @@ def test_a_problem_of_a_parent_names_the_parents_file(tmp_path: Path) -> None:
 def test_extends_in_a_circle_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "extends: b.yaml\n", "a.yaml")
     write(tmp_path, "extends: a.yaml\n", "b.yaml")
-    assert "extend each other in a circle" in problems_of(str(tmp_path / "a.yaml"))
+    assert "extend each other in a loop" in problems_of(str(tmp_path / "a.yaml"))
 
 
 def test_a_missing_parent_hides_no_other_problem(tmp_path: Path) -> None:
     message = problems_of(write(tmp_path, "extends: nowhere.yaml\nlambda_isotropi: 1\n"))
-    assert "there is no file" in message
+    assert "no such file" in message
     assert "did you mean 'lambda_isotropy'?" in message
     assert "this key is missing" not in message
 
 
 def test_extends_must_name_one_file_that_is_there(tmp_path: Path) -> None:
-    assert "there is no file" in problems_of(write(tmp_path, "extends: nowhere.yaml\n"))
-    assert "one file name is expected" in problems_of(write(tmp_path, "extends: [a.yaml, b.yaml]\n"))
+    assert "no such file" in problems_of(write(tmp_path, "extends: nowhere.yaml\n"))
+    assert "must be one file name" in problems_of(write(tmp_path, "extends: [a.yaml, b.yaml]\n"))
 
 
 def test_set_goes_through_the_same_validation(tmp_path: Path) -> None:
@@ -148,9 +148,9 @@ def test_set_replaces_what_the_file_got_wrong(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("", "the file is empty"),
-        ("- 1\n- 2\n", "a recipe is a list of `key: value`"),
-        ("a: [1, 2\n", "begun on line 1"),
-        ("seed: &x 1\nepochs: *x\n", "aliases (*name) are not used"),
+        ("- 1\n- 2\n", "a recipe must consist of `key: value` lines"),
+        ("a: [1, 2\n", "starting on line 1"),
+        ("seed: &x 1\nepochs: *x\n", "aliases (*name) are not allowed"),
         ("? [a, b]\n: 1\n", "a key must be a plain word"),
         ("seed: !!python/object/apply:os.system ['true']\n", "seed"),
         ("a: 1\n--- \nb: 2\n", "not valid YAML"),
@@ -167,7 +167,7 @@ def test_what_is_not_a_recipe_is_said_plainly(tmp_path: Path, text: str, expecte
 def test_a_file_that_is_not_text_is_said_so(tmp_path: Path) -> None:
     path = tmp_path / "binary.yaml"
     path.write_bytes(b"\xff\xfe\x00")
-    assert "not a UTF-8 text" in problems_of(str(path))
+    assert "not UTF-8 text" in problems_of(str(path))
 
 
 def test_a_missing_recipe_is_said_with_the_nearest_name(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_missing_recipe_is_said_with_the_nearest_name(tmp_path: Path) -> None:
         (["isotropy=vicreg", "isotropy_options.debias=true"], "isotropy: vicreg has no such option"),
         (["isotropy=gor", "isotropy_options.reference_batch=16"], "isotropy: gor has no such option"),
         (["early_stopping=2", "data.dev=null"], "early_stopping: needs a dev set"),
-        (["seeds=[1, 1]"], "seeds: names one twice"),
+        (["seeds=[1, 1]"], "seeds: contains the same value twice"),
         (["seeds=[]"], "seeds: list should have at least 1 item"),
         (["trackers=[mlflow]"], "trackers.0: input should be 'tensorboard' or 'wandb'"),
         (["batch_size=1"], "batch_size: input should be greater than or equal to 2"),
@@ -216,6 +216,6 @@ def test_all_values_that_do_not_go_together_are_named_at_once() -> None:
 
 
 def test_a_seed_beside_seeds_would_change_nothing() -> None:
-    with pytest.raises(RecipeError, match=r"--set seed=9: seed: the recipe has seeds: \[3, 4\]"):
+    with pytest.raises(RecipeError, match=r"--set seed=9: seed: the recipe sets seeds: \[3, 4\]"):
         load_recipe("isotropy", ["seeds=[3, 4]", "seed=9"])
     assert load_recipe("isotropy", ["seed=9"]).seed == 9

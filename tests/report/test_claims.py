@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from ragcun_cli.errors import UsageError
-from ragcun_cli.report.claims import isotropy_sentence, p_value, sentence
+from ragcun_cli.report.claims import Claims, build_claims
 from ragcun_cli.report.comparison import Comparison
 from ragcun_cli.report.isotropy_comparison import compare_isotropy
 from ragcun_cli.report.rows import fold
 from ragcun_cli.report.selection import Selection
-from ragcun_cli.report.stating import Claims, state
+from ragcun_cli.report.sentences import isotropy_sentence, p_value, sentence
 from ragcun_cli.report.statistics.seeds import SeedAware
+from ragcun_cli.results.isotropy import IsotropyEntry, MeasuredIsotropy, SideIsotropy
 from tests.report.scored import arm, dataset_at, make_dataset, score_model
 from tests.report.test_rows import model
 
@@ -30,7 +31,7 @@ PLAIN = Comparison(
 
 
 def told(root: Path, datasets: tuple[str, ...] = ()) -> Claims:
-    return state(root / "results", Selection(datasets=datasets))
+    return build_claims(root / "results", Selection(datasets=datasets))
 
 
 def test_better() -> None:
@@ -50,20 +51,20 @@ def test_no_difference_says_what_would_have_been_found() -> None:
     assert ": no difference shown, +1.10 (" in said
     assert "A true difference of 1.20 would have been found 8 times in 10" in said
     assert ": better by" not in said
-    assert "Significant uncorrected" not in said
+    assert "Significant without correction" not in said
 
 
 def test_what_only_the_correction_takes_away_is_said() -> None:
     said = sentence(replace(PLAIN, p=0.02, p_corrected=0.08))
     assert "no difference shown" in said
-    assert "Significant uncorrected, not after correction for 4 comparisons." in said
+    assert "Significant without correction, but not after correction for 4 comparisons." in said
 
 
 def test_better_for_these_seeds_only() -> None:
     said = sentence(replace(PLAIN, over_seeds=SeedAware(0.01, 2.0, (-0.01, 0.03), 0.3)))
     assert "no difference shown, +1.10" in said
     assert (
-        "Including seed variance, the interval is -1.00 to +3.00: these models differ, but another seed may not."
+        "Including seed variance, the interval is -1.00 to +3.00: these models differ, but those of other seeds may not."
         in said
     )
 
@@ -122,7 +123,7 @@ def test_a_p_value_has_the_digits_that_say_something(value: float, shown: str) -
 
 def test_no_average_is_claimed_over_what_happens_to_be_there(scored: Path) -> None:
     assert told(scored).averages == []
-    assert told(scored).remarks[0] == "No average: list the sets with --datasets."
+    assert told(scored).remarks[0] == "No average: name the sets with --datasets."
     named = told(scored, ("one", "two"))
     assert [each.where for each in named.averages] == ["the 2 sets named (one, two)"] * 3
 
@@ -136,7 +137,7 @@ def test_what_differs_between_arms_is_said(scored: Path) -> None:
 def test_primary_comparisons_alone_are_corrected_and_the_others_exploratory(scored: Path) -> None:
     every = told(scored)
     results = scored / "results"
-    claims = state(results, Selection(primary=["isotropy vs baseline"]))
+    claims = build_claims(results, Selection(primary=["isotropy vs baseline"]))
     assert [each.row for each in claims.headlines()] == ["isotropy"]
     primary = [each for each in claims.datasets if each.row == "isotropy"]
     others = [each for each in claims.datasets if each.row != "isotropy"]
@@ -150,7 +151,7 @@ def test_primary_comparisons_alone_are_corrected_and_the_others_exploratory(scor
     }  # fmt: skip
     assert "over the primary comparisons (isotropy) on all datasets" in claims.preamble
     assert "over all rows and datasets of the results" in every.preamble
-    both = state(results, Selection(primary=["frozen against baseline", "isotropy vs. baseline"]))
+    both = build_claims(results, Selection(primary=["frozen against baseline", "isotropy vs. baseline"]))
     assert [each.row for each in both.headlines()] == ["frozen", "isotropy"]
 
 
@@ -165,7 +166,7 @@ def test_primary_comparisons_alone_are_corrected_and_the_others_exploratory(scor
 )
 def test_what_is_no_primary_comparison(scored: Path, declared: str, complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
-        state(scored / "results", Selection(primary=[declared]))
+        build_claims(scored / "results", Selection(primary=[declared]))
 
 
 def test_what_was_trained_once_is_named(tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_what_was_trained_once_is_named(tmp_path: Path) -> None:
 def test_what_is_not_compared_is_named(copied: Path) -> None:
     (copied / "results/frozen-seed1/two.json").unlink()
     claims = told(copied)
-    assert "frozen is not compared on two: not all of both were scored there." in claims.remarks
+    assert "frozen is not compared on two: not all seeds of both were scored." in claims.remarks
     assert ("frozen", "two") not in {(each.row, each.where) for each in claims.datasets}
 
 
@@ -190,7 +191,7 @@ def test_no_baseline_and_nothing_to_compare(tmp_path: Path) -> None:
         told(tmp_path)
     assert "encoder" in raised.value.hint
     with pytest.raises(UsageError, match="there is only encoder"):
-        state(tmp_path / "results", Selection(baseline="encoder"))
+        build_claims(tmp_path / "results", Selection(baseline="encoder"))
 
 
 def test_claims_for_a_program_are_json(scored: Path) -> None:
@@ -202,11 +203,15 @@ def test_claims_for_a_program_are_json(scored: Path) -> None:
 
 
 def isotropy_of(scores: dict[str, list[float]], width: float | None) -> dict[str, str]:
+    def passages(value: float) -> SideIsotropy:
+        ends = None if width is None else (value - width, value + width)
+        return SideIsotropy(texts=4, dimensions=8, isoscore=value, interval=ends)
+
     rows = fold(
         [
             replace(
                 model(f"{name}-seed{seed}" if len(values) > 1 else name, seed, float(name != "baseline")),
-                geometry={"x": {"passages": {"isoscore": value, "interval": width and [value - width, value + width]}}},
+                geometry={"x": IsotropyEntry("test", "", MeasuredIsotropy(passages=passages(value), queries=None))},
             )
             for name, values in scores.items()
             for seed, value in enumerate(values)
@@ -219,7 +224,7 @@ def isotropy_of(scores: dict[str, list[float]], width: float | None) -> dict[str
 def test_isotropy_by_seeds_and_texts() -> None:
     said = isotropy_of({"baseline": [0.2, 0.21, 0.19], "high": [0.4, 0.41, 0.42], "same": [0.2, 0.21, 0.2]}, 0.01)
     assert "more isotropic by 0.210" in said["high"]
-    assert "by seeds and texts" in said["high"]
+    assert "over seeds and texts" in said["high"]
     assert "Holm over 2 comparisons" in said["high"]
     assert "no difference shown, +0.003" in said["same"]
 

@@ -85,7 +85,7 @@ def test_two_folders_with_one_name(copied: Path) -> None:
 
 def test_a_result_of_other_weights(copied: Path) -> None:
     change(copied / "results/encoder/model.json", lambda content: content.update(identity="sha256:other"))
-    with pytest.raises(DataError, match=r"one\.json: is a result of other weights"):
+    with pytest.raises(DataError, match=r"one\.json: its weights are not those that"):
         collect(copied / "results")
 
 
@@ -125,7 +125,7 @@ def test_isotropy_that_is_not_finite(copied: Path) -> None:
 
 def test_isotropy_of_another_shape(copied: Path) -> None:
     change(copied / "results/encoder/isotropy.json", lambda content: content.update(one=5))
-    with pytest.raises(DataError, match="one: not a measurement of ragcun's"):
+    with pytest.raises(DataError, match="one: not a measurement by ragcun"):
         collect(copied / "results")
 
 

@@ -74,7 +74,7 @@ def test_claims_are_printed_and_given_to_programs(ragcun: RunCommand, scored: Pa
         (["claims", "--correction", "bonferroni"], 2, "--correction bonferroni"),
         (["figures", "--correction", "bonferroni"], 2, "--correction bonferroni"),
         (["page", "--expected", "mine.yaml"], 2, "--expected mine.yaml: there is no such file"),
-        (["verify", "table.csv"], 2, "not a table that says where it comes from"),
+        (["verify", "table.csv"], 2, "not a file that records its origin"),
     ],
 )
 def test_what_is_refused(ragcun: RunCommand, scored: Path, arguments: list[str], code: int, message: str) -> None:

@@ -15,12 +15,12 @@ from scipy import stats
 from ragcun_cli.data.registry import BEIR, FORUMS, PUBLIC
 from ragcun_cli.errors import DataError
 from ragcun_cli.report.averages import Average, averages_over, missing_of_beir
-from ragcun_cli.report.building import read_rows
 from ragcun_cli.report.collect import collect
 from ragcun_cli.report.comparison import Comparison, ComparisonSettings, Shown, compare, differences_per_query
 from ragcun_cli.report.per_query import read_scores
 from ragcun_cli.report.rows import Row, fold
 from ragcun_cli.report.statistics.seeds import SeedAware
+from ragcun_cli.report.tables import read_rows
 from tests.report.scored import arm, dataset_at, make_dataset, score_model
 
 BOTH = Average("both", "both", ("one", "two"))
@@ -127,7 +127,9 @@ def test_different_queries_are_not_compared(copied: Path) -> None:
     content["dataset"] = right["dataset"]
     path.write_text(json.dumps(content))
     (copied / "results/other/isotropy.json").unlink()
-    with pytest.raises(DataError, match=r"one: other was asked 30 queries and baseline 40; 10 are only in one of them"):
+    with pytest.raises(
+        DataError, match=r"one: other was asked 30 queries and baseline 40; 10 are in only one of the two"
+    ):
         compared(copied)
 
 
@@ -145,7 +147,7 @@ def test_scores_that_do_not_give_the_mean(copied: Path) -> None:
         content["ndcg@10"][3] += 0.5
 
     per_query(copied / "results/encoder/one.queries.parquet", polish)
-    with pytest.raises(DataError, match=r"its ndcg@10 is 0\.\d+ in the mean, and one\.json says"):
+    with pytest.raises(DataError, match=r"its mean ndcg@10 is 0\.\d+, but one\.json says"):
         compared(copied)
 
 
@@ -226,5 +228,5 @@ def test_what_keeps_an_average_away_is_said() -> None:
     assert missing_of_beir(["mine"]) == ""
     assert missing_of_beir(PUBLIC) == ""
     assert missing_of_beir(["scifact", "bioasq"]) == (
-        "No average over BEIR: 2 of its 18 sets are scored, 1 of the 14 public ones."
+        "No average over BEIR: results exist for 2 of its 18 sets, 1 of the 14 public ones."
     )

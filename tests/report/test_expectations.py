@@ -8,9 +8,9 @@ import pytest
 
 from ragcun_cli.data.registry import PUBLIC
 from ragcun_cli.errors import DataError, UsageError
-from ragcun_cli.report.building import TableOptions, build_table
 from ragcun_cli.report.expectations import SHIPPED, compare_expectations, read_expectations
 from ragcun_cli.report.formats import FORMATS
+from ragcun_cli.report.tables import TableOptions, build_table
 from tests.conftest import RunCommand
 from tests.report.test_table import row
 
@@ -48,7 +48,7 @@ def test_expected_figures_stand_in_no_results_table(scored: Path) -> None:
 def test_the_command(ragcun: RunCommand, scored: Path, tmp_path: Path) -> None:
     done = ragcun("report", "expectations", "--results", scored / "results")
     assert done.exit_code == 0
-    assert "Expected, never verified." in done.stdout
+    assert "Expectations were never verified." in done.stdout
     assert done.stdout.count("not measured") == 8
     assert ragcun("report", "expectations", "--results", tmp_path / "none").stdout.count("not measured") == 8
 
@@ -72,5 +72,5 @@ def test_files_that_are_none(tmp_path: Path, content: str, message: str) -> None
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no such file"):
+    with pytest.raises(UsageError, match="no such file"):
         read_expectations(tmp_path / "mine.yaml")

@@ -32,11 +32,11 @@ def write_curves(folder: Path, seed: int, of: dict[str, Any] | None = None) -> N
 
 
 def drawn_at(root: Path, runs: Path, **options: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    from ragcun_cli.report.context import load_context
     from ragcun_cli.report.figures.drawing import draw_all
-    from ragcun_cli.report.material import gather
     from ragcun_cli.report.selection import Selection
 
-    drawn, left = draw_all(gather(root / "results", Selection(**options), runs))
+    drawn, left = draw_all(load_context(root / "results", Selection(**options), runs))
     return {each.name: each for each in drawn}, {each.name: each.why for each in left}
 
 
@@ -66,7 +66,7 @@ def test_effects_show_each_interval_and_fill_what_is_significant(scored: Path, w
 
 
 def test_the_spectrum_of_a_gaussian_lies_in_the_band(tmp_path: Path) -> None:
-    from ragcun_cli.report.figures.clouds import marchenko_pastur
+    from ragcun_cli.report.figures.embedding_stats import marchenko_pastur
 
     draws = np.random.default_rng(1).normal(size=(2000, 200))
     eigenvalues = np.linalg.eigvalsh(np.cov(draws.T))
@@ -124,7 +124,7 @@ def test_what_is_left_out_says_why(copied: Path) -> None:
     drawn, left = drawn_at(copied, copied / "none")
     assert list(drawn) == ["effects", "isotropy-and-score", "queries"]
     assert left["cosines"].startswith("no histograms were measured: evaluate again")
-    assert left["training"].startswith("no run folder with a metrics.jsonl")
+    assert left["training"].startswith("found no run folder with a metrics.jsonl")
 
 
 def test_without_a_baseline(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_of_nine_systems_curves_of_six_are_drawn_and_the_others_named(tmp_path: 
     score_model(tmp_path / "results", "baseline", data, 0.7, arm())
     drawn, _ = drawn_at(tmp_path, tmp_path / "none")
     for name in ("queries", "spectra", "cosines", "lengths"):
-        assert drawn[name].caption.endswith(" Not drawn: encoder5, encoder6, encoder7 (--rows chooses)."), name
+        assert drawn[name].caption.endswith(" Not drawn: encoder5, encoder6, encoder7 (choose with --rows)."), name
     (legend,) = drawn["spectra"].figure.legends
     assert len(legend.get_texts()) <= 7  # and the band
     assert "baseline" in {text.get_text().split(":")[0] for text in legend.get_texts()}
@@ -178,7 +178,7 @@ def test_more_datasets_than_panels_are_said(tmp_path: Path) -> None:
     data = [dataset_at(make_dataset(tmp_path / "data" / f"d{number}", queries=5)) for number in range(8)]
     score_model(tmp_path / "results", "encoder", data, 0.9)
     drawn, _ = drawn_at(tmp_path, tmp_path / "none")
-    assert drawn["spectra"].caption.endswith("2 more datasets are not shown; --datasets chooses.")
+    assert drawn["spectra"].caption.endswith("2 more datasets are not shown; choose with --datasets.")
     assert len([axes for axes in drawn["spectra"].figure.axes if axes.get_title()]) == 6
     with pytest.raises(UsageError, match="--datasets d9"):
         drawn_at(tmp_path, tmp_path / "none", datasets=("d9",))

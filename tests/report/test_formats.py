@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from ragcun_cli.report.building import TableOptions, build_table
 from ragcun_cli.report.formats import FORMATS
 from ragcun_cli.report.formats.html import to_html
 from ragcun_cli.report.formats.latex import escape_latex, to_latex
 from ragcun_cli.report.formats.markdown import to_markdown
 from ragcun_cli.report.formats.plain import to_csv, to_json
 from ragcun_cli.report.table import BETTER, WORSE, Cell, FigureColumn, ResultTable, TableRow, read_origins
+from ragcun_cli.report.tables import TableOptions, build_table
 from tests.report.test_table import write_run
 
 AWKWARD = r"""a_b&c%#$ {x}~^\ "q" 'r' `s` <t> |u| --v ± × é 中 [w]*"""

@@ -24,7 +24,7 @@ def test_removal_is_dry_unless_told_and_names_the_trash(ragcun: RunCommand, copi
     dry = ragcun("results", "remove", "isotropy-seed1", "encoder", "-d", "two", "--results", results)
     assert dry.exit_code == 0
     assert "2 results would be moved" in dry.stderr
-    assert "Nothing was done: add --yes" in dry.stderr
+    assert "Nothing was moved: add --yes" in dry.stderr
     assert sorted(path.relative_to(results) for path in results.rglob("*")) == before
 
     done = json.loads(ragcun("results", "remove", "encoder", "--results", results, "--yes", "--json").stdout)
@@ -65,11 +65,11 @@ def test_a_new_name_is_in_every_file(ragcun: RunCommand, copied: Path) -> None:
     [
         (["remove", "encodr"], "did you mean 'encoder'?"),
         (["remove", "encoder", "-d", "three"], "encoder has no such result"),
-        (["rename", "nothing", "x"], "there are no results of this name"),
-        (["rename", "encoder", "isotropy-seed0"], "is there already"),
+        (["rename", "nothing", "x"], "there are no results with this name"),
+        (["rename", "encoder", "isotropy-seed0"], "already exists"),
         (["rename", "encoder", "../x"], "not a valid name for a folder"),
         (["rename", "encoder", os.fsdecode(b"caf\xe9")], "not a valid name for a folder"),
-        (["rename", "turned+cosine", "x"], "puts +cosine behind the name of such results Call them x+cosine."),
+        (["rename", "turned+cosine", "x"], "adds +cosine to the name of such results Call them x+cosine."),
     ],
 )
 def test_wrong_wishes_change_nothing(ragcun: RunCommand, copied: Path, arguments: list[str], complaint: str) -> None:
@@ -131,8 +131,8 @@ def test_a_result_of_replaced_weights_is_marked_everywhere_with_what_renews_it(
     assert renewal in (trained / "report.html").read_text()
     exported = ragcun("export", "checkpoints/isotropy", "exported")
     assert renewal in " ".join(exported.stderr.split())
-    assert "The card has no scores: this model is not in results/" in " ".join(exported.stderr.split())
-    assert "Nothing was measured" in (trained / "exported" / "README.md").read_text()
+    assert "The card has no scores: results/ has no results for this model" in " ".join(exported.stderr.split())
+    assert "No scores have been measured" in (trained / "exported" / "README.md").read_text()
     states = {each["model"]: each["state"] for each in json.loads(ragcun("results", "list", "--json").stdout)}
     assert states == {"baseline": "as scored", "isotropy": "changed"}
     # Tables and pages hold the figures of results, which are as they were: then and now.
@@ -153,7 +153,7 @@ def test_a_result_of_replaced_weights_is_marked_everywhere_with_what_renews_it(
     (trained / "checkpoints").rename(trained / "elsewhere")
     verified = ragcun("report", "verify", *written)
     assert verified.exit_code == 0, verified.stdout
-    assert "cost: not checked: --runs checkpoints: none of the models' run folders is there" in " ".join(
+    assert "cost: not checked: --runs checkpoints: has none of the models' run folders" in " ".join(
         verified.stderr.split()
     )
     (trained / "elsewhere").rename(trained / "checkpoints")
@@ -252,7 +252,7 @@ def test_what_is_removed_comes_back_whole(ragcun: RunCommand, copied: Path) -> N
     assert {path: path.read_bytes() for path in sorted(results.rglob("*")) if path.is_file()} == before
     refused = ragcun("results", "restore", trash)
     assert refused.exit_code == 2
-    assert "no results were moved here" in " ".join(refused.stderr.replace("│", "").split())
+    assert "this is not a folder of removed results" in " ".join(refused.stderr.replace("│", "").split())
 
 
 def test_results_of_another_model_are_not_put_beside_new_ones(ragcun: RunCommand, copied: Path) -> None:
@@ -265,7 +265,7 @@ def test_results_of_another_model_are_not_put_beside_new_ones(ragcun: RunCommand
     before = sorted(results.rglob("*"))
     refused = ragcun("results", "restore", trash)
     assert refused.exit_code == 2
-    assert "encoder: holds results of another model now" in " ".join(refused.stderr.replace("│", "").split())
+    assert "encoder: now holds results of another model" in " ".join(refused.stderr.replace("│", "").split())
     assert sorted(results.rglob("*")) == before
 
 

@@ -80,7 +80,7 @@ def test_in_a_browser(ragcun: RunCommand, scored: Path, tmp_path: Path, browser:
     scores.locator("thead button").first.click()
     assert names.all_text_contents() == ["baseline", "encoder (untouched)", "frozen", "isotropy"]
 
-    folded = page.locator("details", has_text="greatest wins of isotropy")
+    folded = page.locator("details", has_text="largest wins of isotropy")
     assert not folded.locator(".example").first.is_visible()
     folded.locator("summary").click()
     assert folded.locator(".example").first.is_visible()
@@ -126,8 +126,8 @@ def test_it_prints_what_is_folded_away(ragcun: RunCommand, scored: Path, tmp_pat
 def test_what_is_in_it(ragcun: RunCommand, scored: Path, tmp_path: Path) -> None:
     text = write_page(ragcun, scored, tmp_path / "report.html").read_text()
     order = [
-        "What the results show", "Scores", "Each comparison in a sentence", "Figures",
-        "The greatest wins and losses", "Shape of the embeddings",
+        "What the results show", "Scores", "Each comparison in one sentence", "Figures",
+        "The largest wins and losses", "Shape of the embeddings",
         "Smaller embeddings", "Cost", "Where this comes from", "What was expected",
     ]  # fmt: skip
     places = [text.index(f"<h2>{title}</h2>") for title in order]
@@ -141,8 +141,8 @@ def test_what_is_in_it(ragcun: RunCommand, scored: Path, tmp_path: Path) -> None
 
 
 def test_examples_have_query_and_passages(ragcun: RunCommand, scored: Path, tmp_path: Path) -> None:
-    from ragcun_cli.report.building import read_rows
     from ragcun_cli.report.page.examples import find_extremes
+    from ragcun_cli.report.tables import read_rows
     from ragcun_cli.report.verify_results import find_texts
 
     rows = {row.name: row for row in read_rows(scored / "results", ())}
@@ -173,8 +173,8 @@ def test_texts_that_are_not_here_are_said_to_be_missing(ragcun: RunCommand, copi
     out = tmp_path / "a.html"
     done = ragcun("report", "page", "--results", copied / "results", "--data-dir", tmp_path, "--out", out)
     assert done.exit_code == 0
-    assert "texts of one: the dataset is not in" in done.stderr
-    assert "(its text is not here)" in out.read_text()
+    assert "does not have the dataset as it was when scored" in done.stderr
+    assert "(text not available)" in out.read_text()
 
 
 def test_names_are_no_markup(ragcun: RunCommand, tmp_path: Path) -> None:
@@ -190,8 +190,8 @@ def test_names_are_no_markup(ragcun: RunCommand, tmp_path: Path) -> None:
 
 def test_nothing_is_written_when_something_is_wrong(ragcun: RunCommand, copied: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
-    out.write_text("the one before")
+    out.write_text("the reading before")
     (copied / "results/encoder/one.queries.parquet").unlink()
     done = ragcun("report", "page", "--results", copied / "results", "--out", out)
     assert done.exit_code == 1
-    assert out.read_text() == "the one before"
+    assert out.read_text() == "the reading before"

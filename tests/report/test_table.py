@@ -11,13 +11,14 @@ import yaml
 
 from ragcun_cli.data.registry import PUBLIC
 from ragcun_cli.errors import UsageError
-from ragcun_cli.report.building import TableOptions, build_table
 from ragcun_cli.report.collect import ModelResults
 from ragcun_cli.report.comparison import ComparisonSettings
 from ragcun_cli.report.rows import Row, fold
 from ragcun_cli.report.scores import build_scores, paper_columns, plain_columns
 from ragcun_cli.report.table import BETTER, WORSE, Cell, ResultTable, metric_label, ranked
+from ragcun_cli.report.tables import TableOptions, build_table
 from ragcun_cli.results.dataset_result import DatasetResult, ScoredTexts
+from ragcun_cli.results.isotropy import IsotropyEntry, MeasuredIsotropy, SideIsotropy
 from ragcun_cli.results.model_entry import ModelEntry
 from tests.report.scored import arm, dataset_at, make_dataset, recipe_of, score_model
 
@@ -37,7 +38,9 @@ def row(name: str, **scores: float) -> Row:
     datasets = {
         dataset.replace("_", "-"): result(dataset.replace("_", "-"), score, entry) for dataset, score in scores.items()
     }
-    geometry = {dataset: {"passages": {"isoscore": 0.5}} for dataset in datasets}
+    passages = SideIsotropy(texts=4, dimensions=8, isoscore=0.5)
+    entry_of = IsotropyEntry("test", "", MeasuredIsotropy(passages=passages, queries=None))
+    geometry = dict.fromkeys(datasets, entry_of)
     return Row(name, (ModelResults(name, Path(name), entry, datasets, geometry),))
 
 
@@ -78,7 +81,7 @@ def test_no_average_over_what_happens_to_be_there() -> None:
     assert labels(table) == ["x", "y", "IsoScore, 2 sets"]
     partly = table_of([row("raw", scifact=0.5, nfcorpus=0.4)])
     assert labels(partly) == ["nfcorpus", "scifact", "IsoScore, 2 sets"]  # as BEIR's paper has them
-    assert any(note.startswith("No average over BEIR: 2 of its 18 sets") for note in partly.notes)
+    assert any(note.startswith("No average over BEIR: results exist for 2 of its 18 sets") for note in partly.notes)
 
 
 def test_an_average_over_beir_is_called_by_its_sets() -> None:
@@ -100,7 +103,7 @@ def test_the_paper_preset_has_the_guides_columns() -> None:
     table = build_scores(few, paper_columns(few), ComparisonSettings(), None, {})
     assert labels(table)[0] == "Avg. 18"
     assert texts(table) == [[None, None, "50.00", None, "0.500"]]
-    with pytest.raises(UsageError, match="--preset paper: none of its datasets is scored"):
+    with pytest.raises(UsageError, match=r"--preset paper: none of its datasets \(BEIR"):
         paper_columns([row("part", mine=0.5)])
 
 
@@ -124,12 +127,12 @@ def test_marks_and_the_test_that_made_them(scored: Path) -> None:
     marks = {each.stubs[0]: each.cells[0].mark for each in table.rows}
     assert marks == {"encoder (untouched)": WORSE, "baseline": "", "isotropy": BETTER, "frozen": ""}
     assert table.notes[0] == (
-        "† better, ‡ worse than baseline, p < 0.05: paired sign-flip test (100,000 flips) of per-query differences of "
-        "means over seeds, and an interval including seed variance excludes 0. Holm over all comparisons of these "
-        "results: 6 on datasets. No mark: no difference shown, or not tested."
+        "† better, ‡ worse than baseline, p < 0.05: paired sign-flip test (100,000 flips) of per-query differences "
+        "between means over seeds, and an interval that includes seed variance excludes 0. Holm correction over all "
+        "comparisons of these results: 6 on datasets. No mark: no difference shown, or not tested."
     )
     by_bh = build_table(scored / "results", TableOptions(correction="bh"))
-    assert "Benjamini-Hochberg over all comparisons of these results: 6 on datasets." in by_bh.notes[0]
+    assert "Benjamini-Hochberg correction over all comparisons of these results: 6 on datasets." in by_bh.notes[0]
     against = build_table(scored / "results", TableOptions(baseline="isotropy"))
     assert {each.stubs[0]: each.cells[0].mark for each in against.rows}["baseline"] == WORSE
 
@@ -147,7 +150,7 @@ def test_a_row_that_lacks_one_seeds_result_has_no_figure(copied: Path) -> None:
     cells = next(each.cells for each in table.rows if each.stubs == ("frozen",))
     assert cells[0].value is not None
     assert cells[1].value is None
-    assert "frozen has no figure on two: frozen-seed1 was not scored on it." in table.notes
+    assert "frozen has no score on two: frozen-seed1 was not scored on it." in table.notes
 
 
 def test_what_differs_between_rows_is_said(tmp_path: Path) -> None:
@@ -156,10 +159,10 @@ def test_what_differs_between_rows_is_said(tmp_path: Path) -> None:
     score_model(tmp_path / "results", "short", data, 1.0, max_length=256)
     score_model(tmp_path / "results", "short2", data, 1.0, max_length=256)
     notes = build_table(tmp_path / "results", TableOptions()).notes
-    assert "Tokens of a text at most: 256, but long 384." in notes
+    assert "Maximum tokens per text: 256, but long 384." in notes
     assert "Embeddings of 8 dimensions." in notes
     assert (
-        "No marks of significance: no arm trains the encoder without an isotropy term: name the baseline with "
+        "No significance marks: no arm trains the encoder without an isotropy term: name the baseline with "
         "--baseline." in notes
     )
 
@@ -168,7 +171,10 @@ def test_counts_that_differ_from_the_published_ones_are_said(tmp_path: Path) -> 
     data = [dataset_at(make_dataset(tmp_path / "data" / "scifact"))]
     score_model(tmp_path / "results", "encoder", data, 1.0)
     notes = build_table(tmp_path / "results", TableOptions()).notes
-    assert any(note.startswith("scifact is not as published: 40 judgements, where scifact has 339") for note in notes)
+    assert any(
+        note.startswith("scifact differs from its published version: 40 judgements, where scifact has 339")
+        for note in notes
+    )
 
 
 def test_one_seed_is_said(tmp_path: Path) -> None:
@@ -188,7 +194,7 @@ def test_one_seed_is_said(tmp_path: Path) -> None:
         ({"preset": "geometry", "datasets": ("three",)}, "no isotropy was measured on it"),
         ({"preset": "robustness", "metric": "map"}, "--metric: the preset `robustness` ignores it"),
         ({"dollars_per_hour": 2.0}, "--dollars-per-hour: the preset `scores` ignores it"),
-        ({"preset": "cost"}, "none of the models' run folders is there"),
+        ({"preset": "cost"}, "none of the models' run folders"),
         ({"preset": "cost", "dollars_per_hour": float("nan")}, "not a price"),
     ],
 )
@@ -234,7 +240,7 @@ def test_robustness_that_was_not_measured(copied: Path) -> None:
             content = json.loads(path.read_text())
             content["robustness"] = {}
             path.write_text(json.dumps(content))
-    with pytest.raises(UsageError, match="no result has figures after int8") as raised:
+    with pytest.raises(UsageError, match="no result has scores after int8") as raised:
         build_table(copied / "results", TableOptions(preset="robustness"))
     assert "--no-robustness" in raised.value.hint
 
@@ -267,7 +273,7 @@ def test_cost(scored: Path, tmp_path: Path) -> None:
     assert cells["isotropy"][3].deviation == pytest.approx(4.0)
     assert cells["baseline"][3].value is None
     assert [each.stubs for each in table.rows][:2] == [("baseline", "–"), ("isotropy", "NVIDIA A100-SXM4-40GB")]
-    assert table.notes == ("No run folder is found of: baseline, frozen.",)
+    assert table.notes == ("No run folder was found for: baseline, frozen.",)
 
 
 def test_metric_labels() -> None:
@@ -325,7 +331,7 @@ def test_an_average_of_the_paper_preset_is_marked_by_all_its_sets(tmp_path: Path
     assert labels(table) == ["Avg. 14", "MS MARCO", "SciFact", "FiQA", "Isotropy"]
     average = next(each.cells[0] for each in table.rows if each.stubs[0] == "isotropy")
     assert average.mark == BETTER
-    assert "14 on datasets and, apart from them, 1 on averages" in table.notes[0]
+    assert "14 on datasets and, separately, 1 on averages" in table.notes[0]
     # CQADupStack's isotropy is a mean over forums, and still has an interval to compare by.
     assert json.loads((tmp_path / "results/isotropy-seed0/isotropy.json").read_text())["cqadupstack"]["passages"][
         "interval"
@@ -356,6 +362,6 @@ def test_isotropy_alone_is_no_score(copied: Path) -> None:
     for path in (copied / "results").glob("*/*.json"):
         if path.name in ("one.json", "two.json"):
             path.unlink()
-    with pytest.raises(UsageError, match="nothing is scored in these results") as raised:
+    with pytest.raises(UsageError, match="these results have no scores") as raised:
         build_table(copied / "results", TableOptions())
     assert "--preset geometry" in raised.value.hint

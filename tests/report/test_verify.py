@@ -40,7 +40,7 @@ def test_untouched_results_hold(scored: Path) -> None:
 def test_a_metric_that_was_changed(copied: Path) -> None:
     change(copied / "results/encoder/one.json", lambda content: content["metrics"].update({"ndcg@10": 0.99}))
     (found,) = problems(copied)["encoder", "one"]
-    assert found.startswith("ndcg@10: 0.990000 is stated, 0.6")
+    assert found.startswith("ndcg@10: the result states 0.990000, but the per-query scores give 0.6")
 
 
 def test_a_per_query_score_that_was_changed(copied: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_per_query_score_that_was_changed(copied: Path) -> None:
     rescore(copied / "results/encoder/one.queries.parquet", polish)
     mean, run = problems(copied)["encoder", "one"]
     assert mean.startswith("mrr: ")
-    assert "1 of 40 queries score otherwise by the run, first 'q5'" in run
+    assert "1 of 40 queries score differently now, first 'q5'" in run
 
 
 def test_a_run_that_was_changed(copied: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_run_that_was_changed(copied: Path) -> None:
     first = [line for line in lines if not line.startswith("q3 ")]
     path.write_bytes(gzip.compress("\n".join([*first, "q3 Q0 p3 1 60 encoder"]).encode()))
     found = problems(copied)["encoder", "one"]
-    assert any("queries score otherwise by the run, first 'q3'" in each for each in found)
+    assert any("queries score differently now, first 'q3'" in each for each in found)
 
 
 CUT_OFF = gzip.compress(b"q3 Q0 p3 1 60 encoder\n")[:-9]
@@ -85,7 +85,7 @@ def test_a_missing_run(copied: Path) -> None:
 
 def test_a_query_that_the_dataset_lacks(copied: Path) -> None:
     (copied / "results/encoder/one.run.gz").write_bytes(gzip.compress(b"q999 Q0 p3 1 60 encoder\n"))
-    assert "has a query 'q999' that the dataset lacks" in problems(copied)["encoder", "one"][0]
+    assert "query 'q999' is not in the dataset" in problems(copied)["encoder", "one"][0]
 
 
 def test_a_missing_spectrum(copied: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_missing_spectrum(copied: Path) -> None:
 
 def test_a_model_entry_that_was_changed(copied: Path) -> None:
     change(copied / "results/encoder/model.json", lambda content: content.update(max_length=512))
-    assert problems(copied)["encoder", "two"] == ("its fingerprint is not that of model.json and this dataset",)
+    assert problems(copied)["encoder", "two"] == ("its fingerprint does not match model.json and this dataset",)
 
 
 def test_isotropy_that_was_changed(copied: Path) -> None:
@@ -154,11 +154,16 @@ def test_results_that_changed_under_a_table(ragcun: RunCommand, copied: Path, fo
 
 def test_files_that_are_no_tables(scored: Path, tmp_path: Path) -> None:
     for name, content, error, message in (
-        ("table.csv", "a,b", UsageError, "not a table that says where it comes from"),
-        ("table.json", "{}", DataError, "not a table of ragcun's"),
-        ("table.json", "[", DataError, "not a table of ragcun's"),
-        ("table.tex", "hello", DataError, "no line that says how it was made"),
-        ("table.md", 'ragcun report table {"options": {"preset": 3, "colour": 1}}', DataError, "no options of a table"),
+        ("table.csv", "a,b", UsageError, "not a file that records its origin"),
+        ("table.json", "{}", DataError, "not a table by ragcun"),
+        ("table.json", "[", DataError, "not a table by ragcun"),
+        ("table.tex", "hello", DataError, "no line in it says how it was made"),
+        (
+            "table.md",
+            'ragcun report table {"options": {"preset": 3, "colour": 1}}',
+            DataError,
+            "not the options of a table",
+        ),
     ):
         path = tmp_path / name
         path.write_text(content)
@@ -173,12 +178,12 @@ def test_the_command(ragcun: RunCommand, copied: Path) -> None:
     done = ragcun("report", "verify", "--results", results, "--data-dir", data)
     assert (done.exit_code, done.stdout) == (
         0,
-        "20 results: means and isotropy; the runs of 20 of them, scored again. no difference.\n",
+        "20 results: means and isotropy checked; runs of 20 rescored. No differences.\n",
     )
     change(results / "encoder/one.json", lambda content: content["metrics"].update({"ndcg@10": 0.99}))
     done = ragcun("report", "verify", "--results", results, "--data-dir", data)
     assert done.exit_code == 1
-    assert "encoder on one: ndcg@10: 0.990000 is stated" in done.stdout
+    assert "encoder on one: ndcg@10: the result states 0.990000" in done.stdout
     as_json = json.loads(ragcun("report", "verify", "--results", results, "--data-dir", data, "--json").stdout)
     assert [each["model"] for each in as_json["results"] if each["problems"]] == ["encoder"]
 
@@ -219,10 +224,10 @@ def test_forged_json_is_found(ragcun: RunCommand, copied: Path) -> None:
 def test_an_edited_caption_is_remarked_on(ragcun: RunCommand, copied: Path) -> None:
     results, path = copied / "results", copied / "table.tex"
     text = ragcun("report", "table", "-f", "latex", "--results", results).stdout
-    path.write_text(text.replace("Holm over all", "Bonferroni over all"))
+    path.write_text(text.replace("Holm correction over all", "Bonferroni correction over all"))
     found = verify_table(path, results)
     assert found.problems == ()
-    assert "its caption or notes are not as printed" in found.remarks[0]
+    assert "its caption or notes no longer say" in found.remarks[0]
 
 
 def test_an_edited_claim_of_a_page_is_found(ragcun: RunCommand, copied: Path) -> None:
@@ -230,4 +235,4 @@ def test_an_edited_claim_of_a_page_is_found(ragcun: RunCommand, copied: Path) ->
     assert ragcun("report", "page", "--results", results, "--out", path).exit_code == 0
     assert verify_table(path, results).problems == ()
     path.write_text(path.read_text().replace("no difference shown", "better", 1))
-    assert any("claims: by the results there is a line" in each for each in verify_table(path, results).problems)
+    assert any("claims: the results give this line" in each for each in verify_table(path, results).problems)

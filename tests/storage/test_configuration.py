@@ -44,12 +44,12 @@ def test_what_a_server_would_be_asked_for_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("error", "said", "cure"),
     [
-        (ValueError("Invalid endpoint: nowhere"), "AWS_ENDPOINT_URL is no URL", FIX_ENDPOINT),
-        (KeyError("endpoint"), "AWS's configuration cannot be used: KeyError", FIX_FILES),
-        (ValueError("Invalid header value"), "a character that no request may carry", FIX_CREDENTIALS),
-        (UnicodeEncodeError("ascii", "é", 0, 1, "no"), "a character that no request may carry", FIX_CREDENTIALS),
-        (ValueError("retries"), "AWS's configuration cannot be used: ValueError: retries", FIX_FILES),
-        (KeyError("header"), "AWS's configuration cannot be used: KeyError", FIX_FILES),
+        (ValueError("Invalid endpoint: nowhere"), "AWS_ENDPOINT_URL is not a valid URL", FIX_ENDPOINT),
+        (KeyError("endpoint"), "your AWS configuration cannot be used: KeyError", FIX_FILES),
+        (ValueError("Invalid header value"), "a character that is not allowed", FIX_CREDENTIALS),
+        (UnicodeEncodeError("ascii", "é", 0, 1, "no"), "a character that is not allowed", FIX_CREDENTIALS),
+        (ValueError("retries"), "your AWS configuration cannot be used: ValueError: retries", FIX_FILES),
+        (KeyError("header"), "your AWS configuration cannot be used: KeyError", FIX_FILES),
         (json.JSONDecodeError("no", "", 0), "does not print JSON", FIX_PROCESS),
         (RuntimeError("header of an endpoint"), None, None),
     ],

@@ -17,60 +17,64 @@ from tests.conftest import BUCKET
 
 
 @pytest.fixture(params=["folder", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     if request.param == "folder":
         return open_store(str(tmp_path / "backup"), "run")
     request.getfixturevalue("s3")
     return open_store(f"s3://{BUCKET}/runs", "run")
 
 
-def test_objects_come_back_by_their_keys(place: ObjectStore, tmp_path: Path) -> None:
+def test_objects_come_back_by_their_keys(store: ObjectStore, tmp_path: Path) -> None:
     source, back = tmp_path / "source", tmp_path / "back"
     for content in (b"one", b"two"):
         source.write_bytes(content)
-        place.put("a/x", source)
-        place.fetch("a/x", back)
-        assert place.read("a/x") == back.read_bytes() == content
-    place.put_new("a/b/y", b"three")
+        store.put("a/x", source)
+        store.fetch("a/x", back)
+        assert store.read("a/x") == back.read_bytes() == content
+    store.put_new("a/b/y", b"three")
     with pytest.raises(AlreadyThereError):
-        place.put_new("a/b/y", b"four")
-    place.put_new("c/z", b"five")
-    assert place.read("a/b/y") == b"three"
-    assert sorted(place.keys("")) == ["a/b/y", "a/x", "c/z"]
-    assert sorted(place.keys("a/")) == ["a/b/y", "a/x"]
-    assert place.keys("a/b") == ["a/b/y"]
-    assert place.read("a/nothing") is None
+        store.put_new("a/b/y", b"four")
+    store.put_new("c/z", b"five")
+    assert store.read("a/b/y") == b"three"
+    assert sorted(store.keys("")) == ["a/b/y", "a/x", "c/z"]
+    assert sorted(store.keys("a/")) == ["a/b/y", "a/x"]
+    assert store.keys("a/b") == ["a/b/y"]
+    assert store.read("a/nothing") is None
     with pytest.raises(FileNotFoundError):
-        place.fetch("a/nothing", back)
-    place.delete(["a/x", "a/nothing"])
-    assert sorted(place.keys("")) == ["a/b/y", "c/z"]
-    place.delete(["a/b/y", "c/z"])
-    assert place.keys("") == []
+        store.fetch("a/nothing", back)
+    store.delete(["a/x", "a/nothing"])
+    assert sorted(store.keys("")) == ["a/b/y", "c/z"]
+    store.delete(["a/b/y", "c/z"])
+    assert store.keys("") == []
 
 
-def test_a_place_is_looked_at_without_a_trace(place: ObjectStore) -> None:
-    place.check()
-    assert place.keys("") == []
+def test_a_place_is_looked_at_without_a_trace(store: ObjectStore) -> None:
+    store.check()
+    assert store.keys("") == []
 
 
 def test_a_folder_shows_no_half_written_file_and_loses_its_empty_folders(tmp_path: Path) -> None:
-    place = FolderStore(tmp_path)
+    store = FolderStore(tmp_path)
     for key in ("a/x", "a/y", "b/x"):
-        place.put_new(key, b"")
+        store.put_new(key, b"")
     (tmp_path / "a" / ".x.0123abcd.new").touch()
-    assert place.keys("") == ["a/x", "a/y", "b/x"]
-    place.delete(["a/x", "b/x"])
+    assert store.keys("") == ["a/x", "a/y", "b/x"]
+    store.delete(["a/x", "b/x"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
 
 
 def test_the_name_of_a_run_is_the_last_part_of_its_place(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for address, prefix in (("s3://b", "run/"), ("s3://b/", "run/"), ("s3://b/p/q/", "p/q/run/")):
-        place = open_store(address, "run")
-        assert isinstance(place, S3Store)
-        assert (place.bucket, place.prefix) == ("b", prefix)
+        store = open_store(address, "run")
+        assert isinstance(store, S3Store)
+        assert (store.bucket, store.prefix) == ("b", prefix)
     monkeypatch.setenv("HOME", "/home/someone")
     assert open_store("~/backup", "run") == FolderStore(Path("/home/someone/backup/run"))
-    for address, words in (("s3://", "names no bucket"), ("s3:///p", "names no bucket"), ("gs://b/p", "is neither")):
+    for address, words in (
+        ("s3://", "the bucket's name is missing"),
+        ("s3:///p", "the bucket's name is missing"),
+        ("gs://b/p", "is neither"),
+    ):
         with pytest.raises(UsageError, match=f"backup: {address}: {words}"):
             open_store(address, "run")
 
@@ -79,9 +83,9 @@ def test_a_folder_is_refused_that_cannot_be_made_or_written_to(tmp_path: Path, m
     (tmp_path / "file").write_text("")
     with pytest.raises(EnvironmentUnfit, match="Not a directory"):
         open_store(str(tmp_path / "file"), "run").check()
-    place = FolderStore(tmp_path / "new" / "run")
-    place.check()
-    assert place.root.is_dir()
+    store = FolderStore(tmp_path / "new" / "run")
+    store.check()
+    assert store.root.is_dir()
     asked: list[int] = []
 
     def refused(path: Path, mode: int) -> bool:  # of the system: root may do everything
@@ -89,15 +93,15 @@ def test_a_folder_is_refused_that_cannot_be_made_or_written_to(tmp_path: Path, m
         return False
 
     monkeypatch.setattr(os, "access", refused)
-    with pytest.raises(EnvironmentUnfit, match=f"backup: {place.root}: no permission to write there"):
-        place.check()
+    with pytest.raises(EnvironmentUnfit, match=f"backup: {store.root}: no permission to write to it"):
+        store.check()
     assert asked == [os.W_OK | os.X_OK]
 
 
 def test_s3_is_tried_again_before_an_error_is_a_runs(s3: Any) -> None:
-    place = open_store(f"s3://{BUCKET}", "run")
-    assert isinstance(place, S3Store)
-    configured = place.client.meta.config
+    store = open_store(f"s3://{BUCKET}", "run")
+    assert isinstance(store, S3Store)
+    configured = store.client.meta.config
     assert configured.retries == {"mode": "standard", "total_max_attempts": 5}
     assert (configured.connect_timeout, configured.read_timeout) == (10, 60)
 
@@ -113,14 +117,14 @@ def test_s3_is_tried_again_before_an_error_is_a_runs(s3: Any) -> None:
     ],
 )
 def test_a_bucket_is_refused_for_what_time_does_not_cure(code: str, status: int, words: str | None) -> None:
-    place, stub = answering()
+    store, stub = answering()
     with stub:
         stub.add_client_error("list_objects_v2", code, code, status)
         if words is None:
-            place.check()
+            store.check()
         else:
             with pytest.raises(EnvironmentUnfit, match=f"backup: s3://b/p/: .*{words}"):
-                place.check()
+                store.check()
 
 
 @pytest.mark.parametrize(
@@ -136,11 +140,11 @@ def test_a_bucket_is_refused_for_what_time_does_not_cure(code: str, status: int,
     ],
 )
 def test_errors_of_s3_are_the_systems(code: str, status: int, kind: type[OSError]) -> None:
-    place, stub = answering()
+    store, stub = answering()
     with stub:
         stub.add_client_error("put_object", code, "said", status)
         with pytest.raises(OSError, match=r"s3://b/p/: .*said") as caught:
-            place.put_new("k", b"")
+            store.put_new("k", b"")
     assert type(caught.value) is kind
 
 
@@ -159,16 +163,16 @@ def test_no_credentials_are_said_with_what_gives_them(tmp_path: Path, monkeypatc
 def test_a_name_that_no_bucket_has_is_said_as_such(s3: Any) -> None:
     with pytest.raises(EnvironmentUnfit, match="Invalid bucket name") as caught:
         open_store("s3://Not A Bucket", "run").check()
-    assert caught.value.hint == "Is the bucket's name right?"
+    assert caught.value.hint == "Check the bucket's name."
 
 
 def test_a_network_that_is_not_there_is_said_as_such(s3: Any) -> None:
-    place = S3Store(boto3.client("s3", endpoint_url="http://127.0.0.1:9"), "b", "p/")
+    store = S3Store(boto3.client("s3", endpoint_url="http://127.0.0.1:9"), "b", "p/")
     with pytest.raises(EnvironmentUnfit, match="Could not connect") as caught:
-        place.check()
-    assert caught.value.hint == "Is the network there?"
+        store.check()
+    assert caught.value.hint == "Is the network up?"
     with pytest.raises(OSError, match="s3://b/p/: Could not connect"):
-        place.keys("")
+        store.keys("")
 
 
 def answering() -> tuple[S3Store, Stubber]:

@@ -230,7 +230,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(small_recipe: Path, monkeypatch
     monkeypatch.setattr(Objective, "forward", poisoned)
     recipe = load(small_recipe)
     rows = ", ".join(map(str, prepared(recipe).batches.batch(6).rows.tolist()))
-    with pytest.raises(RagcunError, match=f"the loss is nan at step 7; the batch's rows .*: {rows}$"):
+    with pytest.raises(RagcunError, match=f"the loss is nan at step 7; rows of this batch .*: {rows}$"):
         train_arm(recipe)
     status = json.loads((Path(recipe.output_dir) / "status.json").read_text())
     assert (status["state"], status["step"]) == ("failed", 6)
@@ -351,7 +351,7 @@ def test_the_models_that_are_kept(
     assert (summary.best_dev_ndcg is not None) == dev  # scores stay, whatever models do
     again = ragcun("train", "-r", small_recipe, *(part for each in settings for part in ("--set", each)), "--resume")
     assert again.exit_code == 0
-    assert "this run is finished; there is nothing left to do" in again.stderr
+    assert "this run is already finished; nothing" in again.stderr
     assert ("No model was kept" in again.stderr) == (kept == "none")
 
 
@@ -372,5 +372,5 @@ def test_a_finished_run_is_not_said_to_go_on(small_recipe: Path, ragcun: RunComm
     refused = ragcun("train", "-r", small_recipe, "--set", "max_steps=1")
     said = " ".join(refused.stderr.replace("│", "").split())
     assert refused.exit_code == 2
-    assert "It has nothing left to train. --overwrite drops it" in said
+    assert "Nothing is left to train. --overwrite deletes it" in said
     assert "--resume" not in said

@@ -37,15 +37,15 @@ def test_one_process_for_each_gpu() -> None:
     [
         ({"nodes": "2"}, "give --node-rank R and --master"),
         ({"nodes": "2", "node_rank": 0}, "give --node-rank R and --master"),
-        ({"nodes": "2", "node_rank": 2, "master": "h:1"}, "the numbers are 0 to 1"),
-        ({"nodes": "2", "node_rank": 0, "master": "h"}, "HOST:PORT is expected"),
-        ({"nodes": "2", "node_rank": 0, "master": "h:99999"}, "HOST:PORT is expected"),
-        ({"nodes": "1:2", "node_rank": 0, "master": "h:1"}, "need --rendezvous"),
-        ({"nodes": "2", "rendezvous": "h:1", "master": "h:1"}, "exclude each other"),
-        ({"nodes": "two"}, "a number of machines is expected"),
-        ({"nodes": "0"}, "a number of machines is expected"),
-        ({"nodes": "3:2"}, "a number of machines is expected"),
-        ({"nodes": "2", "rendezvous": "h:1", "overwrite": True}, "--overwrite and --rendezvous exclude each other"),
+        ({"nodes": "2", "node_rank": 2, "master": "h:1"}, "machines are numbered 0 to 1"),
+        ({"nodes": "2", "node_rank": 0, "master": "h"}, "expected HOST:PORT"),
+        ({"nodes": "2", "node_rank": 0, "master": "h:99999"}, "expected HOST:PORT"),
+        ({"nodes": "1:2", "node_rank": 0, "master": "h:1"}, "needs --rendezvous"),
+        ({"nodes": "2", "rendezvous": "h:1", "master": "h:1"}, "cannot be combined"),
+        ({"nodes": "two"}, "expected a number of machines"),
+        ({"nodes": "0"}, "expected a number of machines"),
+        ({"nodes": "3:2"}, "expected a number of machines"),
+        ({"nodes": "2", "rendezvous": "h:1", "overwrite": True}, "--overwrite and --rendezvous cannot be combined"),
         ({"master": "h:1"}, "are for several machines"),
         ({"node_rank": 0}, "are for several machines"),
     ],
@@ -110,7 +110,7 @@ def test_a_batch_for_fewer_processes_than_there_are(ragcun: RunCommand, small_re
     """An error that all workers meet is said once, with its exit code."""
     finished = ragcun("train", "-r", small_recipe, "--set", "batch_size=2", "--processes", "3", "--json")
     assert finished.exit_code == 2
-    assert json.loads(finished.stdout)["error"] == "batch_size: 2 triples are fewer than the 3 processes"
+    assert json.loads(finished.stdout)["error"] == "batch_size: 2 triples cannot be split over 3 processes"
     assert not (tmp_path / "run").exists()
 
 

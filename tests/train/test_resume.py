@@ -170,9 +170,9 @@ def test_a_folder_with_a_run_is_not_trained_over_unasked(small_recipe: Path) -> 
     other = recipe.model_copy(update={"lambda_isotropy": 0.5})
     with pytest.raises(UsageError, match=r"another recipe \(lambda_isotropy 1\.0 there, 0\.5 here\)"):
         train_arm(other)
-    with pytest.raises(UsageError, match="cannot resume, the recipe has changed: lambda_isotropy"):
+    with pytest.raises(UsageError, match="cannot resume because the recipe has changed: lambda_isotropy"):
         train_arm(other, resume=True)
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="cannot be combined"):
         train_arm(recipe, resume=True, overwrite=True)
     train_arm(other, overwrite=True)
     assert "lambda_isotropy: 0.5" in (Path(recipe.output_dir) / "recipe.yaml").read_text()
@@ -215,6 +215,6 @@ def test_overwrite_never_takes_a_folder_that_is_not_a_run(small_recipe: Path, tm
     (tmp_path / "run" / "thesis.tex").write_text("precious")
     recipe = load_recipe(str(small_recipe))
     for overwrite in (False, True):
-        with pytest.raises(UsageError, match="exists and is not a run of ragcun"):
+        with pytest.raises(UsageError, match="exists and is not a ragcun run"):
             train_arm(recipe, overwrite=overwrite)
     assert os.listdir(tmp_path / "run") == ["thesis.tex"]

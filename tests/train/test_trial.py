@@ -92,5 +92,5 @@ def test_a_dry_run_says_what_it_will_take_and_writes_nothing(
     assert calculated["dollars"] > 0
     assert not Path(load(small_recipe).output_dir).exists()
     shown = ragcun("train", "-r", small_recipe, "--dry-run").stdout
-    assert "One training on this machine" in shown
-    assert "One training on AWS" not in shown  # of minutes: no machine is rented for that
+    assert "One training run on this machine" in shown
+    assert "One training run on AWS" not in shown  # of minutes: no machine is rented for that

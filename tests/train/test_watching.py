@@ -70,7 +70,7 @@ def test_the_first_line_says_negatives_padding_and_cut_texts(
     said = capsys.readouterr().err
     assert "15 negatives per query, 0.0 % of the computed tokens are padding, each batch in one pass" in said
     plan = json.loads((Path(summary.folder) / "environment.json").read_text())["plan"]
-    assert said.count("texts are longer than 32 tokens and are cut.") == 1
+    assert said.count("texts are longer than 32 tokens and are truncated.") == 1
     assert f"{plan['texts_cut']} texts are longer" in said
     assert 80 <= plan["texts_cut"] <= 160  # the passages
     assert plan["chunk"].endswith("fits at once")
@@ -91,10 +91,10 @@ def test_early_stopping_waits_for_so_many_scores_without_a_better_one(
     with_scores(monkeypatch, 0.5, 0.4, 0.6, 0.6, 0.3, 0.9)
     summary = train_arm(load(small_recipe, "eval_every=2", "early_stopping=2"))
     assert (summary.steps, summary.best_step, summary.best_dev_ndcg) == (10, 6, 0.6)
-    assert "stopped at step 10: no better dev score in the last 2" in capsys.readouterr().err
+    assert "stopped at step 10: no better score in the last 2" in capsys.readouterr().err
     status = json.loads((Path(summary.folder) / "status.json").read_text())
     assert status["state"] == "finished"
-    assert "no better dev score" in status["exit_reason"]
+    assert "no better score" in status["exit_reason"]
     assert (Path(summary.folder) / "final_model").is_dir()
 
 

@@ -1,1 +1,1 @@
-"""What is asked of AWS: one function for each request, from plan to dictionary. None sends anything."""
+"""Build requests to AWS: one function per request turns a plan into a dictionary. None sends anything."""

@@ -1,4 +1,4 @@
-"""What ends or announces a run that goes on too long: a schedule outside the machine, a budget; and its log."""
+"""Requests for what ends or reports a run that takes too long (a schedule and a budget), and for its log."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from ragcun_cli.aws.plan import LaunchPlan
 
 DAYS_OF_LOG = 90
 BUDGET_SHARES = (50.0, 80.0, 100.0)
-# After the machine's own timer, which ends it in good order.
+# After the machine's own timer, which shuts it down cleanly.
 MINUTES_AFTER = 15
 
 
 def build_log_group(plan: LaunchPlan) -> dict[str, Any]:
-    """Of logs:CreateLogGroup."""
+    """Build the logs:CreateLogGroup request."""
     return {"logGroupName": names.log_group_name(plan.run), "tags": {names.RUN_TAG: plan.run}}
 
 
 def build_log_retention(plan: LaunchPlan) -> dict[str, Any]:
-    """Of logs:PutRetentionPolicy."""
+    """Build the logs:PutRetentionPolicy request."""
     return {"logGroupName": names.log_group_name(plan.run), "retentionInDays": DAYS_OF_LOG}
 
 
 def build_schedule(plan: LaunchPlan, attempt: int, node: int, instance: str, end: datetime.datetime) -> dict[str, Any]:
-    """Of scheduler:CreateSchedule: ends one machine once, and then removes itself. end: UTC.
+    """Build the scheduler:CreateSchedule request: it ends one machine, then removes itself. end: in UTC.
 
-    One for each: EC2 refuses a request that names, beside others, a machine it has forgotten.
+    Each machine has its own, because EC2 refuses a request that includes a machine it no longer knows.
     """
     late = end + datetime.timedelta(minutes=MINUTES_AFTER)
     return {
@@ -48,7 +48,7 @@ def build_schedule(plan: LaunchPlan, attempt: int, node: int, instance: str, end
 
 
 def build_budget(plan: LaunchPlan, dollars: float) -> dict[str, Any]:
-    """Of budgets:CreateBudget: mail at 50, 80 and 100 % of the most that the run may cost, by its tag."""
+    """Build the budgets:CreateBudget request: email at 50, 80 and 100 % of the run's maximum cost, by its tag."""
     assert plan.wishes.email is not None
     subscriber = {"SubscriptionType": "EMAIL", "Address": plan.wishes.email}
     return {

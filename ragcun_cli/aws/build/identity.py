@@ -1,4 +1,4 @@
-"""What a run's machines may do: put and read the run's objects, write its log, open a session, end its machines."""
+"""What a run's machines may do: write and read its objects, write its log, open a session, end its machines."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ POLICY_NAME = "run"
 
 
 def build_role(plan: LaunchPlan) -> dict[str, Any]:
-    """Of iam:CreateRole, for the machines."""
+    """Build the iam:CreateRole request for the machines."""
     return _role(names.resource_name(plan.run), _trust("ec2.amazonaws.com"), plan)
 
 
 def build_role_policy(plan: LaunchPlan) -> dict[str, Any]:
-    """Of iam:PutRolePolicy, for the machines. AWS lets the five actions of a session name no resource."""
+    """Build the machines' iam:PutRolePolicy request. AWS cannot limit the five session actions to a resource."""
     objects = f"arn:aws:s3:::{plan.bucket}"
     prefixes = (names.prefix_of(plan.run), names.cache_prefix_of(plan.run))
     group = f"arn:aws:logs:*:{plan.account}:log-group:{names.log_group_name(plan.run)}"
@@ -59,25 +59,25 @@ def build_role_policy(plan: LaunchPlan) -> dict[str, Any]:
 
 
 def build_instance_profile(plan: LaunchPlan) -> dict[str, Any]:
-    """Of iam:CreateInstanceProfile."""
+    """Build the iam:CreateInstanceProfile request."""
     name = names.resource_name(plan.run)
     return {"InstanceProfileName": name, "Path": names.IAM_PATH, "Tags": names.tags_of(plan.run)}
 
 
 def build_profile_role(plan: LaunchPlan) -> dict[str, Any]:
-    """Of iam:AddRoleToInstanceProfile."""
+    """Build the iam:AddRoleToInstanceProfile request."""
     name = names.resource_name(plan.run)
     return {"InstanceProfileName": name, "RoleName": name}
 
 
 def build_deadline_role(plan: LaunchPlan) -> dict[str, Any]:
-    """Of iam:CreateRole, for the schedule that ends the machines."""
+    """Build the iam:CreateRole request for the schedule that ends the machines."""
     trust = _trust("scheduler.amazonaws.com", {"StringEquals": {"aws:SourceAccount": plan.account}})
     return _role(names.deadline_role_name(plan.run), trust, plan)
 
 
 def build_deadline_policy(plan: LaunchPlan) -> dict[str, Any]:
-    """Of iam:PutRolePolicy, for that schedule: it ends machines of this run and does nothing else."""
+    """Build the iam:PutRolePolicy request for that schedule: it may only end machines of this run."""
     return _policy(names.deadline_role_name(plan.run), [_may_end_machines(plan)])
 
 

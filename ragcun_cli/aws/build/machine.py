@@ -1,4 +1,4 @@
-"""The machines: who may reach them (nobody), how they are made, and the fleet that brings them up."""
+"""Requests for the machines: who may reach them (nobody), how they are set up, and the fleet that starts them."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 from ragcun_cli.aws import names
 from ragcun_cli.aws.plan import LaunchPlan, RegionPlan
 
-GP3_THROUGHPUT, GP3_IOPS = 500, 6000  # MiB/s and operations a second: checkpoints of 1.3 GB in seconds
+GP3_THROUGHPUT, GP3_IOPS = 500, 6000  # MiB/s and operations per second: 1.3 GB checkpoints take seconds
 
 
 def build_security_group(plan: LaunchPlan, region: RegionPlan) -> dict[str, Any]:
-    """Of ec2:CreateSecurityGroup. It has no rule for what comes in, and AWS's own for what goes out."""
+    """Build the ec2:CreateSecurityGroup request: no inbound rule, and AWS's default outbound rule."""
     return {
         "GroupName": names.resource_name(plan.run),
-        "Description": f"ragcun run {plan.run}: nothing comes in",
+        "Description": f"ragcun run {plan.run}: no inbound traffic",
         "VpcId": region.vpc,
         "TagSpecifications": _tags("security-group", plan),
     }
 
 
 def build_node_traffic(group: str) -> dict[str, Any]:
-    """Of ec2:AuthorizeSecurityGroupIngress, for several nodes: each reaches the others of its group, nobody else."""
+    """Build the ec2:AuthorizeSecurityGroupIngress request: of several nodes, each may reach only its group."""
     return {"GroupId": group, "IpPermissions": [{"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]}]}
 
 
 def build_placement_group(plan: LaunchPlan) -> dict[str, Any]:
-    """Of ec2:CreatePlacementGroup: nodes close to each other."""
+    """Build the ec2:CreatePlacementGroup request, which places nodes close to each other."""
     return {
         "GroupName": names.resource_name(plan.run),
         "Strategy": "cluster",
@@ -37,8 +37,8 @@ def build_placement_group(plan: LaunchPlan) -> dict[str, Any]:
 
 
 def build_launch_template(plan: LaunchPlan, region: RegionPlan, group: str, user_data: str) -> dict[str, Any]:
-    """Of ec2:CreateLaunchTemplate: IMDSv2 alone, an encrypted disk that goes with the machine, no key pair, and a
-    shutdown that ends the machine."""
+    """Build the ec2:CreateLaunchTemplate request: IMDSv2 only, an encrypted disk removed with the machine, no key pair,
+    and a shutdown that ends the machine."""
     assert region.image is not None
     name = names.resource_name(plan.run)
     disk = {
@@ -75,14 +75,14 @@ def build_launch_template(plan: LaunchPlan, region: RegionPlan, group: str, user
 
 
 def build_fleet(plan: LaunchPlan, region: RegionPlan, template: str, attempt: int, tries: int) -> dict[str, Any]:
-    """Of ec2:CreateFleet, type instant: all machines at once or none, over the zones of a region.
+    """Build the ec2:CreateFleet request, type instant: all machines at once or none, across a region's zones.
 
-    AWS advises it over RunInstances, which tries one zone. tries: times that AWS has refused it before.
+    AWS recommends it over RunInstances, which tries one zone. tries: how often AWS has refused it before.
     """
     overrides = [{"InstanceType": plan.instance.name, "SubnetId": zone.subnet} for zone in region.zones]
     config = {"LaunchTemplateSpecification": {"LaunchTemplateId": template, "Version": "1"}, "Overrides": overrides}
     nodes = plan.wishes.nodes
-    # With MinTargetCapacity a fleet that cannot have all nodes has none, and all are in one zone.
+    # With MinTargetCapacity, a fleet that cannot get all nodes gets none; all nodes are in one zone.
     together = {"SingleInstanceType": True, "SingleAvailabilityZone": True, "MinTargetCapacity": nodes}
     request: dict[str, Any] = {
         "Type": "instant",
@@ -106,7 +106,7 @@ def build_fleet(plan: LaunchPlan, region: RegionPlan, template: str, attempt: in
 
 
 def build_machines_query(run: str, states: Sequence[str]) -> dict[str, Any]:
-    """Of ec2:DescribeInstances: those that bear the run's tag."""
+    """Build the ec2:DescribeInstances request for machines with the run's tag."""
     return {
         "Filters": [
             {"Name": f"tag:{names.RUN_TAG}", "Values": [run]},

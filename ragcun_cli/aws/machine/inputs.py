@@ -1,4 +1,4 @@
-"""Fetches what the run needs from its prefix: recipes and inputs, checked, and results of an earlier machine."""
+"""Fetch what the run needs from its prefix: verified recipes and inputs, and an earlier machine's results."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import os
 import sys
 from pathlib import Path
 
-from ragcun_cli.aws.machine.here import Here
+from ragcun_cli.aws.machine.node_context import NodeContext
 from ragcun_cli.aws.record import FILES, MIRRORED, RunRecord
 from ragcun_cli.errors import DataError, RagcunError
 from ragcun_cli.files import replacing, sha256_of_file
-from ragcun_cli.storage.sealed import fetch_folder, folders_in
+from ragcun_cli.storage.snapshots import fetch_folder, folders_in
 
-UNTOUCHED = Path("untouched")  # encoders that are scored beside the arms, one a line
+UNTOUCHED = Path("untouched")  # encoders that are scored alongside the arms, one per line
 EMBEDDINGS = "embeddings"
 
 
 def fetch_inputs(record: RunRecord, folder: Path, cache: Path) -> None:
-    """Everything that the run starts from, and what an earlier machine had of results and embeddings.
+    """Fetch everything that the run starts from, and an earlier machine's results and embeddings.
 
     Raises:
-        DataError: if something is not what was uploaded.
+        DataError: if a file differs from what was uploaded.
     """
     launch = record.launch()
     if launch is None:
-        raise DataError(f"{record.address}: has no launch.json")
+        raise DataError(f"{record.address}: launch.json is missing")
     for key, digest in {**launch["recipes"], **launch["inputs"]}.items():
         _fetch(record, key, folder / key, digest)
     models = "".join(f"{model}\n" for model in launch["base_models"])
@@ -37,26 +37,26 @@ def fetch_inputs(record: RunRecord, folder: Path, cache: Path) -> None:
 
 def _fetch(record: RunRecord, key: str, path: Path, digest: str) -> None:
     with replacing(path) as temporary:
-        record.place().fetch(key, temporary)
+        record.store().fetch(key, temporary)
         if sha256_of_file(temporary) != digest:
-            raise DataError(f"{record.address}{key}: is not what was uploaded (sha256)")
+            raise DataError(f"{record.address}{key}: differs from what was uploaded (sha256)")
 
 
 def _fetch_mirrored(record: RunRecord, folder: Path) -> None:
-    """Those results whose digest is the one that was noted; what is missing is scored again."""
-    place, listed = record.place(), (record.read_json(FILES) or {}).get("files", {})
+    """Fetch the results whose digest matches the recorded one; missing ones are scored again."""
+    store, listed = record.store(), (record.read_json(FILES) or {}).get("files", {})
     for key, entry in listed.items():
         if key.startswith(f"{MIRRORED[0]}/"):
             with replacing(folder / key) as temporary:
-                place.fetch(key, temporary)
+                store.fetch(key, temporary)
             if sha256_of_file(folder / key) != entry["sha256"]:
                 (folder / key).unlink()
 
 
 def main() -> None:
-    """For `python -m`."""
+    """Entry point of `python -m`."""
     try:
-        fetch_inputs(Here.read().record(), Path(), Path(os.environ["RAGCUN_CACHE"]))
+        fetch_inputs(NodeContext.read().record(), Path(), Path(os.environ["RAGCUN_CACHE"]))
     except (RagcunError, OSError) as error:
         print(f"ragcun: {error}", file=sys.stderr)
         sys.exit(1)

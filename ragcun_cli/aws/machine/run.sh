@@ -1,7 +1,7 @@
 #!/bin/bash
-# One run on this machine, from installing to the report: started by boot.sh, in the run's working folder.
+# Execute one run on this machine, from installation to report. boot.sh starts it in the run's working folder.
 # Each part is a stage. A part that ends with code 75 was interrupted: what it saved is in the bucket, and the next
-# machine goes on there. uploads.py copies logs, results and the run's state to the bucket all the while.
+# machine resumes from there. Meanwhile uploads.py copies logs, results and the run's state to the bucket.
 set -uo pipefail
 
 if [ "$(id -u)" = 0 ]; then umask 022; fi
@@ -11,13 +11,13 @@ log="logs/$RAGCUN_ATTEMPT-$RAGCUN_INSTANCE.log"
 
 stage() { echo "$1" > state/stage; echo "== $1, $(date -u +%FT%TZ)"; }
 
-# How the run ended: state, exit code, reason. The uploads see it, copy what is left, and end.
+# End the run with a state, exit code and reason. uploads.py sees them, copies what is left, and ends.
 finish() {
     printf '{"state": "%s", "exit_code": %s, "reason": "%s"}\n' "$1" "$2" "$3" > state/over.new
     mv state/over.new state/over
-    if [ -z "${uploads:-}" ] || ! wait "$uploads"; then # not there yet, or failed: then AWS's own command
+    if [ -z "${uploads:-}" ] || ! wait "$uploads"; then # not started yet, or failed: use the AWS CLI
         local status="${RAGCUN_STORE}status.json" folder
-        # The first node speaks for the run.
+        # The first node reports for the run.
         if [ -e state/rank ] && [ "$(cat state/rank)" != 0 ]; then
             status="${RAGCUN_STORE}nodes/$RAGCUN_ATTEMPT/states/$RAGCUN_INSTANCE.json"
         fi
@@ -29,12 +29,12 @@ finish() {
         aws s3 cp --only-show-errors status.json "$status"
     fi
     aws ec2 terminate-instances --region "$RAGCUN_MACHINE_REGION" --instance-ids "$RAGCUN_INSTANCE" > /dev/null
-    shutdown -h now # the same again, should the request have failed
+    shutdown -h now # a fallback in case the request failed
     exit 0
 }
 
-# Run one part in the background, so that state/process names it: the uploads stop it on a spot notice, or when the
-# GPUs have been idle for too long, and say why in state/stop.
+# Run one part in the background, with its id in state/process: uploads.py stops it on a spot notice, or when the
+# GPUs have been idle for too long, and writes the reason to state/stop.
 part() {
     stage "$1"
     shift
@@ -45,11 +45,11 @@ part() {
     code=$?
     rm -f state/process
     if [ -e state/stop ]; then finish "$(cat state/stop-as)" 75 "$(cat state/stop)"; fi
-    if [ "$code" = 75 ]; then finish interrupted 75 "stopped in $(cat state/stage)"; fi
+    if [ "$code" = 75 ]; then finish interrupted 75 "stopped during $(cat state/stage)"; fi
     if [ "$code" != 0 ]; then finish failed "$code" "$(cat state/stage) ended with code $code"; fi
 }
 
-# A network or a package server that is away for a moment must not end the run.
+# A brief outage of the network or a package server must not end the run.
 again() {
     local pause
     for pause in 10 60 0; do
@@ -60,21 +60,21 @@ again() {
 }
 
 install() {
-    # Ubuntu keeps venv in a package of its own, and its own updates may hold apt just after the start.
+    # Ubuntu has venv in a separate package, and its automatic updates may lock apt just after boot.
     python3 -m venv venv || {
         again apt-get -o DPkg::Lock::Timeout=600 update -qq
         again apt-get -o DPkg::Lock::Timeout=600 install -y -qq python3-venv && python3 -m venv venv
     } || return
-    # torch first and by its exact version: a looser wish of another package would fetch another build.
+    # Install torch first and pinned: a looser requirement of another package would fetch another build.
     again venv/bin/pip install --quiet -c code/constraints.txt "$(grep '^torch==' code/constraints.txt)" || return
     again venv/bin/pip install --quiet -c code/constraints.txt './code[aws,demo,figures,tensorboard]'
 }
 
-# The uploads are what saves and what ends the run in time: should they fail, they are started again.
+# uploads.py saves the run's results and ends it in time: if it fails, it is restarted.
 keep_uploading() {
     until python -m ragcun_cli.aws.machine.uploads "$log"; do
         if [ -e state/over ]; then return 1; fi
-        echo "ragcun: the uploads ended; they are started again"
+        echo "ragcun: the uploads stopped; restarting them"
         sleep 10
     done
 }
@@ -83,7 +83,7 @@ train() {
     local recipes=() recipe
     for recipe in recipes/*.yaml; do recipes+=(--recipe "$recipe"); done
     if [ "$RAGCUN_NODES" = 1 ]; then
-        # Several recipes or seeds: one GPU each. One alone has them all.
+        # Several recipes or seeds get one GPU each; a single training gets all GPUs.
         ragcun train "${recipes[@]}" ${RAGCUN_SEEDS:+--seeds "$RAGCUN_SEEDS"} --resume
         return
     fi
@@ -105,14 +105,14 @@ report() {
     ragcun report table --format markdown > report/table.md &&
         ragcun report table --format latex > report/table.tex &&
         ragcun report table --format json > report/table.json || return
-    # What one arm alone has nothing to be compared with cannot have: its table is whole all the same.
+    # A single arm has nothing to be compared with and thus no claims; its table is still complete.
     ragcun report claims > report/claims.txt || rm report/claims.txt
-    ragcun report page --out report/page.html || echo "ragcun: no page"
+    ragcun report page --out report/page.html || echo "ragcun: the report page could not be made"
 }
 
 exec > >(tee -a "$log") 2>&1
 stage installing
-install || finish failed 4 "the packages cannot be installed"
+install || finish failed 4 "the packages could not be installed"
 export PATH="$PWD/venv/bin:$PATH"
 if [ "$RAGCUN_NODES" != 1 ]; then
     stage meeting
@@ -126,13 +126,13 @@ part fetching python -m ragcun_cli.aws.machine.inputs
 part preflight ragcun preflight --no-training $(printf -- "--recipe %s " recipes/*.yaml) --gpus "$RAGCUN_GPUS"
 # shellcheck disable=SC2086 # several names
 if [ -n "$RAGCUN_DOWNLOADS" ]; then part downloading ragcun data download $RAGCUN_DOWNLOADS; fi
-# What an earlier machine has trained needs no trial.
+# If an earlier machine has already trained, no trial is needed.
 if [ "$RAGCUN_ATTEMPT" = 1 ] && [ "$RAGCUN_NODES" = 1 ]; then
     # shellcheck disable=SC2046
     part trying ragcun preflight $(printf -- "--recipe %s " recipes/*.yaml) --gpus "$RAGCUN_GPUS"
 fi
 part training train
-if [ -e state/rank ] && [ "$(cat state/rank)" != 0 ]; then finish finished 0 "the first node goes on"; fi
+if [ -e state/rank ] && [ "$(cat state/rank)" != 0 ]; then finish finished 0 "the first node continues"; fi
 part evaluating evaluate
 part reporting report
 finish finished 0 ""

@@ -1,7 +1,7 @@
-"""Runs beside the experiment: copies results and logs to the bucket, says how the run stands, stops it when it must.
+"""Run beside the experiment: copy results and logs to the bucket, report progress, and stop the run if needed.
 
-It must when EC2 takes the machine away, when the GPUs have been idle for too long, and when --max-hours is nearly
-over. Then the part that runs now is asked to end, as Ctrl-C would, and run.sh finds the reason in state/stop.
+It stops the run if EC2 reclaims the machine, if the GPUs have been idle for too long, or if --max-hours is nearly
+over. The current part is then asked to end, as by Ctrl-C, and run.sh finds the reason in state/stop.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ import psutil
 from ragcun_cli import files
 from ragcun_cli.aws import names
 from ragcun_cli.aws.calls import AwsError
-from ragcun_cli.aws.machine.here import STATE, Here
 from ragcun_cli.aws.machine.inputs import EMBEDDINGS
+from ragcun_cli.aws.machine.node_context import STATE, NodeContext
 from ragcun_cli.aws.record import (
     CHECKPOINTS,
     FILES,
-    GOING,
     IDLE,
     INTERRUPTED,
     MIRRORED,
     OUT_OF_TIME,
+    RUNNING,
     STATUS_FILE,
     RunRecord,
     keys_of_folder,
@@ -44,19 +44,19 @@ from ragcun_cli.aws.record import (
 from ragcun_cli.runs.folder import METRICS, SPEED, STATUS, whole_records
 from ragcun_cli.runs.status import Status
 from ragcun_cli.spot import NOTICE, POLL_SECONDS, MetadataService, metadata_address
-from ragcun_cli.storage.sealed import copy_folder, folders_in, remove_folder
+from ragcun_cli.storage.snapshots import folders_in, remove_folder, upload_folder
 
 SECONDS_BETWEEN_UPLOADS = 20.0
-SECONDS_TO_SAVE = 600.0  # before the machine's own timer
+SECONDS_TO_SAVE = 600.0  # before the machine's own timer fires fires
 IDLE_PERCENT = 5.0
-# In these the GPUs should work; downloads and the report need none.
+# Stages in which the GPUs should be busy; downloads and the report use none.
 BUSY_STAGES = ("training", "evaluating")
-MOST_EVENTS, MOST_BYTES = 1000, 500_000  # of one request to CloudWatch Logs, well below AWS's limits
+MOST_EVENTS, MOST_BYTES = 1000, 500_000  # per request to CloudWatch Logs, well below AWS's limits
 
 
 @dataclass
 class Uploader:
-    """Copies what has changed. is_first: whether this is the node that speaks for the run."""
+    """Copies what has changed. is_first: whether this node reports for the run."""
 
     record: RunRecord
     folder: Path
@@ -65,7 +65,7 @@ class Uploader:
     _seen: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def mirror(self) -> None:
-        """Results, report and logs that are new or have changed; then the list of all with their digests."""
+        """Upload new or changed results, reports and logs, then the list of all with their digests."""
         changed = False
         for key, path in self._files().items():
             with contextlib.suppress(FileNotFoundError):
@@ -89,23 +89,23 @@ class Uploader:
         return found | {f"logs/{path.name}": path for path in trainings}
 
     def keep_embeddings(self, cache: Path) -> None:
-        """Blocks that were encoded since the last dataset was done: what an interrupted evaluation goes on from."""
-        place = self.record.caches()
+        """Upload blocks encoded since the last finished dataset: an interrupted evaluation resumes from them."""
+        store = self.record.caches()
         results = [path.stat().st_mtime for path in (self.folder / "results").glob("*/*.json")]
         last = max(results, default=0.0)
         blocks = {path.parent for path in (cache / EMBEDDINGS).glob("*/*/manifest.json") if path.stat().st_mtime > last}
         wanted = {block.relative_to(cache).as_posix(): block for block in blocks}
         for key, block in wanted.items():
-            with contextlib.suppress(FileNotFoundError):  # removed since, to make room
-                copy_folder(place, block, key)
-        for key in folders_in(place, f"{EMBEDDINGS}/"):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile to make room
+                upload_folder(store, block, key)
+        for key in folders_in(store, f"{EMBEDDINGS}/"):
             if key not in wanted:
-                remove_folder(place, key)
+                remove_folder(store, key)
 
 
 @dataclass
 class LogStream:
-    """Brings the new lines of a log to CloudWatch."""
+    """Sends the new lines of a log to CloudWatch."""
 
     record: RunRecord
     region: str
@@ -115,7 +115,7 @@ class LogStream:
     _made: bool = False
 
     def send(self) -> None:
-        """Lines that are whole."""
+        """Send the new lines that are complete."""
         group = names.log_group_name(self.record.run)
         stream = {"logGroupName": group, "logStreamName": self.name}
         if not self._made:
@@ -136,7 +136,7 @@ class LogStream:
 
 
 def trainings(folder: Path) -> list[dict[str, Any]]:
-    """How each training stands: name, state, step, total_steps, loss, best_score, where known."""
+    """Return each training's progress: name, state, step, total_steps, loss, best_score, where known."""
     found = []
     for path in sorted((folder / CHECKPOINTS).glob(f"*/{STATUS}")):
         entry: dict[str, Any] = {"name": path.parent.name}
@@ -151,7 +151,7 @@ def trainings(folder: Path) -> list[dict[str, Any]]:
 
 
 def gpu_use() -> float | None:
-    """Per cent of the busiest GPU, None where there is none."""
+    """Return the busiest GPU's utilisation in per cent, or None if there is no GPU."""
     command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
@@ -161,18 +161,18 @@ def gpu_use() -> float | None:
 
 
 def ask_to_end(reason: str, state: str, signalled: set[int]) -> None:
-    """Leave the reason for run.sh, and end what it runs now: training saves and ends with code 75.
+    """Record the reason for run.sh, and end what it is running: training saves and exits with code 75.
 
-    Called again, it ends what was not there yet. signalled: processes that have heard of it; a second signal would not
-    let them save.
+        Called again, it ends what has started since. signalled: processes already signalled; a second signal would keep
+    them from saving.
     """
     if not (STATE / "stop").exists():
-        print(f"ragcun: {reason}: ending", flush=True)
+        print(f"ragcun: {reason}: stopping", flush=True)
         files.write_text(STATE / "stop-as", state)
         files.write_text(STATE / "stop", reason)
     with contextlib.suppress(OSError, ValueError, psutil.NoSuchProcess):
         part = psutil.Process(int((STATE / "process").read_text()))
-        # A function of the script runs in a shell of its own, which would keep the signal to itself.
+        # A function of the script runs in a subshell, which would not pass the signal on.
         commands = part.children() if part.name().startswith("bash") else [part]
         for command in commands:
             if command.pid not in signalled:
@@ -182,9 +182,9 @@ def ask_to_end(reason: str, state: str, signalled: set[int]) -> None:
 
 @dataclass
 class Watch:
-    """Looks every few seconds whether the run must end."""
+    """Checks every few seconds whether the run must end."""
 
-    here: Here
+    here: NodeContext
     address: str | None
     busy: float = field(default_factory=time.monotonic)
     _must_end: tuple[str, str] | None = None
@@ -197,9 +197,9 @@ class Watch:
             ask_to_end(*self._must_end, self._signalled)
 
     def _reason(self) -> tuple[str, str] | None:
-        """Why, and the state that comes of it."""
+        """Return why the run must end and the resulting state, or None."""
         if notice := self._notice():
-            return f"EC2 takes this machine away: {notice}", INTERRUPTED
+            return f"EC2 is reclaiming this machine: {notice}", INTERRUPTED
         if time.time() > self.here.end - SECONDS_TO_SAVE:
             return "--max-hours is nearly over", OUT_OF_TIME
         use = gpu_use()
@@ -212,31 +212,31 @@ class Watch:
     def _notice(self) -> str:
         if self.address is None:
             return ""
-        with contextlib.suppress(OSError):  # away for a moment: no notice
+        with contextlib.suppress(OSError):  # briefly unreachable: no notice
             content = MetadataService(self.address).read(NOTICE)
             return " ".join((content or "").replace('"', "").split())
         return ""
 
 
 def stage() -> str:
-    """What run.sh is at."""
+    """Return the stage that run.sh is in."""
     with contextlib.suppress(OSError):
         return (STATE / "stage").read_text(encoding="utf-8").strip()
     return ""
 
 
 def ending() -> dict[str, Any] | None:
-    """What run.sh says at its end, None before."""
+    """Return what run.sh writes at its end, or None before that."""
     with contextlib.suppress(OSError, ValueError):
         content: dict[str, Any] = json.loads((STATE / "over").read_text(encoding="utf-8"))
         return content
     return None
 
 
-def describe(here: Here, folder: Path, over: Mapping[str, Any] | None) -> dict[str, Any]:
-    """status.json."""
+def describe(here: NodeContext, folder: Path, over: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the content of status.json."""
     return {
-        "state": GOING,
+        "state": RUNNING,
         "exit_code": None,
         "reason": "",
         **(over or {}),
@@ -253,8 +253,8 @@ def describe(here: Here, folder: Path, over: Mapping[str, Any] | None) -> dict[s
     }
 
 
-def run(here: Here, log: Path, folder: Path, cache: Path) -> None:
-    """Until run.sh is over. An upload that fails is said and tried again with the next."""
+def run(here: NodeContext, log: Path, folder: Path, cache: Path) -> None:
+    """Upload until run.sh is over. A failed upload is reported and retried with the next."""
     record = here.record()
     previous = record.read_json(FILES) or {}
     uploader = Uploader(record, folder, is_first_node(), dict(previous.get("files", {})))
@@ -268,15 +268,15 @@ def run(here: Here, log: Path, folder: Path, cache: Path) -> None:
             _upload(uploader, stream, here, None)
             next_upload = time.monotonic() + SECONDS_BETWEEN_UPLOADS
         time.sleep(POLL_SECONDS)
-    for pause in (1, 5, 20, 60, 0):  # the last copy is the one that must arrive
+    for pause in (1, 5, 20, 60, 0):  # the final upload must succeed
         if _upload(uploader, stream, here, over):
             return
         time.sleep(pause)
-    raise OSError("the last upload did not arrive")
+    raise OSError("the final upload failed")
 
 
-def _upload(uploader: Uploader, stream: LogStream, here: Here, over: Mapping[str, Any] | None) -> bool:
-    """Whether all of it arrived but the log's stream, which must hold up nothing."""
+def _upload(uploader: Uploader, stream: LogStream, here: NodeContext, over: Mapping[str, Any] | None) -> bool:
+    """Upload everything; return whether it arrived, apart from the log stream, which must not block anything."""
     key = _status_key(uploader, here)
     parts: tuple[tuple[str, Callable[[], None]], ...] = (
         ("the log", stream.send),
@@ -286,42 +286,42 @@ def _upload(uploader: Uploader, stream: LogStream, here: Here, over: Mapping[str
     failed = []
     for name, send in parts:
         if over is not None and "results" in failed:
-            continue  # a run whose results are not there is not over
+            continue  # a run is not over until its results are uploaded
         try:
             send()
         except (AwsError, OSError) as error:
             failed.append(name)
-            print(f"ragcun: {name} could not be uploaded, is tried again: {error}", flush=True)
+            print(f"ragcun: {name} could not be uploaded and will be retried: {error}", flush=True)
     return set(failed) <= {"the log"}
 
 
 def is_first_node() -> bool:
-    """Number 0 of several, or the only one."""
+    """Return whether this is node 0 of several, or the only node."""
     with contextlib.suppress(OSError):
         return (STATE / "rank").read_text(encoding="utf-8").strip() == "0"
     return True
 
 
-def _status_key(uploader: Uploader, here: Here) -> str:
-    """The first node speaks for the run; the others have a file of their own."""
+def _status_key(uploader: Uploader, here: NodeContext) -> str:
+    """Return the key of this node's status: the first node reports for the run, the others have their own files."""
     return STATUS_FILE if uploader.is_first else f"nodes/{here.attempt}/states/{here.instance}.json"
 
 
 def _keep_embeddings(uploader: Uploader, cache: Path) -> None:
-    """In a thread of its own: blocks are large, and must hold up neither the log nor the look at the spot notice."""
+    """Run in a separate thread: large blocks must delay neither the log nor the check for a spot notice."""
     while True:
         time.sleep(SECONDS_BETWEEN_UPLOADS)
         if stage() == "evaluating":
             try:
                 uploader.keep_embeddings(cache)
             except (AwsError, OSError) as error:
-                print(f"ragcun: embeddings are not kept: {error}", flush=True)
+                print(f"ragcun: embeddings could not be saved: {error}", flush=True)
 
 
 def main() -> None:
-    """For `python -m`, with the log's path."""
+    """Entry point of `python -m`; its argument is the log's path."""
     try:
-        run(Here.read(), Path(sys.argv[1]), Path(), Path(os.environ["RAGCUN_CACHE"]))
+        run(NodeContext.read(), Path(sys.argv[1]), Path(), Path(os.environ["RAGCUN_CACHE"]))
     except Exception:
         traceback.print_exc()
         sys.exit(1)

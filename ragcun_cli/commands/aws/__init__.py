@@ -1,4 +1,4 @@
-"""`ragcun aws`: a run on EC2, from its plan to its removal."""
+"""`ragcun aws`: commands for a run on EC2, from its plan to its removal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ragcun_cli.commands.aws.running import fetch, logs, shell, status, terminat
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Run an experiment on EC2: what it would cost, start it, watch it, bring its results, leave nothing behind. "
-    "AWS_SETUP.md leads from no account to a running job.",
+    help="Run an experiment on EC2: see its cost, start it, watch it, fetch its results, leave nothing behind. "
+    "AWS_SETUP.md takes you from no account to a running job.",
 )
 for command in (plan, launch, status, logs, watch, shell, fetch, terminate, gc, policy):
     app.command()(command)

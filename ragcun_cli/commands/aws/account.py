@@ -1,4 +1,4 @@
-"""`ragcun aws gc` and `policy`: the account as a whole."""
+"""`ragcun aws gc` and `policy`: commands for the whole account."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ragcun_cli.errors import EnvironmentUnfit, UsageError
 
 
 def gc(
-    delete: bool = typer.Option(False, "--delete", help="Remove what belongs to no run that has a machine."),
-    everything: bool = typer.Option(False, "--all", help="With --delete: end running machines too."),
-    regions: list[str] = typer.Option([], "--region", help="Only these; all that the account may use by default."),
+    delete: bool = typer.Option(False, "--delete", help="Remove all of it, except for runs that have a machine."),
+    everything: bool = typer.Option(False, "--all", help="With --delete: terminate running machines too."),
+    regions: list[str] = typer.Option([], "--region", help="Only these regions; by default all the account may use."),
     profile: str | None = PROFILE,
     yes: bool = YES,
     json_output: bool = JSON,
 ) -> None:
-    """Find everything of ragcun's in all regions: machines, disks, templates, groups, roles, logs, budgets.
+    """Find everything that ragcun made in all regions: machines, disks, templates, groups, roles, logs, budgets.
 
     Buckets are left alone: `ragcun aws terminate RUN` removes a run's objects. Example: ragcun aws gc
     """
@@ -29,13 +29,13 @@ def gc(
     from ragcun_cli.console import Column, note, plain, print_json, print_table
 
     if everything and not delete:
-        raise UsageError("--all says what --delete removes: it needs --delete")
+        raise UsageError("--all extends what --delete removes: give --delete too")
     aws = open_account(profile)
     chosen = parsed_regions(regions, None) if regions else ()
     for region in chosen:
         aws.require_region(region)
     account, here = aws.account()[0], region_of(aws, None)
-    # Whether a run has a machine is asked everywhere: its roles are of no region.
+    # Look for machines in every region: a run's roles belong to no region.
     places = all_regions(aws, here)
     whole, closed = find_leftovers(aws, account, places)
     alive = {each.run for each in whole if each.kind.startswith("machine")}
@@ -50,28 +50,28 @@ def gc(
         headers = ("what", "name", "region", "run", "costs", "in use")
         print_table([Column(header) for header in headers], rows)
     else:
-        note(f"Nothing of ragcun's in {len(places) - len(closed)} regions (buckets apart).")
+        note(f"Found nothing of ragcun's in {len(places) - len(closed)} regions (apart from buckets).")
     for each in closed:
-        note(f"could not be asked: {each}")
-    # Where a region could not be asked, a run may have a machine there that needs its role.
+        note(f"could not be checked: {each}")
+    # If a region could not be checked, a run may have a machine there that needs its role.
     sure = [each for each in found if each.region or not closed]
     removed = [each for each in sure if everything or each.run not in alive] if delete else []
     if delete and found and not removed:
-        note("Nothing is removed: all of it belongs to runs that have a machine. --all ends these too.")
+        note("Nothing was removed: all of it belongs to runs that have a machine. --all ends these too.")
     if not removed:
         return
     confirm(f"Remove {len(removed)} of these {len(found)}?", yes)
     left = remove_leftovers(aws, removed)
     if left:
-        raise EnvironmentUnfit("these remain:\n" + "\n".join(f"  {each.sentence()}" for each in left))
+        raise EnvironmentUnfit("these could not be removed:\n" + "\n".join(f"  {each.sentence()}" for each in left))
     note(f"Removed {len(removed)}.")
 
 
 def policy(
-    account: str | None = typer.Option(None, "--account", help="Number of your account, put in its places."),
-    bucket: str | None = typer.Option(None, "--bucket", help="A bucket of yours that runs may use too."),
+    account: str | None = typer.Option(None, "--account", help="Your account number, filled in where needed."),
+    bucket: str | None = typer.Option(None, "--bucket", help="One of your buckets that runs may use too."),
 ) -> None:
-    """Print the IAM policy that a user of `ragcun aws` needs: the smallest with which every command works.
+    """Print the IAM policy that a user of `ragcun aws` needs: the smallest that lets every command work.
 
     Example: ragcun aws policy --account 123456789012 > ragcun-policy.json
     """
@@ -79,5 +79,5 @@ def policy(
     from ragcun_cli.console import print_document
 
     if account is not None and not re.fullmatch(r"[0-9]{12}", account):
-        raise UsageError(f"--account {account}: the number of an account has 12 digits")
+        raise UsageError(f"--account {account}: an account number has 12 digits")
     print_document(caller_policy(account, bucket))

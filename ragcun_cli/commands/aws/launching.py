@@ -66,10 +66,10 @@ def plan(
     email: str | None = EMAIL,
     triples_per_second: float | None = SPEED,
     profile: str | None = PROFILE,
-    offline: bool = typer.Option(False, "--offline", help="Ask AWS nothing: prices and machines of ragcun's table."),
+    offline: bool = typer.Option(False, "--offline", help="Ask AWS nothing; use ragcun's own table of prices."),
     json_output: bool = JSON,
 ) -> None:
-    """Show what a launch would do, need and cost, and what stops it. Makes nothing. Exit code 4 if something stops it.
+    """Show what a launch would do, need and cost, and what would stop it. Makes nothing. Exit code 4 if stopped.
 
     Example: ragcun aws plan --instance g5.xlarge --recipe isotropy --region us-east-1,us-west-2
     """
@@ -85,7 +85,7 @@ def plan(
 
 def launch(
     instance: str | None = typer.Option(
-        None, "--instance", "-i", help="Type of machine, such as p4d.24xlarge. With --resume: another one than before."
+        None, "--instance", "-i", help="Type of machine, such as p4d.24xlarge. With --resume: may differ from before."
     ),
     recipes: list[str] = RECIPES,
     overrides: list[str] = OVERRIDES,
@@ -97,7 +97,7 @@ def launch(
     nodes: int = NODES,
     run: str | None = RUN,
     max_hours: float | None = typer.Option(
-        None, "--max-hours", min=0.5, max=720, help="Hours of the whole run, over all its machines; 24 by default."
+        None, "--max-hours", min=0.5, max=720, help="Limit in hours of the whole run, over all machines; 24 by default."
     ),
     max_cost: float | None = MAX_COST,
     idle_minutes: int = IDLE,
@@ -110,16 +110,16 @@ def launch(
     code: Path | None = CODE,
     allow_changes: bool = ALLOW_CHANGES,
     resume: bool = typer.Option(
-        False, "--resume", help="Start another machine for an interrupted run: name it with --run, or its recipes."
+        False, "--resume", help="Start another machine for an interrupted run, named by --run or by its recipes."
     ),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan and stop, as `ragcun aws plan`."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan and stop, like `ragcun aws plan`."),
     yes: bool = YES,
     json_output: bool = JSON,
 ) -> None:
-    """Start a run: shows the plan, asks once, makes what is needed and starts the machine.
+    """Start a run: show the plan, ask once, make what is needed and start the machine.
 
-    The machine installs, checks, downloads, trains, evaluates, reports, uploads all the while, and ends itself. The
-    same command again attaches to the run instead of starting a second one. If it fails, what it made is removed.
+    The machine installs, checks, downloads, trains, evaluates and reports, uploading as it goes, then ends itself. The
+    same command again attaches to the run instead of starting another. If a launch fails, what it made is removed.
     Example: ragcun aws launch --instance p4d.24xlarge --max-hours 12 --max-cost 300
     """
     from ragcun_cli.aws.code import archive_checkout, default_checkout
@@ -136,7 +136,7 @@ def launch(
         archive = None if code is None else archive_checkout(code, allow_changes)
         return _resume(aws, given, archive, yes, dry_run, json_output)
     if instance is None:
-        raise UsageError("--instance is missing", "Such as --instance g5.xlarge; `ragcun aws plan --offline` compares.")
+        raise UsageError("--instance is missing", "Try --instance g5.xlarge; `ragcun aws plan --offline` compares.")
     asked = _LaunchOptions(**{**given, "max_hours": 24.0 if max_hours is None else max_hours})
     found = _plan(aws, asked)
     if dry_run:
@@ -147,7 +147,7 @@ def launch(
     _show_plan(found, False, on_stderr=json_output)
     require_launchable(found)
     if archive.changed:
-        note(f"The code is not that of a commit: {len(archive.changed)} changed files go with it.")
+        note(f"The code differs from its commit: {len(archive.changed)} changed files are included.")
     confirm(f"Launch {found.run}?", yes)
     attempt = launch_run(aws, found, archive, note)
     _show_attempt(found.run, attempt, json_output)
@@ -211,9 +211,9 @@ def _wishes(asked: _LaunchOptions, region: str | None) -> tuple[Any, list[Any]]:
 
     loaded = [load_recipe(name, asked.overrides) for name in asked.recipes or ARMS]
     if asked.bucket is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", asked.bucket):
-        raise UsageError(f"--bucket {asked.bucket}: no bucket of S3 has such a name", "Small letters, digits, hyphens.")
+        raise UsageError(f"--bucket {asked.bucket}: not a valid S3 bucket name", "Use small letters, digits, hyphens.")
     if asked.email is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", asked.email):
-        raise UsageError(f"--email {asked.email}: not an address")
+        raise UsageError(f"--email {asked.email}: not an email address")
     shared = {field.name for field in dataclasses.fields(LaunchRequest)} - {"run", "regions"}
     return LaunchRequest(
         run=require_run_name(asked.run or default_run_name([recipe.name for recipe in loaded])),
@@ -233,8 +233,8 @@ def _job(asked: _LaunchOptions, loaded: list[Any], bucket: str, run: str) -> Any
     job = make_job(loaded, seeds, asked.datasets, asked.precision, backup)
     if asked.nodes > 1 and job.runs > len(job.recipes):
         raise UsageError(
-            f"--nodes {asked.nodes}: machines share one training, and several seeds are several trainings",
-            "Launch a run for each seed (--set seed=N --run NAME), or take one machine, whose GPUs train side by side.",
+            f"--nodes {asked.nodes}: machines share one training, but several seeds are several trainings",
+            "Launch a run for each seed (--set seed=N --run NAME), or use one machine, whose GPUs train side by side.",
         )
     return job
 
@@ -248,15 +248,15 @@ def _show_dry_run(found: LaunchPlan, json_output: bool) -> None:
     require_launchable(found)
 
 
-# What an attached launch cannot change of the run that is there.
+# What a launch that attaches to an existing run cannot change.
 FIXED = ("instance", "on_demand", "nodes", "max_hours", "max_cost", "idle_minutes", "disk", "image", "email")
 
 
 def _attached(aws: Aws, found: LaunchPlan, archive: Any, json_output: bool) -> bool:
-    """Whether the run is there already; then it is shown.
+    """Show the run if it already exists, and return whether it does.
 
     Raises:
-        UsageError: if it is another one, or needs --resume.
+        UsageError: if a different run has this name, or the run needs --resume.
     """
     from ragcun_cli.aws.runs import differences, find_run
     from ragcun_cli.aws.storage import describe_launch
@@ -267,25 +267,24 @@ def _attached(aws: Aws, found: LaunchPlan, archive: Any, json_output: bool) -> b
         return False
     if different := differences(there.launch, describe_launch(found, archive)):
         raise UsageError(
-            f"--run {found.run}: this name is in use by a run with other {', '.join(different)}",
-            f"Take another name (--run NAME), or remove that one: ragcun aws terminate {found.run}",
+            f"--run {found.run}: this name belongs to a run with different {', '.join(different)}",
+            f"Choose another name (--run NAME), or remove that run: ragcun aws terminate {found.run}",
         )
-    if there.state() not in ("starting", "going", "finished"):
+    if there.state() not in ("starting", "running", "finished"):
         raise UsageError(
-            f"run {found.run} is there, and {there.state()}",
-            f"Go on with it: ragcun aws launch --run {found.run} --resume; or remove it: ragcun aws terminate "
-            f"{found.run}",
+            f"run {found.run} already exists: it is {there.state()}",
+            f"Resume it: ragcun aws launch --run {found.run} --resume; or remove it: ragcun aws terminate {found.run}",
         )
-    note(f"Run {found.run} is there already: nothing was started.")
+    note(f"Run {found.run} already exists: nothing was started.")
     recorded, wished = there.launch["wishes"], dataclasses.asdict(found.wishes)
     kept = [f"--{name.replace('_', '-')} {recorded[name]}" for name in FIXED if recorded[name] != wished[name]]
     if kept:
-        note(f"It keeps what it was launched with: {', '.join(kept)}.")
+        note(f"It keeps the options that it was launched with: {', '.join(kept)}.")
     show_run(there, json_output)
     return True
 
 
-# What a run that goes on keeps.
+# What a resumed run keeps.
 KEPT = {"overrides": "--set", "seeds": "--seeds", "datasets": "--datasets"}
 
 
@@ -305,9 +304,9 @@ def _resume(
     refused += ["--nodes"] if given["nodes"] != 1 else []
     if refused:
         raise UsageError(
-            f"--resume: the run keeps its {', '.join(refused)}",
-            "It takes --instance, --region, --on-demand, --max-hours, --max-cost, --idle-minutes, --disk, --image, "
-            "--email and --code. Other work is another run: --run NAME.",
+            f"--resume: the run keeps its own {', '.join(refused)}",
+            "You can give --instance, --region, --on-demand, --max-hours, --max-cost, --idle-minutes, --disk, --image, "
+            "--email and --code. For other work, launch another run: --run NAME.",
         )
     named = [load_recipe(name).name for name in given["recipes"] or ARMS]
     run = given["run"] or default_run_name(named)
@@ -320,14 +319,14 @@ def _resume(
     if given["idle_minutes"] != DEFAULT_IDLE_MINUTES:
         changes["idle_minutes"] = given["idle_minutes"]
     if given["regions"]:
-        # The bucket's region stays the first; machines are looked for where the user says now.
+        # The bucket's region stays the first; machines are sought in the regions given now.
         changes["regions"] = list(dict.fromkeys([found.record.region, *parsed_regions(given["regions"], None)]))
     planned, _ = plan_relaunch(aws, found, changes)
     if dry_run:
         return _show_dry_run(planned, json_output)
     _show_plan(planned, False, on_stderr=json_output)
     require_launchable(planned)
-    confirm(f"Go on with {run}?", yes)
+    confirm(f"Resume {run}?", yes)
     attempt = relaunch(aws, found, note, changes, archive)
     return _show_attempt(run, attempt, json_output)
 
@@ -338,14 +337,14 @@ def _show_attempt(run: str, attempt: Any, json_output: bool) -> None:
     if json_output:
         return print_json({"run": run, **attempt.as_json()})
     place = attempt.zone or attempt.region
-    note(f"Started {', '.join(attempt.instances)} in {place}; ended at the latest {attempt.end}.")
+    note(f"Started {', '.join(attempt.instances)} in {place}; will be ended by {attempt.end} at the latest.")
     return note(
         f"Next:  ragcun aws status {run}  |  ragcun aws logs {run} --follow  |  ragcun aws watch {run} (starts another "
-        "machine if this one is taken away)"
+        "machine if this one is reclaimed)"
     )
 
 
-INDENT = 13  # of what stands beside the names in a plan's lines
+INDENT = 13  # of the text beside the names in a plan's lines
 
 
 def _show_plan(found: LaunchPlan, json_output: bool, on_stderr: bool = False) -> None:

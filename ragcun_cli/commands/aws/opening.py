@@ -1,4 +1,4 @@
-"""The account and the run that a command is about."""
+"""Find the account and the run that a command is for."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 
 def open_account(profile: str | None) -> Aws:
-    """With the credentials of the profile or the environment."""
+    """Open the account with the credentials of the profile or the environment."""
     from ragcun_cli.aws.calls import Aws, open_session
 
     return Aws(open_session(profile))
 
 
 def region_of(aws: Aws, given: str | None) -> str:
-    """The region to ask first."""
+    """Return the region to ask first."""
     if given is not None:
         aws.require_region(given)
     return given or aws.session.region_name or "us-east-1"
 
 
 def the_run(aws: Aws, run: str, region: str | None, bucket: str | None) -> FoundRun:
-    """By its name.
+    """Find a run by its name.
 
     Raises:
-        UsageError: if there is none.
+        UsageError: if there is no such run.
     """
     from ragcun_cli.aws.names import require_run_name
     from ragcun_cli.aws.runs import require_run
@@ -49,9 +49,9 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     typer.echo(f"{question} [y/N] ", err=True, nl=False)
-    answer = sys.stdin.readline()  # typer.confirm makes one thing of Ctrl-C, of no input and of no
+    answer = sys.stdin.readline()  # typer.confirm treats Ctrl-C, no input and "no" alike
     if not answer:
         typer.echo(err=True)
-        raise UsageError("nobody is there to answer: nothing was done", "--yes answers for you.")
+        raise UsageError("nobody answered: nothing was done", "--yes answers for you.")
     if answer.strip().lower() not in ("y", "yes"):
         raise UsageError("not confirmed: nothing was done")

@@ -1,4 +1,4 @@
-"""`ragcun aws status`, `logs`, `shell`, `fetch`, `terminate` and `watch`: a run that was launched."""
+"""`ragcun aws status`, `logs`, `shell`, `fetch`, `terminate` and `watch`: follow and end a launched run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def status(
     profile: str | None = PROFILE,
     json_output: bool = JSON,
 ) -> None:
-    """Show how a run stands: state, machine, hours and cost so far, step and loss of each training.
+    """Show the progress of a run: state, machine, hours and cost so far, step and loss of each training.
 
     Example: ragcun aws status isotropy
     """
@@ -45,13 +45,13 @@ def status(
 
 def logs(
     run: str = WHICH,
-    follow: bool = typer.Option(False, "--follow", "-f", help="Go on until the run is over."),
+    follow: bool = typer.Option(False, "--follow", "-f", help="Keep printing until the run is over."),
     region: str | None = ONE_REGION,
     bucket: str | None = OWN_BUCKET,
     profile: str | None = PROFILE,
     json_output: bool = JSON,
 ) -> None:
-    """Print a run's log, of all its machines in order of time.
+    """Print a run's log, from all its machines in order of time.
 
     Example: ragcun aws logs isotropy --follow
     """
@@ -59,7 +59,7 @@ def logs(
     from ragcun_cli.console import note, print_json
 
     if follow and json_output:
-        raise UsageError("--json is for the lines that there are", "Leave out --follow.")
+        raise UsageError("--json prints only the lines so far", "Leave out --follow.")
     aws = open_account(profile)
     found = the_run(aws, run, region, bucket)
     if follow:
@@ -72,7 +72,7 @@ def logs(
     for line in lines:
         typer.echo(line)
     if not lines:
-        note(f"There is no line yet: the run is {found.state()}.")
+        note(f"There are no lines yet: the run is {found.state()}.")
     return None
 
 
@@ -82,17 +82,17 @@ def shell(
     bucket: str | None = OWN_BUCKET,
     profile: str | None = PROFILE,
 ) -> None:
-    """Open a shell on a run's machine, through AWS Systems Manager: no port is open. The run's folder is /opt/ragcun.
+    """Open a shell on a run's machine, through AWS Systems Manager; no port is opened. The run's folder is /opt/ragcun.
 
-    Needs AWS's command line with its session manager plugin. Example: ragcun aws shell isotropy
+    Needs the AWS command line with its Session Manager plugin. Example: ragcun aws shell isotropy
     """
     aws = open_account(profile)
     found = the_run(aws, run, region, bucket)
     if not found.machines:
-        raise UsageError(f"run {run}: has no machine now ({found.state()})", f"ragcun aws status {run}")
+        raise UsageError(f"run {run} has no machine now ({found.state()})", f"Check it: ragcun aws status {run}")
     for program in ("aws", "session-manager-plugin"):
         if shutil.which(program) is None:
-            raise EnvironmentUnfit(f"{program} is not installed", "AWS_SETUP.md, section 7, says where it comes from.")
+            raise EnvironmentUnfit(f"{program} is not installed", "AWS_SETUP.md, section 7, says where to get it.")
     machine = found.machines[0]
     command = ["aws", "ssm", "start-session", "--target", machine.id, "--region", machine.region]
     os.execvp("aws", [*command, *(["--profile", profile] if profile else [])])
@@ -100,7 +100,7 @@ def shell(
 
 def fetch(
     run: str = WHICH,
-    to: Path = typer.Option(Path(), "--to", help="Where results/, report/, logs/ and checkpoints/ are put."),
+    to: Path = typer.Option(Path(), "--to", help="Folder for results/, report/, logs/ and checkpoints/."),
     parts: str | None = typer.Option(
         None,
         "--parts",
@@ -112,7 +112,7 @@ def fetch(
     profile: str | None = PROFILE,
     json_output: bool = JSON,
 ) -> None:
-    """Bring a run's results, report, logs and models here, each file compared with its checksum.
+    """Fetch a run's results, report, logs and models, and check each file against its checksum.
 
     Example: ragcun aws fetch isotropy --to isotropy-run
     """
@@ -123,17 +123,17 @@ def fetch(
 
     wanted = USUAL_PARTS if parts is None else listed(parts)
     if unknown := [part for part in wanted if part not in PARTS]:
-        raise UsageError(f"--parts {unknown[0]}: there are {', '.join(PARTS)}")
+        raise UsageError(f"--parts {unknown[0]}: choose from {', '.join(PARTS)}")
     found = the_run(open_account(profile), run, region, bucket)
     done = fetch_run(found.record, wanted, to)
     if done.problems:
-        raise DataError("not whole in the bucket:\n" + "\n".join(done.problems), "A running machine may be writing it.")
+        raise DataError("incomplete in the bucket:\n" + "\n".join(done.problems), "A machine may still be writing it.")
     state = found.state()
     if json_output:
         return print_json({**dataclasses.asdict(done), "state": state})
     if not done.files + done.unchanged + done.models:
-        return note(f"Nothing is saved yet: the run is {state}.")
-    same = f", {done.unchanged} were here" if done.unchanged else ""
+        return note(f"Nothing has been saved yet: the run is {state}.")
+    same = f", {done.unchanged} were already here" if done.unchanged else ""
     note(
         f"{counted(done.files, 'file')} ({shown_bytes(done.bytes)}) and {counted(done.models, 'model')} in {to}{same}; "
         + (f"{done.unlisted} of them have no checksum in the run's list." if done.unlisted else "all checked.")
@@ -141,13 +141,13 @@ def fetch(
     note(f"Next:  ragcun report table --results {to / 'results'}")
     if state == "finished":
         return note(f"Done?  ragcun aws terminate {run}")
-    return note(f"The run is {state}: this is not all of it.")
+    return note(f"The run is {state}: this is not everything.")
 
 
 def terminate(
     run: str = WHICH,
     keep_bucket: bool = typer.Option(
-        False, "--keep-bucket", help="Leave the run's objects: results, models, checkpoints."
+        False, "--keep-bucket", help="Keep the run's objects: results, models, checkpoints."
     ),
     region: str | None = ONE_REGION,
     bucket: str | None = OWN_BUCKET,
@@ -155,7 +155,7 @@ def terminate(
     yes: bool = YES,
     json_output: bool = JSON,
 ) -> None:
-    """End a run's machines and remove everything it has on AWS, its objects too. Touches only what is the run's.
+    """End a run's machines and remove everything it has on AWS, including its objects. Touches nothing else.
 
     Example: ragcun aws terminate isotropy --keep-bucket
     """
@@ -168,15 +168,15 @@ def terminate(
     aws = open_account(profile)
     found = the_run(aws, run, region, bucket)
     record = found.record
-    objects = "its objects stay" if keep_bucket else f"and everything at {record.address} (results, models)"
+    objects = "but keep its objects" if keep_bucket else f"and everything at {record.address} (results, models)"
     confirm(f"Remove run {run} ({found.state()}): its machines, roles, log, {objects}?", yes)
-    # First what keeps `aws watch` from starting another machine meanwhile.
+    # Do this first: it keeps `aws watch` from starting another machine meanwhile.
     record.write_json(LAUNCH_FILE, {**found.launch, TERMINATED: now().isoformat()})
     has_budget = found.launch["wishes"]["email"] is not None
     left = remove_machinery(aws, run, record.region, found.regions, record.account, has_budget)
     if left:
         raise EnvironmentUnfit(
-            "these remain:\n" + "\n".join(f"  {each.sentence()}" for each in left), "The same command tries again."
+            "these could not be removed:\n" + "\n".join(f"  {each.sentence()}" for each in left), "Run it again."
         )
     count = 0 if keep_bucket else remove_objects(record)
     made_by_ragcun = wishes_of(found.launch).bucket is None
@@ -185,7 +185,7 @@ def terminate(
         kept = record.address if keep_bucket else None
         return print_json({"run": run, "kept": kept, "objects_removed": count, "bucket_removed": gone})
     if keep_bucket:
-        return note(f"Removed; what it has saved stays at {record.address}")
+        return note(f"Removed; its saved objects remain at {record.address}")
     return note(f"Removed, with {count:,} objects{' and the empty bucket' if gone else ''}.")
 
 
@@ -196,9 +196,9 @@ def watch(
     profile: str | None = PROFILE,
     json_output: bool = JSON,
 ) -> None:
-    """Stay with a run until it is done, and start another machine whenever it was interrupted.
+    """Watch a run until it is over, and start another machine whenever it is interrupted.
 
-    Ctrl-C ends the watching, not the run. Exit code 0 if the run is finished, 1 if it ended otherwise.
+    Ctrl-C stops the watching, not the run. Exit code 0 if the run is finished, 1 if it ended otherwise.
     Example: ragcun aws watch isotropy
     """
     from ragcun_cli.aws import watch as watching
@@ -206,7 +206,7 @@ def watch(
 
     aws = open_account(profile)
     with (
-        saying_if_interrupted("The run goes on; only the watching has ended."),
+        saying_if_interrupted("The run continues; only the watching has stopped."),
         LiveTable(RUN_COLUMNS) as table,
     ):
         found = watching.watch(

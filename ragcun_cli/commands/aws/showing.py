@@ -1,4 +1,4 @@
-"""How a run is shown."""
+"""Show runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RUN_COLUMNS = ("run", "state", "stage", "machine", "hours", "dollars", "steps")
 
 
 def run_row(found: FoundRun) -> list[str]:
-    """Cells for RUN_COLUMNS."""
+    """Return a run's cells for RUN_COLUMNS."""
     machine = next((f"{each.type} {each.zone}" for each in found.machines), "none")
     cost = found.cost()
     steps = [f"{each.get('step', 0)}/{each.get('total_steps', '?')}" for each in found.status.get("trainings", [])]
@@ -28,7 +28,7 @@ def _training(entry: dict[str, Any]) -> str:
 
 
 def show_runs(runs: list[FoundRun]) -> None:
-    """A table of all."""
+    """Print a table of all runs."""
     from ragcun_cli.console import Column, plain, print_table
 
     rows = [[plain(cell) for cell in run_row(found)] for found in runs]
@@ -36,13 +36,13 @@ def show_runs(runs: list[FoundRun]) -> None:
 
 
 def show_run(found: FoundRun, json_output: bool) -> None:
-    """Everything about one."""
+    """Print everything about one run."""
     from ragcun_cli.console import print_json, print_text
 
     if json_output:
         return print_json(found.as_json())
     cost, status = found.cost(), found.status
-    reason = "its machine is gone and has not said why" if found.state() == "lost" else status.get("reason")
+    reason = "its machine is gone and did not say why" if found.state() == "lost" else status.get("reason")
     lines = {
         "run": found.run,
         "state": found.state() + (f": {reason}" if reason else ""),
@@ -50,8 +50,8 @@ def show_run(found: FoundRun, json_output: bool) -> None:
         "machines": ", ".join(f"{each.id} {each.type} {each.zone} {each.state}" for each in found.machines) or "none",
         "attempts": str(len(found.launch["attempts"])),
         "hours": f"{found.hours():.2f} of {found.launch['wishes']['max_hours']:g}",
-        "cost so far": "not known" if cost is None else f"${cost:.2f} (machines, at the price of their start)",
-        "last heard of": status.get("updated", "not yet"),
+        "cost so far": "not known" if cost is None else f"${cost:.2f} (machines, at the price when they started)",
+        "last update": status.get("updated", "not yet"),
         "objects": found.record.address,
     }
     for name, value in lines.items():
@@ -59,5 +59,5 @@ def show_run(found: FoundRun, json_output: bool) -> None:
     for entry in status.get("trainings", []):
         print_text(f"{'training':<14} {_training(entry)} ({entry.get('state', '?')})")
     if status.get("datasets_done"):
-        print_text(f"{'scored':<14} {len(status['datasets_done'])} of models x datasets")
+        print_text(f"{'scored':<14} {len(status['datasets_done'])} pairs of model and dataset")
     return None

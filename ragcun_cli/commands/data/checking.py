@@ -1,4 +1,4 @@
-"""`ragcun data check`: what is wrong with data, before training."""
+"""`ragcun data check`: find problems in data before training."""
 
 from __future__ import annotations
 
@@ -19,44 +19,43 @@ LENGTH_COLUMNS = ("measured", "mean", "median", "95 %", "longest", "cut")
 
 def check(
     sources: list[str] = typer.Argument(
-        ..., help="Training files, collections in BEIR's layout, or names of `ragcun data list`."
+        ..., help="Training files, collections in BEIR's layout, or names from `ragcun data list`."
     ),
     data_dir: Path = DATA_DIR,
     dev: str | None = typer.Option(
-        None, "--dev", help="A dev set that must not be in the training data; msmarco's own by default."
+        None, "--dev", help="Dev set to look for in the training data (default: msmarco's own)."
     ),
     against: list[str] = typer.Option(
         [],
         "--against",
-        help="Test sets to look for in the training data, comma-separated; all of BEIR's that are in --data-dir by "
-        "default.",
+        help="Test sets to look for in the training data, comma-separated (default: all BEIR sets in --data-dir).",
     ),
     tokenizer: str = typer.Option(
-        "embedded:all-MiniLM-L6-v2", "--tokenizer", help="The model whose tokens lengths are counted in."
+        "embedded:all-MiniLM-L6-v2", "--tokenizer", help="Model whose tokenizer measures text lengths."
     ),
-    max_length: int = typer.Option(384, "--max-length", min=2, help="Texts of more tokens are counted as cut."),
+    max_length: int = typer.Option(384, "--max-length", min=2, help="Texts with more tokens than this count as cut."),
     batch_size: int = typer.Option(
         16,
         "--batch-size",
         min=2,
-        help="Training batch size, to count triples that fill no batch and positives that act as in-batch negatives.",
+        help="Training batch size, for counting leftover triples and positives that act as in-batch negatives.",
     ),
     write: Path | None = typer.Option(
         None,
         "--write",
         metavar="CLEAN.jsonl",
-        help="Write the triples that contain no query or answer of the dev and test sets. Takes one source; the "
+        help="Write the triples that contain no query or answer of the dev and test sets. Allows only one source; the "
         "counts go to CLEAN.jsonl.provenance.json.",
     ),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace CLEAN.jsonl if it is there."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace CLEAN.jsonl if it exists."),
     no_lengths: bool = typer.Option(False, "--no-lengths", help="Skip token lengths, the slowest check."),
-    strict: bool = typer.Option(False, "--strict", help="Exit code 1 if anything was found."),
+    strict: bool = typer.Option(False, "--strict", help="Exit with code 1 if anything was found."),
     json_output: bool = JSON,
 ) -> None:
-    """Say what is in training data and collections, and what is wrong with them.
+    """Show what training data and collections contain, and what is wrong with them.
 
-    Counts, lengths in tokens, duplicates, empty texts, negatives that are positives, and whether dev or test queries
-    and their passages are among the training texts. Example: ragcun data check msmarco --against scifact,nfcorpus
+    Reports counts, token lengths, duplicates, empty texts, negatives that are positives, and any dev or test queries
+    and their passages among the training texts. Example: ragcun data check msmarco --against scifact,nfcorpus
     """
     import dataclasses
 
@@ -65,7 +64,7 @@ def check(
 
     if write is not None:
         if len(sources) > 1:
-            raise UsageError("--write: one file is written, and several sources are named", "Name one.")
+            raise UsageError("--write: writes one file, but several sources are given", "Name only one.")
         require_new_triples(write, overwrite, "--write")
     count_tokens = None
     if not no_lengths:
@@ -122,7 +121,7 @@ def _print_report(report: CheckReport) -> None:
     if rows:
         print_table(columns, rows)
     found = len(report.findings)
-    note(f"{report.source}: {len(report.checked)} checks, {found or 'none'} with findings.")
+    note(f"{report.source}: {len(report.checked)} checks, {found or 'none'} found something.")
     if report.written:
         note(f"Written to {report.written}.")
     for each in report.not_checked:

@@ -1,4 +1,4 @@
-"""`ragcun data list`, `download` and `import`: what there is, and bringing it here."""
+"""`ragcun data list`, `download` and `import`: list available data and bring it here."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def list_sources(data_dir: Path = DATA_DIR, json_output: bool = JSON) -> None:
-    """List every known source: its size, licence and use, and whether it is here and verified; then your own.
+    """List every known source with its size, licence, use and local state; then your own collections.
 
-    `verified`: compared with the published checksum, and not written to since. Your own: other collections in BEIR's
+    `verified`: the file matches the published checksum and has not changed since. Your own: other collections in BEIR's
     layout in --data-dir. Example: ragcun data list
     """
     import dataclasses
@@ -50,12 +50,12 @@ def list_sources(data_dir: Path = DATA_DIR, json_output: bool = JSON) -> None:
     if own := [each.name for each in rows if each.kind == "own"]:
         columns = [Column("your own"), Column("score a model on it", wraps=True)]
         print_table(columns, [[plain(name), plain(_scoring(name, data_dir))] for name in own])
-    note("Bring one: ragcun data download NAME. Groups: beir (the 14 public sets), all. `-` under size: licensed sets;")
-    note("their owners give them out, and `ragcun data import NAME --from FOLDER` takes them.")
+    note("Get one: ragcun data download NAME. Groups: beir (the 14 public sets), all. `-` under size: licensed sets;")
+    note("get them from their owners, then run `ragcun data import NAME --from FOLDER`.")
 
 
 def _scoring(name: str, data_dir: Path) -> str:
-    """The command that scores a model on a collection of the data folder."""
+    """Return the command that scores a model on a collection in the data folder."""
     where = "" if data_dir == Path("data") else f" --data-dir {shlex.quote(str(data_dir))}"
     return f"ragcun eval beir --model RUN --datasets {shlex.quote(name)}{where}"
 
@@ -63,7 +63,7 @@ def _scoring(name: str, data_dir: Path) -> str:
 def download(
     names: list[str] = typer.Argument(
         ...,
-        help="Names of `ragcun data list`; msmarco (500k training triples and a dev set), beir (14 sets), all.",
+        help="Names from `ragcun data list`, such as msmarco (500k training triples, a dev set), beir (14 sets), all.",
         autocompletion=completion.downloads,
     ),
     data_dir: Path = DATA_DIR,
@@ -71,29 +71,29 @@ def download(
         None,
         "--mirror",
         metavar="URL|DIR",
-        help="Take the files from here; laid out like a data folder, such as one "
+        help="Get the files from here instead; laid out like a data folder, such as one "
         "that ragcun filled on another machine.",
     ),
-    jobs: int = typer.Option(4, "--jobs", "-j", min=1, max=32, help="Files at a time."),
+    jobs: int = typer.Option(4, "--jobs", "-j", min=1, max=32, help="Number of files to download at a time."),
     timeout: float = typer.Option(30, "--timeout", min=1, help="Seconds to wait for a server that sends nothing."),
     attempts: int = typer.Option(
-        6, "--attempts", min=1, help="Attempts in a row that bring nothing, before giving up."
+        6, "--attempts", min=1, help="Give up after this many attempts in a row without any data."
     ),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a file that is here with another content."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Say what would come, and stop."),
-    json_output: bool = typer.Option(False, "--json", help="Print as JSON how these datasets stand in the end."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace existing files whose content differs."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be downloaded, then stop."),
+    json_output: bool = typer.Option(False, "--json", help="Print the final state of these datasets as JSON."),
 ) -> None:
-    """Download datasets: resumed where it broke off, checked before a file gets its name.
+    """Download datasets: interrupted downloads resume, and files are verified before they get their final names.
 
-    Ctrl-C keeps what came; the same command goes on from there. HF_TOKEN, HF_HOME, HF_ENDPOINT and the usual proxy
+    Ctrl-C keeps partial files; run the same command to continue. HF_TOKEN, HF_HOME, HF_ENDPOINT and the usual proxy
     variables are respected. Example: ragcun data download msmarco beir
     """
     import dataclasses
 
     from ragcun_cli.console import note, print_json
     from ragcun_cli.data.fetch.catalogue import entries, expand, plan_download
-    from ragcun_cli.data.fetch.opening import RetryPolicy
-    from ragcun_cli.data.fetch.several import fetch_all
+    from ragcun_cli.data.fetch.download import fetch_all
+    from ragcun_cli.data.fetch.sources import RetryPolicy
     from ragcun_cli.data.msmarco import prepare_training_sets
     from ragcun_cli.data.registry import TRAINING
 
@@ -112,11 +112,11 @@ def download(
         raise error
     if not dry_run:
         where = "" if data_dir == Path("data") else f" --data-dir {data_dir}"
-        note(f"All of it is in {data_dir}/. See: ragcun data list{where}")
+        note(f"Everything is in {data_dir}/. See: ragcun data list{where}")
 
 
 def _show_plan(plan: Plan) -> None:
-    """Sizes and licences, before the first byte."""
+    """Show sizes and licences before the download starts."""
     from ragcun_cli.console import note
     from ragcun_cli.data.fetch.catalogue import described
     from ragcun_cli.quantities import megabytes
@@ -124,21 +124,21 @@ def _show_plan(plan: Plan) -> None:
     for name, files in plan.files.items():
         known = described(name)
         size = megabytes(sum(each.bytes or each.about for each in files))
-        here = ", here already" if all(each.path.exists() for each in files) else ""
+        here = ", already here" if all(each.path.exists() for each in files) else ""
         note(f"{name} ({known.task}): {size}{here}. Licence: {known.licence}.")
     for name, error in plan.failed.items():
-        note(f"{name}: cannot be downloaded: {error.message}")
-    note(f"{megabytes(plan.to_come())} to download. You are bound by the licences: read them at the owners' sites.")
+        note(f"{name} cannot be downloaded: {error.message}")
+    note(f"{megabytes(plan.to_come())} to download. The licences are binding: read them on the owners' websites.")
 
 
 def import_licensed(
     name: str = typer.Argument(..., help="robust04, trec-news, signal1m or bioasq."),
-    delivered: Path = typer.Option(..., "--from", help="The folder with what the owner delivers; see docs/data.md."),
+    delivered: Path = typer.Option(..., "--from", help="Folder with the files from the owner; see docs/data.md."),
     data_dir: Path = DATA_DIR,
-    overwrite: bool = typer.Option(False, "--overwrite", help="Make it again if it is here."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Make it again if it already exists."),
     json_output: bool = JSON,
 ) -> None:
-    """Turn a licensed set's files, as their owner delivers them, into BEIR's layout, and compare the counts.
+    """Convert a licensed set's files, as delivered by the owner, to BEIR's layout and check the counts.
 
     Example: ragcun data import robust04 --from trec-disks-4-5/
     """
@@ -153,5 +153,5 @@ def import_licensed(
         return
     note(f"{done.folder}: {done.passages:,} passages, {done.queries:,} queries, {done.judgements:,} judgements.")
     for difference in done.differences:
-        note(f"It differs: {difference}.")
-    note("Its scores will say that it differs." if done.differences else f"Next: {_scoring(name, data_dir)}")
+        note(f"Differs from BEIR: {difference}.")
+    note("Its scores will carry a note about this." if done.differences else f"Next: {_scoring(name, data_dir)}")

@@ -1,4 +1,4 @@
-"""What several commands of `ragcun data` take, and refuse alike."""
+"""Options and checks that several `ragcun data` commands share."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ JSON = typer.Option(False, "--json", help="Print as JSON.")
 def require_new_triples(output: Path, overwrite: bool, flag: str = "--output") -> None:
     """
     Raises:
-        UsageError: if this is no file of triples, or one is there that may not be replaced.
-        OSError: if nothing can be written there.
+        UsageError: if the name does not end in .jsonl, or the file exists and must not be replaced.
+        OSError: if the file cannot be written.
     """
     from ragcun_cli.errors import UsageError
     from ragcun_cli.files import require_writable
 
     if output.suffix != ".jsonl":
-        raise UsageError(f"{flag} {output}: triples are written as JSON Lines", f"Call it {output.stem}.jsonl.")
+        raise UsageError(f"{flag} {output}: triples are written as JSON Lines", f"Name it {output.stem}.jsonl.")
     if output.exists() and not overwrite:
-        raise UsageError(f"{flag} {output}: is there already", "Give --overwrite to replace it.")
+        raise UsageError(f"{flag} {output}: this file already exists", "Give --overwrite to replace it.")
     require_writable(output)

@@ -1,1 +1,1 @@
-"""Bringing files here: resumable, checked before they get their name, and never half."""
+"""Download files: resumable, verified before they get their final names, and never left half-written."""

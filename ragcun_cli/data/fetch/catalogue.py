@@ -1,4 +1,4 @@
-"""From the names of datasets to the files that have to come, and to what is said of them before and after."""
+"""Map dataset names to the files to download, and describe their state before and after."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from ragcun_cli.data.fetch.hub import PREFIX, find_on_hub
 from ragcun_cli.data.fetch.receipts import DIGEST, read_receipt, receipt_place
-from ragcun_cli.data.fetch.transfer import Wanted
+from ragcun_cli.data.fetch.transfer import DownloadTask
 from ragcun_cli.data.registry import (
     ALL,
     DOWNLOADS,
@@ -35,7 +35,7 @@ FILES = ("corpus.jsonl", "queries.jsonl")
 @dataclass(frozen=True)
 class Entry:
     """One row of `ragcun data list`. kind: training, evaluation, or own for a collection of the user's; state:
-    `verified`, `here`, `part of it`, or empty; bytes: of the download; brings: the command, empty for an own one.
+    `verified`, `here`, `part of it`, or empty; bytes: download size; brings: download command, empty for an own one.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Entry:
 
 
 def entries(root: Path) -> list[Entry]:
-    """Every known source, how it stands in this data folder, and the other collections that lie there."""
+    """List every known source with its state in this data folder, and the user's own collections there."""
     rows = [
         Entry(
             each.name,
@@ -67,27 +67,27 @@ def entries(root: Path) -> list[Entry]:
         row = known.download_name if known.md5 else name
         rows.append(Entry(row, "evaluation", known.task, known.licence, known.zip_bytes, _state(root, known), brings))
     own = [name for name in available_collections(root) if name not in KNOWN]
-    return [*rows, *(Entry(name, "own", "your own", "yours to know", None, "here", "") for name in own)]
+    return [*rows, *(Entry(name, "own", "your own", "unknown", None, "here", "") for name in own)]
 
 
 def expand(names: Sequence[str]) -> list[str]:
-    """Groups as their members, each name once.
+    """Expand groups into their members, and list each name once.
 
     Raises:
-        UsageError: if a name is not known, or is only available from its owners.
+        UsageError: if a name is unknown, or only available from its owners.
     """
     single = [*TRAINING, *(KNOWN[name].download_name for name in ALL)]
     chosen = []
     for name in (each for asked in names for each in DOWNLOADS.get(asked, (asked,))):
         if name not in single:
             raise UsageError(
-                f"{name}: there is nothing of this name to download; {did_you_mean(name, [*single, *DOWNLOADS])}",
-                "`ragcun data list` shows what there is.",
+                f"{name}: no such download; {did_you_mean(name, [*single, *DOWNLOADS])}",
+                "`ragcun data list` shows what is available.",
             )
         known = KNOWN.get(name)
         if name not in TRAINING and known is not None and known.md5 is None:
             raise UsageError(
-                f"{name}: its owners give it out under a licence: {known.obtain}",
+                f"{name}: only available from its owners under a licence: {known.obtain}",
                 f"Then: ragcun data import {name} --from FOLDER",
             )
         chosen.append(name)
@@ -96,22 +96,22 @@ def expand(names: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to come, by dataset; and why it is not known what some of them need."""
+    """Files to download, by dataset, and errors for datasets whose files could not be determined."""
 
-    files: dict[str, list[Wanted]]
+    files: dict[str, list[DownloadTask]]
     failed: dict[str, RagcunError]
 
     def to_come(self, names: Sequence[str] | None = None) -> int:
-        """Bytes of the files that are not here, of all datasets or these, as far as they are known before."""
+        """Return the known size in bytes of missing files, for all datasets or for `names`."""
         chosen = self.files if names is None else names
         return sum(each.bytes or each.about for name in chosen for each in self.files[name] if not each.path.exists())
 
 
 def plan_download(names: Sequence[str], root: Path, mirror: str | None) -> Plan:
-    """What has to come for names that `expand` gave. A hub that cannot be asked stops none of the others.
+    """Plan downloads for names from `expand`. If the Hub cannot be reached, the other datasets are unaffected.
 
     Raises:
-        UsageError: if the mirror is no address.
+        UsageError: if the mirror is not an address or folder.
     """
     if mirror is not None:
         _check_mirror(mirror)
@@ -130,52 +130,52 @@ def _check_mirror(mirror: str) -> None:
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise UsageError(f"--mirror {mirror}: not an http(s) address", "Give a folder, or an http(s) URL.")
     elif not expanded(mirror).is_dir():
-        raise UsageError(f"--mirror {mirror}: there is no such folder", "Give a folder, or an http(s) URL.")
+        raise UsageError(f"--mirror {mirror}: no such folder", "Give a folder, or an http(s) URL.")
 
 
 def described(name: str) -> KnownDataset | TrainingSet:
-    """The registry's row of a name that `expand` gave."""
+    """Return the registry's entry for a name from `expand`."""
     return TRAINING.get(name) or KNOWN[IN_DOMAIN if name == MSMARCO_CORPUS else name]
 
 
-def _files_of(name: str, root: Path, mirror: str | None) -> list[Wanted]:
+def _files_of(name: str, root: Path, mirror: str | None) -> list[DownloadTask]:
     known = described(name)
     if isinstance(known, TrainingSet):
         return [_of_training_set(name, file, root, mirror) for file in known.files]
     path = root / f"{known.name}.zip"
     address = _on_mirror(mirror, path.name) if mirror else known.url
     assert address is not None
-    return [Wanted(path, address, known.zip_bytes, f"md5:{known.md5}")]
+    return [DownloadTask(path, address, known.zip_bytes, f"md5:{known.md5}")]
 
 
-def _of_training_set(name: str, file: SourceFile, root: Path, mirror: str | None) -> Wanted:
+def _of_training_set(name: str, file: SourceFile, root: Path, mirror: str | None) -> DownloadTask:
     path = source_path(root, name, file)
     if mirror:
         address = _on_mirror(mirror, path.relative_to(root).as_posix())
         digest, published = (file.digest, True) if file.digest else _digest_on(mirror, receipt_place(root, path))
-        return Wanted(path, address, None, digest, published, about=file.bytes)
+        return DownloadTask(path, address, None, digest, published, about=file.bytes)
     if not file.address.startswith(PREFIX):
-        return Wanted(path, file.address, file.bytes, file.digest, headers=dict(file.headers))
+        return DownloadTask(path, file.address, file.bytes, file.digest, headers=dict(file.headers))
     receipt = read_receipt(root, path)
-    if receipt is not None and receipt["published"]:  # the hub need not be asked again
-        return Wanted(path, file.address, receipt["bytes"], file.digest or receipt["digest"])
+    if receipt is not None and receipt["published"]:  # no need to ask the Hub again
+        return DownloadTask(path, file.address, receipt["bytes"], file.digest or receipt["digest"])
     found = find_on_hub(file.address)
     headers = {"Authorization": f"Bearer {found.token}"} if found.token else {}
     digest = f"sha256:{found.sha256}" if found.sha256 else None
     if file.digest not in (None, digest):
         raise EnvironmentUnfit(
-            f"{file.address}: the hub lists {digest}, known is {file.digest}", "Use another server: --mirror URL|DIR."
+            f"{file.address}: the Hub lists {digest}, expected {file.digest}", "Use another server: --mirror URL|DIR."
         )
-    return Wanted(path, found.address, found.bytes, digest, headers=headers)
+    return DownloadTask(path, found.address, found.bytes, digest, headers=headers)
 
 
 def _on_mirror(mirror: str, below: str) -> str:
-    """A mirror is laid out as a data folder is: one that ragcun filled on another machine will do."""
+    """Return an address on a mirror, which is laid out like a data folder filled by ragcun."""
     return f"{mirror.rstrip('/')}/{below}" if "://" in mirror else str(expanded(mirror) / below)
 
 
 def _digest_on(mirror: str, receipt: str) -> tuple[str | None, bool]:
-    """The digest in a mirror's own receipt of a file, and whether it is the publisher's; None if it has none."""
+    """Return the digest in a mirror's receipt of a file, or None, and whether it is the publisher's."""
     import requests
 
     address = _on_mirror(mirror, receipt)

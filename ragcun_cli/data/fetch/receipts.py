@@ -1,7 +1,7 @@
-"""Which files here were compared with a published checksum: `<data folder>/.verified/<file>.json`.
+"""Record which local files match a published checksum, in `<data folder>/.verified/<file>.json`.
 
-A file counts as verified for as long as it is not written to since. The receipts travel with a copied data folder,
-which makes of it a mirror whose files can be checked.
+A file counts as verified until it is changed. The receipts travel with a copied data folder,
+which makes the copy a mirror whose files can be verified.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DIGEST = re.compile(r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")
 
 
 def write_receipt(root: Path, path: Path, address: str, digest: str | None, published: bool) -> None:
-    """`digest` None: there was none, and the file's own sha256 is kept, for those who copy it from here."""
+    """Write a receipt. If `digest` is None, the file's own sha256 is stored for those who copy it from here."""
     state = path.stat()
     content = {
         "address": address,
@@ -32,7 +32,7 @@ def write_receipt(root: Path, path: Path, address: str, digest: str | None, publ
 
 
 def read_receipt(root: Path, path: Path) -> dict[str, Any] | None:
-    """The receipt of a file that is as it was when it was written; None if there is none."""
+    """Return a file's receipt if the file is unchanged since, else None."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         content: dict[str, Any] = json.loads(_receipt(root, path).read_text(encoding="utf-8"))
         state = path.stat()
@@ -43,7 +43,7 @@ def read_receipt(root: Path, path: Path) -> dict[str, Any] | None:
 
 
 def receipt_place(root: Path, path: Path) -> str:
-    """Where the receipt lies below the data folder, here and on a mirror."""
+    """Return the receipt's path relative to the data folder, here and on a mirror."""
     return f"{FOLDER}/{path.relative_to(root).as_posix()}.json"
 
 

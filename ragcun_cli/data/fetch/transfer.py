@@ -1,10 +1,10 @@
-"""One file, from wherever it is to here.
+"""Download one file.
 
-1. It grows as `<name>.part`; beside it `<name>.part.json` says of which version it is a part.
-2. After an interruption (a broken connection, a time-out, 429, 503, Ctrl-C, a killed process) it goes on from where it
-   is, if the server still has that version; else from the start.
-3. Whole, its length and checksum are compared. A wrong file is thrown away and fetched once more, from the start.
-4. Only then it gets its name, at once.
+1. It is written to `<name>.part`; `<name>.part.json` beside it records the version that the part belongs to.
+2. After an interruption (a broken connection, a time-out, 429, 503, Ctrl-C, a killed process) it resumes where it
+   stopped if the server still has that version; otherwise it restarts.
+3. When complete, its length and checksum are verified. A wrong file is discarded and downloaded once more.
+4. Only then is it renamed, atomically.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from typing import Any, BinaryIO
 
 from ragcun_cli import files
 from ragcun_cli.console import note
-from ragcun_cli.data.fetch.opening import ConnectionBroken, Opener, RetryPolicy, Stream, open_address
+from ragcun_cli.data.fetch.sources import ConnectionBroken, Opener, RetryPolicy, Stream, open_address
 from ragcun_cli.errors import DataError, EnvironmentUnfit
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A file to bring. path: where it goes; address: a URL, or a path on this machine; bytes: None if not known before;
-    digest: such as `md5:5f7d…`, None if there is none; published: whether the digest is its publisher's, and not that
-    of some copy; headers: of the request; about: bytes, for the room on the disk, where they are not known.
+class DownloadTask:
+    """A file to download. path: where it goes; address: a URL or a local path; bytes: size, None if unknown in advance;
+    digest: such as `md5:5f7d…`, None if there is none; published: whether the digest is the publisher's and not that
+    of a copy; headers: of the request; about: approximate size for the disk-space check if `bytes` is None.
     """
 
     path: Path
@@ -43,29 +43,29 @@ class Wanted:
 
     @property
     def part(self) -> Path:
-        """What there is of it before it is whole."""
+        """Path of the incomplete file."""
         return self.path.with_name(self.path.name + ".part")
 
     @property
     def part_record(self) -> Path:
-        """Of which version the part is."""
+        """Path of the record of the part's version."""
         return self.path.with_name(self.path.name + ".part.json")
 
 
 class DownloadStopped(Exception):
-    """Somebody set the stop flag; the part is kept."""
+    """The stop flag was set; the part is kept."""
 
 
-OnBytes = Callable[[int, int | None], None]  # bytes here so far, bytes of the whole
+OnBytes = Callable[[int, int | None], None]  # bytes so far, total bytes
 
 
-def transfer(wanted: Wanted, patience: RetryPolicy, stop: threading.Event, on_bytes: OnBytes) -> None:
-    """Bring the file; whatever happens, no wrong or half file ever has its name.
+def transfer(wanted: DownloadTask, patience: RetryPolicy, stop: threading.Event, on_bytes: OnBytes) -> None:
+    """Download the file. Whatever happens, no wrong or incomplete file ever gets its name.
 
     Raises:
-        EnvironmentUnfit: if the server cannot be reached, refuses, or keeps breaking off; what came is kept.
-        DataError: if what arrives is not what was published, twice.
-        Stopped: if `stop` was set.
+        EnvironmentUnfit: if the server cannot be reached, refuses, or keeps breaking off; the part is kept.
+        DataError: if the file differs from the published one twice.
+        DownloadStopped: if `stop` was set.
     """
     opener = open_address(wanted.address, wanted.headers, patience)
     problem = ""
@@ -82,18 +82,20 @@ def transfer(wanted: Wanted, patience: RetryPolicy, stop: threading.Event, on_by
         _discard(wanted)
     raise DataError(
         f"{wanted.address}: {problem}, twice",
-        "It is another version, or damaged on the way. If it is what you want, take it yourself and give its path.",
+        "It is another version, or damaged in transit. If you want it anyway, download it yourself and give its path.",
     )
 
 
 def digest_like(digest: str, path: Path) -> str:
-    """The file's, by the same algorithm: `algorithm:hex`."""
+    """Return the file's digest by the same algorithm, as `algorithm:hex`."""
     algorithm = digest.partition(":")[0]
     return f"{algorithm}:{files.digest_of_file(path, algorithm)}"
 
 
-def _arrive(wanted: Wanted, opener: Opener, patience: RetryPolicy, stop: threading.Event, on_bytes: OnBytes) -> None:
-    """Until all bytes are here, going on after each interruption."""
+def _arrive(
+    wanted: DownloadTask, opener: Opener, patience: RetryPolicy, stop: threading.Event, on_bytes: OnBytes
+) -> None:
+    """Download until all bytes are here, resuming after each interruption."""
     failures, most = 0, _size(wanted.part)
     while True:
         try:
@@ -103,27 +105,27 @@ def _arrive(wanted: Wanted, opener: Opener, patience: RetryPolicy, stop: threadi
             if interruption.useless:
                 _discard(wanted)
             here = _size(wanted.part)
-            # A server that never gets further than this is not worth asking for ever.
+            # Give up on a server that makes no progress.
             failures, most = (1, here) if here > most else (failures + 1, most)
             if failures >= patience.attempts:
-                kept = f"{here} bytes are kept: the same command goes on from there. " if here else ""
+                kept = f"{here} bytes are kept; run the same command to continue. " if here else ""
                 raise EnvironmentUnfit(
                     f"{wanted.address}: gave up after {failures} attempt{'s' if failures > 1 else ''}: {interruption}",
-                    f"{kept}Try again, or another server: --mirror URL|DIR.",
+                    f"{kept}Try again, or use another server: --mirror URL|DIR.",
                 ) from None
             wait = interruption.wait
             if wait is not None and wait > patience.longest_pause:
                 raise EnvironmentUnfit(
-                    f"{wanted.address}: the server asks to wait {wait:.0f} s ({interruption})",
-                    "Run the same command later; it goes on from where it is.",
+                    f"{wanted.address}: the server asks for a wait of {wait:.0f} s ({interruption})",
+                    "Run the same command later to continue.",
                 ) from None
             pause = min(patience.pause * 2 ** (failures - 1), patience.longest_pause)
             if stop.wait(wait if wait is not None else pause):
                 raise DownloadStopped from None
 
 
-def _continue(wanted: Wanted, opener: Opener, stop: threading.Event, on_bytes: OnBytes) -> None:
-    if wanted.part.is_symlink():  # it would be written through, to wherever it points
+def _continue(wanted: DownloadTask, opener: Opener, stop: threading.Event, on_bytes: OnBytes) -> None:
+    if wanted.part.is_symlink():  # writing would follow the link
         wanted.part.unlink()
     start, validator, total = _resumable(wanted)
     if start and start == wanted.bytes:
@@ -132,8 +134,8 @@ def _continue(wanted: Wanted, opener: Opener, stop: threading.Event, on_bytes: O
         _check_total(wanted, stream, total)
         if start and not stream.start:
             note(
-                f"{wanted.path.name}: from the start again: the server has another version than the {start} bytes that "
-                "are here, or cannot send a part."
+                f"{wanted.path.name}: restarting: the server has a different version than the {start} bytes that "
+                "are here, or cannot resume."
             )
         if stream.start == 0 or not wanted.part.exists():
             wanted.path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,19 +153,19 @@ def _continue(wanted: Wanted, opener: Opener, stop: threading.Event, on_bytes: O
                 if stop.is_set():
                     raise DownloadStopped
         if stream.total is not None and here != stream.total:
-            # More than was said is no part of anything.
+            # If more arrived than was announced, nothing of it can be used.
             useless = here > stream.total
             raise ConnectionBroken(f"the connection ended after {here} of {stream.total} bytes", useless=useless)
         if not stream.end_is_told and wanted.digest is None:
             _discard(wanted)
             raise EnvironmentUnfit(
-                f"{wanted.address}: the server does not say how long the file is, and there is no checksum of it",
-                "Whether it is whole could not be known. Try another server: --mirror URL|DIR.",
+                f"{wanted.address}: the server does not state the file's length, and there is no checksum",
+                "The download cannot be checked for completeness. Try another server: --mirror URL|DIR.",
             )
 
 
-def _write_whole(part: BinaryIO | RawIOBase, block: bytes, wanted: Wanted) -> None:
-    """An unbuffered write may take a part of what it is given, as it does where the disk is about full."""
+def _write_whole(part: BinaryIO | RawIOBase, block: bytes, wanted: DownloadTask) -> None:
+    """Write a whole block; an unbuffered write may write only part of it, such as when the disk is nearly full."""
     rest = memoryview(block)
     try:
         while rest:
@@ -173,12 +175,12 @@ def _write_whole(part: BinaryIO | RawIOBase, block: bytes, wanted: Wanted) -> No
             raise
         raise EnvironmentUnfit(
             f"{wanted.part}: the disk is full ({error.strerror})",
-            "Free some space and run the same command: it goes on from what came.",
+            "Free some space and run the same command to continue.",
         ) from None
 
 
-def _resumable(wanted: Wanted) -> tuple[int, str | None, int | None]:
-    """How many bytes of the part can be gone on from, and the validator and length of its version."""
+def _resumable(wanted: DownloadTask) -> tuple[int, str | None, int | None]:
+    """Return how many bytes of the part can be resumed from, and the validator and length of its version."""
     size = _size(wanted.part)
     record: Any = {}
     with contextlib.suppress(OSError, ValueError):
@@ -187,36 +189,36 @@ def _resumable(wanted: Wanted) -> tuple[int, str | None, int | None]:
         record = {}
     validator = record.get("validator") if record.get("address") == wanted.address else None
     if not isinstance(validator, str):
-        # Of an unknown version: a checksum would find out in the end, and without one nothing would.
+        # The version is unknown: only a checksum could detect a mismatch in the end.
         return (size if wanted.digest is not None and size <= (wanted.bytes or size) else 0), None, None
     return size, validator, record.get("bytes")
 
 
-def _check_total(wanted: Wanted, stream: Stream, of_part: int | None) -> None:
-    """of_part: the length of the version that the part here belongs to."""
+def _check_total(wanted: DownloadTask, stream: Stream, of_part: int | None) -> None:
+    """Check a stream's total length. of_part: length of the version that the local part belongs to."""
     if stream.start and None not in (of_part, stream.total) and of_part != stream.total:
         raise ConnectionBroken("the server sent a part of another version", wait=0, useless=True)
     if wanted.bytes is not None and stream.total is not None and stream.total != wanted.bytes:
         raise DataError(
-            f"{wanted.address}: has {stream.total} bytes, the published file {wanted.bytes}",
-            "It is another version, or an error page. If it is what you want, take it yourself and give its path.",
+            f"{wanted.address}: has {stream.total} bytes, but the published file has {wanted.bytes}",
+            "It is another version or an error page. If you want it anyway, download it yourself and give its path.",
         )
 
 
-def _fault(wanted: Wanted) -> str | None:
+def _fault(wanted: DownloadTask) -> str | None:
     size = _size(wanted.part)
     if wanted.bytes is not None and size != wanted.bytes:
-        return f"{size} bytes arrived, the published file has {wanted.bytes}"
+        return f"{size} bytes arrived, but the published file has {wanted.bytes}"
     if wanted.digest is None:
         return None
     found = digest_like(wanted.digest, wanted.part)
-    return None if found == wanted.digest else f"what arrived has {found}, the published file {wanted.digest}"
+    return None if found == wanted.digest else f"the download has {found}, but the published file has {wanted.digest}"
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _discard(wanted: Wanted) -> None:
+def _discard(wanted: DownloadTask) -> None:
     wanted.part.unlink(missing_ok=True)
     wanted.part_record.unlink(missing_ok=True)

@@ -1,1 +1,1 @@
-"""From what the owners of the licensed BEIR sets deliver to BEIR's layout."""
+"""Convert licensed BEIR sets, as delivered by their owners, to BEIR's layout."""

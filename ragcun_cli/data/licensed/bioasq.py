@@ -1,4 +1,4 @@
-"""BioASQ: PubMed's articles of task 9a (training v.2020), the 500 test questions of task 8b."""
+"""BioASQ: PubMed articles from task 9a (training v.2020), and the 500 test questions of task 8b."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ BATCHES = 5
 
 
 def read_bioasq(root: Path) -> Parts:
-    """From a folder with allMeSH_2020.json, 8B1_golden.json to 8B5_golden.json and, if you have it, BEIR's list of
-    additions (pmid, title, abstract, in tabs or commas).
+    """Read a folder with allMeSH_2020.json, 8B1_golden.json to 8B5_golden.json and, if you have it, BEIR's list of
+    additions (pmid, title, abstract, separated by tabs or commas).
     """
-    what = "It comes from http://participants-area.bioasq.org, after a registration."
+    what = "Get it from http://participants-area.bioasq.org after registering."
     articles = find_one(root, ("allmesh_2020.json*", "allmesh_2020.zip"), what)
     golden = find(root, ("8b?_golden.json",), what)
     if len(golden) != BATCHES:
-        raise UsageError(f"{root}: {len(golden)} files 8B?_golden.json, {BATCHES} are expected", what)
+        raise UsageError(f"{root}: found {len(golden)} files 8B?_golden.json, expected {BATCHES}", what)
     additions = [
         path for path in sorted(root.rglob("*")) if "manual" in path.name.lower() and path.suffix in (".csv", ".tsv")
     ]
     if not additions:
-        note(f"{root}: without BEIR's list of additions (Manual-fixes….csv) some 660 judged articles will be missing.")
+        note(f"{root}: without BEIR's list of additions (Manual-fixes….csv) about 660 judged articles will be missing.")
     queries: dict[str, str] = {}
     judgements: dict[str, dict[str, int]] = {}
     for path in golden:
@@ -44,11 +44,11 @@ def _questions(path: Path) -> list[dict[str, Any]]:
         questions: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["questions"]
         for question in questions:
             if not isinstance(question["id"], str) or not isinstance(question["body"], str):
-                raise TypeError("id and body are texts")
+                raise TypeError("id and body must be text")
             if not all(isinstance(url, str) for url in question["documents"]):
-                raise TypeError("documents are addresses")
+                raise TypeError("documents must be addresses")
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not BioASQ's questions ({error!r})") from None
+        raise DataError(f"{path}: not a BioASQ question file ({error!r})") from None
     return questions
 
 
@@ -61,13 +61,13 @@ def _passages(articles: Path, additions: list[Path]) -> Iterator[Passage]:
             continue
         seen.add(passage.identity)
         yield passage
-    note(f"{articles}: {twice} articles are listed twice; each is taken once.")
+    note(f"{articles}: {twice} articles are duplicates and were skipped.")
 
 
 def _all(articles: Path, additions: list[Path]) -> Iterator[Passage]:
     with opened(articles) as stream:
         for number, line in enumerate(stream, start=1):
-            # One article a line, between {"articles":[ and ]}.
+            # One article per line, between {"articles":[ and ]}.
             text = _decoded(line).strip().removeprefix('{"articles":[').strip()
             text = text.removesuffix("]}") if text.endswith("}]}") else text
             text = text.rstrip(",").strip()
@@ -77,7 +77,7 @@ def _all(articles: Path, additions: list[Path]) -> Iterator[Passage]:
                 article = json.loads(text)
                 identity = str(article["pmid"])
             except (ValueError, KeyError, TypeError):
-                raise DataError(f"{articles}:{number}: not an article as BioASQ delivers them") from None
+                raise DataError(f"{articles}:{number}: not an article in BioASQ's format") from None
             yield Passage(identity, article.get("title") or "", article.get("abstractText") or "")
     for path in additions:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as rows:
@@ -87,7 +87,7 @@ def _all(articles: Path, additions: list[Path]) -> Iterator[Passage]:
 
 
 def _decoded(line: bytes) -> str:
-    """The file is said to be Latin-1 by most who read it; what is UTF-8 is taken as that."""
+    """Decode a line as UTF-8 if possible, else as Latin-1, which most readers of the file assume."""
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Finding and opening what an owner delivered, whatever it is packed in."""
+"""Find and open files delivered by an owner, whatever their compression."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ COMPRESS, GZIP, ZIP = b"\x1f\x9d", b"\x1f\x8b", b"PK\x03\x04"
 
 
 def find(root: Path, patterns: tuple[str, ...], what: str) -> list[Path]:
-    """The files below `root` with such a name, in any case, sorted.
+    """Return the files inside `root` that match a pattern, in any case, sorted.
 
     Raises:
-        UsageError: if there is none; `what` says where it comes from.
+        UsageError: if there are none; `what` says where to get them.
     """
     found = [
         path
@@ -32,29 +32,29 @@ def find(root: Path, patterns: tuple[str, ...], what: str) -> list[Path]:
         if path.is_file() and any(fnmatch.fnmatch(path.name.lower(), pattern) for pattern in patterns)
     ]
     if not found:
-        raise UsageError(f"{root}: there is no {' or '.join(patterns)} below it", what)
+        raise UsageError(f"{root}: contains no {' or '.join(patterns)}", what)
     return found
 
 
 def find_one(root: Path, patterns: tuple[str, ...], what: str) -> Path:
-    """The only such file.
+    """Return the only file that matches.
 
     Raises:
         UsageError: if there is none, or more than one.
     """
     found = find(root, patterns, what)
     if len(found) > 1:
-        raise UsageError(f"{root}: which one? {', '.join(str(path) for path in found)}", "Leave one of them there.")
+        raise UsageError(f"{root}: has several: {', '.join(str(path) for path in found)}", "Keep one of them there.")
     return found[0]
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A file's bytes: plain, or out of gzip, a zip of one file, or unix compress.
+    """Open a file's bytes, unpacked from gzip, a single-file zip or unix compress if necessary.
 
     Raises:
-        DataError: if what it is packed in is damaged.
-        EnvironmentUnfit: if there is no `gzip` to unpack unix compress with.
+        DataError: if the compressed file is damaged.
+        EnvironmentUnfit: if `gzip`, which unpacks unix compress, is not installed.
     """
     with path.open("rb") as stream:
         start = stream.read(4)
@@ -67,7 +67,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
                 with zipfile.ZipFile(stream) as archive:
                     members = [each for each in archive.infolist() if not each.is_dir()]
                     if len(members) != 1:
-                        raise DataError(f"{path}: {len(members)} files are in it, one is expected", "Unpack it first.")
+                        raise DataError(f"{path}: contains {len(members)} files, expected one", "Unpack it first.")
                     with archive.open(members[0]) as inner:
                         yield cast(BinaryIO, inner)
             elif start[:2] == COMPRESS:
@@ -75,14 +75,14 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             else:
                 yield stream
         except (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile) as error:
-            raise DataError(f"{path}: damaged, or not all of it is there ({error})", "Get it again.") from None
+            raise DataError(f"{path}: damaged or incomplete ({error})", "Get it again.") from None
 
 
 def text_lines(path: Path) -> list[str]:
-    """The lines of a text file.
+    """Return the lines of a text file.
 
     Raises:
-        DataError: if it is no UTF-8.
+        DataError: if it is not UTF-8.
     """
     with opened(path) as stream:
         try:
@@ -92,7 +92,7 @@ def text_lines(path: Path) -> list[str]:
 
 
 def text_of_markup(markup: str) -> str:
-    """What a reader sees of HTML or SGML: without tags, entities as their characters."""
+    """Return the visible text of HTML or SGML, without tags and with entities decoded."""
     reader = _TextReader()
     reader.feed(markup)
     reader.close()
@@ -109,12 +109,12 @@ class _TextReader(html.parser.HTMLParser):
 
 
 def _uncompressed(path: Path) -> bytes:
-    """By gzip, which everywhere but on Windows is there and reads unix compress; Python's library does not."""
+    """Unpack unix compress with gzip, which every system but Windows has; Python's library cannot."""
     program = shutil.which("gzip")
     if program is None:
-        raise EnvironmentUnfit(f"{path}: packed by unix compress, and there is no gzip here", "Unpack it elsewhere.")
+        raise EnvironmentUnfit(f"{path}: packed with unix compress, but there is no gzip here", "Unpack it elsewhere.")
     done = subprocess.run([program, "-dc"], input=path.read_bytes(), capture_output=True)
     if done.returncode != 0:
         reason = done.stderr.decode(errors="replace").strip()
-        raise DataError(f"{path}: damaged, or not all of it is there ({reason})", "Get it again.")
+        raise DataError(f"{path}: damaged or incomplete ({reason})", "Get it again.")
     return done.stdout

@@ -1,4 +1,4 @@
-"""`ragcun data import`: one licensed set from its owner's files to the data folder."""
+"""`ragcun data import`: import a licensed set from its owner's files into the data folder."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def import_set(name: str, delivered: Path, root: Path, overwrite: bool = False) 
     """Write `<root>/<name>/` in BEIR's layout.
 
     Raises:
-        UsageError: if it is not a licensed set, is here already, or a file of its owner's is missing.
-        DataError: naming what is broken in them; then nothing is written.
+        UsageError: if it is not a licensed set, already exists, or one of the owner's files is missing.
+        DataError: naming what is broken in the files; nothing is written then.
     """
     read = READERS.get(name)
     if read is None:
-        public = KNOWN[name].how_to_get(str(root)) if name in KNOWN else "ragcun data list shows what there is."
+        public = KNOWN[name].how_to_get(str(root)) if name in KNOWN else "see `ragcun data list`."
         raise UsageError(f"{name}: not a licensed set; {did_you_mean(name, list(READERS))}", f"Not licensed: {public}")
     if not delivered.is_dir():
-        raise UsageError(f"--from {delivered}: there is no such folder", "Name the one with the owner's files.")
+        raise UsageError(f"--from {delivered}: no such folder", "Name the folder with the owner's files.")
     folder = root / name
     if folder.exists() and not overwrite:
-        raise UsageError(f"{folder}: is here already", "Give --overwrite to make it again.")
+        raise UsageError(f"{folder}: already exists", "Give --overwrite to make it again.")
     return write_collection(KNOWN[name], read(delivered), folder)

@@ -1,7 +1,7 @@
-"""Robust04: TREC disks 4 and 5 without the Congressional Record, descriptions of 249 topics.
+"""Robust04: TREC disks 4 and 5 without the Congressional Record, and the descriptions of 249 topics.
 
-Texts are formed as BEIR's author says he did, after ir_datasets' reading: what stands in the tags below, where these
-begin a line, without markup. Documents in which nothing stands are left out; BEIR has 119 fewer than the disks.
+Texts are built as BEIR's author describes, following ir_datasets: the content of the tags below, where these
+begin a line, without markup. Empty documents are left out; BEIR has 119 fewer than the disks.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ UNJUDGED = "672"
 
 
 def read_robust04(root: Path) -> Parts:
-    """From a folder with the disks, 04.testset and qrels.robust2004.txt."""
-    topics = find_one(root, ("04.testset", "04.testset.gz"), "It is at https://trec.nist.gov/data/robust/04.testset.gz")
-    qrels = find_one(root, ("qrels.robust2004.txt",), "It is at https://trec.nist.gov/data/robust/qrels.robust2004.txt")
+    """Read a folder with the disks, 04.testset and qrels.robust2004.txt."""
+    topics = find_one(root, ("04.testset", "04.testset.gz"), "See https://trec.nist.gov/data/robust/04.testset.gz")
+    qrels = find_one(root, ("qrels.robust2004.txt",), "See https://trec.nist.gov/data/robust/qrels.robust2004.txt")
     judgements = read_trec_qrels(text_lines(qrels), str(qrels))
     return Parts(_passages(root), _queries(topics), judgements)
 
@@ -42,12 +42,12 @@ def _passages(root: Path) -> Iterator[Passage]:
                 empty += 1
                 continue
             yield Passage(identity, "", text.strip())
-    note(f"{root}: {empty} documents without text are left out.")
+    note(f"{root}: {empty} documents without text were left out.")
 
 
 def _document_files(root: Path) -> list[Path]:
     patterns = tuple(FOLDERS.values())
-    found = find(root, patterns, "TREC disks 4 and 5: folders FBIS, FR94, FT and LATIMES, as NIST delivers them.")
+    found = find(root, patterns, "Add TREC disks 4 and 5 (FBIS, FR94, FT and LATIMES) as delivered by NIST.")
 
     def belongs(path: Path) -> bool:
         above = [part.lower() for part in path.relative_to(root).parts[:-1]]
@@ -88,5 +88,5 @@ def _queries(path: Path) -> dict[str, str]:
         if number and description and number[1] != UNJUDGED:
             queries[number[1]] = description[1].strip().replace("\n", " ")
     if not queries:
-        raise DataError(f"{path}: no topic with <num> and <desc> is in it")
+        raise DataError(f"{path}: contains no topic with <num> and <desc>")
     return queries

@@ -1,6 +1,6 @@
-"""Signal-1M (related tweets): tweets by id, queries are the titles of news articles.
+"""Signal-1M (related tweets): passages are tweets by id, queries are titles of news articles.
 
-Tweets are cleaned as BEIR's script does: without these emoji, line ends and addresses.
+Tweets are cleaned as in BEIR's script: these emoji, line ends and addresses are removed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ ADDRESS = re.compile(r"http\S+")
 
 
 def read_signal1m(root: Path) -> Parts:
-    """From a folder with tweets.tsv (id, tab, text: you fetch them by the published ids), the judgements, and
+    """Read a folder with tweets.tsv (id, tab, text; the user fetches them by published id), the judgements, and
     Signal-1M's articles.
     """
-    what = "The form at https://research.signal-ai.com leads to it."
-    tweets = find_one(root, ("tweets.tsv", "tweets.tsv.gz"), "Lines of tweet id, tab, text: fetch them by their ids.")
+    what = "Request it with the form at https://research.signal-ai.com"
+    tweets = find_one(root, ("tweets.tsv", "tweets.tsv.gz"), "It has lines of tweet id, tab, text; fetch tweets by id.")
     qrels = find_one(root, ("signal1m_tweets_qrels*",), what)
     articles = find_one(root, ("sample-1m.jsonl*", "signalmedia-1m.jsonl*"), what)
     judgements = read_trec_qrels(text_lines(qrels), str(qrels))
@@ -36,7 +36,7 @@ def read_signal1m(root: Path) -> Parts:
 
 
 def cleaned(tweet: str) -> str:
-    """Without emoji, line ends and addresses."""
+    """Remove emoji, line ends and addresses."""
     return ADDRESS.sub("", EMOJI.sub("", tweet).replace("\n", "")).strip()
 
 
@@ -54,7 +54,7 @@ def _passages(path: Path) -> Iterator[Passage]:
                 empty += 1
                 continue
             yield Passage(identity, "", text)
-    note(f"{path}: {empty} tweets without text are left out.")
+    note(f"{path}: {empty} tweets without text were left out.")
 
 
 def _titles(path: Path, asked: dict[str, dict[str, int]]) -> dict[str, str]:

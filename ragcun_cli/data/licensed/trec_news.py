@@ -1,6 +1,6 @@
-"""TREC-NEWS: the Washington Post collection v2, topics of the background linking task of 2019.
+"""TREC-NEWS: the Washington Post collection v2, and the topics of the 2019 background linking task.
 
-A passage is the article's title, and its paragraphs without markup. (How BEIR joined and cleaned the paragraphs was
+A passage is an article's title and its paragraphs without markup. (How BEIR joined and cleaned paragraphs was
 never published.) A query is the title of the article that the topic names.
 """
 
@@ -28,23 +28,23 @@ TOPIC = re.compile(r"<num>\s*Number:\s*(\d+).*?<docid>\s*([0-9a-f-]+)\s*</docid>
 
 
 def read_trec_news(root: Path) -> Parts:
-    """From a folder with the collection, the topics and the judgements of 2019."""
-    at_nist = "It is at https://trec.nist.gov/data/news/2019/"
+    """Read a folder with the collection, and the topics and judgements of 2019."""
+    at_nist = "Get it from https://trec.nist.gov/data/news/2019/"
     topics, qrels = find_one(root, (TOPICS,), at_nist), find_one(root, (QRELS,), at_nist)
     articles = find_one(
-        root, ARTICLES, "The collection v2 comes from https://trec.nist.gov/data/wapost; later ones lack articles."
+        root, ARTICLES, "Get collection v2 from https://trec.nist.gov/data/wapost; later versions lack articles."
     )
-    # Topics are no well-formed XML: many roots, tags that are never closed.
+    # Topics are not well-formed XML: there are many roots and unclosed tags.
     asked = {docid: number for number, docid in TOPIC.findall("\n".join(text_lines(topics)))}
     if not asked:
-        raise DataError(f"{topics}: no topic with <num> and <docid> is in it")
+        raise DataError(f"{topics}: contains no topic with <num> and <docid>")
     judgements = read_trec_qrels(text_lines(qrels), str(qrels), GRADES)
     queries: dict[str, str] = {}
     return Parts(_passages(articles, asked, queries), queries, judgements)
 
 
 def _passages(path: Path, asked: dict[str, str], queries: dict[str, str]) -> Iterator[Passage]:
-    """Fills `queries` as the articles that are asked for come by."""
+    """Yield the passages, and fill `queries` from the articles that topics name."""
     with _lines(path) as stream:
         for number, article in json_lines(stream, str(path)):
             identity = article.get("id")
@@ -63,18 +63,18 @@ def _lines(path: Path) -> Iterator[BinaryIO]:
             yield stream
         return
     try:
-        # Not tarfile's own gzip, which looks at no checksum.
+        # Not tarfile's own gzip, which does not verify the checksum.
         with gzip.open(path) as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as archive:
             for member in archive:
                 inner = archive.extractfile(member) if member.name.endswith(".jl") else None
                 if inner is not None:
                     yield cast(BinaryIO, inner)
-                    while unpacked.read(BLOCK_BYTES):  # the checksum stands at the end
+                    while unpacked.read(BLOCK_BYTES):  # the checksum is at the end
                         pass
                     return
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: damaged, or not all of it is there ({error})", "Get it again.") from None
-    raise DataError(f"{path}: there is no .jl file in it")
+        raise DataError(f"{path}: damaged or incomplete ({error})", "Get it again.") from None
+    raise DataError(f"{path}: contains no .jl file")
 
 
 def _text(article: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A collection in BEIR's layout from streams of passages, queries and judgements, counted as it is written."""
+"""Write a collection in BEIR's layout from streams of passages, queries and judgements, and count records."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Passage:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a reader makes of the owner's files. passages are read once, and before queries, which some readers find
-    among them; queries: id -> text; judgements: query id -> passage id -> grade.
+    """What a reader extracts from the owner's files. passages are read once, before queries, which some readers find
+    in passages; queries: id -> text; judgements: query id -> passage id -> grade.
     """
 
     passages: Iterable[Passage]
@@ -35,7 +35,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Imported:
-    """Counts of what was written, and in what they differ from the published ones."""
+    """Counts of what was written, and how they differ from the published ones."""
 
     folder: Path
     passages: int
@@ -45,10 +45,10 @@ class Imported:
 
 
 def write_collection(known: KnownDataset, parts: Parts, folder: Path) -> Imported:
-    """Write corpus.jsonl, queries.jsonl and qrels/test.tsv, all of it or nothing.
+    """Write corpus.jsonl, queries.jsonl and qrels/test.tsv, either all or nothing.
 
     Raises:
-        DataError: if two passages have one id, or there are no passages, queries or judgements.
+        DataError: if two passages have the same id, or there are no passages, queries or judgements.
     """
     with files.new_folder(folder) as temporary:
         passages = (passage_record(each.identity, each.text, each.title) for each in _distinct(parts.passages))
@@ -57,13 +57,13 @@ def write_collection(known: KnownDataset, parts: Parts, folder: Path) -> Importe
             raise DataError(
                 f"{known.name}: {written.passages} passages, {written.queries} queries and {written.judgements} "
                 "judgements were found",
-                "Are these the files that its owner delivers? See: ragcun data import --help",
+                "Check that these are the owner's files. See: ragcun data import --help",
             )
     return Imported(folder, written.passages, written.queries, written.judgements, _differences(known, written))
 
 
 def _judged(parts: Parts) -> Iterator[tuple[str, str]]:
-    """Read when the passages have been: some readers find queries among them."""
+    """Yield judged queries; call this after reading passages, where some readers find queries."""
     yield from ((query, parts.queries[query]) for query in parts.judgements if query in parts.queries)
 
 
@@ -76,10 +76,10 @@ def _judgements(parts: Parts) -> Iterator[tuple[str, str, int]]:
 def read_trec_qrels(
     lines: Iterable[str], label: str, grades: dict[str, int] | None = None
 ) -> dict[str, dict[str, int]]:
-    """Judgements in TREC's format (query, 0, passage, grade); `grades` maps the file's grades to BEIR's.
+    """Read judgements in TREC's format (query, 0, passage, grade); `grades` maps the file's grades to BEIR's.
 
     Raises:
-        DataError: naming the line that is broken.
+        DataError: naming the broken line.
     """
     judgements: dict[str, dict[str, int]] = {}
     for number, line in enumerate(lines, start=1):
@@ -99,7 +99,7 @@ def _distinct(passages: Iterable[Passage]) -> Iterator[Passage]:
     seen: set[str] = set()
     for passage in passages:
         if passage.identity in seen:
-            raise DataError(f"two passages have the id {passage.identity!r}", "Is a file given twice?")
+            raise DataError(f"two passages have the id {passage.identity!r}", "Check for duplicate files.")
         seen.add(passage.identity)
         yield passage
 
@@ -111,7 +111,7 @@ def _differences(known: KnownDataset, written: Written) -> tuple[str, ...]:
         "judgements": (written.judgements, known.judgements),
     }
     return tuple(
-        f"{found:,} {what}, where {known.name} has {published:,}"
+        f"{found:,} {what}, but BEIR's {known.name} has {published:,}"
         for what, (found, published) in counted.items()
         if published is not None and found != published
     )

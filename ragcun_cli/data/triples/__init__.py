@@ -1,1 +1,1 @@
-"""Training triples: read in any shape that people keep them in, prepared once as memory-mapped Arrow columns."""
+"""Training triples: read from any common format and prepared once as memory-mapped Arrow columns."""

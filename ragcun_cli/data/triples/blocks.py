@@ -1,4 +1,4 @@
-"""Blocks of whole lines, worked on by several threads and given back in order."""
+"""Process blocks of whole lines in several threads and return the results in order."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ragcun_cli.data.lines import require_line_ends, require_utf8_kind
 from ragcun_cli.data.triples.formats import BYTE_ORDER_MARK
 from ragcun_cli.errors import DataError
 
-BLOCK_BYTES = 8 << 20  # the fastest of 1 to 32 MB, and two blocks a core in flight stay below 100 MB
-LONGEST_LINE = 64 << 20  # bytes: a file without line ends is no file of rows, and would be read into memory whole
+BLOCK_BYTES = 8 << 20  # fastest between 1 and 32 MB; two blocks in flight per core stay below 100 MB
+LONGEST_LINE = 64 << 20  # bytes; a file without line ends would otherwise be read into memory completely
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -22,7 +22,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Lines:
-    """Whole lines of a file, the first of them being line `first` (from 1); ends: how many of them end in it."""
+    """Whole lines of a file, starting at line `first` (from 1). ends: number of line ends."""
 
     first: int
     content: bytes
@@ -30,12 +30,12 @@ class Lines:
 
     @classmethod
     def of(cls, first: int, content: bytes) -> Lines:
-        """Counted once, by whoever cuts the file: counting takes a twentieth of all the reading."""
+        """Count the line ends once, where the file is split, because counting takes a twentieth of the reading time."""
         return cls(first, content, content.count(b"\n"))
 
 
 def blocks_of_lines(stream: BinaryIO, name: str) -> Iterator[Lines]:
-    """The file in blocks that end where a line ends; a byte order mark is no part of the first line."""
+    """Split the file into blocks at line ends, without a byte order mark."""
     first, rest, fresh = 1, b"", True
     while block := stream.read(BLOCK_BYTES):
         if fresh:
@@ -47,7 +47,7 @@ def blocks_of_lines(stream: BinaryIO, name: str) -> Iterator[Lines]:
         if not cut:
             rest += block
             if len(rest) > LONGEST_LINE:
-                raise DataError(f"{name}:{first}: this line is longer than {LONGEST_LINE >> 20} MiB")
+                raise DataError(f"{name}:{first}: line is longer than {LONGEST_LINE >> 20} MiB")
             continue
         whole = Lines.of(first, rest + block[:cut])
         yield whole
@@ -58,9 +58,9 @@ def blocks_of_lines(stream: BinaryIO, name: str) -> Iterator[Lines]:
 
 
 def in_order(work: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:
-    """`work` on each item in as many threads as there are cores, the answers in the items' order.
+    """Call `work` on each item, with one thread per core, and yield the answers in the items' order.
 
-    Only a few items are taken ahead: all of a file's blocks at once would be the file in memory.
+    Only a few items are read ahead, because all blocks at once would put the whole file into memory.
     """
     cores = os.cpu_count() or 1
     waiting: deque[Future[Answer]] = deque()

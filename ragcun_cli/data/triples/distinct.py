@@ -1,7 +1,7 @@
-"""Finding equal texts among many: sorted into parts on disk, so that one part's texts are in memory at a time.
+"""Find equal texts among many by sorting them into parts on disk, with only one part in memory at a time.
 
-Equal texts have the same length, so the remainder of a text's length says which part it belongs to, and each part can
-be looked through alone.
+Equal texts have the same length, so the part is chosen by the remainder of a text's length, and each part can
+be searched separately.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ SPOOLED = pa.schema([("text", pa.string()), ("place", pa.int64())])
 class MappedTexts(Sequence[str]):
     """The column `text` of an Arrow IPC file.
 
-    Single texts are read from Arrow's own buffers (offsets, and all bytes one after the other): a scalar of Arrow's
-    takes four times as long, and an epoch reads millions.
+    Single texts are read from Arrow's own buffers (offsets and concatenated bytes), because an Arrow scalar
+    takes four times as long and an epoch reads millions.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,7 +75,7 @@ class MappedTexts(Sequence[str]):
 
 @dataclass(frozen=True)
 class _SplitBlock:
-    """A block's texts (queries, positives, negatives) by part. order: where each was; cuts: where each part begins."""
+    """A block's texts (queries, positives, negatives) by part. order: original positions; cuts: part boundaries."""
 
     rows: int
     negative_counts: Numbers
@@ -85,7 +85,7 @@ class _SplitBlock:
 
 
 class TextSorter:
-    """Takes blocks of rows and writes their texts into parts; each text has a place, in the order it came."""
+    """Sorts the texts of row blocks into parts; each text gets a place, numbered in order of arrival."""
 
     def __init__(self, folder: Path, parts: int) -> None:
         self.rows = self.texts = self.negatives = 0
@@ -105,7 +105,7 @@ class TextSorter:
             writer.close()
 
     def add_all(self, blocks: Iterable[RowBlock]) -> None:
-        """The blocks' rows."""
+        """Add all rows of these blocks."""
         for block in in_order(self._split, blocks):
             self._counts.append(block.negative_counts)
             sizes = [block.rows, block.rows, len(block.order) - 2 * block.rows]
@@ -128,9 +128,9 @@ class TextSorter:
         return _SplitBlock(len(block), negative_counts(block), texts.take(pa.array(order)), order, cuts)
 
     def numbered(self, target: Path) -> dict[str, Numbers]:
-        """Write the distinct texts to an Arrow file; returns `TripleTable`'s columns of their numbers.
+        """Write the distinct texts to an Arrow file and return `TripleTable`'s columns of text numbers.
 
-        To be called after the `with` block.
+        Call this after the `with` block.
         """
         number_of = np.empty(self.texts, dtype=np.int64)  # by place
         first = 0
@@ -147,7 +147,7 @@ class TextSorter:
 
 
 def _distinct(path: Path) -> tuple[pa.StringArray, Numbers, Numbers]:
-    """Of one part: its distinct texts, the places of all its texts, and which of the distinct ones each is."""
+    """Return a part's distinct texts, the places of all its texts, and the index of each into the distinct ones."""
     with pa.ipc.open_stream(pa.memory_map(str(path))) as stream:
         table = stream.read_all()
     path.unlink()

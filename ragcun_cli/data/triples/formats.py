@@ -1,4 +1,4 @@
-"""In which format a file of training data is: by its ending, and where that leaves it open by its first bytes."""
+"""Recognise the format of a training file by its name or, if that is unclear, by its first bytes."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class TripleFile:
 
     @property
     def described(self) -> str:
-        """Such as `JSON Lines, gzip`."""
+        """Format and compression, such as `JSON Lines, gzip`."""
         return f"{self.format}, {self.compression}" if self.compression else self.format
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """Its uncompressed bytes.
+        """Open the file and yield its uncompressed bytes.
 
         Raises:
-            DataError: if the compressed file is damaged or ends too early.
+            DataError: if the compressed file is damaged or incomplete.
         """
         with self.path.open("rb") as raw:
             try:
@@ -61,30 +61,30 @@ class TripleFile:
                 else:
                     yield raw
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise DataError(f"{self.path}: damaged, or not all of it is there ({error})", "Get it again.") from None
+                raise DataError(f"{self.path}: damaged or incomplete ({error})", "Get it again.") from None
             except OSError as error:
                 if error.errno is not None:
                     raise
-                raise DataError(f"{self.path}: damaged, or not all of it is there ({error})", "Get it again.") from None
+                raise DataError(f"{self.path}: damaged or incomplete ({error})", "Get it again.") from None
 
 
 def recognise(path: Path, example: str = TRIPLE_EXAMPLE) -> TripleFile:
-    """What kind of file this is. example: what a line of it could be, for the error.
+    """Recognise the format of a file. example: a sample line for the error message.
 
     Raises:
-        DataError: if neither its ending nor its first bytes say.
+        DataError: if neither its name nor its first bytes tell.
     """
     with path.open("rb") as stream:
         first = stream.read(len(LFS_POINTER))
     require_utf8_kind(first, str(path))
     compression = "gzip" if first[:2] == GZIP else "zstandard" if first[:4] == ZSTANDARD else ""
     if not compression and path.suffix in COMPRESSIONS:
-        raise DataError(f"{path}: not a {COMPRESSIONS[path.suffix]} file", "Is it whole? Get it again.")
+        raise DataError(f"{path}: not a {COMPRESSIONS[path.suffix]} file", "It may be incomplete: get it again.")
     inner = path.with_suffix("") if path.suffix in COMPRESSIONS else path
     by_ending = ENDINGS.get(inner.suffix.lower())
     if by_ending in ("TSV", "CSV", "Parquet"):
         if by_ending == "Parquet" and compression:
-            raise DataError(f"{path}: a compressed Parquet file cannot be read", "Uncompress it first.")
+            raise DataError(f"{path}: compressed Parquet files cannot be read", "Uncompress it first.")
         return TripleFile(path, by_ending, compression)
     unnamed = TripleFile(path, "", compression)
     with unnamed.opened() as stream:
@@ -92,7 +92,7 @@ def recognise(path: Path, example: str = TRIPLE_EXAMPLE) -> TripleFile:
     if start.startswith(PARQUET) and not compression:
         return TripleFile(path, "Parquet", "")
     if start.startswith(b"["):
-        # A list of objects, and not lines that are lists each, which only JSON Lines could have.
+        # A list of objects; only JSON Lines could have one list per line.
         return TripleFile(path, "JSON Lines" if by_ending == "JSON Lines" else "JSON", compression)
     if start.startswith(b"{") or by_ending is not None:
         return TripleFile(path, "JSON Lines", compression)
@@ -100,5 +100,5 @@ def recognise(path: Path, example: str = TRIPLE_EXAMPLE) -> TripleFile:
         return TripleFile(path, "TSV", compression)
     raise DataError(
         f"{path}: neither JSON, JSON Lines, TSV, CSV nor Parquet",
-        f"A JSON line is {example}; any of these may be .gz or .zst.",
+        f"A JSON line looks like {example}; all formats but Parquet may be .gz or .zst.",
     )

@@ -1,11 +1,11 @@
-"""Training data as it is trained on: prepared once, in the cache, and opened in no time after that.
+"""Prepare training data once, in the cache; after that it opens almost instantly.
 
     <cache>/triples/<key>/texts.arrow        the distinct texts, memory-mapped
                           queries.npy, positives.npy, negatives.npy, negative_ends.npy   (see `TripleTable`)
-                          manifest.json      sizes and times of these, what was read, and which rows were broken
+                          manifest.json      sizes and times of these files, what was read, and which rows were broken
 
-The key covers the file's content and its format. Equal texts are found in parts, each of texts whose length leaves the
-same remainder, so that only one part's texts are in memory at a time (as many as there are cores).
+The key covers the file's content and format. Equal texts are found in parts, each with texts whose length has the
+same remainder, so that only as many parts as there are cores are in memory at a time.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from ragcun_cli.quantities import shown_bytes
 
 FORMAT = 2
 ENCODE = "Save the file as UTF-8: iconv -f LATIN1 -t UTF-8 FILE > NEW"
-TRAIN_SPLIT = "train"  # of a collection's judgements
+TRAIN_SPLIT = "train"  # split of a collection's judgements
 COLUMNS = ("queries", "positives", "negatives", "negative_ends")
 LINE_READERS = {"JSON Lines": read_json_lines, "JSON": read_json_list, "TSV": read_tsv, "CSV": read_csv}
-PART_BYTES = 64 << 20  # of the file, in each of the parts that equal texts are looked for in
+PART_BYTES = 64 << 20  # of the file, in each part that is searched for equal texts
 WORTH_A_WORD = 256 << 20  # bytes: a few seconds
 FEWEST_PARTS, MOST_PARTS = 16, 256
 
@@ -54,7 +54,7 @@ ROWS_AT_A_TIME = 20_000
 
 @dataclass(frozen=True)
 class _Source:
-    """label: what errors call it; described: its format; sha256: of its content; bytes: its size."""
+    """A source of triples. label: its name in errors; described: format; sha256: of its content; bytes: size."""
 
     path: Path
     label: str
@@ -64,16 +64,16 @@ class _Source:
 
 
 def open_triples(path: Path, max_bad_rows: int | None = 0) -> tuple[TripleTable, str]:
-    """The training data in a file, or in the train split of a collection, and the sha256 of what they were read from.
+    """Open the training data in a file or a collection's train split. Return them and the source's sha256.
 
-    Says in one line what was found. max_bad_rows: None for any number.
+    Prints a line that says what was found. max_bad_rows: None for no limit.
 
     Raises:
         UsageError: if there is no such file or folder.
-        DataError: naming file and line of the broken rows, if there are more than `max_bad_rows`, or no row.
+        DataError: naming file and line of broken rows if there are more than `max_bad_rows`, or if there are no rows.
     """
     if not path.exists():
-        raise UsageError(f"{path}: there is no such file", "Name your training triples with --set data.train=FILE.")
+        raise UsageError(f"{path}: no such file", "Name your training triples with --set data.train=FILE.")
     cache = cache_folder()
     source, read = _source(path, cache)
     folder = cache / "triples" / key_of(format=FORMAT, sha256=source.sha256, kind=source.described)
@@ -83,7 +83,7 @@ def open_triples(path: Path, max_bad_rows: int | None = 0) -> tuple[TripleTable,
                 files.sweep_leftovers(folder.parent, folder.name)
                 _prepare(source, read, folder, cache, max_bad_rows)
     manifest = read_manifest(folder)
-    # The same content may have been prepared from a file of another name.
+    # The same content may have been prepared from a file with a different name.
     first = [each.replace(manifest["label"], source.label, 1) for each in manifest["first_broken"]]
     if max_bad_rows is not None and manifest["broken"] > max_bad_rows:
         raise _too_many(BrokenRows(manifest["broken"], first))
@@ -93,17 +93,17 @@ def open_triples(path: Path, max_bad_rows: int | None = 0) -> tuple[TripleTable,
 
 
 def described(kind: str, manifest: dict[str, Any], table: TripleTable) -> str:
-    """Format, columns and counts in one line."""
-    shown = f"{kind} of {manifest['columns']}; {len(table)} triples, {len(table.texts)} distinct texts"
+    """Describe format, columns and counts in one line."""
+    shown = f"{kind} with {manifest['columns']}; {len(table)} triples, {len(table.texts)} distinct texts"
     if lacking := len(table) - table.with_negative:
-        shown += ", no hard negatives" if lacking == len(table) else f", {lacking} without hard negative"
+        shown += ", no hard negatives" if lacking == len(table) else f", {lacking} without a hard negative"
     if table.left_out:
-        shown += f"; {table.left_out} broken rows left out, first {table.first_left_out[0]}"
+        shown += f"; {table.left_out} broken rows left out, the first: {table.first_left_out[0]}"
     return shown + "."
 
 
 def _source(path: Path, cache: Path) -> tuple[_Source, _Read]:
-    """What is read, and the function that reads it."""
+    """Return the source and the function that reads it."""
     if path.is_dir() or is_zip(path):
         collection = read_collection(path, TRAIN_SPLIT)
         size = collection.corpus.path.stat().st_size
@@ -127,7 +127,7 @@ def _rows_of(file: TripleFile) -> Iterator[tuple[Columns, Iterator[RowBlock]]]:
 
 
 def _is_whole(folder: Path) -> bool:
-    """By the files' sizes and times, as git's index does it: reading 350 MB to compare digests would take 0.2 s."""
+    """Check files by size and time, as git's index does; comparing digests of 350 MB would take 0.2 s."""
     try:
         manifest = read_manifest(folder)
         return all(
@@ -145,7 +145,7 @@ def _state(path: Path) -> tuple[int, int]:
 def _opened(folder: Path, manifest: dict[str, Any], first: tuple[str, ...]) -> TripleTable:
     columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
     texts = MappedTexts(folder / "texts.arrow")
-    # The folder's name covers the content that the texts were read from, and how.
+    # The folder's name identifies the content of the source and how it was read.
     return TripleTable(texts, folder.name, left_out=manifest["broken"], first_left_out=first, **columns)
 
 
@@ -153,7 +153,7 @@ def _prepare(source: _Source, read: _Read, folder: Path, cache: Path, max_bad_ro
     parts = min(MOST_PARTS, max(FEWEST_PARTS, source.bytes // PART_BYTES))
     broken, before = BrokenRows(), _state(source.path)
     if source.bytes > WORTH_A_WORD:
-        note(f"{source.label}: preparing {shown_bytes(source.bytes)} of {source.described}, once ...")
+        note(f"{source.label}: preparing {shown_bytes(source.bytes)} of {source.described} (only once) ...")
     with scratch_folder(cache) as scratch, files.new_folder(folder) as temporary:
         with TextSorter(scratch, parts) as sorter, read() as (columns, blocks):
             sorter.add_all(broken.seen(blocks))
@@ -163,11 +163,11 @@ def _prepare(source: _Source, read: _Read, folder: Path, cache: Path, max_bad_ro
         if max_bad_rows is not None and broken.count > max_bad_rows:
             raise _too_many(broken)
         if not sorter.rows:
-            raise DataError(f"{source.label}: the file has no triples", NAMES_EXPECTED)
+            raise DataError(f"{source.label}: contains no triples", NAMES_EXPECTED)
         for name, column in sorter.numbered(temporary / "texts.arrow").items():
             np.save(temporary / f"{name}.npy", column)
         if source.path.is_file() and _state(source.path) != before:
-            raise DataError(f"{source.label}: changed while it was being read", "Run again.")
+            raise DataError(f"{source.label}: changed while it was being read", "Run it again.")
         states = {path.name: _state(path) for path in temporary.iterdir()}
         content = {
             "format": FORMAT,
@@ -184,12 +184,12 @@ def _prepare(source: _Source, read: _Read, folder: Path, cache: Path, max_bad_ro
 def _too_many(broken: BrokenRows) -> DataError:
     cure = ENCODE if NOT_UTF8 in broken.listed() else "Fix or remove them."
     return DataError(
-        broken.listed(), f"{broken.count} broken rows. {cure} Or train without them: --max-bad-rows {broken.count}."
+        broken.listed(), f"{broken.count} broken rows. {cure} Or skip them: --max-bad-rows {broken.count}."
     )
 
 
 def read_pairs(collection: Collection) -> tuple[Columns, Iterator[RowBlock]]:
-    """Queries and their relevant passages, without hard negatives: `ragcun data mine` finds those."""
+    """Read queries and their relevant passages; `ragcun data mine` finds hard negatives."""
     return Columns("query", "positive", ()), _blocks(collection)
 
 

@@ -1,4 +1,4 @@
-"""Rows from TSV, where a tab always ends a column, and CSV, where quotes keep commas and line ends together."""
+"""Read rows from TSV, where a tab always ends a column, and CSV, where quoted cells may have commas and line ends."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from ragcun_cli.data.triples.columns import (
 from ragcun_cli.data.triples.rows import RowBlock, block_of_texts
 from ragcun_cli.errors import DataError
 
-ROWS_AT_A_TIME = 20_000  # of a CSV file
-LONGEST_CELL = 1 << 20  # characters; a quote that is never closed ends there
+ROWS_AT_A_TIME = 20_000  # for CSV files
+LONGEST_CELL = 1 << 20  # characters; limits the damage of an unclosed quote
 
 Row = tuple[int, Sequence[str]]  # line number, cells
 
 
 def read_tsv(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
-    """The columns, by the header or in the order query, positive, negatives; and all rows."""
+    """Read a TSV file: its columns, by header or in the order query, positive, negatives, and all rows."""
     blocks = blocks_of_lines(stream, name)
     first = next(blocks, Lines.of(1, b""))
     if is_quoted_header(first.content.split(b"\n", 1)[0].decode("utf-8", "replace").strip().split("\t")):
@@ -53,7 +53,7 @@ def read_tsv(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
 
 
 def read_csv(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
-    """The same of a CSV file."""
+    """Read a CSV file: its columns and all rows."""
     blocks = blocks_of_lines(stream, name)
     first = next(blocks, Lines.of(1, b""))
     _look_at_first_line(first, ",", name)
@@ -67,10 +67,10 @@ def _look_at_first_line(first: Lines, delimiter: str, name: str) -> None:
 
 
 def _without_quotes(rows: Iterator[Row], may_have: bool, columns: int, name: str) -> Iterator[Row]:
-    """may_have: whether there is any doubled quote.
+    """Yield the rows, checking for quoted cells. may_have: whether there are any doubled quotes.
 
     Raises:
-        DataError: at the first cell that a spreadsheet has put into quotes: read as they are, texts would have them.
+        DataError: at the first cell quoted by a spreadsheet, whose text would otherwise include the quotes.
     """
     before: Sequence[str] | None = None
     for number, cells in rows:
@@ -105,7 +105,7 @@ def _read_quoted(content: Iterable[Lines], name: str, delimiter: str) -> tuple[C
 
 
 def _layout(first: Row | None, name: str) -> tuple[Columns, list[str], bool]:
-    """The columns, the name of each cell, and whether the first row is a header."""
+    """Return the columns, the name of each cell, and whether the first row is a header."""
     if first is None:
         return Columns("query", "positive", ()), [], False
     number, cells = first
@@ -126,7 +126,7 @@ def _tsv_rows(lines: Lines, name: str, broken: list[str]) -> Iterator[Row]:
     except UnicodeDecodeError:
         texts = _decoded(lines, name, broken)
     for number, text in texts:
-        if text.strip(" \r"):  # a line of tabs is no blank line, but a row without texts
+        if text.strip(" \r"):  # a line of tabs is not blank but a row without texts
             yield number, text.rstrip("\r").split("\t")
 
 
@@ -141,8 +141,8 @@ def _decoded(lines: Lines, name: str, broken: list[str]) -> Iterator[tuple[int, 
 def _csv_rows(content: Iterable[Lines], name: str, broken: list[str], delimiter: str) -> Iterator[Row]:
     def lines() -> Iterator[str]:
         for block in content:
-            # What is no UTF-8 becomes half surrogates, which `_faults` finds.
-            # Not str.splitlines, which takes six other characters for line ends, such as U+0085 and U+2028.
+            # Invalid UTF-8 becomes half surrogates, which `_not_utf8` finds.
+            # Not str.splitlines, which treats six other characters as line ends, such as U+0085 and U+2028.
             text = block.content.decode("utf-8", "surrogateescape")
             yield from io.StringIO(text, newline="\n")
 
@@ -155,7 +155,7 @@ def _csv_rows(content: Iterable[Lines], name: str, broken: list[str], delimiter:
                 cells = next(reader, None)
             except csv.Error as error:
                 raise DataError(
-                    f"{name}:{begins}: cannot be read as CSV: {error}", "Is a quote never closed?"
+                    f"{name}:{begins}: cannot be read as CSV: {error}", "Check for an unclosed quote."
                 ) from None
             if cells is None:
                 return
@@ -175,9 +175,9 @@ def _not_utf8(cell: str) -> bool:
 
 
 def block_of_cells(rows: Iterable[Row], columns: Columns, names: list[str], name: str, broken: list[str]) -> RowBlock:
-    """A block of the rows, whose cells are called `names`.
+    """Make a block of rows whose cells are called `names`.
 
-    `broken` has those that were left out before and gets those that are here.
+    `broken` contains the rows left out so far; those found here are added.
     """
     query, positive = names.index(columns.query) if names else 0, names.index(columns.positive) if names else 1
     others = [names.index(each) for each in columns.negatives]
@@ -189,7 +189,7 @@ def block_of_cells(rows: Iterable[Row], columns: Columns, names: list[str], name
             continue
         queries.append(cells[query])
         positives.append(cells[positive])
-        # An empty cell is all that such a file has to say "none".
+        # An empty cell is the only way for such a file to say "none".
         negatives.append([cells[each] for each in others if each < len(cells) and cells[each].strip()])
         numbers.append(number)
     return block_of_texts(queries, positives, negatives, lambda row: f"{name}:{numbers[row]}", broken)
@@ -199,4 +199,4 @@ def _expected(needed: int, names: list[str]) -> str:
     counts = f"{needed} to {len(names)}" if len(names) > needed + 1 else f"{needed} or {len(names)}"
     if len(names) == needed:
         counts = str(needed)
-    return f"{counts} columns are expected: {', '.join(names)}"
+    return f"{counts} columns expected: {', '.join(names)}"

@@ -1,7 +1,7 @@
-"""Rows from JSON Lines and from one JSON list.
+"""Read rows from JSON Lines or from a single JSON list.
 
-A block of lines is parsed by Arrow, whose columns need no Python objects. Where that finds anything odd in a block, the
-block is read again line by line, which says what is wrong with which line.
+Arrow parses each block of lines into columns without Python objects. If it finds anything odd in a block, the
+block is read again line by line to find out what is wrong with which line.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from ragcun_cli.data.triples.rows import RowBlock, block_of_texts, clean, lists_
 from ragcun_cli.errors import DataError
 
 TEXT, TEXTS = pa.string(), pa.list_(pa.string())
-ROWS_AT_A_TIME = 20_000  # of a JSON list
-# A line that is `null` kills the whole process in the reader of Arrow 26.0, where any other odd one is an error.
+ROWS_AT_A_TIME = 20_000  # for JSON lists
+# A line that is just `null` crashes the process in Arrow 26.0's reader; any other odd line is an error.
 NULL_FOR_A_ROW = re.compile(rb"(?:\A|[}\n])\s*null")
 USUAL = Columns("query", "positive", ("negative",))
 
 
 class _Odd(Exception):
-    """A block that Arrow's columns cannot hold, or hold with gaps."""
+    """A block that Arrow's columns cannot hold, or only with gaps."""
 
 
 def read_json_lines(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
-    """The columns that the first line has, and all rows."""
+    """Read JSON Lines: the columns of the first line, and all rows."""
     blocks = blocks_of_lines(stream, name)
     first = next(blocks, Lines.of(1, b""))
     columns, schema = _schema(first.content)
@@ -50,7 +50,7 @@ def read_json_lines(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowB
 
 
 def read_json_list(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBlock]]:
-    """The columns that the first object has, and all rows; the list is never in memory whole."""
+    """Read a JSON list: the columns of the first object, and all rows. The whole list is never in memory."""
     records = _records(stream, name)
     first = next(records, None)
     columns = find_columns(list(first[1])) if first is not None and isinstance(first[1], dict) else None
@@ -68,7 +68,7 @@ def read_json_list(stream: BinaryIO, name: str) -> tuple[Columns, Iterator[RowBl
 
 
 def _schema(content: bytes) -> tuple[Columns, pa.Schema]:
-    """What the first line that is not blank has; the usual columns if it cannot be read."""
+    """Return the columns of the first non-blank line, or the usual ones if it cannot be read."""
     line = next((line for line in content.split(b"\n", 64) if line.strip()), b"")
     try:
         record = json.loads(line)
@@ -85,8 +85,8 @@ def _schema(content: bytes) -> tuple[Columns, pa.Schema]:
 def _parse(lines: Lines, name: str, columns: Columns, schema: pa.Schema) -> RowBlock:
     try:
         return _columnar(lines, columns, schema)
-    # Broken JSON, a value of another type than the first line has, a column that no line has or whose name is not
-    # UTF-8: the lines say which.
+    # Broken JSON, a value of a different type than in the first line, a column that no line has or whose name is not
+    # UTF-8: reading line by line tells which.
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError, UnicodeDecodeError, _Odd):
         return _line_by_line(lines, name)
 
@@ -102,9 +102,9 @@ def _columnar(lines: Lines, columns: Columns, schema: pa.Schema) -> RowBlock:
     )
     known = set(schema.names)
     if any(is_negative(each) and each not in known for each in table.column_names):
-        raise _Odd  # rows further down have negatives under another name
+        raise _Odd  # later rows have negatives under another name
     if table.num_rows != lines.ends + (not content.endswith(b"\n")):
-        raise _Odd  # blank lines, or two objects on one
+        raise _Odd  # blank lines, or two objects on one line
     queries, positives = (table[each].combine_chunks() for each in (columns.query, columns.positive))
     if queries.null_count or positives.null_count or queries.type != TEXT:
         raise _Odd
@@ -125,7 +125,7 @@ def _columnar(lines: Lines, columns: Columns, schema: pa.Schema) -> RowBlock:
 
 
 def _as_lists(columns: list[pa.Array], rows: int) -> pa.ListArray:
-    """One list of negatives a row; a null is none."""
+    """Make one list of negatives per row; null means none."""
     if len(columns) == 1 and columns[0].type == TEXTS:
         lists = pc.fill_null(columns[0], [])
         return pa.ListArray.from_arrays(pa.array(_starts(lists), pa.int32()), lists.flatten())
@@ -155,7 +155,7 @@ def _line_by_line(lines: Lines, name: str) -> RowBlock:
 
 
 def _from_records(records: Sequence[tuple[int, Any]], name: str, left_out: Sequence[str] = ()) -> RowBlock:
-    """Rows of (line number, what should be an object); each positive makes one."""
+    """Make rows from pairs of line number and what should be an object; each positive gives one row."""
     queries: list[str] = []
     positives: list[str] = []
     negatives: list[list[str]] = []
@@ -176,9 +176,9 @@ def _from_records(records: Sequence[tuple[int, Any]], name: str, left_out: Seque
 
 
 def _row(record: Any, place: str) -> tuple[str, list[str], list[str]]:
-    """Query, positives and negatives of one object."""
+    """Return query, positives and negatives of one object."""
     if not isinstance(record, dict):
-        raise DataError(f"{place}: a JSON object is expected (got {type(record).__name__})")
+        raise DataError(f"{place}: expected a JSON object (got {type(record).__name__})")
     columns = find_columns(list(record))
     if columns is None:
         missing = "query" if not any(name in record for name in QUERY) else "positive"
@@ -192,15 +192,15 @@ def _row(record: Any, place: str) -> tuple[str, list[str], list[str]]:
 
 def _texts(record: dict[str, Any], key: str, place: str) -> list[str]:
     value = record[key]
-    # Blanks around texts are removed of whole columns, by one rule for all ways of reading.
+    # Whitespace around texts is stripped later, from whole columns, by the same rule for all formats.
     return [text_of({key: each}, key, place, strip=False) for each in (value if isinstance(value, list) else [value])]
 
 
 def _records(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
-    """(line number, value) of each element of a JSON list, decoded as the file is read.
+    """Yield (line number, value) for each element of a JSON list, decoded as the file is read.
 
     Raises:
-        DataError: at the first element that is not JSON: where the next one begins cannot be known.
+        DataError: at the first element that is not JSON, because the start of the next one is unknown.
     """
     text = _Text(stream, name)
     text.expect("[")
@@ -212,11 +212,11 @@ def _records(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
             text.expect(",")
     text.expect("]")
     if text.peek():
-        raise DataError(f"{name}:{text.line}: there is more after the end of the list", "One file is one list.")
+        raise DataError(f"{name}:{text.line}: there is more after the end of the list", "A file must be a single list.")
 
 
 class _Text:
-    """The rest of a file's text, of which no more than a value and a block are in memory, and the line it is on."""
+    """The rest of a file's text, with at most one value and one block in memory, and the current line."""
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self.line = 1
@@ -229,7 +229,7 @@ class _Text:
         self._begun = self._ended = False
 
     def peek(self) -> str:
-        """The next character that is not blank; empty at the end."""
+        """Return the next non-blank character, or an empty string at the end."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in " \t\r\n":
                 self.line += self._text[self._at] == "\n"
@@ -239,26 +239,30 @@ class _Text:
             self._read_on()
 
     def next_is(self, character: str) -> bool:
-        """Whether this is the next one that is not blank."""
+        """Return whether this is the next non-blank character."""
         return self.peek() == character
 
     def expect(self, character: str) -> None:
-        """Take this character."""
+        """Consume this character."""
         found = self.peek()
         if not found:
-            raise DataError(f"{self._name}:{self.line}: the file ends inside the list", "Is it whole? Get it again.")
+            raise DataError(
+                f"{self._name}:{self.line}: the file ends inside the list", "It may be incomplete: get it again."
+            )
         if found != character:
-            raise DataError(f"{self._name}:{self.line}: {character!r} is expected, not {found!r}")
+            raise DataError(f"{self._name}:{self.line}: expected {character!r}, not {found!r}")
         self._at += 1
 
     def value(self) -> tuple[int, Any]:
-        """Take a JSON value; returns the line it begins on, too."""
+        """Consume a JSON value; return the line it starts on, and the value."""
         if not self.peek():
-            raise DataError(f"{self._name}:{self.line}: the file ends inside the list", "Is it whole? Get it again.")
+            raise DataError(
+                f"{self._name}:{self.line}: the file ends inside the list", "It may be incomplete: get it again."
+            )
         while True:
             try:
                 value, end = self._decode(self._text, self._at)
-                # A number at the end of what was read may go on.
+                # A number at the end of the buffer may continue.
                 if end < len(self._text) or self._ended:
                     break
             except (json.JSONDecodeError, RecursionError) as error:

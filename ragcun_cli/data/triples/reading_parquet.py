@@ -1,4 +1,4 @@
-"""Rows from Parquet."""
+"""Read rows from Parquet."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ ROWS_AT_A_TIME = 20_000
 
 
 def read_parquet(path: Path) -> tuple[Columns, Iterator[RowBlock]]:
-    """The columns by their names, and all rows, which are numbered from 1 where one is named.
+    """Read the columns by name, and all rows; errors number rows from 1.
 
     Raises:
-        DataError: if the file cannot be read or its columns are of other names or types.
+        DataError: if the file cannot be read, or its columns have other names or types.
     """
     try:
         file = pyarrow.parquet.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: not a whole Parquet file ({error})", "Get it again.") from None
+        raise DataError(f"{path}: not a complete Parquet file ({error})", "Get it again.") from None
     require_distinct(file.schema_arrow.names, str(path))
     columns = find_columns(file.schema_arrow.names)
     if columns is None:
-        raise DataError(f"{path}: its columns are {', '.join(file.schema_arrow.names)}", NAMES_EXPECTED)
+        raise DataError(f"{path}: no usable columns: {', '.join(file.schema_arrow.names)}", NAMES_EXPECTED)
     for name in (columns.query, columns.positive, *columns.negatives):
         kind = file.schema_arrow.field(name).type
         of_nulls = name in columns.negatives and _is_nulls(kind)
         if not _is_text(kind) and not (name != columns.query and _is_texts(kind)) and not of_nulls:
-            raise DataError(f"{path}: column {name!r} has {kind}, not texts")
+            raise DataError(f"{path}: column {name!r} contains {kind}, not texts")
     return columns, _blocks(file, path, columns)
 
 
@@ -61,7 +61,7 @@ def _block(batch: pa.RecordBatch, path: Path, columns: Columns, first: int) -> R
     if _is_texts(positives.type):
         lengths = pc.fill_null(pc.list_value_length(positives), 0).to_numpy(zero_copy_only=False)
         owners = np.repeat(owners, np.maximum(lengths, 1))
-        # A row without any positive becomes one that lacks it, which `clean` names.
+        # Keep a row without any positive as one with a null, which `clean` reports.
         none = np.repeat(lengths == 0, np.maximum(lengths, 1))
         positives = positives.flatten().take(pa.array(np.cumsum(~none) - 1, mask=none))
     positives = positives.cast(pa.string())
@@ -76,7 +76,7 @@ def _block(batch: pa.RecordBatch, path: Path, columns: Columns, first: int) -> R
 
 
 def _negatives(column: pa.Array) -> list[list[str | None]]:
-    """A list for each row; a null is none."""
+    """Return a list for each row; null means none."""
     values = column.to_pylist()
     if not _is_text(column.type) and not pa.types.is_null(column.type):
         return [each or [] for each in values]
@@ -90,7 +90,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _is_nulls(kind: pa.DataType) -> bool:
-    """What pyarrow makes of a column in which every row has none."""
+    """Return whether this is the type that pyarrow gives a column with only nulls."""
     return pa.types.is_null(kind) or (pa.types.is_list(kind) and pa.types.is_null(kind.value_type))
 
 

@@ -1,7 +1,7 @@
-"""Rows of training data, a block at a time and in columns, and those of them that cannot be used.
+"""Blocks of training rows in columns, and the broken rows that cannot be used.
 
-A row is a query, a passage that answers it and any number of hard negatives that do not. Blocks keep 500,000 rows from
-ever being 1,500,000 Python objects.
+A row is a query, a passage that answers it, and any number of hard negatives that do not. Blocks prevent 500,000 rows
+from becoming 1,500,000 Python objects.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NUMBER = re.compile(r"(?::|row |line:)(\d+): ")
 
 @dataclass(frozen=True)
 class RowBlock:
-    """n rows. queries, positives: (n,) texts; negatives: (n,) lists of texts. broken: what was left out, and why."""
+    """A block of n rows. queries, positives: (n,) texts; negatives: (n,) lists. broken: what was left out and why."""
 
     queries: pa.StringArray
     positives: pa.StringArray
@@ -36,24 +36,24 @@ class RowBlock:
 
 @dataclass
 class BrokenRows:
-    """How many there were, and the first of them."""
+    """Number of broken rows, and the first of them."""
 
     count: int = 0
     first: list[str] = field(default_factory=list)
 
     def add(self, messages: Sequence[str]) -> None:
-        """Count these, each `file:line: what is wrong`."""
+        """Count these messages, each `file:line: what is wrong`."""
         self.count += len(messages)
         self.first += messages[: SHOWN_PROBLEMS - len(self.first)]
 
     def seen(self, blocks: Iterable[RowBlock]) -> Iterator[RowBlock]:
-        """The blocks themselves, their broken rows counted as they pass."""
+        """Yield the blocks unchanged and count their broken rows."""
         for block in blocks:
             self.add(block.broken)
             yield block
 
     def listed(self) -> str:
-        """The first of them, a line each, and how many more there are."""
+        """List the first of them, one per line, and how many more there are."""
         more = self.count - len(self.first)
         return "\n".join([*self.first, *([f"... and {more} more"] if more else [])])
 
@@ -65,7 +65,7 @@ def block_of_texts(
     place_of: Callable[[int], str],
     broken: list[str],
 ) -> RowBlock:
-    """A block from Python texts; `place_of(row)` names a row, `broken` are rows that were left out before."""
+    """Make a block from Python texts. `place_of(row)` names a row; `broken`: rows already left out."""
     return clean(
         RowBlock(
             pa.array(queries, pa.string()), pa.array(positives, pa.string()), pa.array(negatives, pa.list_(pa.string()))
@@ -76,9 +76,9 @@ def block_of_texts(
 
 
 def clean(block: RowBlock, place_of: Callable[[int], str], broken: Sequence[str] = ()) -> RowBlock:
-    """The block with blanks around its texts removed, and without the rows that lack a text.
+    """Strip whitespace around the block's texts, and drop rows that lack a text.
 
-    queries and positives may be null, which is a missing text too; `place_of(row)` names a row.
+    queries and positives may be null, which also counts as missing; `place_of(row)` names a row.
     """
     queries, positives = trimmed(block.queries), trimmed(block.positives)
     negatives = pa.ListArray.from_arrays(block.negatives.offsets, trimmed(block.negatives.values))
@@ -99,18 +99,18 @@ def clean(block: RowBlock, place_of: Callable[[int], str], broken: Sequence[str]
 
 
 def lists_of(values: pa.StringArray, counts: npt.NDArray[np.integer]) -> pa.ListArray:
-    """Consecutive values as lists of so many each."""
+    """Group consecutive values into lists of the given lengths."""
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), values)
 
 
 def negative_counts(block: RowBlock) -> Numbers:
-    """(n,) How many negatives each row has."""
+    """Return how many negatives each row has, (n,)."""
     return np.diff(_offsets(block.negatives)).astype(np.int64)
 
 
 def trimmed(texts: pa.StringArray) -> pa.StringArray:
-    """Without the blanks around each text; blanks of ASCII are looked for alone where there are no others (7 times
+    """Strip whitespace around each text; if all texts are ASCII, only ASCII whitespace is searched for (7 times
     faster).
     """
     if pc.all(pc.string_is_ascii(texts)).as_py() is not False:
@@ -119,7 +119,7 @@ def trimmed(texts: pa.StringArray) -> pa.StringArray:
 
 
 def _number(message: str) -> int:
-    """The line or row that a message names: rows left out before and those found here come in one order."""
+    """Return the line or row that a message names, for sorting old and new messages together."""
     match = NUMBER.search(message)
     return int(match[1]) if match else 0
 

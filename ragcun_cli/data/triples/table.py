@@ -1,6 +1,6 @@
-"""Triples as numbers: each distinct text once, and columns of text numbers.
+"""Triples as numbers: a list of distinct texts, and columns of text numbers.
 
-Two passages are the same passage where their numbers are equal, so a text's number is its content id.
+Passages with equal numbers are the same passage, so a text's number identifies its content.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ragcun_cli.arrays import Numbers
 
 @dataclass(frozen=True)
 class TripleTable:
-    """n rows of m hard negatives in all, any number in each row.
+    """A table of n rows with m hard negatives in total, any number per row.
 
-    texts: the distinct ones, memory-mapped where they come from a file; digest: differs where texts or their numbers
-    do. queries, positives: (n,) text numbers; negatives: (m,) text numbers, row after row;
-    negative_ends: (n,), where each row's end. left_out: rows of the file that are broken and not among these;
-    first_left_out: the first of them, as `file:line: what is wrong`.
+    texts: distinct texts, memory-mapped if they come from a file; digest: differs if texts or their numbers
+    differ. queries, positives: (n,) text numbers; negatives: (m,) text numbers, row after row;
+    negative_ends: (n,), where each row's negatives end. left_out: number of broken rows of the file, not included here;
+    first_left_out: the first few of them, as `file:line: what is wrong`.
     """
 
     texts: Sequence[str]
@@ -38,11 +38,11 @@ class TripleTable:
 
     @property
     def with_negative(self) -> int:
-        """How many rows have one or more."""
+        """Number of rows that have at least one negative."""
         return int((np.diff(self.negative_ends, prepend=0) > 0).sum())
 
     def negatives_of(self, rows: Numbers) -> tuple[Numbers, Numbers]:
-        """(k,) the negatives of these rows, by text number, and (k,) the place among `rows` that each belongs to."""
+        """Return the negatives of these rows, (k,) text numbers, and the index into `rows` of each, (k,)."""
         ends = self.negative_ends[rows]
         starts = np.where(rows > 0, self.negative_ends[rows - 1], 0)
         owners = np.repeat(np.arange(len(rows)), ends - starts)
@@ -52,7 +52,7 @@ class TripleTable:
         return self.negatives[places], owners
 
     def select(self, rows: Numbers) -> TripleTable:
-        """These rows, in this order; texts and their numbers stay."""
+        """Return these rows in this order; texts and their numbers stay the same."""
         negatives, owners = self.negatives_of(rows)
         ends = np.cumsum(np.bincount(owners, minlength=len(rows)))
         return dataclasses.replace(
@@ -64,10 +64,10 @@ class TripleTable:
         )
 
     def passages(self) -> Numbers:
-        """The distinct positives and negatives, by text number, ascending."""
+        """Return the distinct positives and negatives as ascending text numbers."""
         return np.unique(np.concatenate([self.positives, self.negatives]))
 
 
 def evenly(count: int, wanted: int) -> Numbers:
-    """At most so many of the places 0 to count - 1, from all over, ascending."""
+    """Return at most `wanted` evenly spaced places from 0 to count - 1, ascending."""
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(np.int64))

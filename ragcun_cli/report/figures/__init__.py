@@ -1,1 +1,1 @@
-"""Plots of results, for print and for the page. matplotlib is an extra: nothing else of `report` imports this."""
+"""Plots of results, for print and for the page. matplotlib is optional: nothing else in `report` imports this."""

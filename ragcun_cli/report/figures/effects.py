@@ -1,4 +1,4 @@
-"""What the arms differ in: isotropy against score, effects with their intervals, and single queries."""
+"""Plots of how arms differ: isotropy against score, effects with their intervals, and single queries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ragcun_cli.report.figures.style import GREY, PAGE, Look, legend_below, pane
 
 @dataclass(frozen=True)
 class Point:
-    """A row in the plane of isotropy and score: each seed, and the mean of them."""
+    """A row in the plane of isotropy and score: each seed, and their mean."""
 
     isoscores: Sequence[float]
     scores: Sequence[float]
@@ -24,8 +24,8 @@ class Point:
 def draw_tradeoff(
     places: dict[str, dict[str, Point]], paths: Sequence[Sequence[str]], metric: str, looks: dict[str, Look]
 ) -> Figure:
-    """IsoScore against nDCG. places: dataset, or average -> row -> where it lies. paths: rows in the order of what was
-    turned up, such as lambda_isotropy or the exponent of a whitening.
+    """Draw IsoScore against nDCG. places: dataset or average -> row -> its point. paths: rows in the order of what was
+    increased, such as lambda_isotropy or the exponent of a whitening.
     """
     figure, axes = panels(len(places))
     for (where, rows), each in zip(places.items(), axes, strict=True):
@@ -47,7 +47,7 @@ def draw_tradeoff(
 
 
 def draw_forest(comparisons: Sequence[Comparison], baseline: str, metric: str, looks: dict[str, Look]) -> Figure:
-    """The difference to the baseline on each dataset and on average, with 95 % intervals; filled where a
+    """Draw the difference from the baseline on each dataset and on average, with 95 % intervals; filled where a
     difference is shown.
     """
     places = list(dict.fromkeys(each.where for each in comparisons))
@@ -68,14 +68,14 @@ def draw_forest(comparisons: Sequence[Comparison], baseline: str, metric: str, l
             100 * each.difference, y, marker=look.marker, color=look.colour, linestyle="none", markersize=4,
             markerfacecolor=look.colour if shown else "white",
         )  # fmt: skip
-    for row in rows:  # for the legend alone
+    for row in rows:  # only for the legend
         axes.plot([], [], marker=looks[row].marker, color=looks[row].colour, linewidth=1, label=row)
     centre = (len(rows) - 1) / 2
     axes.set_yticks([number * (len(rows) + 1) + centre for number in range(len(places))], places)
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(
-        f"{metric} x 100, difference to {baseline} (95 % interval, not corrected; filled: a difference is shown)"
+        f"{metric} x 100, difference from {baseline} (95 % interval, not corrected; filled: a difference is shown)"
     )
     legend_below(figure, [axes])
     return figure
@@ -84,7 +84,7 @@ def draw_forest(comparisons: Sequence[Comparison], baseline: str, metric: str, l
 def draw_queries(
     differences: dict[str, dict[str, Figures]], baseline: str, metric: str, looks: dict[str, Look]
 ) -> Figure:
-    """Each query's difference to the baseline, from its greatest loss to its greatest win. differences: dataset -> row
+    """Draw each query's difference from the baseline, from largest loss to largest win. differences: dataset -> row
     -> (queries,).
     """
     figure, axes = panels(len(differences))

@@ -1,4 +1,4 @@
-"""One style for all plots: for a column or the width of a page, readable in print and by the colour-blind.
+"""One style for all plots: fits a column or a full page, and is readable in print and by colour-blind people.
 
 The first colours are Okabe & Ito's (2008), and no two rows share one; a row differs from the others in marker and line
 too, for printers without colour.
@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 PAGE = 6.75  # inches: the width of a two-column page
 PANEL = 2.0  # inches high
 PANELS_ABREAST = 3
-MOST_PANELS = 6  # datasets in a figure; more of them would be too small to read
+MOST_PANELS = 6  # datasets in a figure; more would be too small to read
 DOTS_PER_INCH = 300
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7F00")
@@ -47,9 +47,9 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.1,
     "lines.markersize": 4,
     "figure.constrained_layout.use": True,
-    "pdf.fonttype": 42,  # letters stay letters: journals refuse Type 3
+    "pdf.fonttype": 42,  # embed TrueType fonts: journals refuse Type 3
     "svg.fonttype": "path",
-    "svg.hashsalt": "ragcun",  # the same plot is the same bytes
+    "svg.hashsalt": "ragcun",  # the same plot gives the same bytes
 }
 
 
@@ -63,8 +63,8 @@ class Look:
 
 
 def looks_of(names: Sequence[str]) -> dict[str, Look]:
-    """In the order of the table's rows. Marker and line move on by one with each round of eight, so that no two of 64
-    share both.
+    """Assign looks in the order of the table's rows. The line shifts by one after every eight, so that no two of 64
+    share marker and line.
     """
     return {
         name: Look(_colour(number), MARKERS[number % 8], LINES[(number + number // 8) % 8])
@@ -73,7 +73,7 @@ def looks_of(names: Sequence[str]) -> dict[str, Look]:
 
 
 def _colour(number: int) -> str:
-    """Beyond the eight, hues as far from each other as they can be (steps of the golden ratio), dark and light."""
+    """A row's colour; after the first eight, hues step by the golden ratio to stay far apart, dark and light."""
     if number < len(COLOURS):
         return COLOURS[number]
     step = number - len(COLOURS)
@@ -82,12 +82,12 @@ def _colour(number: int) -> str:
 
 
 def styled() -> AbstractContextManager[None]:
-    """Make and save a figure within it."""
+    """A context with the style, in which to make and save a figure."""
     return matplotlib.rc_context(STYLE)
 
 
 def panels(count: int, height: float = PANEL) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, and these."""
+    """Make a figure with this many panels, and return both."""
     abreast = min(count, PANELS_ABREAST)
     down = -(-count // abreast)
     figure = Figure(figsize=(PAGE, height * down + 0.4))
@@ -98,7 +98,7 @@ def panels(count: int, height: float = PANEL) -> tuple[Figure, list[Axes]]:
 
 
 def legend_below(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One for all panels: a row may be missing in any of them."""
+    """Draw one legend for all panels, since any of them may lack a row."""
     drawn: dict[str, Artist] = {}
     for each in axes:
         for handle, label in zip(*each.get_legend_handles_labels(), strict=True):
@@ -108,7 +108,7 @@ def legend_below(figure: Figure, axes: Sequence[Axes]) -> None:
 
 
 def saved(figure: Figure, kind: str) -> bytes:
-    """The file's content; without the date, so that the same figure is the same bytes."""
+    """The file's content, without the date so that the same figure gives the same bytes."""
     stream = io.BytesIO()
     metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
     with styled():

@@ -1,4 +1,4 @@
-"""How the terms of the loss went, and the dev score."""
+"""Training curves: the terms of the loss, and the dev score."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GEOMETRY = {"isoscore_positives": "IsoScore of a batch's positives"}
 
 
 def draw_training(runs: dict[str, Sequence[RecordedRun]], looks: dict[str, Look]) -> Figure | None:
-    """A panel for each term that was logged, and for dev nDCG@10; None where there is no curve, only single points.
+    """Draw a panel for each logged term and for dev nDCG@10; None if there are no curves, only single points.
 
     runs: row -> its seeds, each a thin line.
     """
@@ -51,7 +51,7 @@ def draw_training(runs: dict[str, Sequence[RecordedRun]], looks: dict[str, Look]
 
 
 def has_curve(logged: Sequence[Sequence[object]]) -> bool:
-    """Whether any run has two points: of one, a panel's axis would say nothing."""
+    """Whether any run has two points; a panel with one point would say nothing."""
     return any(len(points) > 1 for points in logged)
 
 
@@ -62,7 +62,7 @@ def _all(runs: dict[str, Sequence[RecordedRun]]) -> list[RecordedRun]:
 def _draw(
     axes: Axes, curves: Sequence[Sequence[tuple[int, float]]], look: Look, label: str, with_marker: bool = False
 ) -> None:
-    """Each seed thin, and their mean where all have the same steps."""
+    """Draw each seed as a thin line, and their mean if all have the same steps."""
     curves = [curve for curve in curves if curve]
     if not curves:
         return
@@ -81,7 +81,7 @@ def _draw(
 
 
 def _draw_null(axes: Axes, runs: Sequence[RecordedRun]) -> None:
-    """SIGReg's value on N(0, I), below which there is nothing to gain."""
+    """Draw the term's value on N(0, I), below which there is nothing to gain."""
     nulls = {round(line[NULL], 4) for run in runs for line in run.metrics if line.get(NULL) is not None}
     if nulls:
         axes.margins(y=0.1)

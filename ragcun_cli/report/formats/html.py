@@ -1,4 +1,4 @@
-"""A table of HTML without any style, for a page that has its own."""
+"""A table as unstyled HTML, for a page that has its own style."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MISSING = "–"
 
 
 def to_html(table: ResultTable) -> str:
-    """`data-value` has each figure as it is, for sorting."""
+    """Write the table as HTML; `data-value` holds each unrounded figure, for sorting."""
     head = "".join(f'<th scope="col">{escape(stub)}</th>' for stub in table.stubs)
     head += "".join(f'<th scope="col" class="figure">{escape(column.label)}</th>' for column in table.columns)
     lines = [
@@ -26,7 +26,7 @@ def to_html(table: ResultTable) -> str:
 
 
 def html_rows(table: ResultTable) -> list[str]:
-    """A line for each row."""
+    """One line for each row."""
     lines = []
     for row in table.rows:
         stubs = "".join(f'<th scope="row">{escape(stub)}</th>' for stub in row.stubs)

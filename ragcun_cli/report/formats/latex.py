@@ -1,7 +1,7 @@
-r"""LaTeX with booktabs and siunitx, compiled as it is printed.
+r"""A table as LaTeX with booktabs and siunitx, which compiles as printed.
 
-Figures stand in siunitx's S columns, aligned at the point. An S column takes a number in bold but not one underlined;
-that one is put as text of the column's full width, so that it stands where a number would. Marks have no width.
+Figures are in siunitx's S columns, aligned at the decimal point. An S column takes bold numbers, not underlined ones;
+these are set as text of the column's full width, so that they line up with the numbers. Marks have no width.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from ragcun_cli.report.table import BETTER, WORSE, Cell, FigureColumn, ResultTable, origin_line
 
 PACKAGES = ("booktabs", "graphicx", "siunitx")
-LONGEST_PAGE = 40  # rows: more of them go into several tables of one number
+LONGEST_PAGE = 40  # rows: longer tables are split into several with the same number
 MARKS = {BETTER: r"\dag", WORSE: r"\ddag"}
 NUMBERS = r"\sisetup{detect-weight=true, mode=text, separate-uncertainty=true, retain-zero-uncertainty=true}"
-# No wider than the page: what fits keeps its size.
+# Shrink only tables wider than the page.
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 
 
 def to_latex(table: ResultTable) -> str:
-    """Needs the packages that its first lines name."""
+    """Write the table as LaTeX; its first lines name the packages it needs."""
     heads = [escape_latex(stub).capitalize() for stub in table.stubs]
     heads += [f"{{{escape_latex(column.label)}}}" for column in table.columns]
     layout = "l" * len(table.stubs) + " " + " ".join(column.layout for column in _columns(table))
@@ -42,7 +42,7 @@ def to_latex(table: ResultTable) -> str:
 
 
 def latex_rows(table: ResultTable) -> list[str]:
-    """A line for each row."""
+    """One line for each row."""
     columns = _columns(table)
     return [
         " & ".join([*map(escape_latex, row.stubs), *(column.cells[number] for column in columns)]) + r" \\"
@@ -57,7 +57,7 @@ def _columns(table: ResultTable) -> list[_LatexColumn]:
 
 
 def _float(caption: str, layout: str, head: str, body: Sequence[str], note: str, continued: bool) -> list[str]:
-    """One table; the next part of a long one keeps its number."""
+    """One table; a continuation of a long one keeps its number."""
     return [
         *([r"\addtocounter{table}{-1}"] if continued else []),
         r"\begin{table}",
@@ -107,7 +107,7 @@ def _cell(cell: Cell, digits: int, whole: int, widest_deviation: str) -> str:
     if cell.second:
         lacking = "0" * (whole - len(text.lstrip("-").partition(".")[0]))
         padding = rf"\phantom{{{lacking}}}" if lacking else ""
-        # Text is centred: as wide as the column's numbers, it stands where they do.
+        # Text is centred: if it is as wide as the column's numbers, it lines up with them.
         rest = rf"\phantom{{${{}}\pm{{}}${widest_deviation}}}" if widest_deviation and deviation is None else ""
         return rf"{{{padding}\underline{{\num{{{number}}}}}{mark}{rest}}}"
     # Braces keep the mark out of the number.
@@ -117,7 +117,7 @@ def _cell(cell: Cell, digits: int, whole: int, widest_deviation: str) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", "[": "{[}",  # which after a row's end would begin an option
+    "|": r"\textbar{}", "[": "{[}",  # after a row's end it would begin an option
      '"': "''", "`": r"\textasciigrave{}", "'": r"\textquotesingle{}",
     "±": r"$\pm$", "×": r"$\times$", "†": r"\dag{}", "‡": r"\ddag{}", "–": "--", "—": "---", "…": r"\dots{}",
 }  # fmt: skip
@@ -126,7 +126,7 @@ ACCENTED = frozenset(map(chr, range(0xC0, 0x100))) - frozenset("ÐÞðþ×÷")
 
 
 def escape_latex(text: str) -> str:
-    """As LaTeX prints it letter for letter; letters of other scripts, which need fonts of their own, by number."""
+    """Escape text so that LaTeX prints it literally; letters of scripts that need other fonts become their numbers."""
     text = text.replace("\n", " ")
     # Two hyphens would become a dash; a dash itself is written as two.
     text = text.replace("--", "-\0-").replace("--", "-\0-")

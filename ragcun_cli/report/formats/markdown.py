@@ -1,4 +1,4 @@
-"""GitHub's Markdown."""
+"""A table as GitHub-flavoured Markdown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MISSING = "–"
 
 
 def to_markdown(table: ResultTable) -> str:
-    """Best bold, second underlined (an HTML tag: Markdown has no underline)."""
+    """Write the table with the best in bold and the second underlined (by an HTML tag: Markdown has none)."""
     head = [*table.stubs, *(column.label for column in table.columns)]
     lines = [
         f"<!-- {origin_line(table)} -->",
@@ -23,7 +23,7 @@ def to_markdown(table: ResultTable) -> str:
 
 
 def markdown_rows(table: ResultTable) -> list[str]:
-    """A line for each row."""
+    """One line for each row."""
     lines = []
     for row in table.rows:
         cells = [*map(escape_markdown, row.stubs), *map(_cell, row.cells, table.columns)]
@@ -41,7 +41,7 @@ def _cell(cell: Cell, column: FigureColumn) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """As Markdown prints it letter for letter."""
+    """Escape text so that Markdown prints it literally."""
     for character in "\\|*_`<>[]":
         text = text.replace(character, "\\" + character)
     return text

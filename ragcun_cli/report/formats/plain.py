@@ -1,4 +1,4 @@
-"""Figures as they are, for spreadsheets and programs."""
+"""Unrounded figures, as CSV for spreadsheets and JSON for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MARKS = {BETTER: "better", WORSE: "worse"}
 
 
 def to_csv(table: ResultTable) -> str:
-    """Unrounded; a missing figure is an empty field. Where there are several seeds, a column for their deviation."""
+    """Write unrounded figures as CSV; a missing one is an empty field. Several seeds add a column of deviations."""
     spread = [any(row.cells[place].deviation is not None for row in table.rows) for place in range(len(table.columns))]
     head = list(table.stubs)
     for column, has_spread in zip(table.columns, spread, strict=True):
@@ -31,7 +31,7 @@ def to_csv(table: ResultTable) -> str:
 
 
 def to_json(table: ResultTable) -> str:
-    """Unrounded; null for a missing figure. `rows` has the figures alone, `cells` all that is known of each."""
+    """Write unrounded figures as JSON; null if missing. `rows` has only figures, `cells` all that is known of each."""
     labels = [column.label for column in table.columns]
     rows, cells = [], []
     for row in table.rows:

@@ -1,4 +1,4 @@
-"""The queries that an arm won and lost most by, with what either system found."""
+"""The queries with an arm's largest wins and losses, and what each system found."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ragcun_cli.results.trec_run import read_run
 
 MOST = 20  # wins, and as many losses
 SEED = 0
-RELEVANT = 2  # relevant passages shown of a query
-FOUND = 2  # passages shown of what either system found first
+RELEVANT = 2  # relevant passages shown per query
+FOUND = 2  # top passages shown of each system
 
 
 @dataclass(frozen=True)
 class ShownPassage:
-    """text: None where the dataset is not here. ranks: by the baseline and by the row, None where it is not found."""
+    """A passage to show. text: None if the dataset is missing. ranks: by baseline and row; None if not found."""
 
     passage_id: str
     text: str | None
@@ -33,7 +33,7 @@ class ShownPassage:
 
 @dataclass(frozen=True)
 class Example:
-    """One query. difference: of the metric, from -1 to 1. text: None where the dataset is not here."""
+    """One query. difference: of the metric, from -1 to 1. text: None if the dataset is missing."""
 
     dataset: str
     query_id: str
@@ -44,7 +44,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Extremes:
-    """Of one row against the baseline, the greatest first. absent: datasets whose texts are not here."""
+    """A row's wins and losses against the baseline, largest first. absent: datasets whose texts are missing."""
 
     row: str
     wins: tuple[Example, ...]
@@ -55,15 +55,15 @@ class Extremes:
 def find_extremes(
     row: Row, baseline: Row, datasets: Sequence[str], metric: str, texts_of: Callable[[DatasetResult], Dataset | None]
 ) -> Extremes:
-    """Over all datasets that both were scored on; rankings are those of the first seeds.
+    """Find the extremes over all datasets that both were scored on; rankings are those of the first seeds.
 
-    texts_of: where a result's texts are, None where they are not.
+    texts_of: finds a result's texts; None if they are missing.
     """
     ranked: list[tuple[float, float, str, str]] = []
     for dataset in datasets:
         if row.scores(dataset, metric) and baseline.scores(dataset, metric):
             query_ids, values = differences_per_query(row, baseline, dataset, metric)
-            # Among equals by chance, always the same: by name they would all be of the first dataset.
+            # Break ties at random, with a fixed seed; by name, all would come from the first dataset.
             lots = np.random.default_rng(SEED).random(len(values))
             ranked += zip(values.tolist(), lots.tolist(), [dataset] * len(values), query_ids, strict=True)
     ranked.sort(key=lambda each: (-each[0], each[1]))
@@ -115,7 +115,7 @@ def _texts_of(dataset: Dataset | None, query_ids: set[str]) -> dict[str, _Exampl
 
 def _example(dataset: str, query_id: str, rankings: Sequence[Sequence[str]], asked: _ExampleQuery | None) -> Example:
     relevant = [passage for passage, grade in (asked.grades if asked else {}).items() if grade > 0]
-    # The best ranked of the relevant ones, then what either found first.
+    # The best-ranked relevant passages, then the top passages of each system.
     relevant.sort(key=lambda passage: min(_rank(ranking, passage) or len(ranking) + 1 for ranking in rankings))
     firsts = [passage for place in range(FOUND) for ranking in rankings for passage in ranking[place : place + 1]]
     shown = list(dict.fromkeys([*relevant[:RELEVANT], *firsts]))

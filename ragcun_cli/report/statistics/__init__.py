@@ -1,1 +1,1 @@
-"""Tests, intervals and corrections, on arrays of per-query differences. numpy and scipy only."""
+"""Tests, intervals and corrections, on arrays of per-query differences. They use only numpy and scipy."""

@@ -1,4 +1,4 @@
-"""Many comparisons at once: p-values that stay honest."""
+"""Correct p-values for multiple comparisons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CORRECTIONS = {"holm": "Holm", "bh": "Benjamini-Hochberg", "none": "no correctio
 def require_correction(name: str) -> None:
     """
     Raises:
-        UsageError: naming those there are.
+        UsageError: if there is no such correction; it names the known ones.
     """
     if name not in CORRECTIONS:
         known = list(CORRECTIONS)
@@ -23,10 +23,10 @@ def require_correction(name: str) -> None:
 
 
 def corrected(p_values: Sequence[float], method: str) -> list[float]:
-    """Adjusted p-values, in the order given.
+    """Adjust p-values and return them in the given order.
 
-    holm: the chance of a single false "better" or "worse" stays below the level (Holm 1979). bh: the share of false
-    ones among all does (Benjamini & Hochberg 1995).
+    holm: keeps the chance of even one false "better" or "worse" below the level (Holm 1979). bh: keeps the share of
+    false ones among them below it (Benjamini & Hochberg 1995).
     """
     p = np.asarray(p_values, dtype=np.float64)
     m = len(p)

@@ -1,6 +1,6 @@
-"""Is the mean of paired differences zero? Two tests, an interval, and what they could have found.
+"""Test whether the mean of paired differences is zero: two tests, an interval, and the detectable difference.
 
-The randomisation test asks no more than that a difference is as likely to point one way as the other if the two systems
+The randomisation test assumes only that a difference is as likely to point one way as the other if the two systems
 are alike; it and the t-test are what Urbano et al. (SIGIR 2019) and Ihemelandu & Ekstrand (arXiv 2305.02461) recommend.
 """
 
@@ -25,13 +25,13 @@ DRAWS = 10_000  # of the bootstrap
 CONFIDENCE = 0.95
 POWER = 0.8
 SEED = 0
-BITS = 8  # of a random byte: the signs of so many differences
-ROUNDING = 1e-10  # of the sum of all: sums in another order differ in the last digits, and are still equal
-BLOCK = 1 << 22  # drawn queries at a time: 32 MB
+BITS = 8  # in a random byte, each the sign of one difference
+ROUNDING = 1e-10  # relative to the sum: sums in another order differ in the last digits but count as equal
+BLOCK = 1 << 22  # queries drawn at a time: 32 MB
 
 
 def remembered(function: Callable[Given, Result]) -> Callable[Given, Result]:
-    """Answer the same question once: a page and `verify` ask for several tables of the same comparisons."""
+    """Compute each answer only once: a page and `verify` need the same comparisons for several tables."""
     known: dict[bytes, Result] = {}
 
     @functools.wraps(function)
@@ -47,10 +47,10 @@ def remembered(function: Callable[Given, Result]) -> Callable[Given, Result]:
 
 @remembered
 def sign_flip_test(values: Figures, strata: Strata, flips: int = FLIPS, seed: int = SEED) -> float:
-    """Two-sided p-value of Fisher's randomisation test on (n,) differences: (c + 1) / (flips + 1), c the draws of
+    """Two-sided p-value of Fisher's randomisation test on (n,) differences: (c + 1) / (flips + 1), c counting draws of
     random signs whose mean is at least as far from zero (Phipson & Smyth 2010: never 0).
 
-    Eight differences at a time: a random byte picks one of the 256 sums that their signs can make.
+    It takes eight differences at a time: a random byte picks one of the 256 sums that their signs can make.
     """
     generator = np.random.default_rng(seed)
     contributions = (values * strata.shares())[values != 0]  # a zero is the same under either sign
@@ -67,7 +67,7 @@ def sign_flip_test(values: Figures, strata: Strata, flips: int = FLIPS, seed: in
 
 
 def t_test(values: Figures, strata: Strata) -> float:
-    """Two-sided p-value of the paired t-test; over strata, of Welch's kind."""
+    """Two-sided p-value of the paired t-test, in Welch's form if there are several strata."""
     error = standard_error(values, strata)
     mean = strata.mean(values)
     if error.value == 0:
@@ -76,12 +76,12 @@ def t_test(values: Figures, strata: Strata) -> float:
 
 
 def two_sided(t: float, degrees: float) -> float:
-    """P(|T| >= |t|) of Student's t."""
+    """P(|T| >= |t|) for Student's t."""
     return float(2 * stdtr(degrees, -abs(t)))
 
 
 def t_quantile(probability: float, degrees: float) -> float:
-    """Of Student's t."""
+    """A quantile of Student's t."""
     return float(stdtrit(degrees, probability))
 
 
@@ -89,7 +89,7 @@ def t_quantile(probability: float, degrees: float) -> float:
 def bootstrap_interval(
     values: Figures, strata: Strata, draws: int = DRAWS, confidence: float = CONFIDENCE, seed: int = SEED
 ) -> tuple[float, float]:
-    """Of the mean of (n,) differences: percentiles over queries drawn with replacement, within each stratum."""
+    """An interval of the mean of (n,) differences, by percentiles over queries resampled within each stratum."""
     generator = np.random.default_rng(seed)
     means = np.zeros(draws)
     for part, weight in zip(strata.split(values), strata.weights, strict=True):
@@ -103,7 +103,7 @@ def bootstrap_interval(
 
 
 def effect_size(values: Figures, strata: Strata) -> float | None:
-    """Cohen's d_z: the mean difference in standard deviations of the differences; None where they are all equal."""
+    """Cohen's d_z: the mean difference in standard deviations of the differences; None if they are all equal."""
     spread = np.sqrt(sum(w * part.var(ddof=1) for w, part in zip(strata.weights, strata.split(values), strict=True)))
     return float(strata.mean(values) / spread) if spread > ROUNDING * np.abs(values).max() else None
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ragcun_cli.data.fetch.opening import RetryPolicy
-from ragcun_cli.data.fetch.transfer import DownloadStopped, Wanted, transfer
+from ragcun_cli.data.fetch.sources import RetryPolicy
+from ragcun_cli.data.fetch.transfer import DownloadStopped, DownloadTask, transfer
 from ragcun_cli.errors import DataError, EnvironmentUnfit, RagcunError
 from tests.faulty_server import (
     Answer,
@@ -46,12 +46,12 @@ def md5(content: bytes) -> str:
     return f"md5:{hashlib.md5(content).hexdigest()}"
 
 
-def wanted(server: FaultyServer, folder: Path, known: bool = True) -> Wanted:
+def wanted(server: FaultyServer, folder: Path, known: bool = True) -> DownloadTask:
     digest, size = (md5(CONTENT), len(CONTENT)) if known else (None, None)
-    return Wanted(folder / "file.zip", f"{server.url}/file.zip", size, digest)
+    return DownloadTask(folder / "file.zip", f"{server.url}/file.zip", size, digest)
 
 
-def bring(wish: Wanted, patience: RetryPolicy = PATIENCE) -> None:
+def bring(wish: DownloadTask, patience: RetryPolicy = PATIENCE) -> None:
     transfer(wish, patience, threading.Event(), lambda here, whole: None)
 
 
@@ -143,15 +143,15 @@ def test_a_server_that_cannot_tell_its_versions_apart(server: FaultyServer, tmp_
 @pytest.mark.parametrize(
     ("faults", "error", "message"),
     [
-        ([flip_a_byte] * 2, DataError, "what arrived has md5:.*twice"),
-        ([claim_length(1000)], DataError, "has 1000 bytes, the published file 300000"),
-        ([claim_length(400_000)], DataError, "has 400000 bytes, the published file 300000"),
+        ([flip_a_byte] * 2, DataError, "the download has md5:.*twice"),
+        ([claim_length(1000)], DataError, "has 1000 bytes, but the published file has 300000"),
+        ([claim_length(400_000)], DataError, "has 400000 bytes, but the published file has 300000"),
         ([status(404)], EnvironmentUnfit, "404"),
         ([status(403)], EnvironmentUnfit, "403"),
         ([status(410)], EnvironmentUnfit, "410"),
         ([status(400)], EnvironmentUnfit, "400"),
         ([status(503)] * 4, EnvironmentUnfit, "gave up after 4 attempts: .* 503"),
-        ([status(429, Retry_After="3600")], EnvironmentUnfit, "asks to wait 3600 s"),
+        ([status(429, Retry_After="3600")], EnvironmentUnfit, "asks for a wait of 3600 s"),
         ([silent_for(1.5)] * 4, EnvironmentUnfit, "gave up after 4 attempts: .*timed out"),
         ([drip(0.2, 10)] * 40, EnvironmentUnfit, "gave up|only"),
     ],
@@ -192,7 +192,7 @@ def test_a_whole_part_is_not_asked_for_again(server: FaultyServer, tmp_path: Pat
     for size in (len(CONTENT), len(CONTENT) + 1):
         (tmp_path / "file.zip").unlink()
         (tmp_path / "file.zip.part").write_bytes((CONTENT + b"x")[:size])
-        bring(Wanted(tmp_path / "file.zip", f"{server.url}/file.zip", None, md5(CONTENT)))
+        bring(DownloadTask(tmp_path / "file.zip", f"{server.url}/file.zip", None, md5(CONTENT)))
         assert (tmp_path / "file.zip").read_bytes() == CONTENT
 
 
@@ -214,16 +214,16 @@ def test_a_stopped_transfer_keeps_its_part(server: FaultyServer, tmp_path: Path)
 
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentUnfit, match=r"gave up after 4 attempts: .*refused"):
-        bring(Wanted(tmp_path / "file.zip", "http://127.0.0.1:9/file.zip"))
-    with pytest.raises(EnvironmentUnfit, match="not an address"):
-        bring(Wanted(tmp_path / "file.zip", "gopher://127.0.0.1/file.zip"))
+        bring(DownloadTask(tmp_path / "file.zip", "http://127.0.0.1:9/file.zip"))
+    with pytest.raises(EnvironmentUnfit, match="not a valid address"):
+        bring(DownloadTask(tmp_path / "file.zip", "gopher://127.0.0.1/file.zip"))
 
 
 def test_a_folder_as_source(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     source = tmp_path / "there" / "file.zip"
     source.write_bytes(CONTENT)
-    wish = Wanted(tmp_path / "file.zip", str(source), len(CONTENT), md5(CONTENT))
+    wish = DownloadTask(tmp_path / "file.zip", str(source), len(CONTENT), md5(CONTENT))
     bring(wish)
     assert (tmp_path / "file.zip").read_bytes() == CONTENT
     (tmp_path / "file.zip").unlink()
@@ -231,7 +231,7 @@ def test_a_folder_as_source(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="twice"):
         bring(wish)
     source.unlink()
-    with pytest.raises(EnvironmentUnfit, match="there is no such file"):
+    with pytest.raises(EnvironmentUnfit, match="no such file"):
         bring(wish)
     assert names(tmp_path) == ["there"]
 
@@ -241,7 +241,7 @@ def test_a_token_is_sent_and_netrc_is_not_asked(
 ) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    wish = Wanted(tmp_path / "file.zip", f"{server.url}/file.zip", headers={"Authorization": "Bearer token"})
+    wish = DownloadTask(tmp_path / "file.zip", f"{server.url}/file.zip", headers={"Authorization": "Bearer token"})
     bring(wish)
     assert server.requests[0].headers["authorization"] == "Bearer token"
 
@@ -251,7 +251,7 @@ def test_a_proxy_is_respected(server: FaultyServer, tmp_path: Path, monkeypatch:
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     server.files["http://somewhere.test/file.zip"] = CONTENT  # what a proxy is asked for
-    bring(Wanted(tmp_path / "file.zip", "http://somewhere.test/file.zip", len(CONTENT), md5(CONTENT)))
+    bring(DownloadTask(tmp_path / "file.zip", "http://somewhere.test/file.zip", len(CONTENT), md5(CONTENT)))
     assert server.requests[0].path == "http://somewhere.test/file.zip"
 
 
@@ -260,7 +260,7 @@ def test_an_answer_that_does_not_say_where_it_ends_is_no_file(server: FaultyServ
         answer.headers["Content-Length"] = ""
 
     server.faults = [endless]
-    with pytest.raises(EnvironmentUnfit, match="does not say how long the file is"):
+    with pytest.raises(EnvironmentUnfit, match="does not state the file's length"):
         bring(wanted(server, tmp_path, known=False))
     assert names(tmp_path) == []
     server.faults = [endless]
@@ -293,13 +293,13 @@ def test_a_full_disk_keeps_the_part(server: FaultyServer, tmp_path: Path, known:
     program = (
         "import resource, signal, sys, threading\n"
         "from pathlib import Path\n"
-        "from ragcun_cli.data.fetch.opening import RetryPolicy\n"
-        "from ragcun_cli.data.fetch.transfer import Wanted, transfer\n"
+        "from ragcun_cli.data.fetch.sources import RetryPolicy\n"
+        "from ragcun_cli.data.fetch.transfer import DownloadTask, transfer\n"
         "from ragcun_cli.errors import EnvironmentUnfit\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
         "url, folder, size, digest = sys.argv[1:]\n"
-        "wish = Wanted(Path(folder) / 'file.zip', url, int(size) or None, digest or None)\n"
+        "wish = DownloadTask(Path(folder) / 'file.zip', url, int(size) or None, digest or None)\n"
         "try:\n"
         "    transfer(wish, RetryPolicy(), threading.Event(), lambda here, whole: None)\n"
         "except EnvironmentUnfit as error:\n"

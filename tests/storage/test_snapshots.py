@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from ragcun_cli.manifest import MANIFEST, seal
-from ragcun_cli.storage.sealed import copy_folder, copy_held, fetch_folder, folders_in, held, remove_folder
+from ragcun_cli.storage.snapshots import (
+    fetch_folder,
+    folders_in,
+    remove_folder,
+    snapshot,
+    upload_folder,
+    upload_snapshot,
+)
 from ragcun_cli.storage.stores import FolderStore, open_store
 
 
@@ -30,10 +37,10 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_a_copy_comes_back_as_it_was(tmp_path: Path, folder: Path, keeps_manifest: bool) -> None:
     if keeps_manifest:
         seal(folder, step=3)
-    place = open_store(str(tmp_path / "backup"), "arm")
-    copy_folder(place, folder, "step-3")
+    store = open_store(str(tmp_path / "backup"), "arm")
+    upload_folder(store, folder, "step-3")
     assert (tmp_path / "backup" / "arm" / "step-3" / "weights").read_bytes() == b"1234"
-    assert fetch_folder(place, "step-3", tmp_path / "fetched", keeps_manifest) is None
+    assert fetch_folder(store, "step-3", tmp_path / "fetched", keeps_manifest) is None
     assert content(tmp_path / "fetched") == content(folder)
 
 
@@ -49,33 +56,33 @@ def test_only_what_changed_is_copied_again_and_its_manifest_goes_first(tmp_path:
             done.extend(f"delete {key}" for key in keys)
             super().delete(keys)
 
-    place = Watched(tmp_path / "backup")
-    copy_held(place, folder, "step-3")
+    store = Watched(tmp_path / "backup")
+    upload_snapshot(store, folder, "step-3")
     assert sorted(done) == ["put step-3/below/it/log", "put step-3/below/recipe.yaml", "put step-3/weights"]
     done.clear()
-    copy_held(place, folder, "step-3")
+    upload_snapshot(store, folder, "step-3")
     assert done == []
     (folder / "weights").write_bytes(b"5678")
-    copy_held(place, folder, "step-3")
+    upload_snapshot(store, folder, "step-3")
     assert done[0] == f"delete step-3/{MANIFEST}"
-    assert fetch_folder(place, "step-3", tmp_path / "fetched", keeps_manifest=False) is None
+    assert fetch_folder(store, "step-3", tmp_path / "fetched", keeps_manifest=False) is None
     assert (tmp_path / "fetched" / "weights").read_bytes() == b"5678"
 
 
 def test_what_is_not_whole_is_not_fetched(tmp_path: Path, folder: Path) -> None:
-    place = FolderStore(tmp_path / "backup")
-    copy_folder(place, folder, "step-3")
-    assert folders_in(place, "") == ["step-3"]
+    store = FolderStore(tmp_path / "backup")
+    upload_folder(store, folder, "step-3")
+    assert folders_in(store, "") == ["step-3"]
     copied = tmp_path / "backup" / "step-3"
     (copied / "weights").write_bytes(b"12345")
-    assert "5 bytes, not 4" in str(fetch_folder(place, "step-3", tmp_path / "fetched", keeps_manifest=False))
+    assert "5 bytes, not 4" in str(fetch_folder(store, "step-3", tmp_path / "fetched", keeps_manifest=False))
     (copied / "weights").unlink()
-    assert fetch_folder(place, "step-3", tmp_path / "fetched", keeps_manifest=False) is not None
+    assert fetch_folder(store, "step-3", tmp_path / "fetched", keeps_manifest=False) is not None
     (copied / MANIFEST).write_text("{}")
-    assert "is not readable" in str(fetch_folder(place, "step-3", tmp_path / "fetched", keeps_manifest=False))
-    remove_folder(place, "step-3")
-    assert f"has no {MANIFEST}" in str(fetch_folder(place, "step-3", tmp_path / "fetched", keeps_manifest=False))
-    assert folders_in(place, "") == []
+    assert "cannot be read" in str(fetch_folder(store, "step-3", tmp_path / "fetched", keeps_manifest=False))
+    remove_folder(store, "step-3")
+    assert f"has no {MANIFEST}" in str(fetch_folder(store, "step-3", tmp_path / "fetched", keeps_manifest=False))
+    assert folders_in(store, "") == []
     assert not (tmp_path / "fetched").exists()
     assert content(tmp_path / "backup") == {}
 
@@ -83,7 +90,7 @@ def test_what_is_not_whole_is_not_fetched(tmp_path: Path, folder: Path) -> None:
 def test_a_held_folder_stays_while_it_is_changed_and_one_that_is_replaced_is_not_copied(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with held(folder) as links:
+    with snapshot(folder) as links:
         before = content(links)
         (folder / "below" / "recipe.yaml").unlink()
         assert content(links) == before == {"weights": b"1234", "below/it/log": b"", "below/recipe.yaml": b"name: a\n"}
@@ -102,5 +109,5 @@ def test_a_held_folder_stays_while_it_is_changed_and_one_that_is_replaced_is_not
         shutil.copytree(tmp_path / "older", folder)
 
     monkeypatch.setattr(os, "link", replaced)
-    with pytest.raises(OSError, match="was replaced while it was copied"):
-        copy_folder(Replacing(tmp_path / "backup"), folder, "step-3")
+    with pytest.raises(OSError, match="replaced while it was being copied"):
+        upload_folder(Replacing(tmp_path / "backup"), folder, "step-3")

@@ -1,4 +1,4 @@
-"""The parts of a launch, made one by one, each with the removal that takes it back noted before it is asked for."""
+"""Create the parts of a launch one by one, and register each part's removal before requesting it."""
 
 from __future__ import annotations
 
@@ -27,49 +27,49 @@ from ragcun_cli.aws.removal import (
     remove_schedule,
     remove_security_group,
 )
-from ragcun_cli.aws.undo import Undo
+from ragcun_cli.aws.rollback import Rollback
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 
-# No machine of this kind is free there now: another zone or region may have one.
+# No machine of this type is available there now; another zone or region may have one.
 NO_CAPACITY = {
     "InsufficientInstanceCapacity", "InsufficientCapacity", "UnfulfillableCapacity", "InsufficientHostCapacity",
     "SpotMaxPriceTooLow", "InsufficientFreeAddressesInSubnet", "Unsupported", "UnsupportedOperation",
     "InvalidFleetConfiguration",
 }  # fmt: skip
-# The account may not have more there.
+# The account's quota there is used up.
 NO_QUOTA = {"VcpuLimitExceeded", "MaxSpotInstanceCountExceeded", "InstanceLimitExceeded", "MaxSpotFleetRequestCount"}
-SECONDS_FOR_A_ROLE = 90.0  # until a new role is known everywhere
+SECONDS_FOR_A_ROLE = 90.0  # until a new role has propagated
 SECONDS_BETWEEN_TRIES = 5.0
-SECONDS_TO_APPEAR = 60.0  # of a machine whose request was not answered
-SCRIPT = Path(__file__).resolve().parent.parent / "machine" / "boot.sh"
+SECONDS_TO_APPEAR = 60.0  # for a machine to appear whose request got no response
+SCRIPT = Path(__file__).resolve().parent / "machine" / "boot.sh"
 MARK = "@SETTINGS@"
 LARGEST = 16 * 1024  # bytes, AWS's limit
 
 
 class NoMachine(EnvironmentUnfit):
-    """A region, or all of them, had none."""
+    """No machine was available in one region, or in any of them."""
 
     title = "aws"
 
 
 def require_no_parts(aws: Aws, plan: LaunchPlan) -> None:
-    """Refuse a new run whose parts exist: what they belong to must not be used, ended or removed with it.
+    """Refuse a new run if its parts exist: they may belong to another run, which must not be affected.
 
     Raises:
-        UsageError: if its instance profile is there.
+        UsageError: if its instance profile exists.
     """
     profile = {"InstanceProfileName": names.resource_name(plan.run)}
     if aws.ask("iam", "get_instance_profile", profile, region=GLOBAL, absent=("NoSuchEntity",)) is not None:
         raise UsageError(
-            f"--run {plan.run}: the account has parts of a run of this name, with its objects elsewhere or gone",
-            "Take another name (--run NAME). `ragcun aws gc` shows them; with --delete it removes what is unused.",
+            f"--run {plan.run}: the account has parts of another run of this name, whose objects are elsewhere or gone",
+            "Choose another name (--run NAME). `ragcun aws gc` lists the parts; --delete removes unused ones.",
         )
 
 
-def make_log(aws: Aws, plan: LaunchPlan, undo: Undo) -> None:
-    """The run's log group."""
+def create_log(aws: Aws, plan: LaunchPlan, rollback: Rollback) -> None:
+    """Create the run's log group."""
     group = names.log_group_name(plan.run)
-    undo.add(
+    rollback.add(
         f"log group {group}",
         f"aws logs delete-log-group --log-group-name {group} --region {plan.home}",
         partial(remove_log_group, aws, plan.run, plan.home),
@@ -79,31 +79,31 @@ def make_log(aws: Aws, plan: LaunchPlan, undo: Undo) -> None:
     aws.call("logs", "put_retention_policy", brakes.build_log_retention(plan), region=plan.home)
 
 
-def make_roles(aws: Aws, plan: LaunchPlan, undo: Undo) -> None:
-    """The machines' role and profile, and the schedules' role."""
+def create_roles(aws: Aws, plan: LaunchPlan, rollback: Rollback) -> None:
+    """Create the machines' role and profile, and the schedules' role."""
     name, deadline = names.resource_name(plan.run), names.deadline_role_name(plan.run)
     existing = ("EntityAlreadyExists",)
     for role, request, policy in (
         (name, identity.build_role(plan), identity.build_role_policy(plan)),
         (deadline, identity.build_deadline_role(plan), identity.build_deadline_policy(plan)),
     ):
-        undo.add(f"role {role}", f"ragcun aws terminate {plan.run}", partial(remove_role, aws, role))
+        rollback.add(f"role {role}", f"ragcun aws terminate {plan.run}", partial(remove_role, aws, role))
         aws.ask("iam", "create_role", request, region=GLOBAL, absent=existing)
         aws.call("iam", "put_role_policy", policy, region=GLOBAL)
-    undo.add(f"instance profile {name}", f"ragcun aws terminate {plan.run}", partial(remove_profile, aws, plan.run))
+    rollback.add(f"instance profile {name}", f"ragcun aws terminate {plan.run}", partial(remove_profile, aws, plan.run))
     aws.ask("iam", "create_instance_profile", identity.build_instance_profile(plan), region=GLOBAL, absent=existing)
-    # A profile has one role at most: if it has one, it is ours.
+    # A profile has at most one role: if there is one, it is ours.
     request = identity.build_profile_role(plan)
     aws.ask("iam", "add_role_to_instance_profile", request, region=GLOBAL, absent=("LimitExceeded",))
 
 
-def make_budget(aws: Aws, plan: LaunchPlan, undo: Undo) -> None:
-    """The budget, where somebody is to be told."""
+def create_budget(aws: Aws, plan: LaunchPlan, rollback: Rollback) -> None:
+    """Create the budget, if there is an email address to notify."""
     limit = plan.wishes.max_cost or plan.maximum_cost()
     if plan.wishes.email is None or limit is None:
         return
     name = names.resource_name(plan.run)
-    undo.add(
+    rollback.add(
         f"budget {name}",
         f"aws budgets delete-budget --account-id {plan.account} --budget-name {name}",
         partial(remove_budget, aws, plan.account, plan.run),
@@ -113,42 +113,42 @@ def make_budget(aws: Aws, plan: LaunchPlan, undo: Undo) -> None:
 
 
 def start_in(
-    aws: Aws, plan: LaunchPlan, region: RegionPlan, attempt: Attempt, code: str, hours: float, undo: Undo
+    aws: Aws, plan: LaunchPlan, region: RegionPlan, attempt: Attempt, code: str, hours: float, rollback: Rollback
 ) -> Attempt:
-    """Group, template, machines and schedules in one region; the attempt with what is known of its machines now.
+    """Create group, template, machines and schedules in one region; return the attempt with its machines.
 
     Raises:
         NoMachine: if none is available.
-        AwsError: if something else is refused.
+        AwsError: if AWS refuses something else.
     """
-    group = _make_group(aws, plan, region, undo)
+    group = _create_group(aws, plan, region, rollback)
     if plan.wishes.nodes > 1:
-        _make_placement(aws, plan, region, undo)
+        _create_placement(aws, plan, region, rollback)
     end = datetime.datetime.fromisoformat(attempt.end)
     user_data = build_user_data(plan, code, attempt.number, end.timestamp(), hours)
-    template = _make_template(aws, plan, region, group, user_data, undo)
+    template = _create_template(aws, plan, region, group, user_data, rollback)
     cure = f"ragcun aws terminate {plan.run}; or look for tag {names.RUN_TAG}={plan.run} in the EC2 console"
     what = f"machines of run {plan.run} in {region.name}"
-    undo.add(what, cure, partial(end_machines, aws, plan.run, region.name))
+    rollback.add(what, cure, partial(end_machines, aws, plan.run, region.name))
     try:
-        instances = _make_machines(aws, plan, region, template, attempt.number)
+        instances = _create_machines(aws, plan, region, template, attempt.number)
     except (AwsError, KeyboardInterrupt) as error:
         if not isinstance(error, AwsError) or error.is_unsettled:
-            undo.add(what, cure, partial(_end_late_machines, aws, plan.run, region.name))
+            rollback.add(what, cure, partial(_end_late_machines, aws, plan.run, region.name))
         raise
     for node, instance in enumerate(instances):
-        _make_schedule(aws, plan, region, attempt.number, node, instance, end, undo)
+        _create_schedule(aws, plan, region, attempt.number, node, instance, end, rollback)
     zone = next((each.zone for each in find_machines(aws, plan.run, region.name) if each.id in instances), "")
     prices = {each.name: each.spot.dollars for each in region.zones}
     dollars = region.on_demand.dollars if plan.wishes.on_demand else prices.get(zone)
     return Attempt(attempt.number, region.name, zone, tuple(instances), dollars, attempt.started, attempt.end)
 
 
-def _make_group(aws: Aws, plan: LaunchPlan, region: RegionPlan, undo: Undo) -> str:
+def _create_group(aws: Aws, plan: LaunchPlan, region: RegionPlan, rollback: Rollback) -> str:
     group = find_security_group(aws, plan.run, region.name)
     if group is None:
         name = names.resource_name(plan.run)
-        undo.add(
+        rollback.add(
             f"security group {name} in {region.name}",
             f"ragcun aws terminate {plan.run}",
             partial(remove_security_group, aws, plan.run, region.name),
@@ -162,8 +162,8 @@ def _make_group(aws: Aws, plan: LaunchPlan, region: RegionPlan, undo: Undo) -> s
     return group
 
 
-def _make_placement(aws: Aws, plan: LaunchPlan, region: RegionPlan, undo: Undo) -> None:
-    undo.add(
+def _create_placement(aws: Aws, plan: LaunchPlan, region: RegionPlan, rollback: Rollback) -> None:
+    rollback.add(
         f"placement group {names.resource_name(plan.run)} in {region.name}",
         f"ragcun aws terminate {plan.run}",
         partial(remove_placement_group, aws, plan.run, region.name),
@@ -173,9 +173,11 @@ def _make_placement(aws: Aws, plan: LaunchPlan, region: RegionPlan, undo: Undo) 
     aws.ask("ec2", "create_placement_group", request, region=region.name, absent=existing)
 
 
-def _make_template(aws: Aws, plan: LaunchPlan, region: RegionPlan, group: str, user_data: str, undo: Undo) -> str:
-    """A new one for each attempt: its user data name the attempt."""
-    undo.add(
+def _create_template(
+    aws: Aws, plan: LaunchPlan, region: RegionPlan, group: str, user_data: str, rollback: Rollback
+) -> str:
+    """Create a new template for each attempt, because its user data contain the attempt's number."""
+    rollback.add(
         f"launch template {names.resource_name(plan.run)} in {region.name}",
         f"ragcun aws terminate {plan.run}",
         partial(remove_launch_template, aws, plan.run, region.name),
@@ -186,7 +188,7 @@ def _make_template(aws: Aws, plan: LaunchPlan, region: RegionPlan, group: str, u
     return str(answer["LaunchTemplate"]["LaunchTemplateId"])
 
 
-def _make_machines(aws: Aws, plan: LaunchPlan, region: RegionPlan, template: str, number: int) -> list[str]:
+def _create_machines(aws: Aws, plan: LaunchPlan, region: RegionPlan, template: str, number: int) -> list[str]:
     def ask(tries: int) -> dict[str, Any]:
         request = machine.build_fleet(plan, region, template, number, tries)
         return aws.call("ec2", "create_fleet", request, region=region.name)
@@ -196,7 +198,7 @@ def _make_machines(aws: Aws, plan: LaunchPlan, region: RegionPlan, template: str
     if len(ids) == plan.wishes.nodes:
         return ids
     errors = {each["ErrorCode"]: each.get("ErrorMessage", "") for each in answer.get("Errors", [])}
-    said = "; ".join(f"{code}: {message}" for code, message in errors.items()) or "AWS gives no reason"
+    said = "; ".join(f"{code}: {message}" for code, message in errors.items()) or "AWS gave no reason"
     if errors and not set(errors) <= NO_CAPACITY | NO_QUOTA:
         raise AwsError(f"{region.name}: {said}", "", next(iter(errors)))
     raise NoMachine(_no_machine(plan, region, said, bool(set(errors) & NO_QUOTA)))
@@ -205,12 +207,12 @@ def _make_machines(aws: Aws, plan: LaunchPlan, region: RegionPlan, template: str
 def _no_machine(plan: LaunchPlan, region: RegionPlan, said: str, quota: bool) -> str:
     if quota:
         page = region.quota.increase_page(region.name)
-        return f"{region.name}: the quota {region.quota.name!r} ({region.quota.code}) is used up: {said}. More: {page}"
+        return f"{region.name}: the quota {region.quota.name!r} ({region.quota.code}) is used up: {said}. Raise: {page}"
     return f"{region.name}: no capacity: {said}"
 
 
 def _once_roles_are_known(request: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
-    """EC2 and the scheduler learn of a new role some seconds after IAM. request: gets the times it was refused."""
+    """Retry until EC2 and the scheduler know a role that IAM just created. request: gets the number of refusals."""
     deadline, tries = time.monotonic() + SECONDS_FOR_A_ROLE, 0
     while True:
         try:
@@ -231,7 +233,7 @@ def _is_about_a_role(said: str) -> bool:
     return "Invalid IAM Instance Profile" in said or "iamInstanceProfile" in said or "assume the role" in said
 
 
-def _make_schedule(
+def _create_schedule(
     aws: Aws,
     plan: LaunchPlan,
     region: RegionPlan,
@@ -239,10 +241,10 @@ def _make_schedule(
     node: int,
     instance: str,
     end: datetime.datetime,
-    undo: Undo,
+    rollback: Rollback,
 ) -> None:
     name = names.schedule_name(plan.run, number, node)
-    undo.add(
+    rollback.add(
         f"schedule {name} in {region.name}",
         f"aws scheduler delete-schedule --name {name} --region {region.name}",
         partial(remove_schedule, aws, name, region.name),
@@ -252,14 +254,14 @@ def _make_schedule(
 
 
 def _end_late_machines(aws: Aws, run: str, region: str) -> None:
-    """Also those that come up late: AWS may have begun before its answer was lost."""
+    """Also end machines that appear late: AWS may have started them although its response was lost."""
     deadline = time.monotonic() + SECONDS_TO_APPEAR
     while not end_machines(aws, run, region) and time.monotonic() < deadline:
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 
 def build_user_data(plan: LaunchPlan, code: str, attempt: int, end: float, hours: float) -> str:
-    """code: sha256 of the archive. end: seconds since 1970 at which --max-hours is over, in so many hours."""
+    """Build the user data. code: the archive's sha256. end: Unix time when --max-hours runs out, `hours` from now."""
     job, wishes = plan.job, plan.wishes
     settings = {
         "RAGCUN_RUN": plan.run,

@@ -1,4 +1,4 @@
-"""Where bytes come from: an HTTP server, or a folder that somebody copied here."""
+"""Open the source of a download: an HTTP server, or a copied folder."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ CONTENT_RANGE = re.compile(r"^bytes (\d+)-\d+/(\d+|\*)$")
 NUMBER = re.compile(r"^[0-9]{1,18}$")
 UNSATISFIED_RANGE = re.compile(r"^bytes \*/(\d+)$")
 MISDIRECTED = (401, 403, 404, 410, 451)
-SLOWEST = 1024  # bytes a second; a server that drips fewer is as good as silent
+SLOWEST = 1024  # bytes per second; a slower server is treated as silent
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to wait for a server. seconds: until it answers or sends more; attempts: in a row without one byte
-    more; pause: seconds before the second attempt, doubled each time; longest_pause: also what a server may ask for.
+    """How long to wait for a server. seconds: until it answers or sends more; attempts: in a row without any new
+    data; pause: seconds before the second attempt, doubled each time; longest_pause: also limits what a server may ask.
     """
 
     seconds: float = 30
@@ -37,7 +37,7 @@ class RetryPolicy:
 
 
 class ConnectionBroken(Exception):
-    """The bytes stopped. wait: seconds that the server asks for; useless: what came so far is no part of the file."""
+    """The transfer broke off. wait: seconds requested by the server; useless: the data so far cannot be used."""
 
     def __init__(self, reason: str, wait: float | None = None, useless: bool = False) -> None:
         super().__init__(reason)
@@ -47,9 +47,9 @@ class ConnectionBroken(Exception):
 
 @dataclass(frozen=True)
 class Stream:
-    """An answer. start: the place of its first byte in the file; total: the file's bytes, None if it is not said;
-    validator: what changes when the file does, None if there is nothing of the kind; end_is_told: whether an answer
-    that breaks off is told from one that ends.
+    """A response. start: offset of its first byte in the file; total: size of the file, None if unknown;
+    validator: value that changes when the file does, None if there is none; end_is_told: whether a response
+    that breaks off can be distinguished from a complete one.
     """
 
     start: int
@@ -63,7 +63,7 @@ Opener = Callable[[int, str | None], contextlib.AbstractContextManager[Stream]]
 
 
 def open_address(address: str, headers: Mapping[str, str], patience: RetryPolicy) -> Opener:
-    """A function (first byte wanted, validator of the part that is here) -> stream, for a URL or a path."""
+    """Return a function (first byte wanted, validator of the local part) -> stream, for a URL or a path."""
     if "://" in address:
         return lambda start, validator: _open_url(address, headers, patience, start, validator)
     return lambda start, validator: _open_file(Path(address), start, validator)
@@ -75,7 +75,7 @@ def _open_file(path: Path, start: int, validator: str | None) -> Iterator[Stream
         state = path.stat()
         stream = path.open("rb")
     except FileNotFoundError:
-        raise EnvironmentUnfit(f"{path}: there is no such file", "Does the mirror have it? See --mirror.") from None
+        raise EnvironmentUnfit(f"{path}: no such file", "Check that the mirror has it (--mirror).") from None
     with stream:
         found = f"file {state.st_size} {state.st_mtime_ns}"
         start = start if found == validator else 0
@@ -91,7 +91,7 @@ def _open_url(
     from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
     from urllib3.exceptions import LocationValueError
 
-    # Compressed on the way, a file's bytes could not be counted or continued.
+    # A file compressed in transit could not be counted or resumed.
     wanted = {**headers, "Accept-Encoding": "identity"}
     if start:
         wanted["Range"] = f"bytes={start}-"
@@ -104,13 +104,13 @@ def _open_url(
         ):
             yield _stream(response, url, start, validator, patience)
     except (InvalidSchema, InvalidURL, MissingSchema, LocationValueError):
-        raise EnvironmentUnfit(f"{url}: not an address", "Give --mirror a folder or an http(s) URL.") from None
+        raise EnvironmentUnfit(f"{url}: not a valid address", "Give --mirror a folder or an http(s) URL.") from None
     except requests.RequestException as error:
         raise ConnectionBroken(_reason(error)) from None
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Without an `auth` requests would put ~/.netrc's password in place of the token."""
+    """Leave the request unchanged: without `auth`, requests would replace the token by ~/.netrc's password."""
     return request
 
 
@@ -120,12 +120,12 @@ def _stream(response: requests.Response, url: str, start: int, validator: str | 
     packed = response.headers.get("Content-Encoding", "identity")
     if packed != "identity":
         raise EnvironmentUnfit(
-            f"{url}: the server packs the file ({packed}), though it was asked not to", "Use --mirror URL|DIR."
+            f"{url}: the server compresses the file ({packed}) although asked not to", "Use --mirror URL|DIR."
         )
     if status == 206:
         match = CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
         if match is None or int(match[1]) != start:
-            raise ConnectionBroken("the server sent another part than was asked for", useless=True)
+            raise ConnectionBroken("the server sent a different part than requested", useless=True)
         total = None if match[2] == "*" else int(match[2])
         if validator is not None and found is not None and found != validator:
             raise ConnectionBroken("the server sent a part of another version", wait=0, useless=True)
@@ -135,12 +135,12 @@ def _stream(response: requests.Response, url: str, start: int, validator: str | 
         total = int(length) if NUMBER.match(length) else None
         told = total is not None or response.headers.get("Transfer-Encoding", "").lower() == "chunked"
         return Stream(0, total, found, told, _blocks(response, patience))
-    if status == 416:  # there is nothing after the part: it is whole, or of a longer version
+    if status == 416:  # nothing follows the part: it is complete, or from a longer version
         match = UNSATISFIED_RANGE.match(response.headers.get("Content-Range", ""))
         if match is None or int(match[1]) != start:
-            raise ConnectionBroken("the part here is longer than the file", wait=0, useless=True)
+            raise ConnectionBroken("the local part is longer than the file", wait=0, useless=True)
         return Stream(start, start, validator, True, iter(()))
-    reason = f"{url}: the server answers {status} {response.reason}"
+    reason = f"{url}: the server answered {status} {response.reason}"
     if status in MISDIRECTED:
         raise EnvironmentUnfit(reason, _cure(status))
     if status in (408, 425, 429) or status >= 500:
@@ -149,10 +149,10 @@ def _stream(response: requests.Response, url: str, start: int, validator: str | 
 
 
 def _blocks(response: requests.Response, patience: RetryPolicy) -> Iterator[bytes]:
-    """Bytes as they arrive.
+    """Yield bytes as they arrive.
 
     Raises:
-        Interrupted: if the connection breaks, or so few bytes come that it might as well have.
+        ConnectionBroken: if the connection breaks, or is so slow that it might as well have.
     """
     import urllib3
 
@@ -169,12 +169,12 @@ def _blocks(response: requests.Response, patience: RetryPolicy) -> Iterator[byte
         elapsed = time.monotonic() - since
         if elapsed > patience.seconds:
             if arrived < SLOWEST * elapsed:
-                raise ConnectionBroken(f"only {arrived} bytes came in {elapsed:.0f} s")
+                raise ConnectionBroken(f"only {arrived} bytes arrived in {elapsed:.0f} s")
             since, arrived = time.monotonic(), 0
 
 
 def _validator(headers: Mapping[str, str]) -> str | None:
-    """A strong ETag, or else when the file was changed: what If-Range takes."""
+    """Return a value for If-Range: a strong ETag, or else the time of last modification."""
     tag = headers.get("ETag")
     if tag and not tag.startswith("W/"):
         return tag
@@ -182,7 +182,7 @@ def _validator(headers: Mapping[str, str]) -> str | None:
 
 
 def _retry_after(text: str) -> float | None:
-    """Seconds, from a number or a date."""
+    """Parse seconds from a number or a date."""
     if NUMBER.match(text.strip()):
         return float(text)
     with contextlib.suppress(TypeError, ValueError):
@@ -192,12 +192,12 @@ def _retry_after(text: str) -> float | None:
 
 def _cure(status: int) -> str:
     if status in (401, 403):
-        return "It wants a login: set HF_TOKEN, accept the licence on the dataset's page, or use --mirror URL|DIR."
-    return "It has moved or is gone. Try another server: --mirror URL|DIR."
+        return "It requires a login: set HF_TOKEN, accept the licence on the dataset's page, or use --mirror URL|DIR."
+    return "The file was moved or removed. Try another server: --mirror URL|DIR."
 
 
 def _reason(error: Exception) -> str:
-    """The innermost cause in a few words: requests and urllib3 wrap one another."""
+    """Return the innermost cause in a few words, because requests and urllib3 wrap each other's errors."""
     text = str(error) or type(error).__name__
     inner = re.findall(
         r"(?:\[Errno -?\d+\] [^')]+|Read timed out|timed out|Connection refused|[A-Za-z]+Error\([^()]*\))", text

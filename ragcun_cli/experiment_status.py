@@ -1,4 +1,4 @@
-"""Where a folder stands on the way from data to the table: read from what lies there, in a moment, without torch."""
+"""Find a folder's progress from data to results table: quickly, from its files, without torch."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TABLES = ("table*.tex", "table*.md", "table*.html", "table*.csv", "table*.json")
 TRAINING_FILES = ("*.jsonl", "*.tsv", "*.csv", "*.parquet", "*.jsonl.gz")
 NO_TRAINING = frozenset({"corpus.jsonl", "queries.jsonl", METRICS, SPEED})
 SHOWN = 4  # names in one line
-DEEPEST, MOST_FOLDERS = 3, 2000  # what is looked into, so that a home folder takes no longer than an experiment's
+DEEPEST, MOST_FOLDERS = 3, 2000  # search limits, so that a home folder takes no longer than an experiment
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the path. done: whether something of it is here; seen: what; command: what does it."""
+    """One step of the experiment. done: whether it has output here; seen: which; command: how to do it."""
 
     name: str
     done: bool
@@ -34,7 +34,7 @@ class Step:
 
 @dataclass(frozen=True)
 class _Run:
-    """A run's folder, below the one that is looked at, and its state in words."""
+    """A run's folder, relative to the inspected one, and its state in words."""
 
     path: str
     state: str
@@ -42,8 +42,8 @@ class _Run:
     evaluated_as: str
 
 
-def standing(folder: Path) -> list[Step]:
-    """The steps in order, by whatever lies in the folder: runs and results need not be where they are by default."""
+def experiment_status(folder: Path) -> list[Step]:
+    """Return the steps in order, judged by the folder's contents: runs and results may be in any subfolder."""
     folders = [Path(), *_folders_below(folder)]
     runs = [run for each in folders if (run := _run(folder, each)) is not None]
     scored = sorted({each.parent for each in folders if (folder / each / "model.json").is_file()})
@@ -57,12 +57,12 @@ def standing(folder: Path) -> list[Step]:
 
 
 def next_command(steps: Sequence[Step]) -> str:
-    """Of the first step that is not done; the report again where all are."""
+    """Return the command of the first unfinished step, or the report command if all are done."""
     return next((step.command for step in steps if not step.done), steps[-1].command)
 
 
 def _folders_below(root: Path) -> Iterator[Path]:
-    """Relative paths, near ones first; what lies in a run or a collection is its own."""
+    """Yield relative paths, shallow ones first; folders inside a run are skipped."""
     level, seen = [Path()], 0
     for _ in range(DEEPEST):
         below = []
@@ -92,7 +92,7 @@ def _run(root: Path, folder: Path) -> _Run | None:
 
 
 def _data(folder: Path, has_trained: bool) -> Step:
-    """Who has trained had data, wherever they lie."""
+    """Return the data step. If there are runs, there was data somewhere, so the step is done."""
     from ragcun_cli.data.fetch.catalogue import entries
 
     place = folder / DATA
@@ -103,7 +103,7 @@ def _data(folder: Path, has_trained: bool) -> Step:
         found = sorted({path for pattern in TRAINING_FILES for path in where.glob(pattern)})
         training += [path.relative_to(folder).as_posix() for path in found if path.name not in NO_TRAINING | made]
     collections = available_collections(place)
-    own = "the runs' own" if has_trained else "none"
+    own = "used by the runs" if has_trained else "none"
     seen = f"training data: {_named(training) or own}; {counted(len(collections), 'collection')} in {DATA}/"
     return Step("data", has_trained or bool(training and collections), seen, "ragcun data download msmarco beir")
 
@@ -125,16 +125,16 @@ def _training(runs: Sequence[_Run]) -> Step:
 
 def _evaluation(folder: Path, runs: Sequence[_Run], scored: Sequence[Path], names: set[str]) -> Step:
     finished = [run for run in runs if run.finished]
-    # Of models that a run did not keep (tuning's) there is nothing to score.
+    # A run that kept no model, as in tuning, has nothing to score.
     missing = [run for run in finished if run.evaluated_as not in names and _has_model(folder / run.path)]
     kept = [run for run in finished if _has_model(folder / run.path)]
     models = " ".join(f"--model {run.path}" for run in missing or kept) or f"--model {RUNS}/NAME"
     here = available_collections(folder / DATA)
     command = f"ragcun eval beir {models} --datasets {'public' if not here else ','.join(here[:SHOWN])}"
     if not scored:
-        return Step("evaluation", False, f"nothing in {RESULTS}/", command)
+        return Step("evaluation", False, f"nothing in {RESULTS}/ yet", command)
     where = _named([f"{each.as_posix()}/" for each in scored])
-    not_yet = f"; not yet: {_named([run.path for run in missing])}" if missing else ""
+    not_yet = f"; not evaluated yet: {_named([run.path for run in missing])}" if missing else ""
     return Step("evaluation", not missing, f"{_named(sorted(names))} in {where}{not_yet}", command)
 
 
@@ -158,7 +158,7 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """A link in a circle is none, and is no reason to leave out what lies beside it."""
+    """Return whether an entry is a folder. A loop of links is not one, and must not hide its neighbours."""
     try:
         return entry.is_dir()
     except OSError:

@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from ragcun_cli.arrays import Figures
 from ragcun_cli.report.figures.style import GREY, Look, legend_below, panels
 
-MOST_FILLED = 3  # rows: more of them hide each other
+MOST_FILLED = 3  # rows: more would hide each other
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Eigenvalues of the passages' covariance, falling, and of how many texts; None for a mean over parts. Of several
-    seeds the mean.
+    """Eigenvalues of the passages' covariance, largest first. texts: how many; None for a mean over parts. Several
+    seeds are averaged.
     """
 
     eigenvalues: Figures
@@ -26,7 +26,7 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Counts:
-    """Densities over the bins between `edges`, of two kinds. Of several seeds the mean."""
+    """Two kinds of counts over the bins between `edges`, averaged over seeds."""
 
     edges: Figures
     first: Figures
@@ -34,13 +34,13 @@ class Counts:
 
 
 def marchenko_pastur(dimensions: int, texts: int) -> tuple[float, float]:
-    """Between which the eigenvalues of a sample of N(0, I) lie (Marchenko & Pastur 1967); 0 where texts are fewer."""
+    """The range of a N(0, I) sample's eigenvalues (Marchenko & Pastur 1967); 0 if there are fewer texts."""
     root = np.sqrt(dimensions / texts)
     return float(max(0.0, 1 - root) ** 2), float((1 + root) ** 2)
 
 
 def draw_spectra(spectra: dict[str, dict[str, Spectrum]], looks: dict[str, Look]) -> Figure:
-    """spectra: dataset -> row -> its spectrum. Eigenvalues are divided by their mean: 1 everywhere is isotropic."""
+    """Draw spectra (dataset -> row -> spectrum). Eigenvalues are divided by their mean: 1 everywhere is isotropic."""
     figure, axes = panels(len(spectra))
     for (dataset, rows), each in zip(spectra.items(), axes, strict=True):
         each.set_title(dataset)
@@ -53,11 +53,11 @@ def draw_spectra(spectra: dict[str, dict[str, Spectrum]], looks: dict[str, Look]
             low, high = marchenko_pastur(dimensions, texts)
             each.axhspan(max(low, 1e-3), high, color=GREY, alpha=0.2, linewidth=0,
                          label=f"N(0, I), {texts} texts, {dimensions} dimensions" if len(spectra) == 1 else
-                         "N(0, I) of as many texts")  # fmt: skip
+                         "N(0, I), equally many texts")  # fmt: skip
         for name, row in rows.items():
             relative = row.eigenvalues / row.eigenvalues.mean()
             ranks = np.arange(1, len(relative) + 1)
-            visible = relative > 1e-3  # what is left below is rounding, of fewer texts than dimensions
+            visible = relative > 1e-3  # values below this are rounding, from fewer texts than dimensions
             each.plot(
                 ranks[visible], relative[visible], color=looks[name].colour, linestyle=looks[name].line, label=name
             )
@@ -66,7 +66,7 @@ def draw_spectra(spectra: dict[str, dict[str, Spectrum]], looks: dict[str, Look]
 
 
 def draw_densities(counts: dict[str, dict[str, Counts]], label: str, looks: dict[str, Look]) -> Figure:
-    """counts: dataset -> row -> what is drawn solid and dotted. label: of the axis, saying which is which."""
+    """Draw counts (dataset -> row -> the solid and the dotted curve). label: for the axis, saying which is which."""
     figure, axes = panels(len(counts))
     for (dataset, rows), each in zip(counts.items(), axes, strict=True):
         each.set_title(dataset)

@@ -16,9 +16,9 @@ import pytest
 from ragcun_cli.errors import UsageError
 from ragcun_cli.processes import Child
 from ragcun_cli.recipe.loading import load_recipe
-from ragcun_cli.train import several
+from ragcun_cli.train import multi_run
+from ragcun_cli.train.multi_run import plan_runs, train_all
 from ragcun_cli.train.runs import one_per_seed
-from ragcun_cli.train.several import plan_runs, train_all
 from tests.conftest import RunCommand
 
 pytestmark = pytest.mark.processes
@@ -141,8 +141,8 @@ def test_with_gpus_each_run_has_one_and_no_two_the_same(
         "assert not os.path.exists(place); open(place, 'w').close(); time.sleep(0.5); os.remove(place);"
         f"open({str(seen)!r} + '.log', 'a').write(name + ' ')"
     )
-    monkeypatch.setattr(several, "Child", lambda _, *rest: Child([sys.executable, "-c", program], *rest))
-    monkeypatch.setattr(several, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(multi_run, "Child", lambda _, *rest: Child([sys.executable, "-c", program], *rest))
+    monkeypatch.setattr(multi_run, "POLL_SECONDS", 0.05)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     recipes = [each for path in arms for each in one_per_seed(load_recipe(str(path)), [0, 1, 2])]
     runs = plan_runs(recipes, resume=False, overwrite=False)
@@ -231,16 +231,16 @@ def test_resume_starts_again_what_stopped_before_its_first_checkpoint(
 
 def test_resume_and_overwrite_exclude_each_other(arms: list[Path]) -> None:
     recipes = [load_recipe(str(path)) for path in arms]
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="cannot be combined"):
         plan_runs(recipes, resume=True, overwrite=True)
 
 
 def test_a_run_that_the_system_kills_counts_as_failed(arms: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     program = f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})"
-    monkeypatch.setattr(several, "Child", lambda _, *rest: Child([sys.executable, "-c", program], *rest))
-    monkeypatch.setattr(several, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(multi_run, "Child", lambda _, *rest: Child([sys.executable, "-c", program], *rest))
+    monkeypatch.setattr(multi_run, "POLL_SECONDS", 0.05)
     runs = plan_runs([load_recipe(str(path)) for path in arms], resume=False, overwrite=False)
     train_all(runs, gpus=0, on_change=lambda: None)
     assert [run.state() for run in runs] == ["failed", "failed"]
-    assert several.exit_code_of(runs) == 1
+    assert multi_run.exit_code_of(runs) == 1
     assert os.path.exists(runs[0].log)

@@ -1,4 +1,4 @@
-"""From options to a table: the same options and results give the same table, so that `report verify` can make it
+"""Build a table from options. The same options and results give the same table, so `report verify` can make it
 again.
 """
 
@@ -37,7 +37,7 @@ PRESETS = tuple(IDLE)
 
 @dataclass(frozen=True)
 class TableOptions:
-    """What `ragcun report table` was asked for. runs, dollars_per_hour: of the cost preset."""
+    """The options of `ragcun report table`. runs, dollars_per_hour: for the cost preset."""
 
     preset: str = "scores"
     metric: str = "ndcg@10"
@@ -51,10 +51,10 @@ class TableOptions:
 
     @classmethod
     def of(cls, content: Any) -> TableOptions:
-        """What a table states of itself.
+        """Read the options that a table records.
 
         Raises:
-            DataError: if these are no options.
+            DataError: if these are not options.
         """
         try:
             known = {field.name for field in fields(cls)}
@@ -65,17 +65,17 @@ class TableOptions:
                 raise TypeError(f"unknown: {', '.join(sorted(set(given) - known))}")
             for key in ("preset", "metric", "correction", "runs"):
                 if not isinstance(given.get(key, ""), str):
-                    raise TypeError(f"{key} is no text")
+                    raise TypeError(f"{key} is not text")
             return cls(**given)
         except (TypeError, AttributeError) as error:
-            raise DataError(f"these are no options of a table ({error})") from None
+            raise DataError(f"these are not the options of a table ({error})") from None
 
 
 def read_rows(results: Path, names: Sequence[str]) -> list[Row]:
-    """The rows named, or all.
+    """Read the rows named, or all.
 
     Raises:
-        UsageError, DataError: as `collect`, `fold` and `choose_rows` say.
+        UsageError, DataError: as raised by `collect`, `fold` and `choose_rows`.
     """
     return choose_rows(fold(collect(results)), names)
 
@@ -83,7 +83,7 @@ def read_rows(results: Path, names: Sequence[str]) -> list[Row]:
 def build_table(results: Path, options: TableOptions) -> ResultTable:
     """
     Raises:
-        UsageError: naming the flag that asks for what is not there.
+        UsageError: naming the flag that asks for something that is not there.
         DataError: if results cannot be read or compared.
     """
     if options.preset not in PRESETS:
@@ -111,7 +111,7 @@ def build_table(results: Path, options: TableOptions) -> ResultTable:
 
 
 def _refuse_idle(options: TableOptions) -> None:
-    """Options that a preset ignores: a table must not look as if it did."""
+    """Refuse options that the preset ignores, so that no table looks as if they had applied."""
     for name in IDLE[options.preset]:
         if getattr(options, name) != getattr(TableOptions(), name):
             flag = f"--{name.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""Several files at once: what is here already, room on the disk, a lock for each, threads, and one account of it."""
+"""Download several files at once: skip existing ones, check disk space, lock each file, report failures together."""
 
 from __future__ import annotations
 
@@ -12,43 +12,48 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ragcun_cli.console import ByteProgress, note, saying_if_interrupted
-from ragcun_cli.data.fetch.opening import RetryPolicy
 from ragcun_cli.data.fetch.receipts import read_receipt, write_receipt
-from ragcun_cli.data.fetch.transfer import DownloadStopped, Wanted, digest_like, transfer
+from ragcun_cli.data.fetch.sources import RetryPolicy
+from ragcun_cli.data.fetch.transfer import DownloadStopped, DownloadTask, digest_like, transfer
 from ragcun_cli.errors import DataError, EnvironmentUnfit, RagcunError
 from ragcun_cli.quantities import megabytes
 
 REFRESH_SECONDS = 0.2
-STOPPED = "Stopped. What came is kept in .part files: the same command goes on from there."
-SPARE_BYTES = 64 << 20  # that a disk should have left
+STOPPED = "Stopped. Partial files are kept as .part; run the same command to continue."
+SPARE_BYTES = 64 << 20  # disk space to leave free
 
 
 class SomeNotFetched(RagcunError):
-    """Some files are here, some are not."""
+    """Some files were downloaded and some were not."""
 
 
 def fetch_all(
-    root: Path, wanted: Sequence[Wanted], jobs: int, patience: RetryPolicy, overwrite: bool = False, more_bytes: int = 0
+    root: Path,
+    wanted: Sequence[DownloadTask],
+    jobs: int,
+    patience: RetryPolicy,
+    overwrite: bool = False,
+    more_bytes: int = 0,
 ) -> None:
-    """Bring those of the files that are not here, and check those that are.
+    """Download the missing files, and check the existing ones.
 
-    A file that fails does not stop the others. Ctrl-C stops all and keeps what came.
+    A failing file does not stop the others. Ctrl-C stops all and keeps partial files.
 
     Args:
-        root: the data folder, which has the receipts.
-        jobs: files at a time.
-        overwrite: whether a file that is here with another content, or without a checksum, is replaced.
-        more_bytes: what will be written besides, once the files are here.
+        root: the data folder, which contains the receipts.
+        jobs: number of files at a time.
+        overwrite: whether to replace existing files with other content or without a checksum.
+        more_bytes: what will be written in addition after the downloads.
 
     Raises:
-        EnvironmentUnfit: if the disk has no room for all of them, before the first byte.
-        RagcunError: naming each file that is not here in the end.
+        EnvironmentUnfit: if there is not enough disk space, before the first byte.
+        RagcunError: naming each file that could not be downloaded.
     """
     missing = [each for each in wanted if not _is_here(root, each, overwrite)]
     if not missing:
         return
     _require_room(root, missing, more_bytes)
-    waiting: queue.SimpleQueue[Wanted] = queue.SimpleQueue()
+    waiting: queue.SimpleQueue[DownloadTask] = queue.SimpleQueue()
     for each in missing:
         waiting.put(each)
     before = {each.path: _state(each.path) for each in missing}
@@ -57,7 +62,7 @@ def fetch_all(
     sizes = {each.path.name: each.bytes for each in missing}
     with ByteProgress("downloading", sizes) as bar, saying_if_interrupted(STOPPED):
         threads = [
-            # Daemons: a thread that waits for a silent server must not keep Ctrl-C waiting.
+            # Daemon threads, so that one waiting for a silent server does not delay Ctrl-C.
             threading.Thread(target=_work, args=(root, waiting, before, errors, patience, stop, bar), daemon=True)
             for _ in range(min(jobs, len(missing)))
         ]
@@ -73,7 +78,7 @@ def fetch_all(
     _raise_failures(errors, missing)
 
 
-def _is_here(root: Path, wanted: Wanted, overwrite: bool) -> bool:
+def _is_here(root: Path, wanted: DownloadTask, overwrite: bool) -> bool:
     if not wanted.path.exists():
         return False
     if wanted.digest is None:
@@ -88,29 +93,29 @@ def _is_here(root: Path, wanted: Wanted, overwrite: bool) -> bool:
     if overwrite:
         return False
     raise DataError(
-        f"{wanted.path}: is here with {found}, the published file has {wanted.digest}",
-        "Nothing is written over it unasked: move it away, or give --overwrite.",
+        f"{wanted.path}: this file has {found}, but the published one has {wanted.digest}",
+        "Move it away, or give --overwrite to replace it.",
     )
 
 
-def _require_room(root: Path, missing: Sequence[Wanted], more_bytes: int) -> None:
+def _require_room(root: Path, missing: Sequence[DownloadTask], more_bytes: int) -> None:
     to_come = sum(max(0, (each.bytes or each.about) - _part_bytes(each)) for each in missing)
     needed = to_come + more_bytes
     root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(root).free
     if needed + SPARE_BYTES > free:
         raise EnvironmentUnfit(
-            f"{root}: {megabytes(needed)} are to come, {megabytes(free)} are free",
+            f"{root}: needs {megabytes(needed)}, but only {megabytes(free)} are free",
             "Free some space, or name a folder on a larger disk with --data-dir.",
         )
 
 
-def _part_bytes(wanted: Wanted) -> int:
+def _part_bytes(wanted: DownloadTask) -> int:
     return wanted.part.stat().st_size if wanted.part.is_file() else 0
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """What differs once somebody else has brought the file."""
+    """Return a state that changes when another process has downloaded the file."""
     if not path.exists():
         return None
     found = path.stat()
@@ -119,7 +124,7 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 def _work(
     root: Path,
-    waiting: queue.SimpleQueue[Wanted],
+    waiting: queue.SimpleQueue[DownloadTask],
     before: dict[Path, tuple[int, int] | None],
     errors: dict[Path, Exception],
     patience: RetryPolicy,
@@ -136,13 +141,13 @@ def _work(
         except OSError as error:
             place = error.filename or wanted.path
             errors[wanted.path] = EnvironmentUnfit(f"{place}: {error.strerror or error}", "Check the folder.")
-        except Exception as error:  # told when all are done
+        except Exception as error:  # reported when all are done
             errors[wanted.path] = error
 
 
 def _fetch_one(
     root: Path,
-    wanted: Wanted,
+    wanted: DownloadTask,
     before: tuple[int, int] | None,
     patience: RetryPolicy,
     stop: threading.Event,
@@ -160,7 +165,7 @@ def _fetch_one(
 
 @contextlib.contextmanager
 def _only_fetcher(path: Path, stop: threading.Event) -> Iterator[None]:
-    """One process at a time fetches a file; the others wait, and then find it here."""
+    """Let one process at a time download a file; the others wait and then find it."""
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     said = False
     while True:
@@ -171,7 +176,7 @@ def _only_fetcher(path: Path, stop: threading.Event) -> Iterator[None]:
             if stop.is_set():
                 raise DownloadStopped from None
             if not said:
-                note(f"{path}: another ragcun is bringing it; waiting for that.")
+                note(f"{path}: another ragcun process is downloading it; waiting for it to finish.")
             said = True
     try:
         yield
@@ -179,16 +184,16 @@ def _only_fetcher(path: Path, stop: threading.Event) -> Iterator[None]:
         lock.release()
 
 
-def _raise_failures(failed: dict[Path, Exception], missing: Sequence[Wanted]) -> None:
+def _raise_failures(failed: dict[Path, Exception], missing: Sequence[DownloadTask]) -> None:
     if not failed:
         return
     known = [error for error in failed.values() if isinstance(error, RagcunError)]
-    if len(missing) == 1 or len(known) < len(failed):  # any other error is a defect, whose traceback is wanted
+    if len(missing) == 1 or len(known) < len(failed):  # other errors are bugs, whose traceback is needed
         raise next(error for error in failed.values() if len(known) == len(failed) or error not in known)
     hints = dict.fromkeys(each.hint for each in known)
     error = SomeNotFetched(
         "\n".join(each.message for each in known),
-        "\n".join([f"{len(missing) - len(failed)} of {len(missing)} files came.", *hints]),
+        "\n".join([f"{len(missing) - len(failed)} of {len(missing)} files were downloaded.", *hints]),
     )
     error.exit_code = known[0].exit_code
     error.title = known[0].title

@@ -8,41 +8,41 @@ from pathlib import Path
 
 import pytest
 
-from ragcun_cli.standing import next_command, standing
+from ragcun_cli.experiment_status import experiment_status, next_command
 from tests.conftest import RunCommand
 from tests.tiny_models import write_collection
 
 
 def test_from_an_empty_folder_to_a_report(tmp_path: Path) -> None:
-    assert [step.done for step in standing(tmp_path)] == [False] * 4
-    assert next_command(standing(tmp_path)) == "ragcun data download msmarco beir"
+    assert [step.done for step in experiment_status(tmp_path)] == [False] * 4
+    assert next_command(experiment_status(tmp_path)) == "ragcun data download msmarco beir"
 
     write_collection(tmp_path / "data" / "own", 5, split="test")
-    assert "1 collection in data/" in standing(tmp_path)[0].seen
+    assert "1 collection in data/" in experiment_status(tmp_path)[0].seen
 
     status(tmp_path, "isotropy", "interrupted", 120)
-    steps = standing(tmp_path)
+    steps = experiment_status(tmp_path)
     assert [step.done for step in steps] == [True, False, False, False]  # who trains has data somewhere
     assert "isotropy interrupted at step 120 of 300" in steps[1].seen
     assert next_command(steps) == "ragcun train --recipe checkpoints/isotropy/recipe.yaml --resume"
 
     status(tmp_path, "isotropy", "finished", 300)
     status(tmp_path, "baseline", "finished", 300)
-    steps = standing(tmp_path)
+    steps = experiment_status(tmp_path)
     assert steps[1].seen == "finished: checkpoints/baseline, checkpoints/isotropy"
     assert next_command(steps).startswith("ragcun eval beir --model checkpoints/baseline --model checkpoints/isotropy")
 
     (tmp_path / "results" / "baseline").mkdir(parents=True)
     (tmp_path / "results" / "baseline" / "model.json").write_text("{}")
-    steps = standing(tmp_path)
-    assert "not yet: checkpoints/isotropy" in steps[2].seen
+    steps = experiment_status(tmp_path)
+    assert "not evaluated yet: checkpoints/isotropy" in steps[2].seen
     assert "--model checkpoints/isotropy " in next_command(steps)
 
     (tmp_path / "results" / "isotropy").mkdir()
     (tmp_path / "results" / "isotropy" / "model.json").write_text("{}")
-    assert next_command(standing(tmp_path)) == "ragcun report table --format latex > table.tex"
+    assert next_command(experiment_status(tmp_path)) == "ragcun report table --format latex > table.tex"
     (tmp_path / "report.html").touch()
-    assert [step.done for step in standing(tmp_path)] == [True] * 4
+    assert [step.done for step in experiment_status(tmp_path)] == [True] * 4
 
 
 def test_runs_results_and_data_are_seen_wherever_they_lie(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_runs_results_and_data_are_seen_wherever_they_lie(tmp_path: Path) -> Non
     (tmp_path / "results-dev" / "final" / "model.json").write_text("{}")
     (tmp_path / "table1.tex").touch()
     (tmp_path / "table1.csv").touch()  # no training data
-    data, training, evaluation, report = standing(tmp_path)
+    data, training, evaluation, report = experiment_status(tmp_path)
     assert "tuning" not in evaluation.command  # there is no model to score
     assert data.seen.startswith("training data: mixed.jsonl;")
     assert training.seen.startswith("finished: checkpoints/final, tuning/checkpoints/arm0")
@@ -67,7 +67,7 @@ def test_runs_results_and_data_are_seen_wherever_they_lie(tmp_path: Path) -> Non
 def test_what_cannot_be_read_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "broken").mkdir(parents=True)
     (tmp_path / "checkpoints" / "broken" / "status.json").write_text("{")
-    assert standing(tmp_path)[1].seen == "no run in this folder"
+    assert experiment_status(tmp_path)[1].seen == "no run in this folder"
 
 
 def test_the_command_alone_says_it(ragcun: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,4 +98,4 @@ def test_a_link_in_a_circle_hides_nothing_beside_it(tmp_path: Path) -> None:
     status(tmp_path / "tuning", "a", "finished", 300)
     (tmp_path / "one").symlink_to("other")
     (tmp_path / "other").symlink_to("one")
-    assert standing(tmp_path)[1].seen == "finished: tuning/checkpoints/a"
+    assert experiment_status(tmp_path)[1].seen == "finished: tuning/checkpoints/a"

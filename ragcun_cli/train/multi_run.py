@@ -1,7 +1,7 @@
-"""Several runs from one command: each in a process of its own, one after another, or one on each GPU.
+"""Several runs from one command: each in its own process, one after another or one per GPU.
 
 A run's process is `ragcun train` with its resolved recipe; what it prints goes to `<output_dir>.log`. One that fails,
-or that the system kills for memory, does not stop the others.
+or that the system kills for using too much memory, does not stop the others.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from ragcun_cli.train.runs import finished_summary, require_distinct_folders
 from ragcun_cli.train.stopping import handled_by, restore, stop_with_parent
 
 PARENT = "RAGCUN_PARENT"  # in a run's environment: the process that started it
-SECONDS_TO_STOP = 240.0  # a run that was asked to stop saves first; then it is killed
+SECONDS_TO_STOP = 240.0  # a run asked to stop gets this long to save before it is killed
 
 
 @dataclass
 class ScheduledRun:
-    """One run and how it stands. flag: how its process is told to begin, `--resume`, `--overwrite` or nothing; gpu: the
-    one it has, None where it chooses itself; exit_code: None while it has none.
+    """One run and its state. flag: how its process is told to begin, `--resume`, `--overwrite` or nothing; gpu: the
+    one it was given, None if it chooses itself; exit_code: None until it ends.
     """
 
     recipe: Recipe
@@ -45,12 +45,12 @@ class ScheduledRun:
     process: Child | None = None
     exit_code: int | None = None
     started: float = 0.0
-    error: str = ""  # with which its process ended
+    error: str = ""  # that its process ended with
     error_file: Path | None = None
 
     @property
     def label(self) -> str:
-        """The run's name in tables: its folder's."""
+        """The run's name in tables: that of its folder."""
         return RunFolder.of(self.recipe).root.name
 
     def state(self) -> str:
@@ -62,16 +62,16 @@ class ScheduledRun:
 
 
 def plan_runs(recipes: Sequence[Recipe], resume: bool, overwrite: bool) -> list[ScheduledRun]:
-    """The runs, all checked before the first starts.
+    """Plan the runs, checking all of them before the first starts.
 
-    With `resume`, those that were begun go on, and the others start.
+    With `resume`, runs already begun continue, and the others start.
 
     Raises:
-        UsageError: if two would train into one folder, or a folder may not be used.
+        UsageError: if two runs share a folder, or a folder may not be used.
     """
     require_distinct_folders(recipes)
     if resume and overwrite:
-        raise UsageError("--resume and --overwrite exclude each other", "One continues the runs, the other drops them.")
+        raise UsageError("--resume and --overwrite cannot be combined", "One resumes the runs, the other deletes them.")
     runs = []
     for recipe in recipes:
         folder = RunFolder.of(recipe)
@@ -91,10 +91,10 @@ def train_all(
     options: Sequence[str] = (),
     deadline: float | None = None,
 ) -> None:
-    """Train all, at most one at a time on each GPU (or one at all), and fill in their exit codes.
+    """Train all runs, at most one at a time per GPU (or one in total), and fill in their exit codes.
 
-    gpus: 0 where each run takes all there are. `on_change()` is called about every second. options: further arguments
-    of each run's command. deadline: `time.time()` at which runs save and stop, and no other starts.
+    gpus: 0 if each run takes all GPUs. `on_change()` is called about once a second. options: further arguments
+    for each run's command. deadline: `time.time()` at which runs save and stop, and no more start.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, when all processes have saved and ended.
@@ -122,14 +122,14 @@ def train_all(
 
 
 def exit_code_of(runs: Sequence[ScheduledRun]) -> ExitCode:
-    """0 if all are done, else the code of the first that failed, or if none did, of the first that was stopped."""
+    """Return 0 if all are done, else the code of the first run that failed or, if none did, was stopped."""
     codes = [ExitCode(run.exit_code) for run in runs if run.exit_code]
     stops = (ExitCode.INTERRUPTED, ExitCode.CTRL_C)
     return next((code for code in codes if code not in stops), codes[0] if codes else ExitCode.DONE)
 
 
 def last_figures(run: ScheduledRun) -> dict[str, float]:
-    """What the run's folder says of it: step, total_steps, best_score, loss, triples_per_second, where known."""
+    """Return the run's latest figures: step, total_steps, best_score, loss, triples_per_second, where known."""
     folder = RunFolder.of(run.recipe)
     status = _status(run)
     if status is None:
@@ -139,13 +139,13 @@ def last_figures(run: ScheduledRun) -> dict[str, float]:
 
 
 def last_error(run: ScheduledRun) -> str:
-    """Why a run failed, as its folder or its process says."""
+    """Return why a run failed, according to its folder or its process."""
     status = _status(run)
     return (status.exit_reason if status is not None else "") or run.error or f"see {run.log}"
 
 
 def _status(run: ScheduledRun) -> Status | None:
-    """None for that of an earlier run in this folder."""
+    """Return the run's status; None if it belongs to an earlier run in this folder."""
     path = RunFolder.of(run.recipe).status
     with contextlib.suppress(OSError):
         if run.flag == "--resume" or path.stat().st_mtime >= run.started:
@@ -169,21 +169,21 @@ def _start(run: ScheduledRun, place: Path, options: Sequence[str]) -> None:
 
 
 def end_with_parent() -> None:
-    """In a run's process: stop when the process that started it is gone, however it went."""
-    parent = os.environ.pop(PARENT, None)  # not for the processes that this one starts
+    """Stop this run's process when the process that started it is gone, however it ended."""
+    parent = os.environ.pop(PARENT, None)  # not passed on to processes that this one starts
     if parent is not None:
         stop_with_parent(int(parent))
 
 
 def _visible(gpu: int) -> str:
-    """CUDA's name for our GPU number `gpu`, which counts only those that we may see."""
+    """Return CUDA's name for GPU number `gpu`, counted among those that this process may see."""
     ours = os.environ.get("CUDA_VISIBLE_DEVICES")
     return ours.split(",")[gpu] if ours else str(gpu)
 
 
 @contextlib.contextmanager
 def _stopped_with_us(runs: Sequence[ScheduledRun]) -> Iterator[None]:
-    """Ctrl-C, a closed terminal or a request to end stops the runs too: none goes on unwatched."""
+    """Make Ctrl-C, a closed terminal or a request to end stop the runs too: none runs on unattended."""
 
     def as_interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -192,9 +192,9 @@ def _stopped_with_us(runs: Sequence[ScheduledRun]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        note("Stopping: the runs save first. Ctrl-C again stops at once.")
+        note("Stopping: the runs save first. Press Ctrl-C again to stop at once.")
         _stop(runs)
-        raise Interrupted("stopped before all runs were done", "The same command with --resume goes on.") from None
+        raise Interrupted("stopped before all runs were done", "The same command with --resume continues.") from None
     except BaseException:
         _stop(runs)
         raise
@@ -214,12 +214,12 @@ def _stop(runs: Sequence[ScheduledRun]) -> None:
         for run in runs:
             if run.process is not None and run.exit_code is None:
                 returned = run.process.kill()
-                # Asked to stop before it could listen.
+                # It was asked to stop before it could handle signals.
                 run.exit_code = int(ExitCode.CTRL_C) if returned == -signal.SIGINT else _as_exit_code(returned)
 
 
 def _as_exit_code(returned: int) -> int:
-    """The code of ours that a process ended with; a signal or anything else counts as failed."""
+    """Return our exit code for how a process ended; a signal or any unknown code counts as failed."""
     try:
         return int(ExitCode(returned))
     except ValueError:
@@ -227,13 +227,13 @@ def _as_exit_code(returned: int) -> int:
 
 
 class RunsFailed(RagcunError):
-    """Some runs of several did not end well."""
+    """Some of several runs failed or were stopped."""
 
     def __init__(self, runs: Sequence[ScheduledRun]) -> None:
         failed = [run for run in runs if run.exit_code]
         super().__init__(
             "\n".join(f"{run.label}: {last_error(run)}" for run in failed),
-            f"{len(failed)} of {len(runs)} runs did not end well; the others are not touched by it. "
-            "The same command with --resume goes on with those that can.",
+            f"{len(failed)} of {len(runs)} runs did not finish; the others are not affected. "
+            "The same command with --resume continues those that can be continued.",
         )
         self.exit_code = exit_code_of(runs)

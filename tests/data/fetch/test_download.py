@@ -19,11 +19,11 @@ from pathlib import Path
 import pytest
 
 from ragcun_cli.data import registry
-from ragcun_cli.data.fetch import catalogue, opening, several
-from ragcun_cli.data.fetch.opening import RetryPolicy
+from ragcun_cli.data.fetch import catalogue, download, sources
+from ragcun_cli.data.fetch.download import fetch_all
 from ragcun_cli.data.fetch.receipts import read_receipt
-from ragcun_cli.data.fetch.several import fetch_all
-from ragcun_cli.data.fetch.transfer import Wanted
+from ragcun_cli.data.fetch.sources import RetryPolicy
+from ragcun_cli.data.fetch.transfer import DownloadTask
 from ragcun_cli.errors import DataError, EnvironmentUnfit, RagcunError
 from tests.conftest import RunCommand
 from tests.faulty_server import FaultyServer, drip, drop_after, serving, silent_for, status
@@ -42,9 +42,9 @@ def server() -> Iterator[FaultyServer]:
         yield running
 
 
-def wanted(server: FaultyServer, folder: Path) -> list[Wanted]:
+def wanted(server: FaultyServer, folder: Path) -> list[DownloadTask]:
     return [
-        Wanted(folder / name, f"{server.url}/{name}", len(content), f"md5:{hashlib.md5(content).hexdigest()}")
+        DownloadTask(folder / name, f"{server.url}/{name}", len(content), f"md5:{hashlib.md5(content).hexdigest()}")
         for name, content in CONTENTS.items()
     ]
 
@@ -67,9 +67,9 @@ def test_a_file_that_fails_stops_no_other(server: FaultyServer, tmp_path: Path) 
     server.files["c.zip"] = CONTENTS["a.zip"]
     with pytest.raises(RagcunError) as caught:
         fetch_all(tmp_path, wanted(server, tmp_path), 1, PATIENCE)
-    assert "b.zip: the server answers 404" in caught.value.message
-    assert "c.zip: what arrived has md5" in caught.value.message
-    assert "1 of 3 files came" in caught.value.hint
+    assert "b.zip: the server answered 404" in caught.value.message
+    assert "c.zip: the download has md5" in caught.value.message
+    assert "1 of 3 files were downloaded" in caught.value.hint
     assert (tmp_path / "a.zip").is_file()
     assert not (tmp_path / "b.zip").exists()
     assert not (tmp_path / "c.zip").exists()
@@ -77,7 +77,7 @@ def test_a_file_that_fails_stops_no_other(server: FaultyServer, tmp_path: Path) 
 
 def test_a_file_of_another_content_is_not_written_over_unasked(server: FaultyServer, tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"mine")
-    with pytest.raises(DataError, match=r"a\.zip: is here with md5"):
+    with pytest.raises(DataError, match=r"a\.zip: this file has md5"):
         fetch_all(tmp_path, wanted(server, tmp_path), 2, PATIENCE)
     assert (tmp_path / "a.zip").read_bytes() == b"mine"
     assert server.requests == []
@@ -93,8 +93,8 @@ def test_a_disk_without_room_is_named_before_the_first_byte(
     server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, several.SPARE_BYTES + 100_000))
-    with pytest.raises(EnvironmentUnfit, match=r"0\.2 MB are to come, 67\.2 MB are free"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, download.SPARE_BYTES + 100_000))
+    with pytest.raises(EnvironmentUnfit, match=r"needs 0\.2 MB, but only 67\.2 MB are free"):
         fetch_all(tmp_path, wanted(server, tmp_path), 2, PATIENCE)
     assert server.requests == []
 
@@ -117,7 +117,7 @@ def test_download_and_list(
     done = ragcun("data", "download", "scifact", "nfcorpus", "--data-dir", tmp_path)
     assert done.exit_code == 0, done.stderr
     assert "scifact (scientific claims): 0.1 MB. Licence: CC BY-NC 4.0." in done.stderr
-    assert "scifact.zip: here and checked" in done.stderr
+    assert "scifact.zip: downloaded and verified" in done.stderr
     again = ragcun("data", "download", "scifact", "--data-dir", tmp_path, "--json")
     assert [(each["name"], each["state"]) for each in json.loads(again.stdout)] == [("scifact", "verified")]
     states = {each["name"]: each["state"] for each in listed(ragcun, tmp_path)}
@@ -163,10 +163,10 @@ def test_a_mirror(server: FaultyServer, tmp_path: Path, tiny_registry: None, rag
     [
         (["scifcat"], 2, "did you mean 'scifact'?"),
         (["robust04"], 2, "ragcun data import robust04"),
-        (["scifact", "--mirror", "nowhere"], 2, "--mirror nowhere: there is no such folder"),
+        (["scifact", "--mirror", "nowhere"], 2, "--mirror nowhere: no such folder"),
         (["scifact", "--mirror", "http://"], 2, "--mirror http://: not an http(s) address"),
         (["scifact", "--mirror", "ftp://host"], 2, "not an http(s) address"),
-        (["scifact", "--mirror", "http://a..b"], 4, "not an address"),
+        (["scifact", "--mirror", "http://a..b"], 4, "not a valid address"),
         (["scifact", "--mirror", "http://127.0.0.1:9", "--attempts", "1"], 4, "gave up after 1 attempt:"),
     ],
 )
@@ -193,13 +193,13 @@ PROGRAM = """
 import sys, hashlib
 from pathlib import Path
 from ragcun_cli import main
-from ragcun_cli.data.fetch import several
-from ragcun_cli.data.fetch.opening import RetryPolicy
-from ragcun_cli.data.fetch.transfer import Wanted
+from ragcun_cli.data.fetch import download
+from ragcun_cli.data.fetch.sources import RetryPolicy
+from ragcun_cli.data.fetch.transfer import DownloadTask
 url, folder, md5 = sys.argv[1:]
 root = Path(folder)
 def app(arguments, **_):
-    several.fetch_all(root, [Wanted(root / "a.zip", url, None, "md5:" + md5)], 2, RetryPolicy(seconds=20))
+    download.fetch_all(root, [DownloadTask(root / "a.zip", url, None, "md5:" + md5)], 2, RetryPolicy(seconds=20))
 main.app = app
 main.main()
 """
@@ -233,7 +233,7 @@ def test_ctrl_c_leaves_a_part_to_go_on_from(server: FaultyServer, tmp_path: Path
     _, said = process.communicate(timeout=30)
     assert time.monotonic() - begun < 10
     assert process.returncode == 130
-    assert "What came is kept" in said
+    assert "Partial files are kept" in said
     assert sorted(path.suffix for path in tmp_path.iterdir() if path.name.startswith("a")) == [".json", ".part"]
     server.faults, server.requests = [], []
     assert started(server, tmp_path).wait(60) == 0
@@ -249,23 +249,23 @@ def test_two_processes_fetch_a_file_once(server: FaultyServer, tmp_path: Path) -
     said = [process.communicate(timeout=60)[1] for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), said
     assert len(server.requests) == 1
-    assert "another ragcun is bringing it" in said[1]
+    assert "another ragcun process is downloading it" in said[1]
     assert (tmp_path / "a.zip").read_bytes() == CONTENTS["a.zip"]
 
 
 def test_what_a_server_may_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)
-    assert opening._retry_after("7") == 7
-    assert opening._retry_after("Tue, 14 Nov 2023 22:13:30 GMT") == 10
-    assert opening._retry_after("soon") is None
-    assert opening._retry_after("²") is None
+    assert sources._retry_after("7") == 7
+    assert sources._retry_after("Tue, 14 Nov 2023 22:13:30 GMT") == 10
+    assert sources._retry_after("soon") is None
+    assert sources._retry_after("²") is None
 
 
 def test_overwrite_replaces_what_a_receipt_says_of_another_version(server: FaultyServer, tmp_path: Path) -> None:
     wish = wanted(server, tmp_path)[0]
     old = dataclasses.replace(wish, address=f"{server.url}/b.zip", digest=wanted(server, tmp_path)[1].digest)
     fetch_all(tmp_path, [old], 1, PATIENCE)
-    with pytest.raises(DataError, match=r"Nothing is written over it unasked|is here with md5"):
+    with pytest.raises(DataError, match=r"this file has md5"):
         fetch_all(tmp_path, [wish], 1, PATIENCE)
     fetch_all(tmp_path, [wish], 1, PATIENCE, overwrite=True)
     assert wish.path.read_bytes() == CONTENTS["a.zip"]
@@ -283,7 +283,7 @@ def test_a_file_without_a_checksum_is_here_and_never_verified(server: FaultyServ
     server.files["a.zip"] = CONTENTS["b.zip"]
     fetch_all(tmp_path, [unknown], 1, PATIENCE, overwrite=True)
     assert unknown.path.read_bytes() == CONTENTS["b.zip"]
-    with pytest.raises(DataError, match="is here with sha256"):
+    with pytest.raises(DataError, match="this file has sha256"):
         fetch_all(tmp_path, [dataclasses.replace(copied, published=True)], 1, PATIENCE)
 
 
@@ -308,5 +308,5 @@ def test_a_hub_that_cannot_be_asked_stops_no_other(
     server.files["beir/scifact.zip"] = CONTENTS["a.zip"]
     done = ragcun("data", "download", "scifact", "msmarco", "--data-dir", tmp_path)
     assert done.exit_code == 4
-    assert "msmarco: cannot be downloaded: the hub cannot be reached" in done.stderr
+    assert "msmarco cannot be downloaded: the hub cannot be reached" in done.stderr
     assert (tmp_path / "scifact.zip").is_file()

@@ -1,4 +1,4 @@
-"""What boot.sh and run.sh told this machine's programs, by the environment."""
+"""The settings that boot.sh and run.sh pass to this machine's programs in the environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STATE = Path("state")
 
 
 @dataclass(frozen=True)
-class Here:
+class NodeContext:
     """This machine's part in a run."""
 
     run: str
@@ -25,11 +25,11 @@ class Here:
     attempt: int
     nodes: int
     idle_minutes: float
-    end: float  # time.time() at which --max-hours is over
+    end: float  # time.time() at which --max-hours runs out
 
     @classmethod
-    def read(cls) -> Here:
-        """From the environment."""
+    def read(cls) -> NodeContext:
+        """Read the settings from the environment."""
         return cls(
             run=os.environ["RAGCUN_RUN"],
             account=os.environ["RAGCUN_ACCOUNT"],
@@ -44,5 +44,5 @@ class Here:
         )
 
     def record(self) -> RunRecord:
-        """The run's objects, by the machine's role."""
+        """Return the run's record, accessed with the machine's role."""
         return RunRecord(Aws(open_session(None)), self.account, self.bucket, self.region, self.run)
