@@ -37,7 +37,8 @@ def require_packages(what: str, packages: Sequence[str], extra: str) -> None:
 
 
 def require_onnx() -> None:
-    """
+    """Refuse to export to ONNX without its packages.
+
     Raises:
         EnvironmentUnfit: if a package is not installed.
     """

@@ -168,7 +168,7 @@ def test_eval_options_that_make_no_sense(ragcun: RunCommand, tmp_path: Path, tin
         (["--transform", "truncate:64"], "has 32 dimensions"),
     ):
         panel(ragcun(*beir, *options), 2, complaint)
-    panel(ragcun(*beir, "--precision", "fp16"), 4, "a CPU does not compute in it")
+    panel(ragcun(*beir, "--precision", "fp16"), 4, "a CPU does not support it")
     panel(ragcun(*beir, "--cache-limit", "1KiB"), 4, "these texts alone take")
     assert not (tmp_path / "results" / "tiny-bert" / "task.json").exists()
 
@@ -220,7 +220,7 @@ def test_eval_isotropy(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> N
 def test_eval_selfcheck(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> None:
     write_collection(tmp_path / "data" / "scifact", 3)
     check = ["eval", "selfcheck", "--data-dir", tmp_path / "data"]
-    panel(ragcun(*check, "-m", tiny_bert), 2, "no score is published for it")
+    panel(ragcun(*check, "-m", tiny_bert), 2, "it has no published scores")
     panel(ragcun(*check, "-d", write_collection(tmp_path / "mine", 3)), 2, "no score of all-MiniLM-L6-v2 is published")
     impostor = tmp_path / "all-MiniLM-L6-v2"
     impostor.symlink_to(tiny_bert)
@@ -244,7 +244,7 @@ def test_evaluating_what_is_not_there(ragcun: RunCommand, tmp_path: Path, tiny_b
     panel(ragcun(*beir, "-m", tmp_path / "no-model", "-d", "scifact"), 2, "there is no such model folder")
     panel(ragcun(*beir, "-m", tiny_bert, "-m", tiny_bert, "--name", "x", "-d", "scifact"), 2, "--name")
     panel(ragcun(*beir, "-m", tiny_bert, "--name", "../x", "-d", "scifact"), 2, "not a valid name for a folder")
-    panel(ragcun(*beir, "-m", tiny_bert, "-m", tiny_bert, "-d", "scifact"), 2, "would both be")
+    panel(ragcun(*beir, "-m", tiny_bert, "-m", tiny_bert, "-d", "scifact"), 2, "would both write to")
     write_collection(tmp_path / "other" / "scifact", 3)
     panel(
         ragcun(*beir, "-m", tiny_bert, "-d", f"scifact,{tmp_path / 'other/scifact'}"),

@@ -143,7 +143,8 @@ def is_there(folder: Path, name: str) -> bool:
 
 
 def _refuse(folder: Path, label: str, needed: str) -> None:
-    """
+    """Refuse a folder that is not a collection.
+
     Raises:
         UsageError: saying why this is not a collection.
     """

@@ -36,7 +36,8 @@ def numbered_lines(stream: Iterable[bytes], name: str) -> Iterator[tuple[int, by
 
 
 def require_utf8_kind(start: bytes, name: str) -> None:
-    """
+    """Refuse text in another encoding.
+
     Raises:
         DataError: if a text file's first bytes show that it is UTF-16, as written by Windows programs, or a
             Git LFS pointer.
@@ -48,7 +49,8 @@ def require_utf8_kind(start: bytes, name: str) -> None:
 
 
 def require_no_zero_bytes(line: bytes, place: str) -> None:
-    """
+    """Refuse a file with zero bytes, which is not UTF-8 text.
+
     Raises:
         DataError: if a line has zero bytes, as UTF-16 without a byte order mark does.
     """
@@ -57,7 +59,8 @@ def require_no_zero_bytes(line: bytes, place: str) -> None:
 
 
 def require_line_ends(first_line: bytes, name: str) -> None:
-    """
+    """Refuse lines that end in a CR alone.
+
     Raises:
         DataError: if lines end in a CR only, so that the file would be one long line.
     """

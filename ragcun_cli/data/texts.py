@@ -105,7 +105,8 @@ def _delimited(file: TripleFile, column: str | None) -> Iterator[Record]:
 
 
 def _first_line(file: TripleFile) -> str:
-    """
+    """Read a file's first line.
+
     Raises:
         DataError: if it shows that the file's format does not match its name.
     """

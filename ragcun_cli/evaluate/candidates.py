@@ -1,7 +1,7 @@
-"""The best scores of each query so far, block by block, without looking at most of what a block gives.
+"""The best scores of each query so far, block by block, without looking at most of a block's scores.
 
 A product's minima over 32 columns say which of them hold a score that could be among the best; only these are read
-again. Putting all scores of each block in order would take as long as the product itself.
+again. Sorting all scores of each block would take as long as the product itself.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from torch import Tensor
 
 COLUMNS = 32  # per minimum
 NO_PLACE = -1
-MOST_WAITING = 2  # times the kept ones, of all queries together
-MOST_OF_ONE = 4  # times the kept ones, of one query: of more than that only the best are looked at
+MOST_WAITING = 2  # times `kept`, for all queries together
+MOST_OF_ONE = 4  # times `kept`, for one query: if there are more, only the best are looked at
 WAITING_BYTES = 64  # of one score with its query and place, and the copies that sorting makes
 
 
 def bytes_of_merging(kept: int) -> int:
-    """What one query's candidates take at most while new ones are taken in."""
+    """Return the most bytes that one query's candidates take while new ones are merged."""
     return kept * (1 + MOST_OF_ONE) * WAITING_BYTES
 
 
 class Best:
-    """Of each of n queries, the scores that beat its limit, with the places they belong to; at most `kept` of them.
+    """For each of n queries, the scores that beat its limit, with the places they belong to; at most `kept` of them.
 
-    New ones wait until there are many: putting them in order costs more than looking for them.
+    New ones wait until there are many: sorting them costs more than finding them.
     """
 
     def __init__(self, limits: Tensor, kept: int) -> None:
-        """limits: (n,) what a score must be less than; falls to the worst kept one once there are `kept`."""
+        """Start empty. limits: (n,) what a score must be below; falls to the worst kept one once there are `kept`."""
         self.limits = limits
         self.kept = kept
         self.scores = torch.empty((len(limits), 0), device=limits.device)
@@ -38,8 +38,8 @@ class Best:
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []  # query, place, score
 
     def update(self, scores: Tensor, start: int) -> None:
-        """scores: (n, columns) of the passages at places `start` and following; less is nearer."""
-        # Flat numbers throughout: gathering by rows and columns takes half as long again.
+        """Take in scores, (n, columns), of the passages at places `start` and following; lower is nearer."""
+        # Flat indices throughout: indexing by rows and columns takes half as long again.
         width = scores.shape[1]
         columns = scores.view(-1, COLUMNS)
         below = columns.amin(dim=1).view(len(scores), -1) < self.limits[:, None]
@@ -53,7 +53,7 @@ class Best:
             self.merge()
 
     def merge(self) -> None:
-        """Take in those that wait."""
+        """Merge the waiting scores with the kept ones."""
         if not self._waiting:
             return
         query, places, scores = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))

@@ -1,4 +1,4 @@
-"""From what `--datasets` names to collections that are here, and to those that are not and what brings them."""
+"""Resolve what `--datasets` names to collections that are here, and missing ones with how to get them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ RESERVED_NAMES = frozenset({"model", "isotropy"})  # files of a results folder
 class Dataset:
     """A column of the table: one collection, or the forums of CQADupStack.
 
-    path: where it was found. parts: part name -> collection; the only one's name is the dataset's. counts: how they
-    differ from the published ones, empty where they do not or where none are published.
+    path: where it was found. parts: part name -> collection; a single part has the dataset's name. counts: how they
+    differ from the published ones, empty if they do not or none are published.
     """
 
     name: str
@@ -38,22 +38,22 @@ class Dataset:
 
     @property
     def split(self) -> str:
-        """The qrels that are scored."""
+        """The split whose qrels are scored."""
         return next(iter(self.parts.values())).split
 
     @property
     def queries(self) -> int:
-        """Those that are scored."""
+        """The number of queries that are scored."""
         return sum(len(part.queries) for part in self.parts.values())
 
     @property
     def scored(self) -> str:
-        """What a score on it is of."""
+        """What a score on this dataset is computed on, for display."""
         return scored_on(self.name, self.split, self.queries)
 
     @property
     def sha256(self) -> str:
-        """Of all texts and judgements."""
+        """The digest of all texts and judgements."""
         if len(self.parts) == 1:
             return next(iter(self.parts.values())).sha256
         joined = "\n".join(f"{name} {part.sha256}" for name, part in self.parts.items())
@@ -61,24 +61,24 @@ class Dataset:
 
     @property
     def texts(self) -> int:
-        """Passages and queries."""
+        """The number of passages and queries."""
         return sum(len(part.corpus) + len(part.queries) for part in self.parts.values())
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A known dataset that is not here, and what brings it."""
+    """A known dataset that is not here, and how to get it."""
 
     name: str
     how: str
 
 
 def find_datasets(names: Sequence[str], data_folder: Path, split: str | None) -> tuple[list[Dataset], list[Missing]]:
-    """All collections, before the first model is loaded: a wrong name costs seconds, not hours.
+    """Find all collections before the first model is loaded: a wrong name then costs seconds, not hours.
 
     Args:
-        names: `all`, `public`, names of the registry or of what is in the data folder, or paths.
-        data_folder: where named ones lie, as folders or zips.
+        names: `all`, `public`, registered names, names in the data folder, or paths.
+        data_folder: where named datasets are, as folders or zips.
         split: the qrels to score; each dataset's own by default.
 
     Raises:
@@ -99,22 +99,22 @@ def find_datasets(names: Sequence[str], data_folder: Path, split: str | None) ->
         twin = next((other for other in found if other.name == dataset.name), None)
         if twin is not None:
             raise UsageError(
-                f"--datasets: {name} is the second one called {dataset.name}",
+                f"--datasets: {name} is the second dataset called {dataset.name}",
                 "Results are filed by the dataset's name; rename one, or evaluate one at a time.",
             )
         found.append(dataset)
     if not found:
         listed = "\n".join(f"{each.name}: {each.how}" for each in missing)
         raise UsageError(
-            f"--datasets: none of these is in {data_folder}/\n{listed}", "Get one, or name the folder: --data-dir."
+            f"--datasets: none of these is in {data_folder}/\n{listed}", "Get one, or give their folder: --data-dir."
         )
     return found, missing
 
 
 def _locate(name: str, folder: Path) -> Path | None:
-    """The folder or zip; None for a dataset of the registry that is not in the data folder.
+    """Find the folder or zip; None for a registered dataset that is not in the data folder.
 
-    A bare name of the registry is looked for in the data folder only: a folder of that name that happens to lie here
+    A bare registered name is looked up in the data folder only: a folder of that name that happens to be here
     may be anything.
     """
     embedded = embedded_test(name, folder)
@@ -138,7 +138,7 @@ def _locate(name: str, folder: Path) -> Path | None:
 
 
 def _lacking(path: Path, known: KnownDataset) -> str:
-    """What a folder of a registered name does not have, as the beginning of what to do; empty if it has all."""
+    """Say what a registered dataset's folder lacks, to begin the advice with; empty if it lacks nothing."""
     if path.is_file():
         return ""
     forums = known.forums if not is_there(path, CORPUS) else ()
@@ -158,7 +158,7 @@ def _is_collection(path: Path) -> bool:
 
 
 def _read(path: Path, split: str | None, md5: str | None) -> Dataset:
-    """md5: what a zip found by a name of the registry must have."""
+    """Read a dataset. md5: that which a zip found by a registered name must have."""
     name = name_of(path)
     known = known_dataset(name)
     if name in RESERVED_NAMES:
@@ -166,8 +166,8 @@ def _read(path: Path, split: str | None, md5: str | None) -> Dataset:
     folder = path
     if path.is_file():
         folder = unpack(path, cache_folder(), md5)
-    # Never another split unasked: MS MARCO's `test` is TREC-DL 2019, where BM25 scores twice as high as on `dev`, and
-    # a dev set that chose the model says too much of it.
+    # Keep the split unless asked: MS MARCO's `test` is TREC-DL 2019, where BM25 scores twice as high as on `dev`, and
+    # a dev set on which the model was chosen flatters it.
     split = split or (known.score_split if known is not None else "test")
     forums = known.forums if known is not None else ()
     if forums and not is_there(folder, CORPUS):
@@ -201,7 +201,7 @@ def _report(part: Collection, path: Path) -> None:
         note(f"{path}: {without} of {len(part.queries)} queries have no relevant passage and score 0.")
     if facts.duplicate_ids:
         note(
-            f"{path}: {facts.duplicate_ids} passages have an id that a later line has too, first "
+            f"{path}: {facts.duplicate_ids} passages have an id that a later line has too, such as "
             f"{facts.first_duplicate}; the later one counts."
         )
     if facts.empty_passages:
@@ -217,7 +217,7 @@ def _differences(parts: dict[str, Collection], known: KnownDataset) -> tuple[str
         "judgements": (sum(part.judgements for part in parts.values()), known.judgements),
     }
     return tuple(
-        f"{found} {what}, where {known.name} has {published}"
+        f"{found} {what}, but {known.name} has {published}"
         for what, (found, published) in counted.items()
         if published is not None and found != published
     )

@@ -3,7 +3,7 @@
     <cache>/embeddings/<key>/   of trained models; the key covers weights, tokenizer, max length and precision
     <cache>/features/<key>/     of encoders without a head, and what a frozen encoder gives below its head
 
-Texts are found by their content. So the second evaluation of a model encodes nothing, an interrupted one goes on at the
+Texts are found by their content. So the second evaluation of a model encodes nothing, an interrupted one resumes at the
 block it was in, and FEVER and Climate-FEVER, whose corpora are the same but for 25 passages, are encoded once.
 """
 
@@ -39,7 +39,7 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Embedded:
-    """passages: where the embeddings of all passages lie. queries: (n, D) float32."""
+    """A collection's embeddings. passages: where those of all passages are. queries: (n, D) float32."""
 
     passages: PassageVectors
     queries: Vectors
@@ -47,7 +47,7 @@ class Embedded:
 
 @dataclass(frozen=True)
 class _Texts:
-    """Numbered texts that need not be in memory: their keys, how to read some, and what an error calls one."""
+    """Numbered texts that need not be in memory: their keys, how to read some, and how an error names one."""
 
     keys: Keys
     read: Callable[[Numbers], list[str]]
@@ -60,12 +60,12 @@ class Embedder:
     def __init__(
         self, model: ScoredModel, cache: Path, workers: Workers | None = None, limit: int | None = None
     ) -> None:
-        """workers: where passages are encoded, if not here. limit: bytes that all stores of the cache may take."""
+        """Open the stores. workers: where passages are encoded, if not here. limit: bytes that all stores may take."""
         self._model = model
         self._cache = cache
         self._workers = workers
         self._limit = limit
-        self._in_hand: list[Keys] = []  # what the limit must leave, since it is being read or will be
+        self._in_hand: list[Keys] = []  # what the limit must not remove, since it is or will be read
         self._kept_in_hand = 0
         self.found = 0  # texts that `vectors_of` found
         self._through_network = network_store(model, cache, self._make_room)
@@ -74,14 +74,14 @@ class Embedder:
             self._with_head = _store(model, cache, "embeddings", self._make_room)
 
     def release(self) -> None:
-        """The collections embedded so far are done with: a limit on the cache may remove them."""
+        """Let go of the collections embedded so far: a limit on the cache may remove them."""
         del self._in_hand[self._kept_in_hand :]
 
     def embed(self, collection: Collection, on_done: OnDone = None) -> Embedded:
-        """All passages and queries; `on_done(count)` is called as texts are there.
+        """Embed all passages and queries; `on_done(count)` is called as texts are done.
 
         Raises:
-            EnvironmentUnfit: if neither disk nor limit has room.
+            EnvironmentUnfit: if the disk or the limit has no room.
             ModelError: naming texts whose embedding is not finite.
         """
         queries = _query_texts(collection)
@@ -93,7 +93,7 @@ class Embedder:
         return Embedded(self._vectors(collection.corpus.keys), embedded_queries)
 
     def embed_texts(self, texts: Sequence[str], on_done: OnDone = None) -> PassageVectors:
-        """Other texts, for fitting a transform on them; they are not let go. Comes before any collection."""
+        """Embed other texts, to fit a transform on; they are never let go. Must come before any collection."""
         numbered = _Texts(
             keys_of(texts),
             lambda numbers: [texts[number] for number in numbers.tolist()],
@@ -106,11 +106,11 @@ class Embedder:
 
     @property
     def dimensions(self) -> int:
-        """Of an embedding."""
+        """The dimensions of an embedding."""
         return self._with_head.dimensions
 
     def vectors_of(self, texts: Sequence[str], ids: Sequence[str], on_done: OnDone = None) -> Vectors:
-        """(n, D) embeddings of these texts, in their order; ids: what an error calls them. They are let go at once."""
+        """Return (n, D) embeddings of these texts, in order, and let go of them; ids: how an error names them."""
         numbered = _Texts(
             keys_of(texts),
             lambda numbers: [texts[number] for number in numbers.tolist()],
@@ -124,7 +124,7 @@ class Embedder:
         return vectors
 
     def _reserve(self, keys: list[Keys]) -> None:
-        """Take these texts in hand and make room for all of them, before the first is encoded or removed."""
+        """Protect these texts and make room for all of them, before the first is encoded or removed."""
         self._in_hand += keys
         stores = {id(store): store for store in (self._through_network, self._with_head)}.values()
         self._make_room(sum(store.bytes_for(len(store.missing(each))) for store in stores for each in keys))
@@ -149,10 +149,10 @@ class Embedder:
                 texts.label,
             )
             self._with_head.fill(texts.keys, head)
-        self._make_room(0)  # the limit holds where nothing had to be written, too
+        self._make_room(0)  # the limit applies even if nothing had to be written
 
     def _make_room(self, needed: int) -> None:
-        """Remove shards that were not used for the longest time, never those of the texts in hand."""
+        """Remove the least recently used shards, never those of the texts in hand."""
         if self._limit is None:
             return
         in_use = {
@@ -171,7 +171,7 @@ class Embedder:
         if needed and own + needed > self._limit:
             alone, limit = shown_bytes(own + needed), shown_bytes(self._limit)
             raise EnvironmentUnfit(
-                f"--cache-limit: these texts alone take {alone}, the limit is {limit}",
+                f"--cache-limit: these texts alone take {alone}, but the limit is {limit}",
                 "Give a larger limit: the search reads the embeddings from the cache.",
             )
         total = sum(sizes.values())
@@ -192,7 +192,7 @@ class BlockEncoder:
         self.device = str(model.encoder.device)
 
     def encode(self, path: Path, index: Path, label: str, block: Numbers) -> int:
-        """Encode these passages of a corpus and write their shard; returns how many."""
+        """Encode these passages of a corpus and write their shard; return how many there are."""
         if index not in self._corpora:
             self._corpora = {index: _passage_texts(Corpus(path, index, label))}
         texts = self._corpora[index]
@@ -201,7 +201,7 @@ class BlockEncoder:
 
 
 def network_store(model: ScoredModel, cache: Path, make_room: Callable[[int], None] | None = None) -> VectorStore:
-    """Where what passes the network is kept: a frozen encoder's features, which others share, or embeddings."""
+    """Return the store of network outputs: a frozen encoder's features, which others share, or embeddings."""
     return _store(model, cache, "features" if _shares_features(model) else "embeddings", make_room)
 
 
@@ -222,7 +222,7 @@ def _query_texts(collection: Collection) -> _Texts:
 
 
 def _passage_texts(corpus: Corpus) -> _Texts:
-    """In the file's order, so that it is read from front to back."""
+    """Return the passages in the file's order, so that it is read from front to back."""
     order = corpus.rows_in_file_order()
     return _Texts(
         corpus.keys[order],
@@ -259,7 +259,7 @@ def _store(model: ScoredModel, cache: Path, kind: str, make_room: Callable[[int]
 
 
 def passes(model: ScoredModel) -> contextlib.AbstractContextManager[Any]:
-    """For a `with` block: passes through the network in the precision that the model was opened with."""
+    """Return a context for passes through the network in the precision that the model was opened with."""
     if model.entry.precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(model.encoder.device.type, AUTOCAST[model.entry.precision])

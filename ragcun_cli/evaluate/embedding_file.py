@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 ENDINGS = (".npy", ".parquet")
 TEXTS_AT_A_TIME = 4096
 BYTES_OF_FLOAT = 4
-INTERRUPTED = "Interrupted. What was encoded is kept: the same command goes on from there."
+INTERRUPTED = "Interrupted. What was encoded is kept: the same command continues from there."
 
 
 @dataclass(frozen=True)
 class EncodedFile:
-    """texts, dimensions: the shape of what was written. kept: texts whose embeddings were there already."""
+    """What was written. texts, dimensions: its shape. kept: texts whose embeddings already existed."""
 
     path: str
     texts: int
@@ -41,27 +41,27 @@ def require_ending(path: Path, overwrite: bool) -> None:
     """Refuse early what could not be written.
 
     Raises:
-        UsageError: for another ending, or a file that is there.
+        UsageError: for another ending, or a file that already exists.
     """
     if path.suffix not in ENDINGS:
-        raise UsageError(f"--out {path}: {' or '.join(ENDINGS)} is expected", "The ending says which is written.")
+        raise UsageError(f"--out {path}: expected {' or '.join(ENDINGS)}", "The ending decides which is written.")
     if path.exists() and not overwrite:
         raise UsageError(f"--out {path}: the file already exists", "Give --overwrite to replace it.")
 
 
 def encode_file(embedder: Embedder, source: Path, column: str | None, out: Path) -> EncodedFile:
-    """Embed every text of `source` and write all of them, or nothing. Embeddings that are kept are not made again.
+    """Embed every text of `source` and write all of them, or nothing. Stored embeddings are not computed again.
 
     `.npy`: (n, D) float32 in the file's order. Parquet: columns `id` and `embedding`, a list of D float32.
 
     Raises:
-        UsageError, DataError: as `read_texts`; DataError also where there is no text.
+        UsageError, DataError: as `read_texts` says; DataError also if there is no text.
         ModelError: naming a text whose embedding is not finite.
         OSError: before the first text is encoded, if `out` cannot be written or the disk has no room for it.
     """
     count = sum(1 for _ in read_texts(source, column))  # also finds what is broken, before minutes of encoding
     if not count:
-        raise DataError(f"{source}: there is no text in it")
+        raise DataError(f"{source}: it contains no text")
     dimensions = embedder.dimensions
     files.require_writable(out, count * dimensions * BYTES_OF_FLOAT)
     with saying_if_interrupted(INTERRUPTED), StepProgress("encoding", count, "texts") as bar:
@@ -77,7 +77,7 @@ def encode_file(embedder: Embedder, source: Path, column: str | None, out: Path)
 def _parts(
     embedder: Embedder, source: Path, column: str | None, bar: StepProgress
 ) -> Iterator[tuple[list[str], Vectors]]:
-    """Ids and embeddings, so many at a time that neither texts nor embeddings need fit into memory."""
+    """Yield ids and embeddings in parts, so that neither texts nor embeddings need fit into memory."""
     records: Iterator[Record] = read_texts(source, column)
     while some := list(islice(records, TEXTS_AT_A_TIME)):
         ids = [identity for identity, _ in some]
@@ -85,7 +85,7 @@ def _parts(
 
 
 def _write_npy(path: Path, parts: Iterator[tuple[list[str], Vectors]], count: int, dimensions: int) -> None:
-    # Written, not mapped: a mapped file on a full disk ends the process.
+    # Written, not mapped: a mapped file on a full disk kills the process.
     with path.open("wb") as stream:
         header = {"descr": "<f4", "fortran_order": False, "shape": (count, dimensions)}
         np.lib.format.write_array_header_1_0(stream, header)
@@ -94,7 +94,7 @@ def _write_npy(path: Path, parts: Iterator[tuple[list[str], Vectors]], count: in
             written += len(embeddings)
             stream.write(embeddings.astype("<f4", copy=False).tobytes())
     if written != count:
-        raise DataError(f"the texts changed while they were encoded: {count} before, {written} then", "Run it again.")
+        raise DataError(f"the texts changed while they were encoded: {count} before, {written} after", "Run it again.")
 
 
 def _write_parquet(path: Path, parts: Iterator[tuple[list[str], Vectors]], dimensions: int) -> None:

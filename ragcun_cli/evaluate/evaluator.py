@@ -28,12 +28,12 @@ from ragcun_cli.evaluate.search import DEFAULT_MEMORY, Ranking, merge, search
 from ragcun_cli.evaluate.vectors import PassageVectors
 from ragcun_cli.evaluate.workers import Workers
 
-TRAINING_TEXTS = 100_000  # passages of a training file that a transform is fitted on, at most
+TRAINING_TEXTS = 100_000  # at most, passages of a training file that a transform is fitted on
 
 
 @dataclass(frozen=True)
 class ModelToScore:
-    """A model as asked for; `shown_as` and `max_length` None for its own."""
+    """A model as requested; `shown_as` and `max_length` are None for its own."""
 
     source: str
     shown_as: str | None = None
@@ -42,10 +42,10 @@ class ModelToScore:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How all of them are scored.
+    """How all models are scored.
 
-    schemes: each is a row for each model. memory: bytes for the search. cache_limit: bytes of kept embeddings, None for
-    as much as the disk has. processes: None for one a GPU. precision: of the passes through the network.
+    schemes: each gives a row per model. memory: bytes for the search. cache_limit: bytes of kept embeddings, None for
+    as much as the disk has. processes: None for one per GPU. precision: of the passes through the network.
     """
 
     schemes: tuple[Scheme, ...] = (Scheme(),)
@@ -66,7 +66,7 @@ class ModelEvaluator:
         self._embedder = Embedder(model, cache_folder(), workers, settings.cache_limit)
         self._device = str(model.encoder.device)
         self._fits: dict[str, PassageVectors] = {}  # what transforms are fitted on, by file
-        self.on_share: Callable[[float], None] | None = None  # what a search here calls as it goes
+        self.on_share: Callable[[float], None] | None = None  # what a search in this process calls as it proceeds
 
     def embed(self, part: Collection, on_done: Callable[[int], None]) -> Embedded:
         """All passages and queries; `on_done(count)` is called as texts are there."""
@@ -95,7 +95,7 @@ class ModelEvaluator:
         self._embedder.release()
 
     def _fit(self, scheme: Scheme, embedded: Embedded) -> PassageVectors | None:
-        """None for the corpus itself."""
+        """Return what a transform is fitted on; None for the corpus itself."""
         fit = self._fits[scheme.fit_on] if fits_on_file(scheme) else None
         texts, dimensions = len(embedded.passages if fit is None else fit), embedded.passages.dimensions
         if scheme.transform.kind == "whiten" and texts <= dimensions:
@@ -103,7 +103,7 @@ class ModelEvaluator:
         return fit
 
     def search(self) -> Search:
-        """(queries, passages, k) -> ranking, wherever this bench searches."""
+        """Return a function (queries, passages, k) -> ranking, wherever this bench searches."""
         memory = self._settings.memory
         if self._workers is None:
             return functools.partial(search, memory=memory, device=self._device, on_share=self.on_share)
@@ -112,7 +112,7 @@ class ModelEvaluator:
 
 @contextlib.contextmanager
 def open_evaluator(asked: ModelToScore, settings: EvaluationSettings) -> Iterator[ModelEvaluator]:
-    """A model, and as many processes as the settings say."""
+    """Open a model, and as many processes as the settings say."""
     model = open_asked(asked, settings.precision)
     devices = devices_for(settings.processes)
     if len(devices) < 2:
@@ -143,12 +143,12 @@ def devices_for(processes: int | None) -> list[str]:
     if gpus and processes > gpus:
         raise EnvironmentUnfit(f"--processes {processes}: there are {gpus} GPUs here", "Each process takes one.")
     if not gpus and processes > (os.cpu_count() or 1):
-        raise EnvironmentUnfit(f"--processes {processes}: there are {os.cpu_count()} CPU cores here", "Give no more.")
+        raise EnvironmentUnfit(f"--processes {processes}: there are {os.cpu_count()} CPU cores here", "Use fewer.")
     return [f"cuda:{number}" if gpus else "cpu" for number in range(processes)]
 
 
 def _search_elsewhere(workers: Workers, memory: int, queries: Any, passages: PassageVectors, k: int) -> Ranking:
-    """Each process searches its part of the passages; the k nearest of all are among theirs."""
+    """Let each process search its part of the passages; the k nearest of all are among theirs."""
     parts = len(workers.devices)
     cuts = [len(passages) * number // parts for number in range(parts + 1)]
     some = [passages.part(start, stop) for start, stop in itertools.pairwise(cuts) if stop > start]
@@ -166,7 +166,7 @@ def fits_on_file(scheme: Scheme) -> bool:
 
 
 def _training_passages(path: Path) -> list[str]:
-    """Distinct positives and negatives, evenly from the whole file."""
+    """Return distinct positives and negatives, spread evenly over the whole file."""
     table, _ = open_triples(path)
     passages = table.passages()
     some = np.linspace(0, len(passages) - 1, min(len(passages), TRAINING_TEXTS)).astype(np.int64)

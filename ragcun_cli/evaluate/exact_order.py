@@ -1,4 +1,4 @@
-"""The order of candidates by distance, exactly: float32 where it is certain, float64 where neighbours are too close."""
+"""The exact order of candidates by distance: float32 where that is certain, float64 where neighbours are too close."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BUFFER_VALUES = 1 << 20  # pairs' vectors at a time: 2,048 of 512 dimensions, wh
 
 
 def nearest_first(queries: Vectors, passages: PassageVectors, places: Numbers, k: int) -> tuple[Numbers, Figures]:
-    """The k nearest of each query's candidates: (n, k) passages and squared distances; of equals the greater passage
-    number first.
+    """Find the k nearest of each query's candidates: (n, k) passages and squared distances; among ties, the greater
+    passage number first.
 
-    places: (n, candidates), where each candidate lies in `passages`, negative where there is none; candidates >= k.
+    places: (n, candidates), each candidate's place in `passages`, negative for none; candidates >= k.
     Where there are fewer than k, the last distances are infinite.
     """
     at = torch.from_numpy(places)
@@ -29,7 +29,7 @@ def nearest_first(queries: Vectors, passages: PassageVectors, places: Numbers, k
     _fill(distances, (at.view(-1) >= 0).nonzero()[:, 0], queries, passages, at, torch.float32)
     first = distances.sort(dim=1)
     _fill(distances, _uncertain(first.values, first.indices, k), queries, passages, at, torch.float64)
-    # Nearly in order already, which numpy's stable sort makes use of: a fifth of the time of another from scratch.
+    # Already nearly sorted, which numpy's stable sort exploits: it takes a fifth of the time of a fresh sort.
     order = first.indices.numpy()
     values = np.take_along_axis(distances.numpy(), order, axis=1)
     again = np.argsort(values, axis=1, kind="stable")
@@ -42,12 +42,12 @@ def nearest_first(queries: Vectors, passages: PassageVectors, places: Numbers, k
 
 
 def squared_distances(queries: Vectors, passages: Tensor) -> Figures:
-    """sum (q - p)^2 of pairs, (n, D) each, in float64."""
+    """Return sum (q - p)^2 of pairs, (n, D) each, in float64."""
     return torch.from_numpy(queries).double().sub_(passages).square_().sum(dim=1).numpy()
 
 
 def _uncertain(values: Tensor, order: Tensor, k: int) -> Tensor:
-    """Flat numbers of the candidates whose neighbour in the order is too near for float32, and of each k-th."""
+    """Return flat numbers of the candidates whose neighbour in the order is too close for float32, and of each k-th."""
     close = (values.diff(dim=1) <= 2 * DISTANCE_ERROR * values[:, 1:]) & values[:, 1:].isfinite()
     marked = torch.zeros_like(values, dtype=torch.bool)
     marked[:, 1:] |= close
@@ -67,7 +67,7 @@ def _fill(
 ) -> None:
     """Set the distances of these candidates (flat numbers), computed in `dtype`.
 
-    In the order of the places: each shard is read once from front to back, whatever the queries ask for.
+    Works in the order of the places: each shard is read once from front to back, whatever the queries ask for.
     """
     at, order = places.view(-1)[numbers].sort()
     numbers = numbers[order]
@@ -87,9 +87,9 @@ def _fill(
 
 
 def _sum_of_squares(differences: Tensor) -> Tensor:
-    """(n,) float64 of (n, D), which are overwritten.
+    """Return the sums of squares, (n,) float64, of differences (n, D), which are overwritten.
 
-    Halves are added onto each other first: torch sums into float64 value by value, which takes four times as long.
+    Halves are first added to each other: torch sums into float64 value by value, which takes four times as long.
     """
     squares = differences.square_()
     for _ in range(FOLDS):

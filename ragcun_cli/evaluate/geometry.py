@@ -1,7 +1,7 @@
-"""The shape of the clouds that are searched: passages and queries apart, and how one lies in the other.
+"""The shape of the clouds that are searched: passages and queries separately, and how one lies in the other.
 
-Each figure says how many texts and dimensions it is of. IsoScore, mean cosine, uniformity and the Epps-Pulley excess do
-not depend on the number of texts; effective rank does, so it is taken of the same number everywhere.
+Each figure has its number of texts and dimensions. IsoScore, mean cosine, uniformity and the Epps-Pulley excess do
+not depend on the number of texts; effective rank does, so it is computed on the same number everywhere.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ragcun_cli.results.histograms import Histograms
 from ragcun_cli.results.isotropy import MeasuredIsotropy, SideIsotropy
 
 SAMPLE = 50_000  # texts at most, 100 MB with 512 dimensions: only the interval's width depends on their number
-GROUPS = 64  # of texts at most, resampled for the interval: single texts would need a covariance for each draw
+GROUPS = 64  # of texts, at most; resampled for the interval: single texts would need a covariance for each draw
 SCATTER_VALUES = 1 << 25  # of all groups together: fewer groups where there are many dimensions
 FEWEST_GROUPS = 8
 DRAWS = 500
@@ -34,15 +34,15 @@ SEED = 0
 
 @dataclass(frozen=True)
 class EmbeddingStats:
-    """Of n embeddings in D dimensions, as they are searched: not normalised.
+    """The shape of n embeddings in D dimensions, as searched: not normalised.
 
     isoscore: unbiased (Rudman et al., arXiv 2108.07344); interval: 95 %, by bootstrap over groups of texts.
     mean_cosine: of distinct pairs. standard_deviation: root mean square over dimensions.
     effective_rank: exp of the entropy of the singular values' shares (Roy & Vetterli 2007) of `effective_rank_texts`.
     uniformity: log mean exp(-2 |u - v|^2) of directions (Wang & Isola, arXiv 2005.10242), -4 at best.
     epps_pulley_excess: SIGReg's statistic for one text, unbiased, centred and at unit variance: 0 for a Gaussian that
-    is alike in all directions, whatever its scale.
-    eigenvalues: of the covariance, falling. deviations: of each dimension. None is where there are
+    is the same in all directions, whatever its scale.
+    eigenvalues: of the covariance, descending. deviations: of each dimension. A figure is None if there are
     too few texts, or no spread at all.
     """
 
@@ -68,10 +68,10 @@ class EmbeddingStats:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Both clouds, and how they lie to each other. queries: None where there are fewer than four.
+    """Both clouds, and how they relate. queries: None if there are fewer than four.
 
     alignment: mean |u - v|^2 between a query's direction and that of each relevant passage, 0 at best.
-    hubness: the skewness of how often a passage is among the 10 nearest of a query; 0 where all are found alike.
+    hubness: the skewness of how often a passage is among the 10 nearest of a query; 0 if all are found equally often.
     """
 
     passages: EmbeddingStats
@@ -92,14 +92,14 @@ class Geometry:
 
 
 def sampled_rows(passages: int) -> Numbers:
-    """Which passages the figures are of: all, or a fixed sample of `SAMPLE`."""
+    """Return the passages to measure: all, or a fixed sample of `SAMPLE`."""
     if passages <= SAMPLE:
         return np.arange(passages)
     return np.sort(np.random.default_rng(SEED).choice(passages, SAMPLE, replace=False))
 
 
 def measure_stats(embeddings: Vectors) -> EmbeddingStats:
-    """Of embeddings (n, D) float32."""
+    """Measure the cloud of embeddings (n, D) float32."""
     n, dimensions = embeddings.shape
     isotropy: Isotropy = measure_isotropy(embeddings)
     centred = torch.from_numpy(embeddings - embeddings.mean(axis=0, dtype=np.float64).astype(np.float32))
@@ -122,7 +122,7 @@ def measure_stats(embeddings: Vectors) -> EmbeddingStats:
 
 
 def alignment(queries: Vectors, relevant: Vectors) -> float | None:
-    """Of pairs (n, D): a query and a passage relevant to it."""
+    """Return the alignment of pairs (n, D) of a query and a passage relevant to it."""
     if not len(queries):
         return None
     one, other = _directions(queries), _directions(relevant)
@@ -130,9 +130,9 @@ def alignment(queries: Vectors, relevant: Vectors) -> float | None:
 
 
 def hubness(nearest: Numbers, passages: int) -> float | None:
-    """The skewness of how often each passage is found (Radovanovic et al. 2010).
+    """Return the skewness of how often each passage is found (Radovanovic et al. 2010).
 
-    nearest: (n, 10) passages, -1 where there is none.
+    nearest: (n, 10) passages, -1 for none.
     """
     counts = np.bincount(nearest[nearest >= 0], minlength=passages).astype(np.float64)
     deviation = counts.std()
@@ -140,7 +140,7 @@ def hubness(nearest: Numbers, passages: int) -> float | None:
 
 
 def mean_stats(clouds: Sequence[EmbeddingStats]) -> EmbeddingStats:
-    """Of the parts of one dataset: the mean of each figure, over all parts that have it; numbers of texts add up."""
+    """Average the clouds of a dataset's parts, figure by figure, None if a part lacks it; numbers of texts add up."""
     if len(clouds) == 1:
         return clouds[0]
 
@@ -165,7 +165,7 @@ def mean_stats(clouds: Sequence[EmbeddingStats]) -> EmbeddingStats:
 
 
 def _mean_interval(clouds: Sequence[EmbeddingStats]) -> tuple[float, float] | None:
-    """Of the mean over parts, whose texts are not the same: their errors add up as independent ones do."""
+    """Return the interval of the mean over parts. They share no texts, so their errors add up as independent ones."""
     known = [(cloud.isoscore, cloud.interval) for cloud in clouds]
     sides = [(score - ends[0], ends[1] - score) for score, ends in known if score is not None and ends is not None]
     if len(sides) < len(clouds):
@@ -176,7 +176,7 @@ def _mean_interval(clouds: Sequence[EmbeddingStats]) -> tuple[float, float] | No
 
 
 def _interval(centred: torch.Tensor, shuffled: Numbers) -> tuple[float, float] | None:
-    """Groups of texts are drawn with replacement, and IsoScore's U-statistics taken with the groups' counts as weights.
+    """Bootstrap IsoScore: draw groups of texts with replacement, and weight its U-statistics by the groups' counts.
 
     A text drawn twice is not a pair with itself: such pairs are left out, as in the estimate itself. With S_g and s_g
     a group's scatter and sum, a draw with weights w has the scatter sum w_g S_g - t m m', m = sum w_g s_g / t: its

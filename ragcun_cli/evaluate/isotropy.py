@@ -1,7 +1,7 @@
 """How isotropic a set of embeddings is.
 
 IsoScore (Rudman et al., arXiv 2108.07344) equals (PR - 1) / (D - 1), with the participation ratio
-PR = (tr S)^2 / tr(S^2) of the covariance S. Put in from a sample it is far too low: 0.72 for 1,000 draws of a
+PR = (tr S)^2 / tr(S^2) of the covariance S. Computed from a sample it is far too low: 0.72 for 1,000 draws of a
 perfect N(0, I) in 384 dimensions. With U-statistics for (tr S)^2 and tr(S^2) (Chen, Zhang & Zhong 2010; closed
 form of Himeno & Yamada 2014) it no longer depends on how many texts were embedded.
 """
@@ -36,7 +36,7 @@ class Isotropy:
 
 
 def measure_isotropy(embeddings: Vectors) -> Isotropy:
-    """Of embeddings (n, D) float32, n >= 2, as they are searched: before any normalisation."""
+    """Measure embeddings (n, D) float32, n >= 2, as they are searched: before any normalisation."""
     n, dimensions = embeddings.shape
     mean = embeddings.mean(axis=0, dtype=np.float64)
     scatter = np.zeros((dimensions, dimensions))  # the sum of outer products of centred embeddings
@@ -62,7 +62,7 @@ def measure_isotropy(embeddings: Vectors) -> Isotropy:
 
 
 def _unbiased_isoscore(scatter: Figures, fourth_powers: float, n: int) -> float | None:
-    """(PR - 1) / (D - 1) with unbiased estimates above and below the line.
+    """Return (PR - 1) / (D - 1), with unbiased estimates of PR's numerator and denominator.
 
     scatter: (D, D), the sum of c c^T over centred embeddings c; fourth_powers: the sum of ||c||^4.
     """
@@ -72,7 +72,7 @@ def _unbiased_isoscore(scatter: Figures, fourth_powers: float, n: int) -> float 
     frobenius = (scatter**2).sum() / (n - 1) ** 2
     trace = np.trace(scatter) / (n - 1)
     fourth = fourth_powers / (n - 1)
-    # Both times n (n - 2) (n - 3) / (n - 1), which the ratio does not see.
+    # Both are multiplied by n (n - 2) (n - 3) / (n - 1), which cancels in the ratio.
     trace_of_square = (n - 1) * (n - 2) * frobenius + trace**2 - n * fourth
     square_of_trace = 2 * frobenius + (n**2 - 3 * n + 1) * trace**2 - n * fourth
     if trace_of_square <= 0:

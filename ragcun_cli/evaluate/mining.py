@@ -1,13 +1,13 @@
 """Hard negatives: passages that an encoder finds near a query and that nobody judged relevant to it.
 
-1. Embed the collection, by the evaluation's encoder and its store, and search exactly (`evaluate.search`).
-2. Leave out of each query's ranking what is known to answer it: its relevant passages (those of other splits too),
+1. Embed the collection, with the evaluation's encoder and store, and search exactly (`evaluate.search`).
+2. Drop from each query's ranking what is known to answer it: its relevant passages (those of other splits too),
    passages with the same text as one of these or as the query, and on ArguAna and Quora the query itself. Empty
    passages are left out too.
-3. Of the ranks asked for among the rest, leave out what is nearer than the margin allows, and pick.
+3. Among the requested ranks of the rest, drop what is nearer than the margin allows, and pick.
 
-A part of the queries at a time is searched and kept in the cache until the triples are written: an interrupted run goes
-on with the part it was in.
+Queries are searched in parts, kept in the cache until the triples are written: an interrupted run continues
+with the part it was in.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from ragcun_cli.results.model_entry import ModelEntry
 
 FORMAT = 1
 LEAST_BYTES_OF_A_TRIPLE = 40  # its keys alone
-INTERRUPTED = "Interrupted. What was embedded and searched is kept: the same command goes on from there."
-SHUFFLED = 1 << 16  # passages: of more, so few are drawn that drawing one twice costs less than shuffling all
-MOST_COPIES = 1000  # of other passages, that may stand among the ranks of a query and are passed over
+INTERRUPTED = "Interrupted. What was embedded and searched is kept: the same command continues from there."
+SHUFFLED = 1 << 16  # passages: from more, so few are drawn that drawing one twice costs less than shuffling all
+MOST_COPIES = 1000  # of other passages, which may appear in the ranking of a query and are skipped
 QUERIES_AT_A_TIME = 4096  # what an interruption costs at most; one pass over the passages each
 
 Pick = Literal["hardest", "sample", "corpus"]
@@ -49,9 +49,9 @@ Pick = Literal["hardest", "sample", "corpus"]
 
 @dataclass(frozen=True)
 class Mining:
-    """What is asked for. first_rank, last_rank: of the passages that are not known to be relevant, from 1. margin: how
-    much farther than the positive a negative must be, as a share of the positive's Euclidean distance; None for any.
-    pick: the nearest of the range, any of it, or any of the whole corpus, which takes no encoder.
+    """What to mine. first_rank, last_rank: among the passages that are not known to be relevant, from 1. margin: how
+    much farther than the positive a negative must be, as a share of the positive's distance; None for no margin.
+    pick: the nearest in the range, random ones in it, or random ones in the corpus, which needs no encoder.
     """
 
     negatives: int = 1
@@ -64,9 +64,9 @@ class Mining:
 
 @dataclass(frozen=True)
 class Mined:
-    """What came of it. pairs: query and relevant passage; without_text: relevant passages that are empty, and no pair;
+    """What was mined. pairs: query and relevant passage; without_text: relevant passages that are empty, hence no pair;
     short: pairs with fewer negatives than asked; none: with none at all; nearer_left_out: passages in the range that
-    the margin left out. excluded: pairs left out since they are of an excluded collection.
+    the margin left out. excluded: pairs left out because they are in an excluded collection.
     """
 
     pairs: int
@@ -87,18 +87,18 @@ def mine(
     output: Path,
     excluded: Excluded | None = None,
 ) -> Mined:
-    """Write one triple a line for each query and relevant passage; beside it `<output>.provenance.json`.
+    """Write one triple per line for each query and relevant passage, and beside it `<output>.provenance.json`.
 
     Raises:
         UsageError: if the ranks make no sense for this collection.
-        RagcunError: as opening the model, embedding and searching say.
+        RagcunError: as raised by opening the model, embedding and searching.
     """
     files.require_writable(provenance_path(output))
     files.require_writable(output, len(collection.queries) * LEAST_BYTES_OF_A_TRIPLE)
     if excluded is not None and not any(_may_stay(collection, *pair, excluded) for pair in _pairs(collection)):
-        raise DataError("--exclude: it leaves no pair of this collection", "Mine another split, or exclude less.")
+        raise DataError("--exclude leaves no pair of this collection", "Mine another split, or exclude less.")
     if mining.first_rank > len(collection.corpus):
-        raise UsageError(f"--ranks: the corpus has {len(collection.corpus)} passages", "Ask for nearer ones.")
+        raise UsageError(f"--ranks: the corpus has only {len(collection.corpus)} passages", "Ask for lower ranks.")
     known = _known_relevant(collection)
     if mining.pick == "corpus" or model is None:
         with StepProgress("picking", len(collection.queries), "queries") as bar:
@@ -145,7 +145,7 @@ class _Choice:
 
 
 def _known_relevant(collection: Collection) -> list[set[int]]:
-    """For each query the corpus rows that are no negatives of it."""
+    """Return, for each query, the corpus rows that cannot be its negatives."""
     corpus = collection.corpus
     known_set = known_dataset(collection.name)
     order = np.argsort(corpus.keys, kind="stable")
@@ -160,7 +160,7 @@ def _known_relevant(collection: Collection) -> list[set[int]]:
     found = []
     for query_id, query in zip(collection.query_ids, collection.queries, strict=True):
         relevant = [*_relevant(collection, query_id), *elsewhere.get(query_id, [])]
-        # An empty passage is no negative either: training refuses it.
+        # An empty passage is not a negative either: training refuses it.
         rows = with_text_of(np.concatenate([corpus.keys[relevant], keys_of([query, ""])]))
         itself = corpus.row_of(query_id) if known_set is not None and known_set.queries_in_corpus else None
         found.append(rows | set(relevant) | ({itself} if itself is not None else set()))
@@ -168,7 +168,7 @@ def _known_relevant(collection: Collection) -> list[set[int]]:
 
 
 def _relevant_in_other_splits(collection: Collection) -> dict[str, list[int]]:
-    """Corpus rows by query id: the same query may be judged in another split too."""
+    """Return corpus rows by query id: the same query may be judged in another split too."""
     asked, found = set(collection.query_ids), dict[str, list[int]]()
     folder = collection.qrels_path.parent.parent
     for path in (qrels_path(folder, split) for split in splits_in(folder)):
@@ -189,7 +189,7 @@ def _relevant(collection: Collection, query_id: str) -> list[int]:
 def _anywhere(
     collection: Collection, known: list[set[int]], mining: Mining, on_query: Callable[[], None]
 ) -> Iterator[_Choice]:
-    """Random passages of the whole corpus."""
+    """Choose random passages from the whole corpus."""
     size = len(collection.corpus)
     for query, query_id in enumerate(collection.query_ids):
         for positive in _relevant(collection, query_id):
@@ -210,7 +210,7 @@ def _anywhere(
 
 
 def _in_random_order(random: np.random.Generator, size: int) -> Iterator[int]:
-    """Each passage of a small corpus once; of a large one more draws than there are negatives to ask for."""
+    """Yield each passage of a small corpus once; from a large one, more draws than there are negatives to ask for."""
     if size <= SHUFFLED:
         yield from random.permutation(size).tolist()
         return
@@ -237,7 +237,7 @@ def _from_rankings(
             for place, query in enumerate(queries.tolist()):
                 others = np.flatnonzero([row not in known[query] for row in rows[place].tolist()])
                 _, first = np.unique(collection.corpus.keys[rows[place][others]], return_index=True)
-                others = others[np.sort(first)]  # of passages with one text the nearest stands for all
+                others = others[np.sort(first)]  # of passages with the same text, only the nearest is kept
                 candidates, far = rows[place][others], distances[place][others]
                 for positive, distance in zip(relevant[place], to_positives[place], strict=True):
                     draw = functools.partial(_generator, mining, collection.query_ids[query], positive)
@@ -248,7 +248,7 @@ def _from_rankings(
 def _ranking(
     bench: ModelEvaluator, embedded: Embedded, queries: Numbers, part: Path, depth: int
 ) -> tuple[Numbers, Figures]:
-    """(n, depth) corpus rows and Euclidean distances of these queries, searched unless they are kept already."""
+    """Return (n, depth) corpus rows and Euclidean distances of these queries, searched unless already kept."""
     if not part.is_dir() or problem_with(part) is not None:
         files.sweep_leftovers(part.parent, part.name)
         ranking = bench.search()(embedded.queries[queries], embedded.passages, depth)
@@ -260,7 +260,7 @@ def _ranking(
 
 
 def _distances(embedded: Embedded, queries: Numbers, rows: list[list[int]]) -> list[list[float]]:
-    """From each query to its corpus rows; their vectors are read once for all of the queries."""
+    """Return the distances from each query to its corpus rows, whose vectors are read once for all queries."""
     distinct = np.array(sorted({row for of_query in rows for row in of_query}), dtype=np.int64)
     vectors = embedded.passages.of_passages(distinct).astype(np.float64)
     found = []
@@ -279,7 +279,7 @@ def _choose(
     mining: Mining,
     generator: Callable[[], np.random.Generator],
 ) -> _Choice:
-    """rows, distances: of the passages that may be negatives, nearest first."""
+    """Choose a pair's negatives. rows, distances: of the passages that may be negatives, nearest first."""
     in_range = slice(mining.first_rank - 1, mining.last_rank)
     rows, distances = rows[in_range], distances[in_range]
     ranks = np.arange(mining.first_rank, mining.first_rank + len(rows))
@@ -295,7 +295,7 @@ def _choose(
 
 
 def _generator(mining: Mining, query_id: str, positive: int) -> np.random.Generator:
-    """The same draw for a query and passage whatever the order, the parts and where a run was interrupted."""
+    """Return the same generator for a query and passage, whatever the order, the parts and any interruption."""
     return np.random.default_rng([mining.seed, int(key_of(query=query_id, positive=positive)[:12], 16)])
 
 
@@ -334,14 +334,14 @@ def _write(collection: Collection, choices: Iterator[_Choice], output: Path, exc
 
 
 def _pairs(collection: Collection) -> Iterator[tuple[int, int]]:
-    """Numbers of each query and of each passage that is relevant to it."""
+    """Yield the numbers of each query and of each passage that is relevant to it."""
     for query, identity in enumerate(collection.query_ids):
         rows = (collection.corpus.row_of(passage) for passage, grade in collection.qrels[identity].items() if grade > 0)
         yield from ((query, row) for row in rows if row is not None)
 
 
 def _may_stay(collection: Collection, query: int, positive: int, excluded: Excluded) -> bool:
-    """Whether a pair has nothing of what is excluded."""
+    """Whether a pair contains nothing that is excluded."""
     key = collection.corpus.keys[positive].tobytes()
     return not excluded.has_query(collection.queries[query]) and not excluded.has_answer(key)
 

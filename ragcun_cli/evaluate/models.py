@@ -1,4 +1,4 @@
-"""From what `--model` names to an encoder and what a result must say of it."""
+"""Resolve what `--model` names to an encoder and what a result must say about it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ARM_KEYS = (
 class ScoredModel:
     """An encoder with the entry that describes it in results.
 
-    frozen: its backbone is one that other runs have too, so what it gives for a text is worth keeping.
+    frozen: other runs share its backbone, so what it gives for a text is worth keeping.
     """
 
     encoder: IsotropicGaussianEncoder
@@ -81,19 +81,19 @@ def open_model(
         limit = longest_input(encoder.network)
         if max_length > limit:
             raise UsageError(
-                f"--max-length {max_length}: {name} reads at most {limit} tokens", "Leave it out for all of them."
+                f"--max-length {max_length}: {name} reads at most {limit} tokens", "Leave it out for the maximum."
             )
         encoder.settings = dataclasses.replace(encoder.settings, max_length=max_length)
     encoder.to(device or best_device())
     if precision == "fp16" and encoder.device.type == "cpu":
-        raise EnvironmentUnfit("--precision fp16: a CPU does not compute in it", "Take float32, or bf16.")
+        raise EnvironmentUnfit("--precision fp16: a CPU does not support it", "Use float32 or bf16.")
     settings = encoder.settings
     entry = ModelEntry(
         name=shown_as or default_name(name),
         kind=kind,
         identity=identity,
         path=name,
-        # What renews a result: the place whatever folder the command is given in, and what was asked for.
+        # What is needed to renew a result: the absolute path, and what was asked for.
         found_at=None if folder is None else str(given_path(expanded(name))),
         asked_name=shown_as or default_name(name),
         asked_max_length=max_length,
@@ -112,10 +112,10 @@ def open_model(
 
 
 def refuse_early(name: str, shown_as: str | None, max_length: int | None, results: Path, overwrite: bool) -> None:
-    """Refuse in a moment what opening a model that is a folder here would refuse after the seconds that torch takes.
+    """Refuse at once what opening a local model folder would refuse only after the seconds that torch takes.
 
     Raises:
-        UsageError: for texts longer than the model reads, and for results of another model of its name.
+        UsageError: for texts longer than the model reads, and for results of another model with its name.
     """
     folder = model_folder(expanded(name))
     if folder is None or not (folder / "config.json").is_file():
@@ -123,7 +123,7 @@ def refuse_early(name: str, shown_as: str | None, max_length: int | None, result
     positions = try_json(folder / "config.json").get("max_position_embeddings")
     if max_length is not None and isinstance(positions, int) and 0 < positions < max_length:
         raise UsageError(
-            f"--max-length {max_length}: {name} has {positions} positions for tokens", "Leave it out for all of them."
+            f"--max-length {max_length}: {name} has {positions} positions for tokens", "Leave it out for the maximum."
         )
     place = results / (shown_as or default_name(name))
     recorded = ModelEntry.find(place)
@@ -132,7 +132,7 @@ def refuse_early(name: str, shown_as: str | None, max_length: int | None, result
 
 
 def model_folder(path: Path) -> Path | None:
-    """The folder itself, or a run folder's best model (its final one where no dev set chose); None if there is none."""
+    """Return the folder itself, or a run folder's best model (final model without a dev set); None if there is none."""
     if not path.is_dir():
         return None
     for inner in (BEST_MODEL, FINAL_MODEL):
@@ -142,12 +142,12 @@ def model_folder(path: Path) -> Path | None:
 
 
 def default_name(name: str) -> str:
-    """What a model is called in results unless it is said: the run's name, or the encoder's without its owner."""
+    """Return a model's default name in results: the run's name, or the encoder's without its owner."""
     folder = model_folder(expanded(name))
     if folder is not None and (folder / SETTINGS).is_file():
         return _trained_name(folder)
     if folder is not None:
-        return given_name(expanded(name))  # also of `.`
+        return given_name(expanded(name))  # also works for `.`
     return name.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
 
 

@@ -1,6 +1,6 @@
-"""In which precision the search's matrix product is taken, and how wrong it can be.
+"""The precision of the search's matrix product, and how wrong it can be.
 
-On a CPU float32: bfloat16 is six times slower without AMX. On a GPU since Ampere TensorFloat-32: inputs are rounded to
+CPUs use float32: bfloat16 is six times slower without AMX. GPUs since Ampere use TensorFloat-32: inputs are rounded to
 11 bits, sums are float32. bfloat16 would halve the product once more, but by the published rates a block takes longer
 to reach the GPU than to be multiplied there (no GPU was measured), and its error bound is 4 times wider, so that more
 queries would have to be searched again.
@@ -24,28 +24,28 @@ AMPERE = (8, 0)
 
 @dataclass(frozen=True)
 class Precision:
-    """name; input_unit: the relative error that rounding an input makes, 0 where inputs stay float32."""
+    """A precision by name. input_unit: the relative error of rounding an input, 0 where inputs stay float32."""
 
     name: str
     input_unit: float
 
     @classmethod
     def float32(cls) -> Precision:
-        """As the embeddings are."""
+        """Return float32, the precision of the embeddings."""
         return cls("float32", 0.0)
 
     @classmethod
     def tf32(cls) -> Precision:
-        """A GPU's tensor cores on float32 inputs. Hardware may cut where it should round: one bit more is allowed."""
+        """Return TF32: tensor cores on float32 inputs. Hardware may truncate: one bit more is allowed."""
         return cls("tf32", 2.0**-10)
 
     @classmethod
     def bfloat16(cls) -> Precision:
-        """Inputs rounded to 8 bits."""
+        """Return bfloat16: inputs rounded to 8 bits."""
         return cls("bfloat16", 2.0**-8)
 
     def prepare(self, vectors: Tensor) -> Tensor:
-        """(n, D) as the product takes them."""
+        """Return the vectors, (n, D), as the product takes them."""
         # Kept as float32: a product of bfloat16 tensors would round its result to bfloat16 too.
         return vectors.bfloat16().float() if self.name == "bfloat16" else vectors
 
@@ -55,7 +55,7 @@ class Precision:
             return torch.addmm(norms[None, :], queries, passages.T, alpha=-2, out=out)
 
     def error(self, query_norm: Figures, passage_norm: Figures, dimensions: int) -> Figures:
-        """How far `product` + |q|^2 can be from the squared distance of the vectors before centring.
+        """Return how far `product` + |q|^2 can be from the squared distance of the vectors before centring.
 
         Summing D products in any order errs by at most D u |q||p| (Higham, Accuracy and Stability, section 3.1);
         rounded inputs add (2v + v^2) |q||p|; |p|^2 errs by D u |p|^2; centring rounds each side once.
@@ -66,7 +66,7 @@ class Precision:
 
     @contextlib.contextmanager
     def _matrix_products(self) -> Iterator[None]:
-        # On every device: what a training run set would let a CPU with AMX round float32 inputs too.
+        # On every device: a training run's setting would let a CPU with AMX round float32 inputs too.
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("high" if self.name == "tf32" else "highest")
         try:
@@ -76,7 +76,7 @@ class Precision:
 
 
 def best_precision(device: str) -> Precision:
-    """The fastest on this device."""
+    """Return the fastest precision on this device."""
     if device.startswith("cuda") and torch.cuda.get_device_capability(device) >= AMPERE:
         return Precision.tf32()
     return Precision.float32()

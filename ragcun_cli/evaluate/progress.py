@@ -1,4 +1,4 @@
-"""What a long evaluation shows: a row for each model on each dataset, with its rate, time left and, at last, score."""
+"""The table of a long evaluation: one row per model and dataset, with its rate, time left and, finally, score."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class EvaluationTable:
         self._table = LiveTable(COLUMNS)
         self._current = ""
         self._total = self._done = 0
-        self._encoded_from = 0  # texts that were there at once are no measure of the rate
+        self._encoded_from = 0  # texts found in the cache at once do not count towards the rate
         self._started = self._shown = 0.0
 
     def __enter__(self) -> EvaluationTable:
@@ -33,13 +33,13 @@ class EvaluationTable:
         self._table.__exit__(kind, error, trace)
 
     def begin(self, label: str, texts: int) -> None:
-        """Texts of this row are being encoded from here on."""
+        """Show that this row's texts are being encoded from now on."""
         self._current, self._total, self._done, self._encoded_from = label, texts, 0, 0
         self._started = time.monotonic()
         self._set("encoding", f"0/{texts}")
 
     def advance(self, texts: int) -> None:
-        """So many more are there."""
+        """Show that this many more texts are done."""
         seconds = time.monotonic() - self._started
         if not self._done and seconds < REFRESH_SECONDS:
             self._encoded_from = texts
@@ -51,25 +51,25 @@ class EvaluationTable:
         self._set("encoding", f"{self._done}/{self._total}", f"{rate:.1f}", left)
 
     def searching(self, label: str) -> None:
-        """This row's texts are all encoded."""
+        """Show that this row's texts are all encoded and being searched."""
         self._current = label
         self._started = time.monotonic()
         self._set("searching", f"{self._total}")
 
     def searched(self, share: float) -> None:
-        """So much of the current search is done, from 0 to 1."""
+        """Show how much of the current search is done, from 0 to 1."""
         if time.monotonic() - self._shown >= REFRESH_SECONDS:
             seconds = time.monotonic() - self._started
             left = duration(seconds * (1 - share) / share) if share > 0 else ""
             self._set("searching", f"{100 * share:.0f} %", "", left)
 
     def finish(self, label: str, metrics: dict[str, float], isotropy: MeasuredIsotropy | None) -> None:
-        """The row's result is on disk."""
+        """Show that the row's result is on disk."""
         self._current = label
         self._set("done", f"{self._total}", "", "", *_figures(metrics, isotropy))
 
     def keep(self, label: str, metrics: dict[str, float], isotropy: MeasuredIsotropy | None) -> None:
-        """The row's result was there before."""
+        """Show that the row's result existed before."""
         self._current = label
         self._set("kept", "", "", "", *_figures(metrics, isotropy))
 

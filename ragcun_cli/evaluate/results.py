@@ -49,7 +49,7 @@ LEAST_BYTES_OF_A_LINE = 3  # of a run, compressed; five to eight are usual
 
 
 def check_results_folder(root: Path, model: ModelEntry, datasets: Sequence[Dataset], overwrite: bool) -> Path:
-    """The folder for this model's results; changes nothing.
+    """Check and return the folder for this model's results; changes nothing.
 
     Raises:
         UsageError: if it holds results of other weights, or of other texts by the same name, unless they are to be
@@ -59,7 +59,7 @@ def check_results_folder(root: Path, model: ModelEntry, datasets: Sequence[Datas
     files.require_writable(folder / MODEL, max((_bytes_of_run(dataset) for dataset in datasets), default=0))
     recorded = ModelEntry.find(folder)
     if folder.is_dir() and any(folder.iterdir()) and find_json(folder / MODEL) is None:
-        raise UsageError(f"{folder}: this folder is not one of ragcun's results", "Choose another --results or --name.")
+        raise UsageError(f"{folder}: this is not a ragcun results folder", "Choose another --results or --name.")
     others = [] if recorded is None else model.differing(recorded)
     if others or (recorded is None and (folder / MODEL).is_file()):
         if not overwrite:
@@ -70,20 +70,20 @@ def check_results_folder(root: Path, model: ModelEntry, datasets: Sequence[Datas
         kept = DatasetResult.find(folder / f"{dataset.name}.json")
         if kept is not None and (kept.split, kept.sha256) != ours and not overwrite:
             raise UsageError(
-                f"{kept.path}: is a result on other texts or judgements of this name (split {kept.split})",
+                f"{kept.path}: is a result on other texts or judgements with this name (split {kept.split})",
                 "Give --overwrite to replace it, or another --results to keep both.",
             )
     return folder
 
 
 def _bytes_of_run(dataset: Dataset) -> int:
-    """What the largest file of a result takes at the least."""
+    """Return the least bytes that a result's largest file takes."""
     lines = (len(part.queries) * min(RANKING_DEPTH, len(part.corpus)) for part in dataset.parts.values())
     return LEAST_BYTES_OF_A_LINE * sum(lines)
 
 
 def kept_result(folder: Path, model: ModelEntry, dataset: Dataset, robustness: bool) -> DatasetResult | None:
-    """The result that is there already of this very model, texts and rules, its files whole; None if there is none.
+    """Return the existing result of exactly this model, texts and rules, if its files are intact, or None.
 
     robustness: whether it must have the scores of smaller embeddings.
     """
@@ -101,7 +101,7 @@ def kept_result(folder: Path, model: ModelEntry, dataset: Dataset, robustness: b
 
 
 def kept_geometry(folder: Path, model: ModelEntry, dataset: Dataset) -> MeasuredIsotropy | None:
-    """What isotropy.json has of this very model and these texts; None if it has nothing."""
+    """Return what isotropy.json has on exactly this model and these texts; None if it has nothing."""
     recorded = ModelEntry.find(folder)
     if recorded is None or model.differing(recorded):
         return None
@@ -114,11 +114,11 @@ def kept_geometry(folder: Path, model: ModelEntry, dataset: Dataset) -> Measured
 
 
 def claim_results_folder(folder: Path, model: ModelEntry) -> None:
-    """Make the folder this model's, dropping the results of another model."""
+    """Claim the folder for this model, deleting the results of another model."""
     recorded = ModelEntry.find(folder)
     if find_json(folder / MODEL) is not None and (recorded is None or model.differing(recorded)):
         replaced = sorted(path.stem for path in folder.glob("*.json") if path.name not in OF_MODEL)
-        note(f"{folder}: the results of the other model are removed ({', '.join(replaced) or 'none'}).")
+        note(f"{folder}: removing the other model's results ({', '.join(replaced) or 'none'}).")
         shutil.rmtree(folder)
     model.write(folder)
 
@@ -132,7 +132,7 @@ def write_results(
 ) -> DatasetResult:
     """Write all files of one dataset; the JSON comes last, so that it is there only when the others are.
 
-    evaluations: part name -> what came out. search: what is said of how it was searched.
+    evaluations: part name -> its evaluation. search: the record of how it was searched.
     """
     with _nothing_half_written(folder, dataset.name):
         return _write_all(folder, model, dataset, evaluations, search)
@@ -140,7 +140,7 @@ def write_results(
 
 @contextlib.contextmanager
 def _nothing_half_written(folder: Path, dataset: str) -> Iterator[None]:
-    """Where a disk is full: no files of a dataset without its result, and no model without any."""
+    """Clean up if the disk is full: leave no dataset's files without its result, and no model without any."""
     try:
         yield
     except OSError:
@@ -199,9 +199,9 @@ def _write_all(
 
 
 def write_geometry(folder: Path, dataset: Dataset, shapes: Mapping[str, Geometry | None]) -> MeasuredIsotropy | None:
-    """Put one dataset's geometry into `isotropy.json`; its eigenvalues, falling, and each dimension's standard
+    """Write one dataset's geometry into `isotropy.json`; its eigenvalues, descending, and each dimension's standard
     deviation into `<dataset>.spectrum.tsv`; counts of cosines and lengths into `<dataset>.histograms`, which is JSON
-    (only results end in .json). Of several parts, the mean.
+    (only results end in .json). For several parts, their mean.
     """
     present = [shape for shape in shapes.values() if shape is not None]
     if not present:
@@ -253,7 +253,7 @@ def _part_entry(evaluation: Evaluation) -> dict[str, Any]:
 def _ties_entry(
     parts: Sequence[tuple[Ties | None, Mapping[str, float]]], wanted: Sequence[str] = ()
 ) -> dict[str, Any] | None:
-    """What the order of equally distant passages changes, the mean over parts; None for nothing. wanted: of which
+    """Return what the order of equally distant passages changes, the mean over parts; None if nothing. wanted: which
     metrics, all by default.
     """
     if all(ties is None for ties, _ in parts):
@@ -272,7 +272,7 @@ def _ties_entry(
 
 
 def _robustness_ties(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """Transform -> what the order of equals changes in its nDCG@10, for those where it changes any."""
+    """Return transform -> what the order of ties changes in its nDCG@10, where it changes anything."""
     found = {}
     for name in evaluations[0].robustness_ties:
         parts = [(each.robustness_ties.get(name), each.robustness[name]) for each in evaluations]
@@ -285,12 +285,12 @@ def _robustness_ties(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 
 
 def _mean_figures(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of each figure the mean over parts."""
+    """Return the mean of each figure over parts."""
     return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
 
 
 def _mean_of(parts: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """Of each figure the mean over parts; None where a part has none."""
+    """Return the mean of each figure over parts; None if a part has none."""
     return {name: _mean([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -321,7 +321,7 @@ def _per_query(evaluations: Mapping[str, Evaluation]) -> dict[str, Figures]:
 
 
 def _rankings(dataset: Dataset, evaluations: Mapping[str, Evaluation]) -> Iterator[Ranked]:
-    """Scores fall from distance to distance, the same for equally distant passages."""
+    """Yield rankings whose scores fall as distance grows and are equal for equally distant passages."""
     several = len(evaluations) > 1
     for name, evaluation in evaluations.items():
         part = dataset.parts[name]

@@ -42,7 +42,7 @@ from ragcun_cli.results.dataset_result import DatasetResult
 from ragcun_cli.results.isotropy import MeasuredIsotropy
 from ragcun_cli.results.model_entry import ModelEntry
 
-INTERRUPTED = "Interrupted. What was encoded or scored is kept: the same command goes on from there."
+INTERRUPTED = "Interrupted. What was encoded or scored is kept: the same command continues from there."
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Measured:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def content(self) -> dict[str, Any]:
-        """For a program."""
+        """Return the content for a program to read."""
         isotropy = None if self.isotropy is None else self.isotropy.content()
         of = {"name": self.name, "split": self.split, "queries": self.queries}
         return {"model": self.model.content(), "dataset": of, "isotropy": isotropy}
@@ -89,7 +89,7 @@ def evaluate_models(
 ) -> list[DatasetResult]:
     """Score each model on each dataset and write what came out; return all results.
 
-    Results that are there already of the same model, texts and rules are kept, unless `recompute`.
+    Existing results of the same model, texts and rules are kept, unless `recompute`.
 
     Raises:
         UsageError: if a results folder holds another model's results and may not be overwritten.
@@ -162,7 +162,7 @@ class _Sweep(Generic[Made]):
         self._table = self._open.enter_context(EvaluationTable([cell.label for cell in self.cells]))
         for cell in self.cells:
             if (result := self._made[_key(cell)]) is not None:
-                claim_results_folder(cell.folder, cell.entry)  # the same model may lie elsewhere by now
+                claim_results_folder(cell.folder, cell.entry)  # the same model may have moved by now
                 self._table.keep(cell.label, result.metrics, result.isotropy)
 
     def __exit__(self, *error: Any) -> None:
@@ -203,7 +203,7 @@ def _key(cell: _Cell) -> tuple[Path, str]:
 
 
 def averages(results: Sequence[DatasetResult]) -> list[dict[str, Any]]:
-    """nDCG@10 of each model over each set of datasets that is complete; over an incomplete one there is no average."""
+    """Average each model's nDCG@10 over each set of datasets that is complete; an incomplete one gets no average."""
     by_model: dict[str, dict[str, float]] = {}
     for result in results:
         by_model.setdefault(result.model.name, {})[result.name] = result.metrics["ndcg@10"]
@@ -241,8 +241,8 @@ def _plan(
     for (first, one), (second, other) in itertools.combinations(asked_for, 2):
         if one == other:
             raise UsageError(
-                f"--model: {first} and {second} would both be {one}",
-                "Evaluate them one at a time, each with its --name.",
+                f"--model: {first} and {second} would both write to {one}",
+                "Evaluate them one at a time, each with its own --name.",
             )
     return cells
 
@@ -250,7 +250,7 @@ def _plan(
 def _entry(model: ModelEntry, scheme: Scheme) -> ModelEntry:
     transform = scheme.transform
     if transform.kind == "truncate" and transform.amount > model.output_dim:
-        raise UsageError(f"--transform {transform.name}: {model.name} has {model.output_dim} dimensions")
+        raise UsageError(f"--transform {transform.name}: {model.name} has only {model.output_dim} dimensions")
     return dataclasses.replace(
         model,
         name=model.name + scheme.suffix,

@@ -43,7 +43,7 @@ HEADLINE = ("ndcg@10", "recall@100", "map", "mrr")
 class Scheme:
     """How embeddings are compared: `euclidean` or `cosine`, after a transform.
 
-    fit_on: what the transform's mean and covariance are of, `corpus` or the name of a file of training triples.
+    fit_on: what the transform's mean and covariance come from, `corpus` or the name of a file of training triples.
     """
 
     similarity: str = "euclidean"
@@ -52,7 +52,7 @@ class Scheme:
 
     @property
     def suffix(self) -> str:
-        """What is added to a model's name, so that each scheme is a row of its own; empty for the model as it is."""
+        """What is added to a model's name, so that each scheme gets its own row; empty for the model as it is."""
         transform = "" if self.transform.kind == "none" else f"+{self.transform.name.replace(':', '-')}"
         fit = "-on-train" if self.fit_on != "corpus" and self.transform.needs_fit else ""
         return transform + fit + ("+cosine" if self.similarity == "cosine" else "")
@@ -64,9 +64,9 @@ class Evaluation:
 
     metrics: name -> mean over queries. per_query: name -> (n,), in the order of the collection's queries. ranked:
     (n, depth) passages, best first, -1 where there are no more; levels: (n, depth), equal where their distances are.
-    ties: what the order of equals changes, None for nothing. geometry: None below four passages. robustness:
-    transform -> nDCG@10 after it, None where it leaves a zero vector, which has no cosine; robustness_ties: the same
-    of its ties. unproven: queries that had to be searched a second time.
+    ties: what their order changes, None if nothing. geometry: None below four passages. robustness:
+    transform -> nDCG@10 after it, None where it leaves a zero vector, which has no cosine; robustness_ties: likewise
+    for its ties. unproven: queries that had to be searched a second time.
     """
 
     metrics: dict[str, float]
@@ -82,7 +82,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class DevScores:
-    """What a training run wants to know of its dev set."""
+    """What a training run needs to know about its dev set."""
 
     metrics: dict[str, float]
     isoscore: float | None
@@ -101,9 +101,9 @@ def evaluate(
 
     Args:
         fit: the passages that `scheme.transform` is fitted on, None for the collection's own.
-        find: the search.
+        find: the search function.
         robustness: whether nDCG@10 is also taken after the transforms of `transforms.ROBUSTNESS`.
-        scratch: where transformed passages are put for the time of the search, if they must be.
+        scratch: where transformed passages are stored during the search, if they must be.
 
     Raises:
         ModelError: if an embedding is zero and the cosine is asked for.
@@ -153,7 +153,7 @@ def measure(
     ranked: Numbers,
     judgements: Judgements,
 ) -> Geometry:
-    """The geometry of what is searched. ranked: (n, >= 10) passages."""
+    """Measure the geometry of what is searched. ranked: (n, >= 10) passages."""
     relevant = (judgements.grade > 0) & (judgements.passage != NO_PASSAGE)
     asked, pairs = judgements.query[relevant], passages.of_passages(judgements.passage[relevant])
     sample = passages.of_passages(geometry.sampled_rows(len(passages)))
@@ -169,7 +169,7 @@ def measure(
 def measure_only(
     embedded: Embedded, collection: Collection, scheme: Scheme, fit: PassageVectors | None, find: Search, scratch: Path
 ) -> Geometry | None:
-    """`Evaluation.geometry` without the rest."""
+    """Compute `Evaluation.geometry` without the rest."""
     own = self_matches(collection)
     with _transformed(embedded, scheme, fit, scratch) as (queries, passages):
         if len(passages) < MINIMUM_TEXTS:
@@ -184,9 +184,9 @@ def measure_only(
 
 
 def _without_circular_isoscore(shape: Geometry | None, scheme: Scheme) -> Geometry | None:
-    """IsoScore's estimate assumes that the passages do not depend on the transform.
+    """Drop an IsoScore that does not hold: its estimate assumes that the transform does not depend on the passages.
 
-    Of those that a whitening was fitted on it says nothing: 1.4 was seen for 1,400 passages whitened by themselves.
+    For those that a whitening was fitted on it says nothing: 1,400 passages whitened by themselves gave 1.4.
     """
     if shape is None or scheme.transform.kind != "whiten" or scheme.fit_on != "corpus":
         return shape
@@ -194,7 +194,7 @@ def _without_circular_isoscore(shape: Geometry | None, scheme: Scheme) -> Geomet
 
 
 def score_in_memory(encode: Encode, collection: Collection) -> DevScores:
-    """A small collection, as the model stands: a dev set in training.
+    """Score the current model on a small collection, such as a dev set in training.
 
     Raises:
         ModelError: if the encoder gives embeddings that are not finite.
@@ -210,17 +210,17 @@ def score_in_memory(encode: Encode, collection: Collection) -> DevScores:
 
 
 def write_transformed(passages: PassageVectors, transform: Map, dimensions: int, path: Path) -> PassageVectors:
-    """The passages after a transform that treats them in batches, written out: a vector must be the same each time.
+    """Write out passages after a transform that treats them in batches: a vector must be the same each time.
 
     Raises:
-        OSError: if the disk is full. (Written, not mapped: a mapped file on a full disk ends the process.)
+        OSError: if the disk is full. (Written, not mapped: a mapped file on a full disk kills the process.)
     """
     block_rows = torch.zeros(TRANSFORM_BLOCK, passages.dimensions)
     with path.open("wb") as stream:
         header = {"descr": "<f4", "fortran_order": False, "shape": (len(passages), dimensions)}
         np.lib.format.write_array_header_1_0(stream, header)
         for _, block in passages.blocks(TRANSFORM_BLOCK):
-            # Always a whole block: a product of another height rounds differently, and equal texts would be no ties.
+            # Always a whole block: a product of another height rounds differently, and equal texts would not tie.
             block_rows[: len(block)] = block
             stream.write(transform(block_rows)[: len(block)].contiguous().numpy().tobytes())
     numbers = np.arange(len(passages))
@@ -231,7 +231,7 @@ def write_transformed(passages: PassageVectors, transform: Map, dimensions: int,
 def _transformed(
     embedded: Embedded, scheme: Scheme, fit: PassageVectors | None, scratch: Path
 ) -> Iterator[tuple[Vectors, PassageVectors]]:
-    """Queries and passages as they are searched but for the cosine's division by length."""
+    """Yield queries and passages as searched, but not yet divided by length for the cosine."""
     if scheme.transform.kind == "none":
         yield embedded.queries, embedded.passages
         return
@@ -242,7 +242,7 @@ def _transformed(
 
 
 def _reduced(queries: Vectors, passages: PassageVectors, transform: Transform) -> tuple[Vectors, PassageVectors]:
-    """A transform of each dimension by itself, applied as passages are read."""
+    """Apply a transform of each dimension by itself; to passages, as they are read."""
     reduce = fitted(transform, passages)
     return reduce(torch.from_numpy(queries)).numpy(), passages.mapped(reduce)
 
@@ -254,8 +254,8 @@ def _compared(
     last: Transform,
     collection: Collection,
 ) -> tuple[Vectors, PassageVectors]:
-    """As the search takes them. last: what was done to them last."""
-    # Vectors of signs are all of one length: both orders are one, and dividing would only blur their many ties.
+    """Return queries and passages as the search takes them. last: the transform applied last."""
+    # Vectors of signs all have one length: both orders are the same, and dividing would only blur their many ties.
     if scheme.similarity == "euclidean" or last.kind == "binary":
         return queries, passages
     directions, normalised = unit_length(torch.from_numpy(queries)), passages.mapped(unit_length)
@@ -268,14 +268,14 @@ def _compared(
     if without or rows:
         shown = f", first passage {collection.corpus.id_of(min(rows))!r}" if rows else ""
         raise ModelError(
-            f"{without} queries and {len(rows)} passages have an embedding that is zero{shown}: it has no cosine",
-            "Compare by --similarity euclidean.",
+            f"{without} queries and {len(rows)} passages have a zero embedding, which has no cosine{shown}",
+            "Use --similarity euclidean.",
         )
     return directions.numpy(), normalised
 
 
 def _without_own(ranking: Ranking, own: Numbers | None) -> tuple[Numbers, Numbers]:
-    """The ranked passages without each query's own, and which of them are equally far (`ties.levels_of`)."""
+    """Return the ranked passages without each query's own, and which are equally distant (`ties.levels_of`)."""
     passages, distances = ranking.passages, ranking.distances
     if own is not None:
         is_own = passages == own[:, None]

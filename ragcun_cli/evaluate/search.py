@@ -1,13 +1,13 @@
-"""Exact Euclidean search: the k nearest passages of each query, whatever the memory. Of equally distant passages the
-one with the greater number, that is the greater id, comes first: trec_eval's rule.
+"""Exact Euclidean search: the k nearest passages of each query, however little memory there is. Among ties the
+passage with the greater number, that is the greater id, comes first: trec_eval's rule.
 
 1. Subtract the passages' mean from both sides: distances stay, and |p|^2 - 2 q.p no longer cancels the digits that
-   decide (an encoder whose embeddings share a large mean loses its top 10 otherwise; faiss and torch.cdist do).
-2. One matrix product a block of passages, in the fastest precision, keeps the k + spare best of each query. A block's
-   minima over 32 columns say where to look: nothing else of it is read again (`evaluate.candidates`).
-3. The candidates' distances are taken again directly and put in order exactly (`evaluate.exact_order`).
+   decide (otherwise embeddings that share a large mean get a wrong top 10, as in faiss and torch.cdist).
+2. One matrix product per block of passages, in the fastest precision, keeps the k + spare best of each query. A block's
+   minima over 32 columns say where to look: nothing else in it is read again (`evaluate.candidates`).
+3. The candidates' distances are computed again directly and sorted exactly (`evaluate.exact_order`).
 4. The product's error bound then proves for each query that no passage outside its candidates can belong among its k
-   nearest. A query for which it cannot is searched again: all passages whose float32 product allows that they belong
+   nearest. A query without that proof is searched again: all passages that the float32 product does not rule out
    are compared directly (`_Search._search_again`).
 
 The answer is the order of the float64 distances between the float32 embeddings, so it does not depend on blocks,
@@ -35,24 +35,24 @@ DEFAULT_MEMORY = 1 << 30  # bytes
 SAFE_EXPONENT = 30  # embeddings within 2^-30 and 2^30 have squares and sums that float32 holds
 SAMPLED = 4096  # passages for the first guess of a limit
 SAMPLED_QUERIES = 256  # at a time
-GUESS_DEVIATIONS = 4  # by which a guess exceeds what is expected: one query in some 30,000 has too few passages below
-# Passages and queries of one product at most. On a CPU the product stays in its cache: the fastest of 2,048 to 49,152
+GUESS_DEVIATIONS = 4  # by which a guess exceeds the expected value: one query in some 30,000 has too few below it
+# The most passages and queries per product. On a CPU the product stays in its cache: the fastest of 2,048 to 49,152
 # passages and 128 to 1,000 queries. A GPU wants large ones, since a block takes longer to arrive than to multiply.
 LARGEST_PRODUCT = {"cpu": (4096, 512), "cuda": (65_536, 4096), "mps": (16_384, 1024)}
 SMALLEST_BLOCK = 1024
-# The product may rank near neighbours around place k differently; so many more are kept.
+# The product may misorder close neighbours around rank k, so this many more are kept.
 FEWEST_SPARE = 64
-SPARE_SHARE = 16  # of k, one in so many
+SPARE_SHARE = 16  # or k divided by this, if that is more
 CANDIDATE_BYTES = 128
 MERGED_QUERIES = 1024  # at a time
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """For each query the passages by rising distance.
+    """For each query, the passages by increasing distance.
 
     passages: (queries, k) int64; distances: (queries, k) float64, squared Euclidean, to a relative error of
-    `exact_order.DISTANCE_ERROR` where that leaves no doubt of the order. unproven: (queries,), which of them had to be
+    `exact_order.DISTANCE_ERROR` where that is enough for the order. unproven: (queries,), which of them had to be
     searched again, since the product's error bound did not prove that no passage was missed.
     """
 
@@ -63,7 +63,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class _Shape:
-    """What fits into the memory: passages and queries of one product, queries that share a pass over the passages,
+    """What fits into memory: passages and queries per product, queries that share a pass over the passages,
     passages of the sample, and pairs that are compared directly at a time.
     """
 
@@ -84,15 +84,15 @@ def search(
     precision: Precision | None = None,
     on_share: Callable[[float], None] | None = None,
 ) -> Ranking:
-    """The k nearest passages of each query (all of them if there are fewer).
+    """Find the k nearest passages of each query (all of them if there are fewer).
 
     Args:
         queries: (n, D) float32, n >= 1.
-        passages: m >= 1 embeddings of D dimensions. Of equally distant passages the greater number wins.
+        passages: m >= 1 embeddings of D dimensions. Among equally distant ones the greater number comes first.
         memory: bytes for everything this function allocates, beyond the queries and the answer.
         device: where products are computed.
         precision: of the product; the device's fastest by default.
-        on_share: called with how much of the work is done, from 0 to 1.
+        on_share: called with the share of the work done, from 0 to 1.
     """
     precision = precision or best_precision(device)
     exponent = _exponent(queries, passages)
@@ -127,7 +127,7 @@ class _Scale:
 
 
 def _exponent(queries: Vectors, passages: PassageVectors) -> int:
-    """By which power of two the embeddings are too large or too small for their squares in float32; 0 for none."""
+    """Return the power of two by which embeddings are too large or too small to square in float32; 0 for none."""
     some = passages.take(np.linspace(0, len(passages) - 1, min(len(passages), SMALLEST_BLOCK)).astype(np.int64))
     magnitude = max(float(np.abs(queries).max()), float(some.abs().max()))
     exponent = math.frexp(magnitude)[1]
@@ -137,7 +137,7 @@ def _exponent(queries: Vectors, passages: PassageVectors) -> int:
 def _part_of(
     on_share: Callable[[float], None] | None, first: int, group: int, queries: int, passages: int
 ) -> Callable[[int], None]:
-    """What a group of queries calls with the number of passages it was compared with so far."""
+    """Return a callback for a group of queries, called with the number of passages compared so far."""
 
     def report(done: int) -> None:
         if on_share is not None:
@@ -147,7 +147,7 @@ def _part_of(
 
 
 def merge(queries: Vectors, passages: PassageVectors, k: int, found: list[Ranking]) -> Ranking:
-    """The k nearest of all, from the k nearest of each part of the passages, which other processes found."""
+    """Merge the k nearest of each part of the passages, found by other processes, into the k nearest of all."""
     place_of = np.empty(len(passages), dtype=np.int64)
     place_of[passages.rows] = np.arange(len(passages))
     places = place_of[np.concatenate([each.passages for each in found], axis=1)]
@@ -162,7 +162,7 @@ def merge(queries: Vectors, passages: PassageVectors, k: int, found: list[Rankin
 
 def _shape(queries: int, dimensions: int, kept: int, memory: int, device: str) -> _Shape:
     most_passages, most_queries = LARGEST_PRODUCT[device]
-    # Of each candidate its score and place, and what ordering them exactly takes: copies and where they come from.
+    # For each candidate its score and place, and what exact ordering needs: copies and where they come from.
     queries_per_pass = max(1, min(queries, memory // 3 // (kept * CANDIDATE_BYTES)))
     # A block as read, its centred copy and what the product makes of it.
     block = min(most_passages, max(SMALLEST_BLOCK, memory // 4 // (dimensions * 4 * 3))) // COLUMNS * COLUMNS
@@ -176,7 +176,7 @@ def _shape(queries: int, dimensions: int, kept: int, memory: int, device: str) -
 
 @dataclass(frozen=True)
 class _Search:
-    """A search of the k nearest among these passages. kept: candidates of each query; centre: (D,) the passages' mean;
+    """A search for the k nearest among these passages. kept: candidates of each query; centre: (D,) the passages' mean;
     precision: of the product.
     """
 
@@ -189,7 +189,7 @@ class _Search:
     precision: Precision
 
     def nearest(self, queries: Vectors, report: Callable[[int], None]) -> Ranking:
-        """Of queries that share a pass over the passages; `report(count)` is called as these are compared."""
+        """Search for queries that share a pass over the passages; `report(count)` is called as these are compared."""
         centred = torch.from_numpy(queries - self.centre)
         ready = self.precision.prepare(centred.to(self.device))
         best = [Best(part, self.kept) for part in self._first_limits(ready).split(self.shape.queries_per_product)]
@@ -223,10 +223,10 @@ class _Search:
         return Ranking(rows, distances, unproven)
 
     def _first_limits(self, queries: Tensor) -> Tensor:
-        """(n,) A score that about `kept` passages, rather more, are below, guessed from passages here and there.
+        """Guess from sampled passages (n,) scores that `kept` passages or somewhat more are below.
 
-        Without it each block's best would have to be merged with those before, which took as long as looking. A query
-        whose limit turns out too low is one whose answer is not proven.
+        Without it each block's best would have to be merged with earlier ones, which took as long as looking. A query
+        whose limit turns out too low is one with an unproven answer.
         """
         sampled, passages = self.shape.sampled, self.passages
         if len(passages) <= max(sampled, self.kept):
@@ -247,7 +247,7 @@ class _Search:
         )
 
     def _search_again(self, queries: Vectors, bounds: Figures) -> tuple[Numbers, Figures]:
-        """Compare directly every passage that could be among the k nearest.
+        """Directly compare every passage that could be among the k nearest.
 
         bounds: (n,) squared distances that the k-th nearest does not exceed. They fall as nearer passages are found.
         """
@@ -262,7 +262,7 @@ class _Search:
                 part = slice(first, first + self.shape.queries_per_product)
                 limits = found.limits[part]
                 slack = exact.error(lengths[part], np.minimum(radius, lengths[part] + np.sqrt(limits)), block.shape[1])
-                # A little more, for rounding it to float32: a passage too many costs nothing, one too few is wrong.
+                # A little more, for rounding it to float32: one passage too many costs nothing, one too few is wrong.
                 allowed = torch.from_numpy(limits * (1 + 8 * UNIT) - lengths[part] ** 2 + 2 * slack)
                 scores = exact.product(norms, ready[part], block, out=self._room(ready[part], block))
                 near = (scores <= allowed.float().to(self.device)[:, None]).nonzero().cpu().numpy()
@@ -271,9 +271,9 @@ class _Search:
         return found.answer()
 
     def _centred_blocks(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """(first place, centred vectors, their squared norms) on the device; short blocks are filled to whole columns.
+        """Yield (first place, centred vectors, squared norms) on the device; short blocks are padded to whole columns.
 
-        What fills has an infinite norm, so that it is never near.
+        Padding has an infinite norm, so that it is never near.
         """
         middle = torch.from_numpy(self.centre).to(self.device)
         for start, values in self.passages.blocks(self.shape.block):
@@ -286,7 +286,7 @@ class _Search:
             yield start, block, norms
 
     def _room(self, queries: Tensor, block: Tensor) -> Tensor:
-        """Where a product goes, (queries, block): the same memory each time."""
+        """Return the buffer for a product, (queries, block): the same memory each time."""
         return self._buffer[: len(queries) * len(block)].view(len(queries), len(block))
 
     @functools.cached_property
@@ -323,18 +323,18 @@ class _Found:
                 self.limits[number] = min(self.limits[number], values[order[-1]])
 
     def answer(self) -> tuple[Numbers, Figures]:
-        """Rows and distances, (n, k) each."""
+        """Return rows and distances, (n, k) each."""
         found = [self.nearest[number] for number in range(len(self.queries))]
         return np.stack([rows for rows, _ in found]), np.stack([values for _, values in found])
 
 
 def _greatest(norms: Tensor) -> float:
-    """The length of the longest vector, but for what fills the block."""
+    """Return the length of the longest vector, without the block's padding."""
     finite = norms[norms.isfinite()]
     return float(finite.max()) ** 0.5 if len(finite) else 0.0
 
 
 def _all_alike(passages: PassageVectors) -> bool:
-    """Whether the encoder has collapsed to one point: then the ids alone decide, and all pairs need not be compared."""
+    """Whether the encoder has collapsed to one point: then the ids alone decide, and pairs need not be compared."""
     first = passages.take(np.zeros(1, dtype=np.int64))
     return all(bool((block == first).all()) for _, block in passages.blocks())

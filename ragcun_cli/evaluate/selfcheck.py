@@ -1,9 +1,9 @@
-"""Whether this installation gives known models their published scores, before its own figures are trusted.
+"""Check that this installation gives known models their published scores, before its own figures are trusted.
 
 Published: nDCG@10 from the results repository of mteb (https://github.com/embeddings-benchmark/results),
 `sentence-transformers__all-MiniLM-L6-v2` revision 8b3219a and `sentence-transformers__all-mpnet-base-v2` revisions
-84f2bcc and 9a32259, mteb 1.12.75 to 1.38.3. Both end in unit vectors, for which the Euclidean and the cosine ranking
-are one, so that these figures check the Euclidean search.
+84f2bcc and 9a32259, mteb 1.12.75 to 1.38.3. Both give unit vectors, for which the Euclidean and the cosine ranking
+coincide, so these figures check the Euclidean search.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TOLERANCE = 0.0005
 
 XQUAD = "xquad-en"  # the English part of mteb's XQuADRetrieval: 240 passages
 
-# Small public sets; the larger ones take hours without a GPU and check nothing else.
+# Small public sets; the larger ones take hours without a GPU and check nothing more.
 PUBLISHED = {
     "all-MiniLM-L6-v2": {
         "scifact": 0.64508,
@@ -46,7 +46,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class ScoreCheck:
-    """One known score. measured: None where the dataset is not here, and `how` says what brings it."""
+    """One known score. measured: None if the dataset is not here; `how` then says how to get it."""
 
     dataset: str
     published: float
@@ -55,7 +55,7 @@ class ScoreCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether it is the published one, to the last digit that ragcun answers for."""
+        """Whether the score is the published one, within TOLERANCE."""
         return self.measured is not None and abs(self.measured - self.published) <= TOLERANCE
 
 
@@ -63,22 +63,22 @@ def selfcheck(model: str, names: Sequence[str], data_folder: Path, results: Path
     """Score a known model on those of its datasets that are here.
 
     Args:
-        model: a known model: embedded, on the hub, or a folder of its name.
+        model: a known model: embedded, on the hub, or a folder named after it.
         names: datasets by name or path; all known ones in the data folder by default.
 
     Raises:
-        UsageError: if nothing is published for the model, or none of its datasets is here.
+        UsageError: if nothing is published for the model, or none of its datasets are here.
     """
     known = model.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
     if known not in PUBLISHED:
-        raise UsageError(f"--model {model}: no score is published for it; {did_you_mean(known, list(PUBLISHED))}")
+        raise UsageError(f"--model {model}: it has no published scores; {did_you_mean(known, list(PUBLISHED))}")
     published = PUBLISHED[known]
     wanted = list(names) or [name for name in published if name in KNOWN or _is_here(name, data_folder)]
     datasets, missing = find_datasets(wanted, data_folder, None)
     unknown = next((dataset.name for dataset in datasets if dataset.name not in published), None)
     if unknown is not None:
         raise UsageError(
-            f"--datasets {unknown}: no score of {known} is published for it", f"There are {', '.join(published)}."
+            f"--datasets {unknown}: {known} has no published score on it", f"Available: {', '.join(published)}."
         )
     written = evaluate_models(
         [ModelToScore(model, known)], datasets, results, EvaluationSettings(robustness=False), overwrite=True

@@ -1,4 +1,4 @@
-"""Transforms by what they are called on the command line. No torch here: a wrong name is refused at once."""
+"""Transforms by their names on the command line. No torch here: a wrong name is refused at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Transform:
 
     @property
     def name(self) -> str:
-        """As it is written on the command line."""
+        """The transform as it is written on the command line."""
         return self.kind if self.kind not in ("whiten", "truncate") else f"{self.kind}:{self.amount:.12g}"
 
     @property
@@ -31,9 +31,10 @@ NO_TRANSFORM = Transform("none")
 
 
 def parse_transform(text: str) -> Transform:
-    """
+    """Parse the name of a transform.
+
     Raises:
-        UsageError: naming the forms there are.
+        UsageError: naming the valid forms.
     """
     kind, _, amount = text.strip().partition(":")
     try:
@@ -46,5 +47,5 @@ def parse_transform(text: str) -> Transform:
     except ValueError:
         pass
     raise UsageError(
-        f"--transform {text}: there is no such transform", f"Give {FORMS}, such as whiten:0.5 (from 0 to 2)."
+        f"--transform {text}: there is no such transform", f"Give {FORMS}, such as whiten:0.5 (ALPHA from 0 to 2)."
     )

@@ -1,4 +1,4 @@
-"""What can be done to embeddings after training, in place of training them to be isotropic or to see what they bear.
+"""Transforms of embeddings after training, instead of training for isotropy or to see how much loss they tolerate.
 
     none           as the model gives them
     center         x - mean
@@ -8,8 +8,8 @@
     binary         the sign of each dimension
     truncate:D     the first D dimensions
 
-Mean, covariance and ranges are those of passages: of the corpus that is searched, or of training passages. Never of
-queries, which a running system does not have beforehand. A transform treats queries and passages alike.
+Mean, covariance and ranges come from passages: the corpus that is searched, or training passages. Never from
+queries, which a live system does not have in advance. A transform treats queries and passages alike.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from ragcun_cli.evaluate.transform_names import Transform
 from ragcun_cli.evaluate.vectors import PassageVectors
 
 ROBUSTNESS = ("int8", "binary", "truncate:256", "truncate:128")
-SMALLEST_EIGENVALUE = 1e-6  # of the greatest: below it is noise of float32 and of too few passages
+SMALLEST_EIGENVALUE = 1e-6  # of the greatest: anything below is noise from float32 and from too few passages
 LEVELS = 255
 
 Map = Callable[[Tensor], Tensor]  # (n, D) float32 -> (n, D') float32
 
 
 def fitted(transform: Transform, passages: PassageVectors) -> Map:
-    """The transform as a function of embeddings, with the mean, covariance or ranges of these passages.
+    """Return the transform as a function of embeddings, with the mean, covariance or ranges of these passages.
 
     Raises:
-        UsageError: if there are fewer dimensions than it should leave.
+        UsageError: if there are fewer dimensions than it should keep.
     """
     if transform.kind == "none":
         return _unchanged
@@ -58,7 +58,7 @@ def fitted(transform: Transform, passages: PassageVectors) -> Map:
 
 
 def unit_length(vectors: Tensor) -> Tensor:
-    """Each vector divided by its length: among these, the Euclidean order is that of the cosine."""
+    """Divide each vector by its length; the Euclidean order is then that of the cosine."""
     return vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
 
 
@@ -67,7 +67,7 @@ def _mean(passages: PassageVectors) -> Tensor:
 
 
 def _covariance(passages: PassageVectors) -> Figures:
-    """(D, D). A pass of its own after the mean's, so that a large mean takes no digits from it."""
+    """Return the covariance, (D, D), in a separate pass after the mean's, so that a large mean costs no digits."""
     centre, scatter = _mean(passages), torch.zeros(passages.dimensions, passages.dimensions, dtype=torch.float64)
     for _, block in passages.blocks():
         centred = block - centre
@@ -76,7 +76,7 @@ def _covariance(passages: PassageVectors) -> Figures:
 
 
 def _ranges(passages: PassageVectors) -> tuple[Tensor, Tensor]:
-    """Least and greatest value of each dimension, (D,) each."""
+    """Return the least and greatest value of each dimension, (D,) each."""
     bounds = [(block.amin(dim=0), block.amax(dim=0)) for _, block in passages.blocks()]
     least, greatest = (torch.stack(each) for each in zip(*bounds, strict=True))
     return least.amin(dim=0), greatest.amax(dim=0)
@@ -84,7 +84,7 @@ def _ranges(passages: PassageVectors) -> tuple[Tensor, Tensor]:
 
 def _whitening(covariance: Figures, alpha: float) -> Tensor:
     values, vectors = np.linalg.eigh(covariance)
-    # A direction that passages hardly use would be blown up from rounding errors; it is left out.
+    # A direction that passages hardly use would be mostly amplified rounding error; it is left out.
     used = values > SMALLEST_EIGENVALUE * values[-1]
     scale = np.where(used, np.where(used, values, 1.0) ** (-alpha / 2), 0.0)
     return torch.from_numpy(((vectors * scale) @ vectors.T).astype(np.float32))

@@ -22,7 +22,7 @@ SCAN_BLOCK = 16_384  # vectors at a time where no memory budget says otherwise
 
 @dataclass(frozen=True)
 class PassageVectors:
-    """The embeddings of m passages, numbered 0 .. m - 1 by where they lie ("places"), not by passage.
+    """The embeddings of m passages, numbered 0 .. m - 1 by where they are stored ("places"), not by passage.
 
     shards: `.npy` files (n, D) float32, or arrays. shard_of, position: (m,), where each vector is, ascending; a
     vector may stand for several passages with the same text. rows: (m,), which passage it is; rows follow the order
@@ -38,13 +38,13 @@ class PassageVectors:
 
     @classmethod
     def of_array(cls, vectors: Vectors) -> PassageVectors:
-        """Row i of an array is passage i."""
+        """Take an array, whose row i is passage i."""
         numbers = np.arange(len(vectors))
         return cls([vectors], vectors.shape[1], np.zeros(len(vectors), dtype=np.int32), numbers, numbers)
 
     @classmethod
     def of_places(cls, shards: Sequence[Path], dimensions: int, places: Numbers) -> PassageVectors:
-        """places: (m, 2), shard and position of each passage's vector."""
+        """Take vectors from shards. places: (m, 2), shard and position of each passage's vector."""
         order = np.lexsort((places[:, 1], places[:, 0]))
         return cls(shards, dimensions, places[order, 0].astype(np.int32), places[order, 1], order)
 
@@ -52,11 +52,11 @@ class PassageVectors:
         return len(self.rows)
 
     def mapped(self, row_map: RowMap) -> PassageVectors:
-        """The same vectors, seen through one more map."""
+        """Return the same vectors, seen through one more map."""
         return dataclasses.replace(self, row_map=row_map if self.row_map is None else _Then(self.row_map, row_map))
 
     def part(self, start: int, stop: int) -> PassageVectors:
-        """Those at places start .. stop - 1."""
+        """Return the vectors at places start .. stop - 1."""
         return dataclasses.replace(
             self,
             shard_of=self.shard_of[start:stop],
@@ -65,9 +65,9 @@ class PassageVectors:
         )
 
     def blocks(self, size: int = SCAN_BLOCK) -> Iterator[tuple[int, Tensor]]:
-        """(first place, vectors) of consecutive places, at most `size` at a time.
+        """Yield (first place, vectors) of consecutive places, at most `size` at a time.
 
-        The vectors lie in one buffer that each block writes anew: fresh memory for each costs as much as reading it.
+        The vectors share one buffer that each block overwrites: fresh memory for each costs as much as reading it.
         """
         buffer = torch.empty(min(size, len(self)), self.dimensions)
         for start in range(0, len(self), size):
@@ -75,7 +75,7 @@ class PassageVectors:
             yield start, self.take(places, buffer[: len(places)])
 
     def take(self, places: Numbers, out: Tensor | None = None) -> Tensor:
-        """The vectors at these places, ascending, (n, D). A shard is mapped only while it is read."""
+        """Return the vectors at these places, ascending, (n, D). A shard is mapped only while it is read."""
         out = torch.empty(len(places), self.dimensions) if out is None else out
         shard_of, position = self.shard_of[places], self.position[places]
         cuts = [0, *(np.flatnonzero(np.diff(shard_of)) + 1).tolist(), len(places)]
@@ -85,21 +85,21 @@ class PassageVectors:
         return out if self.row_map is None else self.row_map(out)
 
     def of_passages(self, rows: Numbers) -> Vectors:
-        """The vectors of these passages, in the order given."""
+        """Return the vectors of these passages, in the order given."""
         place_of = np.empty(len(self), dtype=np.int64)
         place_of[self.rows] = np.arange(len(self))
         places, back = np.unique(place_of[rows], return_inverse=True)
         return self.take(places).numpy()[back]
 
     def mean(self) -> Figures:
-        """(D,)"""
+        """Return the mean vector, (D,)."""
         total = sum(block.sum(dim=0).double() for _, block in self.blocks())
         return np.asarray(total) / len(self)
 
 
 @dataclass(frozen=True)
 class _Then:
-    """One map after another; a class, so that other processes can be given it."""
+    """Two maps, one after the other; a class, so that it can be sent to other processes."""
 
     first: RowMap
     second: RowMap
@@ -109,7 +109,7 @@ class _Then:
 
 
 def _read(source: Path | Vectors, wanted: Numbers, out: Tensor) -> None:
-    # "c": torch warns of memory that it must not write to; nothing is written.
+    # "c": torch warns about read-only memory; nothing is written.
     vectors = torch.from_numpy(np.load(source, mmap_mode="c") if isinstance(source, Path) else source)
     first, last = int(wanted[0]), int(wanted[-1])
     # The same vector may be wanted twice, so the length alone does not say that they are consecutive.

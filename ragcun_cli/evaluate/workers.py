@@ -1,7 +1,7 @@
-"""Several processes, one a device, that encode blocks of passages and search parts of them.
+"""Several processes, one per device, that encode blocks of passages and search parts of them.
 
-Each loads the model once and then takes tasks from one queue, so that a slow device holds up no other. What they write
-are whole shards or nothing: killing any of them, or all, costs the blocks they had begun.
+Each loads the model once and then takes tasks from one queue, so that a slow device holds up no other. They write
+complete shards or nothing: killing any of them, or all, costs only the blocks they had begun.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ragcun_cli.processes import POLL_SECONDS, when_parent_ends
 
 @dataclass(frozen=True)
 class _Failure:
-    """What went wrong in a process: an error of ours as its class, message and hint, any other as a traceback."""
+    """What went wrong in a process: a ragcun error as its class, message and hint, any other as a traceback."""
 
     kind: type[RagcunError] | None
     message: str
@@ -29,10 +29,10 @@ class _Failure:
 
 
 class Workers:
-    """A `with` block around processes that stand ready."""
+    """A `with` block that keeps worker processes ready."""
 
     def __init__(self, devices: list[str], prepare: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        """In each process `prepare(*arguments, device)` comes first; what it returns is every task's first argument."""
+        """Call `prepare(*arguments, device)` first in each process; what it returns is every task's first argument."""
         self.devices = devices
         context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
         self._tasks: Any = context.Queue()
@@ -62,9 +62,9 @@ class Workers:
         tasks: Iterable[tuple[Any, ...]],
         on_answer: Callable[[Any], None] | None = None,
     ) -> list[Any]:
-        """`function(prepared, *task)` of every task, in some process; the answers in the tasks' order.
+        """Run `function(prepared, *task)` for every task in some process; return the answers in the tasks' order.
 
-        `on_answer` sees each as it comes.
+        `on_answer` is called with each answer as it comes.
 
         Raises:
             RagcunError: as the function raised it.
@@ -95,13 +95,13 @@ class Workers:
                 if dead:
                     raise EnvironmentUnfit(
                         f"a worker process ended with code {dead[0].exitcode}",
-                        "A code of -9 is the system's, when memory runs out: take fewer --processes. What was encoded "
-                        "is kept; the same command goes on.",
+                        "Code -9 comes from the system when memory runs out: use fewer --processes. What was encoded "
+                        "is kept; the same command continues.",
                     ) from None
 
 
 def _work(tasks: Any, answers: Any, prepare: Callable[..., Any], arguments: tuple[Any, ...], threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends us
     when_parent_ends(os.getppid(), lambda: os._exit(1))  # one that is killed cannot end us
     import torch
 

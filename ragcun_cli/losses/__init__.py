@@ -1,1 +1,1 @@
-"""Losses: pure functions of embeddings, in float32 whatever the autocast; none holds the model."""
+"""Losses: pure functions of embeddings, in float32 regardless of autocast; none holds the model."""

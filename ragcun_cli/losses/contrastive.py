@@ -27,7 +27,7 @@ def squared_distances(left: Tensor, right: Tensor) -> Tensor:
 
 
 class _OwnDistances(torch.autograd.Function):
-    """The gradient takes one matrix product where the general form takes two."""
+    """Squared distances within one sample, whose gradient takes one matrix product instead of two."""
 
     @staticmethod
     def forward(ctx: Any, embeddings: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class _OwnDistances(torch.autograd.Function):
 def own_squared_distances(embeddings: Tensor) -> Tensor:
     """||e_i - e_j||^2 for all pairs of one sample, (n, n) float32; exactly 0 on the diagonal.
 
-    For functions that treat a pair and its reverse alike: the gradient that comes back is taken as symmetric.
+    For functions that treat a pair and its reverse alike: the incoming gradient is assumed to be symmetric.
     """
     distances: Tensor = _OwnDistances.apply(embeddings)
     return distances
@@ -69,10 +69,10 @@ def infonce(
 
 
 def equal_to_own_positive(positive_ids: Tensor, passage_ids: Tensor) -> Tensor:
-    """Which passages are a query's own positive over again: (n, m) bool.
+    """Mark the passages that are copies of a query's own positive: (n, m) bool.
 
     positive_ids: (n,) content ids of the queries' positives; passage_ids: (m,) of all passages, of which the first
-    n are the positives themselves. As negatives they would teach that the right answer is wrong.
+    n are the positives themselves. As negatives, copies would teach that the right answer is wrong.
     """
     equal = positive_ids[:, None] == passage_ids[None, :]
     own = torch.arange(len(positive_ids), device=equal.device)

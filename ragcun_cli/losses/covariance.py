@@ -11,10 +11,10 @@ VICREG_EPSILON = 1e-4
 
 
 def covariance_to_identity(embeddings: Tensor) -> Tensor:
-    """An unbiased estimate of ||S - I||_F^2 / D, a scalar; a little below 0 by chance on N(0, I).
+    """An unbiased estimate of ||S - I||_F^2 / D, a scalar; may be slightly below 0 by chance on N(0, I).
 
     embeddings: (N, D) float32 with N >= 4. tr(S^2) as U-statistic: Chen, Zhang & Zhong (JASA 2010), in the closed
-    form of Himeno & Yamada (2014). Towards the identity as Weak-SIGReg, whose term is biased and sees a random sketch.
+    form of Himeno & Yamada (2014). Aims at the identity as Weak-SIGReg, whose term is biased and sees a random sketch.
     """
     count, dimensions = embeddings.shape
     gram = _centred_gram(embeddings)
@@ -35,7 +35,7 @@ def vicreg(embeddings: Tensor) -> Tensor:
     count, dimensions = embeddings.shape
     variances = embeddings.var(dim=0, unbiased=True)
     hinge = functional.relu(1 - (variances + VICREG_EPSILON).sqrt()).mean()
-    # ||S||_F^2 is the same from the Gram matrix; without its diagonal only the covariances are left.
+    # ||S||_F^2 is the same from the Gram matrix; without the diagonal of S only the covariances are left.
     all_squares = _centred_gram(embeddings).square().sum() / (count - 1) ** 2
     covariances = (all_squares - variances.square().sum()) / dimensions
     return hinge + VICREG_COVARIANCE_WEIGHT * covariances

@@ -1,4 +1,4 @@
-"""The isotropy terms by the name that a recipe's `isotropy` gives them.
+"""The isotropy terms, by their name in a recipe's `isotropy`.
 
 Each sees one view, the queries or the positives, never both as one sample: a pair's two texts are not independent.
 """
@@ -33,7 +33,7 @@ class View:
 
 @dataclass(frozen=True)
 class IsotropyTerm:
-    """A term: its value on a view, and its expected value on N(0, I), None where that depends on N and D."""
+    """A term: its value on a view, and its expected value on N(0, I), None if that depends on N and D."""
 
     value: Callable[[View, IsotropyOptions], Tensor]
     null: Callable[[IsotropyOptions], float] | None
@@ -55,7 +55,7 @@ def _exact(view: View, options: IsotropyOptions) -> Tensor:
 
 
 def _weight(options: IsotropyOptions, count: int) -> float:
-    """SIGReg's gradient on a text does not shrink with N as a mean loss's does: its weight grows with the batch."""
+    """Return SIGReg's factor: its gradient per text does not shrink with N as a mean loss's does."""
     return 1.0 if options.reference_batch is None else options.reference_batch / count
 
 
@@ -75,6 +75,6 @@ ISOTROPY_TERMS: dict[str, IsotropyTerm] = {
 
 
 def null_line(kind: str, options: IsotropyOptions, count: int) -> float | None:
-    """What the logged value of a term is expected to be on N(0, I) for `count` texts; None where it is not known."""
+    """Return the expected logged value of a term on N(0, I) for `count` texts; None if unknown."""
     null = ISOTROPY_TERMS[kind].null
     return None if null is None else null(options) * (_weight(options, count) if kind.startswith("sigreg") else 1.0)

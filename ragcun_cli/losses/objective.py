@@ -19,12 +19,12 @@ from ragcun_cli.losses.isotropy import ISOTROPY_TERMS, View, null_line
 from ragcun_cli.losses.sigreg import random_directions
 from ragcun_cli.recipe.schema import Recipe
 
-# A learned temperature below this would turn a batch into its one hardest negative.
+# With a learned temperature below this, only a batch's hardest negative would count.
 MINIMUM_TEMPERATURE = 0.01
 
 
 def standard_deviation(embeddings: Tensor) -> Tensor:
-    """sqrt(tr(covariance) / D), a scalar; the same in every rotation of the space.
+    """sqrt(tr(covariance) / D), a scalar; invariant under rotations of the space.
 
     embeddings: (N, D) float32 with N >= 2; the covariance is the unbiased one.
     """
@@ -41,7 +41,7 @@ def variance_penalty(embeddings: Tensor) -> Tensor:
 class TripleEmbeddings:
     """The embeddings of a batch.
 
-    queries, positives: (n, D). negatives: (m, D), the hard negatives there are; negative_owners: (m,) int64, the
+    queries, positives: (n, D). negatives: (m, D), all hard negatives; negative_owners: (m,) int64, the
     row whose negative each one is. positive_ids (n,), negative_ids (m,): int64, equal for equal texts.
     """
 
@@ -55,9 +55,9 @@ class TripleEmbeddings:
 
 @dataclass(frozen=True)
 class ObjectiveTerms:
-    """The loss and what it is made of, each a scalar; a term that weighs nothing is not computed and is None.
+    """The loss and its terms, each a scalar; a term of zero weight is not computed and is None.
 
-    isotropy_null: what the isotropy term is expected to be on N(0, I), None where that is not known.
+    isotropy_null: the isotropy term's expected value on N(0, I), None if unknown.
     """
 
     loss: Tensor
@@ -81,12 +81,12 @@ class Objective(nn.Module):
 
     @property
     def temperature(self) -> Tensor:
-        """Of InfoNCE, a positive scalar."""
+        """The temperature of InfoNCE, a positive scalar."""
         return self.log_temperature.exp()
 
     @torch.no_grad()
     def keep_temperature_in_range(self) -> None:
-        """To be called after each step: a floor inside the loss would leave no gradient to climb back with."""
+        """Clamp the temperature after each step: a floor inside the loss would leave no gradient to recover with."""
         self.log_temperature.clamp_(min=math.log(MINIMUM_TEMPERATURE))
 
     def forward(self, embeddings: TripleEmbeddings, batch_number: int) -> ObjectiveTerms:
@@ -118,7 +118,7 @@ class Objective(nn.Module):
         return ObjectiveTerms(loss, contrastive, isotropy, variance, null)
 
     def _query_distances(self, queries: Tensor, passages: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Squared distances among the queries and to the passages, those that the terms need, by one product."""
+        """Return the squared distances that the terms need, among queries and to passages, from one product."""
         among = self.isotropy_term is not None and self.isotropy_term.needs_distances
         if self.recipe.contrastive == "triplet":
             return own_squared_distances(queries) if among else None, None

@@ -33,8 +33,8 @@ FEWEST_SLICES = 128  # chunks of a few directions are several times slower
 def random_directions(dimension: int, slices: int, seed: int, batch_number: int) -> Tensor:
     """Unit directions as columns, (dimension, slices) float32 on the CPU.
 
-    They come from a generator of their own, so that this term takes no random number from dropout or data; and
-    from the CPU's, because a GPU draws other numbers from the same seed.
+    They come from a separate generator, so that this term takes no random numbers from dropout or data; and
+    from a CPU one, because a GPU draws different numbers from the same seed.
     """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + batch_number) % 2**63)
     directions = torch.randn(dimension, slices, generator=generator)
@@ -60,7 +60,7 @@ def sigreg(
 
 
 def null_value(points: int = 17, t_max: float = 3.0) -> float:
-    """The expected value on N(0, I) without `debias`: sum_j w_j phi_j (1 - phi_j^2), whatever N (Theorem 6)."""
+    """Return the expected value on N(0, I) without `debias`: sum_j w_j phi_j (1 - phi_j^2), whatever N (Theorem 6)."""
     weights, normal = _quadrature(points, t_max, torch.empty(0, dtype=torch.float64))
     return float(weights @ (1 - normal.square()))
 

@@ -7,7 +7,7 @@ discrepancy with a Gaussian kernel), and the mean over directions of exp(-(a . v
     k(x) = E_a exp(-x D a_1^2 / 2) = 1F1(1/2; D/2; -x D / 2)
 
 the limit of LeJEPA's statistic (arXiv 2511.08544, Eq. 7) for infinitely many slices and points over all t;
-KerJEPA (arXiv 2512.19605) derives the same limit. It needs the distances that the contrastive loss takes anyway.
+KerJEPA (arXiv 2512.19605) derives the same limit. It needs the distances that the contrastive loss computes anyway.
 
 On N(0, I) its expected value is sqrt(2 pi) - sqrt(2 pi / 3) = 1.0594, whatever N and D; 0 with `debias`.
 """
@@ -62,7 +62,7 @@ def _correction(y: Tensor, dimensions: int) -> Tensor:
 class _PairSum(torch.autograd.Function):
     """The sum of k over all pairs of different texts, float64, from squared distances (N, N).
 
-    Value and derivative come from the same few passes over the matrix; left to autograd it would be a dozen.
+    Value and derivative come from the same few passes over the matrix; left to autograd, it would take a dozen.
     """
 
     @staticmethod

@@ -32,7 +32,7 @@ def spread_out(embeddings: Tensor) -> Tensor:
 
 
 def _cosines_of_pairs(embeddings: Tensor) -> Tensor:
-    """Of each pair of different texts once, (N (N - 1) / 2,)."""
+    """Return the cosine of each pair of different texts once, (N (N - 1) / 2,)."""
     units = functional.normalize(embeddings, dim=1)
     rows, columns = torch.triu_indices(len(units), len(units), offset=1, device=units.device)
     return (units @ units.T)[rows, columns]

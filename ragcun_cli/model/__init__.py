@@ -13,7 +13,7 @@ __all__ = ["IsotropicGaussianEncoder", "load_encoder", "save_encoder"]
 
 
 def __getattr__(name: str) -> object:
-    # Only when it is asked for: it brings torch, which finding a model's files does without.
+    # Imported only on request: it needs torch, which finding a model's files does not.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from ragcun_cli.model import encoder, folder

@@ -1,7 +1,7 @@
 """Self-attention over packed texts: each token sees the tokens of its own text.
 
-Three ways to the same values. A CPU takes `attend_by_length`: no token is padded, and scores are computed again in
-the backward pass rather than kept. A GPU takes `attend_jagged`, variable-length flash attention, or, where a bias
+Three ways give the same values. A CPU uses `attend_by_length`: no token is padded, and scores are computed again in
+the backward pass rather than kept. A GPU uses `attend_jagged`, variable-length flash attention, or, where a bias
 is added to the scores, `attend_padded`, because no flash kernel takes one.
 """
 
@@ -22,14 +22,14 @@ from ragcun_cli.model.dropout import keep_mask
 # Queries, keys and values as one (tokens, 3, heads, size), and the probability of dropout -> (tokens, heads, size).
 Attend = Callable[[Tensor, float], Tensor]
 
-MASK_MULTIPLE = 8  # the last dimension of a mask that a GPU's kernels take without copying it
+MASK_MULTIPLE = 8  # GPU kernels take a mask without copying it if its last dimension is a multiple of this
 
 PADDED_SHARE = 1.25  # computed / real tokens that one padded group may reach; not yet measured on a GPU
 
 
 @dataclass(frozen=True)
 class Group:
-    """Texts of one length that lie side by side: tokens `start` to `end` are `texts` x `length`."""
+    """Adjacent texts of one length: tokens `start` to `end` are `texts` x `length`."""
 
     start: int
     end: int
@@ -38,7 +38,7 @@ class Group:
 
 
 def groups_of(lengths: list[int]) -> list[Group]:
-    """Runs of equal lengths; the lengths are sorted."""
+    """Group runs of equal lengths; the lengths are sorted."""
     groups, start = [], 0
     for length, run in itertools.groupby(lengths):
         texts = len(list(run))
@@ -48,7 +48,7 @@ def groups_of(lengths: list[int]) -> list[Group]:
 
 
 def choose_attention(lengths: list[int], device: torch.device, bias: Tensor | None, checkpointed: bool) -> Attend:
-    """The fastest way on this device for texts of these lengths, sorted.
+    """Choose the fastest attention on this device for texts of these lengths, sorted.
 
     bias: added to the scores, (heads, L, L) with L at least `biased_length` of the longest; None for none.
     checkpointed: layers are computed again in the backward pass, which torch cannot do through jagged tensors.
@@ -66,7 +66,7 @@ def biased_length(longest: int) -> int:
 
 
 def attend_by_length(groups: list[Group], bias: Tensor | None) -> Attend:
-    """Texts of equal length share a matrix product; nothing is padded."""
+    """Return attention in which texts of equal length share a matrix product; nothing is padded."""
 
     def attend(projected: Tensor, probability: float) -> Tensor:
         result: Tensor = _AttentionByLength.apply(projected, bias, groups, probability)
@@ -76,7 +76,7 @@ def attend_by_length(groups: list[Group], bias: Tensor | None) -> Attend:
 
 
 def attend_jagged(lengths: list[int], device: torch.device) -> Attend:
-    """torch's attention over jagged tensors: variable-length kernels on a GPU, dropout included; takes no bias."""
+    """Return torch's attention over jagged tensors, variable-length kernels on a GPU with dropout; takes no bias."""
     offsets = torch.tensor([0, *itertools.accumulate(lengths)], device=device)
     shortest, longest = lengths[0], lengths[-1]
 
@@ -96,9 +96,9 @@ def attend_jagged(lengths: list[int], device: torch.device) -> Attend:
 
 
 def attend_padded(lengths: list[int], device: torch.device, bias: Tensor | None) -> Attend:
-    """Texts of similar length padded to the longest of them, for attention only; takes a bias."""
+    """Return attention that pads texts of similar length to the longest of them; takes a bias."""
     groups = [_PaddedGroup.of(start, members, device) for start, members in _similar(lengths)]
-    # Once for all layers, and before the first: gradient checkpointing must find nothing made inside a layer.
+    # Once for all layers, and before the first: with gradient checkpointing nothing may be made inside a layer.
     masks = [group.mask(bias, _product_dtype(device)) for group in groups]
 
     def attend(projected: Tensor, probability: float) -> Tensor:
@@ -109,7 +109,7 @@ def attend_padded(lengths: list[int], device: torch.device, bias: Tensor | None)
 
 
 def _product_dtype(device: torch.device) -> torch.dtype:
-    """What matrix products give here, and so the projections: autocast's type, or float32."""
+    """Return the dtype of matrix products here, and so of the projections: autocast's type, or float32."""
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
 
 
@@ -152,7 +152,7 @@ class _PaddedGroup:
 
 
 def _similar(lengths: list[int]) -> Iterator[tuple[int, list[int]]]:
-    """First token and lengths of runs whose padding stays within PADDED_SHARE; the lengths are sorted."""
+    """Yield first token and lengths of runs whose padding stays within PADDED_SHARE; the lengths are sorted."""
     start, members = 0, lengths[:1]
     for length in lengths[1:]:
         if length * (len(members) + 1) > PADDED_SHARE * (sum(members) + length):
@@ -162,7 +162,7 @@ def _similar(lengths: list[int]) -> Iterator[tuple[int, list[int]]]:
     yield start, members
 
 
-# Under a CPU's autocast too: half precision would save nothing here, and the softmax wants its digits.
+# Under a CPU's autocast too: half precision would save nothing here, and the softmax needs the precision.
 _in_float32: Callable[[Callable[..., Any]], Callable[..., Any]] = custom_fwd(
     device_type="cpu", cast_inputs=torch.float32
 )
@@ -236,7 +236,7 @@ def _by_head(tokens: Tensor, group: Group) -> list[Tensor]:
     tokens: (all tokens, how many, heads, size).
     """
     part = tokens[group.start : group.end].view(group.texts, group.length, *tokens.shape[1:])
-    # One text is the common case, and a product of three dimensions is several calls shorter than one of four.
+    # One text is the common case, and a 3-dimensional product takes several calls fewer than a 4-dimensional one.
     return [each.transpose(1, 2).squeeze(0) for each in part.unbind(2)]
 
 

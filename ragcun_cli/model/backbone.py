@@ -1,4 +1,4 @@
-"""The pre-trained encoder as the library gives it, and what its authors say comes after it."""
+"""The pre-trained encoder as the library loads it, and what its authors say follows it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ragcun_cli.model.native_use import NativeUse, declares_lower_case, native_u
 from ragcun_cli.model.packed import POSITIONS_AFTER_PADDING, first_position, packed_network
 from ragcun_cli.model.tokenizer import tokenise
 
-# Weights that no embedding hangs on: the pooler's, which is left out, and counters that older versions saved.
+# Weights that no embedding depends on: those of the unused pooler, and counters that older versions saved.
 UNUSED = re.compile(r"(^|\.)pooler\.|\.position_ids$|\.inv_freq$|\.token_type_ids$")
 # A text alone and beside a longer one; float32 sums differ in the last digits.
 PROBE_TEXTS = ("retrieval", "does making embeddings isotropic make dense retrieval better " * 3)
@@ -55,16 +55,16 @@ def load_backbone(folder: Path, native_files: bool = True) -> Backbone:
 
     Args:
         folder: with config.json, model.safetensors and tokenizer files.
-        native_files: read what sentence-transformers' files say of its use; False for ragcun's own folders,
+        native_files: read what sentence-transformers' files say about its use; False for ragcun's own folders,
             whose settings say it.
 
     Raises:
-        ModelError: if the folder cannot be loaded, its weights do not fit, or it is used in a way that ragcun has not.
+        ModelError: if the folder cannot be loaded, its weights do not fit, or its declared use is not supported.
     """
     native = native_use(folder) if native_files else NativeUse(lower_case=declares_lower_case(folder))
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        # The library would make an empty tokenizer, to which all texts are equal, without a word.
-        raise ModelError(f"{folder}: the tokenizer's files are missing", f"One of: {', '.join(TOKENIZER_FILES)}.")
+        # The library would silently make an empty tokenizer, to which all texts are equal.
+        raise ModelError(f"{folder}: the tokenizer's files are missing", f"Add one of: {', '.join(TOKENIZER_FILES)}.")
     try:
         with quiet_library(), collector_at_rest():
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -82,10 +82,10 @@ def load_backbone(folder: Path, native_files: bool = True) -> Backbone:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
     except ModelError:
         raise
-    except Exception as error:  # whatever a foreign config makes the library raise, the folder is what is wrong
+    except Exception as error:  # whatever a foreign config makes the library raise, the folder is at fault
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"{folder}: transformers cannot load this model: {reason}", "Is it whole? Fetch or copy it again."
+            f"{folder}: transformers cannot load this model: {reason}", "Is it complete? Fetch or copy it again."
         ) from None
     _require_fit(folder, network, fit)
     if len(tokenizer) > config.vocab_size:
@@ -96,30 +96,31 @@ def load_backbone(folder: Path, native_files: bool = True) -> Backbone:
     if native.lower_case:
         _lower_case(tokenizer, folder)
     _require_independence(folder, network, tokenizer)
-    # What its authors say of the length replaces what the tokenizer says, as in sentence-transformers.
+    # The length that the authors declare overrides the tokenizer's, as in sentence-transformers.
     limit = min(native.max_length or tokenizer.model_max_length, longest_input(network))
     return Backbone(network, tokenizer, config.hidden_size, native.unit_norm, int(limit))
 
 
 def _require_fit(folder: Path, network: nn.Module, fit: Mapping[str, Any]) -> None:
-    """
+    """Refuse weights that do not fit the network.
+
     Raises:
         ModelError: if a weight that the encoder uses is not in the file (the library would leave random numbers), or
-            the file has more of the encoder than its config.
+            the file has encoder weights that the config has no place for.
     """
     missing = sorted(name for name in fit["missing_keys"] if not UNUSED.search(name))
     if missing:
         raise ModelError(
-            f"{folder}: its weights do not fit its config.json: {len(missing)} are missing, first {missing[0]}",
+            f"{folder}: its weights do not match its config.json: {len(missing)} are missing, such as {missing[0]}",
             "Save or copy the model again; the names in model.safetensors must be those that transformers writes.",
         )
     misshapen = sorted(fit["mismatched_keys"])
     if misshapen:
         name, in_file, here = misshapen[0]
         raise ModelError(
-            f"{folder}: its weights do not fit its config.json: {len(misshapen)} have another shape, first {name}: "
-            f"{tuple(in_file)} in the file, {tuple(here)} by config.json",
-            "Is config.json that of another model?",
+            f"{folder}: its weights do not match its config.json: {len(misshapen)} have another shape, such as {name}: "
+            f"{tuple(in_file)} in the file, {tuple(here)} according to config.json",
+            "Does config.json belong to another model?",
         )
     _require_floats(folder, network)
     prefix = f"{getattr(network, 'base_model_prefix', '')}."
@@ -131,14 +132,14 @@ def _require_fit(folder: Path, network: nn.Module, fit: Mapping[str, Any]) -> No
     )
     if unexpected:
         raise ModelError(
-            f"{folder}: its weights do not fit its config.json: {len(unexpected)} of the file have no place, first "
+            f"{folder}: its weights do not match its config.json: {len(unexpected)} in the file have no place, such as "
             f"{unexpected[0]}",
-            "Is config.json that of another model, such as one of fewer layers?",
+            "Does config.json belong to another model, such as one with fewer layers?",
         )
 
 
 def _require_floats(folder: Path, network: nn.Module) -> None:
-    """The library turns whole numbers into floating-point ones: quantised weights without their scales are noise."""
+    """Refuse integer weights: the library would turn them into floats, which without their scales are noise."""
     prefix = f"{getattr(network, 'base_model_prefix', '')}."
     floating = {name for name, value in network.state_dict().items() if value.is_floating_point()}
     for path in sorted(folder.glob("model*.safetensors")):
@@ -153,10 +154,10 @@ def _require_floats(folder: Path, network: nn.Module) -> None:
 
 
 def _lower_case(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Before whatever else the tokenizer does, as sentence-transformers puts it there."""
+    """Lower-case texts before anything else the tokenizer does, as sentence-transformers does."""
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        raise ModelError(f"{folder}: do_lower_case: only fast tokenizers can be told", "Is there a tokenizer.json?")
+        raise ModelError(f"{folder}: do_lower_case needs a fast tokenizer", "Is there a tokenizer.json?")
     if _lowers(tokenizer):
         return
     before = [] if backend.normalizer is None else [backend.normalizer]
@@ -164,8 +165,8 @@ def _lower_case(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def loses_lower_case(tokenizer: PreTrainedTokenizerBase, folder: Path) -> bool:
-    """Whether a tokenizer that was told to lower-case (see `_lower_case`) no longer does when loaded from where it was
-    saved: some classes, such as BertTokenizer, put a normaliser of their own into its place.
+    """Whether a tokenizer set to lower-case (see `_lower_case`) no longer does so when loaded from where it was
+    saved: some classes, such as BertTokenizer, replace the normaliser with their own.
     """
     if not _lowers(tokenizer):
         return False
@@ -179,10 +180,10 @@ def _lowers(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def _require_independence(folder: Path, network: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Of families that pass with padding: a text's embedding must be its own, whatever stands beside it.
+    """For families run with padding, require that a text's embedding does not depend on its batch.
 
     Raises:
-        ModelError: if it is not (ConvBERT's convolutions run over the padding), or the forward pass fails.
+        ModelError: if it does (ConvBERT's convolutions run over the padding), or the forward pass fails.
     """
     if packed_network(network) is not None:
         return
@@ -190,15 +191,15 @@ def _require_independence(folder: Path, network: nn.Module, tokenizer: PreTraine
     try:
         with torch.inference_mode():
             alone, beside = (_means(network.eval(), some, tokenizer.pad_token_id or 0) for some in (ids[:1], ids))
-    except Exception as error:  # whatever a network that is no text encoder raises
+    except Exception as error:  # whatever a network that is not a text encoder raises
         reason = next(iter(str(error).strip().splitlines()), repr(error))
         raise ModelError(
-            f"{folder}: {type(network).__name__} does not embed a text: {reason}", "Use an encoder such as BERT."
+            f"{folder}: {type(network).__name__} cannot embed a text: {reason}", "Use an encoder such as BERT."
         ) from None
     width = getattr(network.config, "hidden_size", alone.shape[1])
     if alone.shape[1] != width:
         raise ModelError(
-            f"{folder}: {type(network).__name__} gives {alone.shape[1]} values a token where config.json has "
+            f"{folder}: {type(network).__name__} gives {alone.shape[1]} values per token, but config.json has "
             f"hidden_size: {width}",
             "Use an encoder such as BERT.",
         )
@@ -210,7 +211,7 @@ def _require_independence(folder: Path, network: nn.Module, tokenizer: PreTraine
 
 
 def _means(network: nn.Module, ids: list[list[int]], pad_id: int) -> torch.Tensor:
-    """(n, hidden_size) The mean state of each text, padded to the longest."""
+    """Return (n, hidden_size) the mean state of each text, padded to the longest."""
     longest = max(map(len, ids))
     padded = torch.tensor([each + [pad_id] * (longest - len(each)) for each in ids])
     mask = torch.tensor([[1] * len(each) + [0] * (longest - len(each)) for each in ids])
@@ -226,19 +227,19 @@ def _require_text_encoder(folder: Path, config: Any) -> None:
         )
     if getattr(config, "attention_type", None) == "block_sparse":
         raise ModelError(
-            f"{folder}: config.json has attention_type: block_sparse, which the library gives up for good at the first "
-            "short text, so that an embedding would depend on the texts before it",
+            f"{folder}: config.json has attention_type: block_sparse, which the library abandons for good at the first "
+            "short text; an embedding would then depend on the texts before it",
             "Set attention_type to original_full in config.json.",
         )
     if config.model_type in POSITIONS_AFTER_PADDING and getattr(config, "pad_token_id", None) is None:
         raise ModelError(
-            f"{folder}: config.json has no pad_token_id, after which a {config.model_type} model counts positions",
+            f"{folder}: config.json has no pad_token_id, from which a {config.model_type} model counts positions",
             "Copy the model again.",
         )
 
 
 def longest_input(network: nn.Module) -> int:
-    """The most tokens the network has position embeddings for; a large number where positions are not counted."""
+    """Return the most tokens the network has position embeddings for; a large number if it has no limit."""
     config: Any = network.config
     positions = int(getattr(config, "max_position_embeddings", -1))
     if positions < 0:  # XLNet's way of saying that there is no limit
@@ -255,7 +256,7 @@ def checkpoint_activations(network: nn.Module, name: str) -> None:
     """
     if not getattr(network, "supports_gradient_checkpointing", False):
         raise UsageError(
-            f"gradient_checkpointing: transformers has none for {name} ({type(network).__name__})",
+            f"gradient_checkpointing: transformers does not support it for {name} ({type(network).__name__})",
             "Leave gradient_checkpointing: false; a smaller batch_size or max_length saves memory too.",
         )
     any_network: Any = network
@@ -266,7 +267,7 @@ def checkpoint_activations(network: nn.Module, name: str) -> None:
 
 
 def _without_pooler(config: Any) -> dict[str, Any]:
-    """BERT's and MPNet's own pooler is not used: leave it out, or it would be counted, trained and saved."""
+    """Leave out BERT's and MPNet's unused pooler, which would otherwise be counted, trained and saved."""
     family: Any = AutoModel._model_mapping.get(type(config), None)
     parameters = inspect.signature(family.__init__).parameters if family is not None else {}
     return {"add_pooling_layer": False} if "add_pooling_layer" in parameters else {}
@@ -274,7 +275,7 @@ def _without_pooler(config: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def quiet_library() -> Iterator[None]:
-    """transformers reports the absent pooler and draws a bar for each load and save; neither is news here."""
+    """Silence transformers' report of the absent pooler and its progress bars for each load and save."""
     from transformers.utils import logging as library_logging
 
     level, bars = library_logging.get_verbosity(), library_logging.is_progress_bar_enabled()

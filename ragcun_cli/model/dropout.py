@@ -13,7 +13,7 @@ SIDES = 1 << 16
 
 
 def keep_mask(count: int, probability: float) -> tuple[Tensor, float]:
-    """Which of `count` elements stay, (count,) bool on the CPU, and what the kept ones are multiplied by.
+    """Return which of `count` elements stay, (count,) bool on the CPU, and the factor for those kept.
 
     torch draws one random number per element; this takes four coins from each. An element is dropped with
     `probability` rounded to 1/65,536, and the factor is that of the rounded probability, so the mean is exact.

@@ -1,7 +1,7 @@
 """IsotropicGaussianEncoder: backbone, mean pooling over real tokens, projection head.
 
 The texts of a batch, queries and passages alike, go through the backbone as one row of tokens without padding
-(`ragcun_cli.model.packed`). A family that has no such path goes through the library's own forward, sorted by length
+(`ragcun_cli.model.packed`). A family without such a path goes through the library's own forward, sorted by length
 in chunks of similar length.
 """
 
@@ -31,11 +31,11 @@ from ragcun_cli.model.sources import locate_model
 from ragcun_cli.model.tokenizer import text_tokenizer, tokenise
 from ragcun_cli.model.vector_store import require_finite, shown
 
-# Texts of one padded forward. On a CPU 8 are measured: 1.85x the speed of one forward of 48 (4: 1.76x, 16: 1.45x).
+# Texts per padded forward. On a CPU, 8 give 1.85x the speed of one forward of 48 (4: 1.76x, 16: 1.45x).
 PADDED_TEXTS = {"cpu": 8, "mps": 32, "cuda": 64}
-# Tokens of one pass while encoding: the fastest of 512 to 16,384 on a CPU. A GPU's is not measured yet.
+# Tokens per pass while encoding: the fastest of 512 to 16,384 on a CPU. Not measured on a GPU yet.
 ENCODING_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 65_536}
-# Of a config: where it came from, what it is for, and how the library answers.
+# Config keys that say where it came from, what it is for, and what the library returns.
 NO_PART_OF_THE_FUNCTION = frozenset(
     {
         "_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "id2label", "label2id",
@@ -47,7 +47,7 @@ TEXTS_TOKENISED_AHEAD = 16_384  # while encoding: sorted by length among themsel
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """What a model folder must say besides the weights.
+    """What a model folder must record besides the weights.
 
     `base_identity` names the weights that training started from: `commit:…` of the hub or `sha256:…`.
     """
@@ -62,7 +62,7 @@ class EncoderSettings:
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """Texts as pooled features (n, hidden_size) that the backbone gave earlier: all a frozen encoder needs."""
+    """Texts as pooled features (n, hidden_size) that the backbone computed earlier: all a frozen encoder needs."""
 
     features: Tensor
 
@@ -103,8 +103,8 @@ class IsotropicGaussianEncoder(nn.Module):
             base_model: hub id, local folder or `embedded:all-MiniLM-L6-v2`.
             output_dim: dimensions of an embedding.
             head: `residual` or `mlp`.
-            max_length: tokens of a text, longer ones are cut; the base model's own limit by default.
-            revision: of the hub.
+            max_length: tokens per text, longer texts are cut; the base model's own limit by default.
+            revision: on the hub.
             seed: of the head's weights alone; torch's global random state is left as it was.
         """
         files = locate_model(base_model, revision)
@@ -147,7 +147,7 @@ class IsotropicGaussianEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that the weights are on."""
         return next(self.network.parameters()).device
 
     @property
@@ -158,27 +158,27 @@ class IsotropicGaussianEncoder(nn.Module):
 
     @property
     def is_packed(self) -> bool:
-        """Whether texts pass without padding."""
+        """Whether texts are encoded without padding."""
         return self._packed is not None
 
     def set_dropout(self, probability: float) -> None:
-        """Drop with this probability wherever the encoder and its head drop at all.
+        """Set this dropout probability wherever the encoder and its head use dropout.
 
         Raises:
-            UsageError: where the family has no packed path; its dropout may stand outside of modules.
+            UsageError: if the family has no packed path; its dropout may not be in modules.
         """
         if self._packed is None:
             family = type(self.network).__name__
-            raise UsageError(f"dropout: ragcun cannot change that of {family}", "Set dropout: null.")
+            raise UsageError(f"dropout: ragcun cannot change it for {family}", "Set dropout: null.")
         for module in self.modules():
             if isinstance(module, nn.Dropout):
                 module.p = probability
 
     def use_gradient_checkpointing(self) -> None:
-        """Recompute each layer in the backward pass instead of keeping what it computed.
+        """Recompute each layer in the backward pass instead of keeping its activations.
 
         Raises:
-            UsageError: where neither ragcun nor the library has it for this family.
+            UsageError: if neither ragcun nor the library supports it for this family.
         """
         if self._packed is None:
             checkpoint_activations(self.network, self.settings.base_model)
@@ -192,23 +192,23 @@ class IsotropicGaussianEncoder(nn.Module):
         """
         if self._packed is None:
             family = type(self.network).__name__
-            raise UsageError(f"compile: ragcun has no path to compile for {family}", "Set compile: false.")
+            raise UsageError(f"compile: ragcun cannot compile {family}", "Set compile: false.")
         self._packed = packed_network(self.network, compiled=True)
 
     def layer_classes(self) -> list[str]:
-        """The names of the classes that FSDP2 takes as units: the transformer layers'."""
+        """Return the class names of the transformer layers, which FSDP2 takes as units."""
         if self._packed is not None:
             return sorted({type(layer.whole).__name__ for layer in self._packed.layers})
         return sorted(getattr(self.network, "_no_split_modules", None) or [])
 
     def run_through_layer_calls(self) -> None:
-        """Before FSDP2 takes the model over: let each layer be called as a module, which its hooks are tied to."""
+        """Let each layer be called as a module, as FSDP2's hooks require; to be done before FSDP2 wraps the model."""
         if self._packed is not None:
             self._packed = self._packed.through_layer_calls()
 
     @property
     def text_tokenizer(self) -> TextTokenizer:
-        """The tokenizer with the settings' max_length, as the token cache wants it."""
+        """The tokenizer with the settings' max_length, in the form that the token cache needs."""
         config: Any = self.network.config
         return text_tokenizer(self.tokenizer, self.settings.max_length, config.vocab_size)
 
@@ -244,13 +244,13 @@ class IsotropicGaussianEncoder(nn.Module):
         return means
 
     def _padded_means(self, batch: TokenBatch) -> Tensor:
-        """`batch` is sorted by length."""
+        """Return the texts' mean states, computed with padding; `batch` is sorted by length."""
         size = PADDED_TEXTS[self.device.type]
         parts = [np.arange(start, min(start + size, len(batch))) for start in range(0, len(batch), size)]
         return torch.cat([self._padded_mean(batch.select(part)) for part in parts])
 
     def computed_tokens(self, lengths: Numbers) -> int:
-        """How many tokens `pool` makes the backbone compute for texts of these lengths, padding included."""
+        """Count the tokens that `pool` makes the backbone compute for texts of these lengths, padding included."""
         if self._packed is not None:
             return int(lengths.sum())
         in_order, size = np.sort(lengths), PADDED_TEXTS[self.device.type]
@@ -278,7 +278,7 @@ class IsotropicGaussianEncoder(nn.Module):
         return torch.cat([torch.empty((0, self.hidden_size), device=self.device), *parts])
 
     def features_of_tokens(self, batch: TokenBatch, on_done: Callable[[int], None] | None = None) -> Tensor:
-        """`features` of texts that are tokens already."""
+        """Like `features`, for texts that are already tokenised."""
         pooled = torch.empty((len(batch), self.hidden_size), device=self.device)
         with self._without_training(), torch.inference_mode():
             for chunk in chunks_within(batch.lengths, ENCODING_TOKENS[self.device.type]):
@@ -300,7 +300,7 @@ class IsotropicGaussianEncoder(nn.Module):
             ModelError: naming texts whose embedding is not finite.
         """
         embeddings = np.empty((len(texts), self.settings.output_dim), dtype=np.float32)
-        # Part by part: a whole corpus's features need not fit on the device.
+        # In parts: a whole corpus's features need not fit on the device.
         for start in range(0, len(texts), TEXTS_TOKENISED_AHEAD):
             part = slice(start, start + TEXTS_TOKENISED_AHEAD)
             embeddings[part] = self.project(self.features(texts[part], on_done))
@@ -309,7 +309,7 @@ class IsotropicGaussianEncoder(nn.Module):
 
     @contextlib.contextmanager
     def _without_training(self) -> Iterator[None]:
-        """Dropout off; afterwards each part trains or not as it did before."""
+        """Switch dropout off; afterwards each part returns to its previous mode."""
         modes = [(module, module.training) for module in (self, self.network, self.head)]
         self.eval()
         try:
@@ -319,7 +319,7 @@ class IsotropicGaussianEncoder(nn.Module):
                 module.train(mode)
 
     def network_digest(self) -> str:
-        """Hex sha256 of the backbone's weights and config: equal features come from equal digests."""
+        """Hex sha256 of the backbone's weights and config: equal digests mean equal features."""
         config: Any = self.network.config
         function = {key: value for key, value in config.to_dict().items() if key not in NO_PART_OF_THE_FUNCTION}
         written = json.dumps(function, sort_keys=True, default=str)

@@ -1,4 +1,4 @@
-"""The model folder: one that ragcun and sentence-transformers load with equal embeddings.
+"""The model folder, which ragcun and sentence-transformers load with equal embeddings.
 
     config.json, model.safetensors     the backbone, as transformers writes it
     tokenizer*.json, vocab.txt         the tokenizer
@@ -6,7 +6,7 @@
     projection.safetensors             the head, exactly
     modules.json, 1_Pooling/, ...      the same model as a chain of sentence-transformers modules
 
-sentence-transformers has no module "skip + MLP", and code in a model folder is not for us to demand. But
+sentence-transformers has no module "skip + MLP", and we must not require code in a model folder. But
 gelu(x) - gelu(-x) = x, so the residual head is a chain of its plain Dense modules, with A the skip:
 
     hidden = gelu([W1; A; -A] c x + [b1; 0; 0])        the first Dense
@@ -75,7 +75,7 @@ def load_encoder(folder: str | Path) -> IsotropicGaussianEncoder:
 
     Raises:
         UsageError: if there is no such folder.
-        ModelError: if it is a pickle, is no model folder, or is damaged.
+        ModelError: if it is a pickle, is not a model folder, or is damaged.
     """
     folder = Path(folder)
     if folder.is_file():
@@ -83,10 +83,10 @@ def load_encoder(folder: str | Path) -> IsotropicGaussianEncoder:
             f"{folder}: this is a file, not a model folder", pickle_reason(folder) or "Give the folder it is in."
         )
     if not folder.is_dir():
-        raise UsageError(f"{folder}: there is no such model folder", "Such as RUN/best_model, which training writes.")
+        raise UsageError(f"{folder}: there is no such model folder", "Give RUN/best_model, for example.")
     weights_identity(folder)
     settings = _read_settings(folder)
-    # The backbone's own modules.json is ours here: it names the Dense modules that the head stands for.
+    # modules.json here is ours, not the backbone's: it names the Dense modules that represent the head.
     backbone = load_backbone(folder, native_files=False)
     head = build_head(settings.head, backbone.hidden_size, settings.output_dim)
     try:
@@ -110,15 +110,15 @@ def _read_settings(folder: Path) -> EncoderSettings:
         damaged = [name for name, digest in digests.items() if files.sha256_of_file(folder / name) != digest]
     except FileNotFoundError:
         raise ModelError(
-            f"{folder}: not a model folder of ragcun: {SETTINGS} is missing",
+            f"{folder}: not a ragcun model folder: {SETTINGS} is missing",
             "For an encoder as its authors made it, use IsotropicGaussianEncoder.untouched or from_base.",
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ModelError(f"{path}: not readable ({error})", "Copy or save the model again.") from None
     if damaged:
-        # safetensors alone loads a flipped byte without a word.
+        # safetensors alone would load a flipped byte silently.
         raise ModelError(
-            f"{folder / damaged[0]}: does not have the sha256 it was written with", "Save or copy the model again."
+            f"{folder / damaged[0]}: its sha256 is not the one it was written with", "Save or copy the model again."
         )
     return settings
 

@@ -6,8 +6,8 @@
 `none`      the features themselves, for an encoder that is scored untouched.
 
 The scale c makes the embeddings' standard deviation over texts 1 per dimension (root mean square over dimensions):
-SIGReg's gradient nearly vanishes on the 0.05 of unit-norm features in 384 dimensions, and its target is N(0, I).
-For unit-norm features it is known beforehand but for the share of their mean; training measures it on its texts.
+SIGReg's gradient nearly vanishes at 0.05, that of unit-norm features in 384 dimensions; its target is N(0, I).
+For unit-norm features it is known in advance except for their mean's share; training measures it on its texts.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ResidualHead(nn.Module):
 
     @torch.no_grad()
     def expect_unit_norm(self) -> None:
-        """The scale for features of norm 1 and mean 0."""
+        """Set the scale for features of norm 1 and mean 0."""
         self.scale.fill_(math.sqrt(max(self.skip.weight.shape)))
 
     @torch.no_grad()
@@ -54,7 +54,7 @@ class ResidualHead(nn.Module):
         """
         spread = _spread(self.skip(features))
         if spread > 0 and math.isfinite(spread):
-            # In other company or on another machine a text's features differ in the last digits. Four digits are
+            # In another batch or on another machine a text's features differ in the last digits. Four digits are
             # the same everywhere, and so are the arms' initial weights.
             self.scale.fill_(float(f"{1 / spread:.4g}"))
 
@@ -72,7 +72,7 @@ class MlpHead(nn.Sequential):
 
 
 def build_head(kind: str, hidden_size: int, output_dim: int) -> nn.Module:
-    """The head of this kind, freshly initialised from torch's global random state."""
+    """Build a head of this kind, initialised from torch's global random state."""
     if kind == "residual":
         return ResidualHead(hidden_size, output_dim)
     if kind == "mlp":

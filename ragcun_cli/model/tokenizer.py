@@ -1,4 +1,4 @@
-"""A Hugging Face tokenizer as the token cache wants it."""
+"""A Hugging Face tokenizer in the form that the token cache needs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
         return Tokenised([], 0)
     encoded: Any = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False, verbose=False)
     ids: list[list[int]] = encoded["input_ids"]
-    if encoded.encodings is None:  # a tokenizer in Python does not say; a text of just the limit counts too
+    if encoded.encodings is None:  # a Python tokenizer does not say; a text of exactly max_length counts too
         return Tokenised(ids, sum(len(each) >= max_length for each in ids))
     return Tokenised(ids, sum(bool(each.overflowing) for each in encoded.encodings))
 
@@ -41,7 +41,7 @@ def text_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int, vocabula
 
 
 def token_counter(model: str) -> Callable[[Sequence[str]], Numbers]:
-    """How many tokens a model's tokenizer makes of each text, special tokens included, nothing cut.
+    """Return a function that counts each text's tokens, special tokens included, nothing cut.
 
     Raises:
         RagcunError: as `locate_model` says, or if its folder has no tokenizer.
@@ -64,11 +64,11 @@ def _digest(tokenizer: PreTrainedTokenizerBase) -> str:
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None and hasattr(backend, "to_str"):
         content = json.loads(backend.to_str())
-        # How the last call cut and padded is no property of the tokenizer.
+        # How the last call cut and padded is not a property of the tokenizer.
         content.pop("truncation", None)
         content.pop("padding", None)
     else:
-        # Only its files and arguments say what Python code makes of a text.
+        # For a tokenizer in Python, only its files and arguments say what it makes of a text.
         arguments: dict[str, Any] = dict(getattr(tokenizer, "init_kwargs", {}))
         folder = Path(str(tokenizer.name_or_path))
         paths = {

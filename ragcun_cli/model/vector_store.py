@@ -1,11 +1,11 @@
-"""Vectors of texts on disk, found again by the texts' content, in shards that are each whole or absent:
+"""Vectors of texts on disk, looked up by the texts' content, in shards that are each complete or absent:
 
     <folder>/<name>/keys.npy      (n, 16) uint8, the texts' content hashes
     <folder>/<name>/vectors.npy   (n, dimensions) float32, memory-mapped
     <folder>/<name>/manifest.json digests of both
 
 A shard is one block of texts that were encoded together. Blocks are cut from the list of missing texts, so that an
-interrupted run makes, the next time, just those blocks that are still missing, with the same texts in each.
+interrupted run, when repeated, makes just the blocks that are still missing, with the same texts in each.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ SHOWN_CHARACTERS = 60
 class Encoding:
     """How the vectors of numbered texts are made.
 
-    prepare(numbers): what the encoder takes, read and tokenised while it is busy with the block before.
-    encode(prepared, on_done): (n, dimensions) float32; `on_done(count)` is called as texts are through.
-    label(number): what an error calls a text.
+    prepare(numbers): what the encoder takes, read and tokenised while it is busy with the previous block.
+    encode(prepared, on_done): (n, dimensions) float32; `on_done(count)` is called as texts finish.
+    label(number): how an error names a text.
     """
 
     prepare: Callable[[Numbers], Any]
@@ -70,7 +70,7 @@ class VectorStore:
         self.block_texts = block_texts
         self._make_room = make_room
         self.shards: list[Path] = []
-        self._opened: dict[Path, Vectors] = {}  # shards found whole, memory-mapped
+        self._opened: dict[Path, Vectors] = {}  # shards found intact, memory-mapped
         # Sorted keys of all shards, and for each where its vector is: shard and row.
         self._keys: Keys = np.empty(0, dtype=f"V{KEY_BYTES}")
         self._places: Numbers = np.empty((0, 2), dtype=np.int64)
@@ -101,7 +101,7 @@ class VectorStore:
         return unknown[np.sort(first)]
 
     def count_kept(self, keys: Keys) -> int:
-        """How many of these texts a shard has, one that comes twice counted twice."""
+        """Count how many of these texts the shards have; one that occurs twice counts twice."""
         return int(self._known(keys).sum())
 
     def _known(self, keys: Keys) -> Flags:
@@ -117,12 +117,12 @@ class VectorStore:
         return [missing[start : start + self.block_texts] for start in range(0, len(missing), self.block_texts)]
 
     def bytes_for(self, texts: int) -> int:
-        """What the vectors of so many texts take on disk."""
+        """Return the bytes that the vectors of this many texts take on disk."""
         shards = -(-texts // self.block_texts)
         return texts * (4 * self.dimensions + KEY_BYTES) + shards * SHARD_OVERHEAD
 
     def places(self, keys: Keys) -> Numbers:
-        """Shard and row of each text, (n, 2); `fill` has been called with them."""
+        """Return shard and row of each text, (n, 2); `fill` must have been called with them."""
         return self._places[np.searchsorted(self._keys, keys)]
 
     def shards_of(self, keys: Keys) -> list[Path]:
@@ -140,9 +140,9 @@ class VectorStore:
         on_done: OnDone = None,
         write: Callable[[list[Numbers]], None] | None = None,
     ) -> None:
-        """Encode those of the texts that no whole shard has.
+        """Encode those of the texts that no intact shard has.
 
-        `on_done(count)` is called as texts are there, those found at once. `write` makes the blocks' shards elsewhere
+        `on_done(count)` is called as texts are done, for found ones at once. `write` makes the blocks' shards elsewhere
         (in other processes) instead of here.
 
         Raises:
@@ -167,11 +167,11 @@ class VectorStore:
                 self.write_blocks(blocks, keys, encoding, on_done)
             self.refresh()
             if len(self.missing(keys)) or self._damaged(keys):
-                raise EnvironmentUnfit(f"{self.folder}: the disk does not keep what is written", "Check the disk.")
+                raise EnvironmentUnfit(f"{self.folder}: files written to disk are then damaged", "Check the disk.")
         return None
 
     def write_blocks(self, blocks: Sequence[Numbers], keys: Keys, encoding: Encoding, on_done: OnDone = None) -> None:
-        """Encode blocks of texts (by number) and write a shard of each."""
+        """Encode blocks of texts (by number) and write a shard for each."""
         for block, prepared in _one_ahead(blocks, encoding.prepare):
             vectors = encoding.encode(prepared, on_done)
             require_finite(vectors, functools.partial(_label_in, encoding, block))
@@ -186,16 +186,17 @@ class VectorStore:
         return vectors
 
     def require_room(self, texts: int) -> None:
-        """
+        """Refuse to start if the disk has too little room for the vectors.
+
         Raises:
-            EnvironmentUnfit: if the disk has no room for so many more texts.
+            EnvironmentUnfit: if the disk has no room for this many more texts.
         """
         needed = self.bytes_for(texts)
         if self._make_room is not None and needed:
             self._make_room(needed)
         if self.bytes_for(min(texts, SMALLEST_BLOCK)) > files.largest_file():
             raise EnvironmentUnfit(
-                f"{self.folder}: a file of kept embeddings exceeds the file-size limit here", "See: ulimit -f"
+                f"{self.folder}: a file of stored embeddings would exceed the file-size limit here", "See: ulimit -f"
             )
         free = self.free_bytes()
         if needed > free:
@@ -205,14 +206,14 @@ class VectorStore:
             )
 
     def free_bytes(self) -> int:
-        """What the disk with the store has left."""
+        """Return the bytes free on the store's disk."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(self.folder).free
 
     def _damaged(self, keys: Keys) -> list[Path]:
-        """Of the shards that have some of the texts, those that are not as they were written.
+        """Return the damaged ones among the shards that have some of the texts.
 
-        Only shards that are asked for are read: the store may hold more than fits into memory. Those found whole are
+        Only shards that are needed are read: the store may hold more than fits into memory. Those found intact are
         marked as used now, which decides what a limit on the cache removes first.
         """
         damaged = []
@@ -226,8 +227,8 @@ class VectorStore:
                     self._opened[shard] = vectors
                     os.utime(shard)
                     continue
-                problem = f"its vectors have {vectors.shape[-1]} dimensions, the model's {self.dimensions}"
-            note(f"{shard}: {problem}; its texts are encoded again.")
+                problem = f"its vectors have {vectors.shape[-1]} dimensions, but the model's {self.dimensions}"
+            note(f"{shard}: {problem}; its texts will be encoded again.")
             damaged.append(shard)
         return damaged
 
@@ -244,7 +245,7 @@ def _label_in(encoding: Encoding, block: Numbers, row: int) -> str:
 
 
 def _one_ahead(blocks: Sequence[Numbers], prepare: Callable[[Numbers], Any]) -> Iterator[tuple[Numbers, Any]]:
-    """Each block with what `prepare` makes of it, the next one's being made meanwhile."""
+    """Yield each block with what `prepare` makes of it, while the next block is being prepared."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         upcoming: Future[Any] | None = None
         for place, block in enumerate(blocks):
@@ -259,7 +260,7 @@ def _call(on_done: OnDone, count: int) -> None:
 
 
 def require_finite(embeddings: Vectors, label: Callable[[int], str]) -> None:
-    """embeddings: (n, D); label(row): what an error calls its text.
+    """Require that embeddings (n, D) are finite. label(row): how an error names a row's text.
 
     Raises:
         ModelError: naming texts whose embedding is not finite.
@@ -269,11 +270,11 @@ def require_finite(embeddings: Vectors, label: Callable[[int], str]) -> None:
         return
     named = ", ".join(label(row) for row in broken[:SHOWN_TEXTS].tolist())
     raise ModelError(
-        f"the model gives no finite embedding for {len(broken)} of {len(embeddings)} texts, first {named}",
+        f"the model's embedding is not finite for {len(broken)} of {len(embeddings)} texts, such as {named}",
         "Its training diverged (see its run's metrics.jsonl), half precision overflowed, or a weight is not a number.",
     )
 
 
 def shown(text: str) -> str:
-    """A text where it has no name."""
+    """Return a text as an error shows it if it has no id."""
     return repr(text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…")

@@ -126,7 +126,8 @@ class Claims:
 
 
 def build_claims(results: Path, selection: Selection) -> Claims:
-    """
+    """Read results and make every claim about them.
+
     Raises:
         UsageError: if there is no baseline, nothing to compare with it, or a flag names something that is not there.
         DataError: if results cannot be read or compared.

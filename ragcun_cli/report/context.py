@@ -43,7 +43,8 @@ class ReportContext:
 
 
 def require_matplotlib() -> None:
-    """
+    """Refuse to draw figures without matplotlib.
+
     Raises:
         EnvironmentUnfit: if matplotlib is not installed.
     """

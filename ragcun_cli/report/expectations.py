@@ -76,7 +76,8 @@ class ExpectationOutcome:
 
 
 def read_expectations(path: Path = SHIPPED) -> ExpectationFile:
-    """
+    """Read a file of expected figures.
+
     Raises:
         UsageError: if there is no such file.
         DataError: if it is not valid, naming the file and the key.

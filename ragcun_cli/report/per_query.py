@@ -56,7 +56,8 @@ def pair_scores(row: Row, baseline: Row, dataset: str, metric: str) -> tuple[Sco
 
 
 def require_same_queries(one: Scores, one_name: str, other: Scores, other_name: str, dataset: str) -> None:
-    """
+    """Refuse to compare results whose queries differ.
+
     Raises:
         DataError: if they were asked different queries, whose scores cannot be compared; it names one.
     """

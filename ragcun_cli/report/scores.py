@@ -59,7 +59,8 @@ def known_datasets(rows: Sequence[Row]) -> list[str]:
 
 
 def require_metric(rows: Sequence[Row], metric: str) -> None:
-    """
+    """Refuse a metric that no result has.
+
     Raises:
         UsageError: if some result lacks the metric.
     """

@@ -81,7 +81,8 @@ def read_rows(results: Path, names: Sequence[str]) -> list[Row]:
 
 
 def build_table(results: Path, options: TableOptions) -> ResultTable:
-    """
+    """Build the table of a preset.
+
     Raises:
         UsageError: naming the flag that asks for something that is not there.
         DataError: if results cannot be read or compared.

@@ -1,4 +1,4 @@
-"""<dataset>.json: what one model scored on one dataset, by which rules, made with what; written last."""
+"""<dataset>.json: one model's scores on one dataset, by which rules and with what they were made; written last."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ragcun_cli.results.json_files import read_json, try_json
 from ragcun_cli.results.layout import QUERIES_ENDING, RUN_ENDING, SPECTRUM_ENDING
 from ragcun_cli.results.model_entry import ModelEntry
 
-# Of the rules, those that a row may have of its own; the others must be one for a whole column.
+# The rules that may differ between rows; all others must be the same for a whole column.
 RULES_OF_A_ROW = ("similarity",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredTexts:
-    """The dataset as it was scored; the fields are the keys, in their order.
+    """The dataset as it was scored; the fields are the JSON keys, in order.
 
-    path: as it was named; found_at: its absolute path then. sha256: of all its texts and judgements.
-    differs_from_published: in what a registered dataset is not the published one; None for any other. remark: what a
-    reader must know of a registered one. parts: of each forum.
+    path: as given; found_at: its absolute path at the time. sha256: of all its texts and judgements.
+    differs_from_published: how a registered dataset differs from the published one; None for others. remark: what a
+    reader must know about a registered one. parts: an entry per forum.
     """
 
     name: str
@@ -47,12 +47,12 @@ class ScoredTexts:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetResult:
-    """One model on one dataset; the fields but `folder` are the keys, in their order.
+    """One model's result on one dataset; all fields but `folder` are the JSON keys, in order.
 
-    format: of how figures are computed. fingerprint: of everything that decides them. metrics: means over queries, from
-    0 to 1. ties: what the order of equally distant passages changes; None for nothing. robustness: transform -> nDCG@10
-    after it; robustness_ties: the same of its ties. isotropy: what was measured along the way. files: size and sha256
-    of what lies beside. parts: of each forum. folder: where it lies.
+    format: version of the computation. fingerprint: of everything that decides them. metrics: means over queries, from
+    0 to 1. ties: what the order of equally distant passages changes; None if nothing. robustness: transform -> nDCG@10
+    after it; robustness_ties: likewise for ties. isotropy: what was measured along the way. files: size and sha256
+    of the files beside it. parts: an entry per forum. folder: where it is.
     """
 
     format: int
@@ -75,10 +75,10 @@ class DatasetResult:
 
     @classmethod
     def of(cls, content: Mapping[str, Any], folder: Path) -> DatasetResult:
-        """From JSON.
+        """Make a result from JSON.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError: if it is none.
+            KeyError, TypeError, ValueError, AttributeError: if it is not a result.
         """
         known = _known(cls, content)
         known["dataset"] = ScoredTexts(**_known(ScoredTexts, content["dataset"]))
@@ -91,35 +91,36 @@ class DatasetResult:
 
     @classmethod
     def read(cls, path: Path) -> DatasetResult:
-        """
+        """Read the file, strictly.
+
         Raises:
-            DataError: if it cannot be read, or lies under another dataset's name.
+            DataError: if it cannot be read, or is filed under another dataset's name.
         """
         content = read_json(path)
         try:
             result = cls.of(content, path.parent)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{path}: not a result of ragcun ({error!r})", "Remove it, or evaluate again.") from None
+            raise DataError(f"{path}: not a ragcun result ({error!r})", "Remove it, or evaluate again.") from None
         if result.name != path.stem:
             raise DataError(
-                f"{path}: is a result on {result.name}", "A result's file has its dataset's name: rename it."
+                f"{path}: holds a result on {result.name}", "A result's file is named after its dataset: rename it."
             )
         return result
 
     @classmethod
     def find(cls, path: Path) -> DatasetResult | None:
-        """None where there is no such file, or one that cannot be read."""
+        """Return the result in this file; None if there is none or it cannot be read."""
         try:
             return cls.of(try_json(path), path.parent)
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
 
     def write(self) -> None:
-        """Into its folder."""
+        """Write the result into its folder."""
         files.write_json(self.path, self.content())
 
     def content(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the content of the JSON file."""
         content = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "folder"}
         dataset = {each.name: getattr(self.dataset, each.name) for each in dataclasses.fields(self.dataset)}
         content |= {"dataset": _without_none(dataset, "remark", "parts"), "model": self.model.content()}
@@ -128,22 +129,22 @@ class DatasetResult:
 
     @property
     def name(self) -> str:
-        """Of the dataset."""
+        """The dataset's name."""
         return self.dataset.name
 
     @property
     def split(self) -> str:
-        """Whose queries were scored."""
+        """The split whose queries were scored."""
         return self.dataset.split
 
     @property
     def sha256(self) -> str:
-        """Of texts and judgements."""
+        """The digest of the dataset's texts and judgements."""
         return self.dataset.sha256
 
     @property
     def queries(self) -> int:
-        """How many were scored."""
+        """How many queries were scored."""
         return self.dataset.queries
 
     @property
@@ -153,22 +154,22 @@ class DatasetResult:
 
     @property
     def path(self) -> Path:
-        """The JSON."""
+        """The JSON file."""
         return self.folder / f"{self.name}.json"
 
     @property
     def per_query(self) -> Path:
-        """Every metric of every query, Parquet."""
+        """The Parquet file with every metric of every query."""
         return self.folder / f"{self.name}{QUERIES_ENDING}"
 
     @property
     def run(self) -> Path:
-        """The ranking, TREC's format, gzipped."""
+        """The file of rankings in TREC's format, gzipped."""
         return self.folder / f"{self.name}{RUN_ENDING}"
 
     @property
     def spectrum(self) -> Path:
-        """Eigenvalues and deviations, TSV."""
+        """The TSV file of eigenvalues and deviations."""
         return self.folder / f"{self.name}{SPECTRUM_ENDING}"
 
 

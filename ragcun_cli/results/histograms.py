@@ -1,4 +1,4 @@
-"""<dataset>.histograms: how near queries are to what is relevant to them and to the rest; how long embeddings are."""
+"""<dataset>.histograms: how close queries are to relevant and other passages, and how long embeddings are."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ragcun_cli import files
 from ragcun_cli.arrays import Figures, Numbers, Vectors
 from ragcun_cli.errors import DataError
 
-PAIRS = 50_000  # of each kind at most
+PAIRS = 50_000  # at most, of each kind
 SEED = 0
 COSINES = np.linspace(-1, 1, 101)
-# Lengths are divided by the root mean square over passages: their spread is what differs between models, and parts of
-# a dataset add up. Longer ones count in the last bin.
+# Lengths are divided by the root mean square over passages: models then differ in their spread, and parts of
+# a dataset can be added up. Longer ones count in the last bin.
 LENGTHS = np.linspace(0, 2, 101)
 
 
@@ -37,7 +37,7 @@ class Histograms:
     mean_square_length: float
 
     def entry(self) -> dict[str, Any]:
-        """For a result."""
+        """Return the histograms as JSON content."""
         return {
             "cosine": {
                 "edges": [round(float(edge), 4) for edge in COSINES],
@@ -54,12 +54,13 @@ class Histograms:
 
 
 def write_histograms(path: Path, histograms: Histograms) -> None:
-    """As JSON."""
+    """Write the histograms as JSON."""
     files.write_text(path, json.dumps(histograms.entry()) + "\n")
 
 
 def read_histograms(path: Path) -> Histograms:
-    """
+    """Read the histograms of a dataset.
+
     Raises:
         DataError: if it cannot be read.
     """
@@ -70,15 +71,16 @@ def read_histograms(path: Path) -> Histograms:
         positives, random, passages, queries = (np.array(each, dtype=np.int64) for each in listed)
         return Histograms(positives, random, passages, queries, float(length["mean_square"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: no histograms can be read ({error!r})", "Evaluate again.") from None
+        raise DataError(f"{path}: the histograms cannot be read ({error!r})", "Evaluate again.") from None
 
 
 def measure_histograms(
     queries: Vectors, passages: Vectors, pair_queries: Numbers, pair_passages: Vectors
 ) -> Histograms:
-    """
+    """Count the cosines and lengths of embeddings.
+
     Args:
-        queries, passages: (n, D) and (m, D), as they are searched but for the cosine's division by length.
+        queries, passages: (n, D) and (m, D), as searched, but not divided by length for the cosine.
         pair_queries: (pairs,) numbers of queries; pair_passages: (pairs, D), each relevant to the query beside it.
     """
     generator = np.random.default_rng(SEED)
@@ -100,7 +102,7 @@ def measure_histograms(
 
 
 def added_histograms(parts: Sequence[Histograms]) -> Histograms:
-    """Of the parts of one dataset."""
+    """Add up the histograms of the parts of one dataset."""
     return Histograms(
         positives=np.sum([part.positives for part in parts], axis=0),
         random=np.sum([part.random for part in parts], axis=0),

@@ -1,4 +1,4 @@
-"""Reading JSON of results: strictly, for a report, or as far as it goes, for what looks at any folder."""
+"""Read the JSON of results: strictly for a report, leniently for code that looks at any folder."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from ragcun_cli.errors import DataError
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """
+    """Read a JSON object, strictly.
+
     Raises:
-        DataError: if it is no JSON object, or has a number that is not finite.
+        DataError: if it is not a JSON object, or has a number that is not finite.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: not valid JSON ({error})", "Evaluate again.") from None
     if not isinstance(content, dict):
-        raise DataError(f"{path}: not a file of ragcun's results", "Remove it, or evaluate again.")
+        raise DataError(f"{path}: not a ragcun results file", "Remove it, or evaluate again.")
     broken = _not_finite(content)
     if broken:
-        raise DataError(f"{path}: {broken}, which is no figure", "Evaluate again.")
+        raise DataError(f"{path}: {broken}, which is not a valid figure", "Evaluate again.")
     return content
 
 
 def find_json(path: Path) -> dict[str, Any] | None:
-    """None where there is no JSON object."""
+    """Read a JSON object; None if there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -37,12 +38,12 @@ def find_json(path: Path) -> dict[str, Any] | None:
 
 
 def try_json(path: Path) -> dict[str, Any]:
-    """Empty where there is no JSON object."""
+    """Read a JSON object; an empty one if there is none."""
     return find_json(path) or {}
 
 
 def _not_finite(content: Any, place: str = "") -> str:
-    """Where a number is NaN or infinite; empty if none is."""
+    """Say where a number is NaN or infinite; empty if none is."""
     if isinstance(content, dict):
         return next((found for key, each in content.items() if (found := _not_finite(each, f"{place}.{key}"))), "")
     if isinstance(content, list):

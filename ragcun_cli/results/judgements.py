@@ -1,4 +1,4 @@
-"""A collection's judgements as the metrics take them. No torch here: a report scores runs again."""
+"""A collection's judgements in the form the metrics take. No torch here: a report scores runs again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ragcun_cli.results.metrics import NO_PASSAGE, Judgements
 
 
 def judgements_of(collection: Collection) -> Judgements:
-    """The collection's judgements by numbers."""
+    """Return the collection's judgements, with queries and passages as numbers."""
     grades: list[dict[int, int]] = []
     lost: list[list[int]] = []
     for query_id in collection.query_ids:
@@ -23,7 +23,7 @@ def judgements_of(collection: Collection) -> Judgements:
 
 
 def self_matches(collection: Collection) -> Numbers | None:
-    """(n,) Of each query the passage with its id, -1 for none; None where equal ids mean nothing."""
+    """Return, (n,), the passage with each query's id, -1 for none; None if equal ids mean nothing."""
     if not drops_identical_ids(collection.name):
         return None
     rows = [collection.corpus.row_of(query_id) for query_id in collection.query_ids]
@@ -31,6 +31,6 @@ def self_matches(collection: Collection) -> Numbers | None:
 
 
 def drops_identical_ids(name: str) -> bool:
-    """Whether a passage with the query's own id is not a result."""
+    """Whether a passage with the query's own id is dropped from the results."""
     known = known_dataset(name)
     return known is not None and known.queries_in_corpus

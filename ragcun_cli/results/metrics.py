@@ -1,8 +1,8 @@
 """Retrieval metrics on arrays of integers, one figure per query, equal to trec_eval's.
 
 trec_eval itself wants a dictionary of dictionaries, which takes several times as long to build as to score, and keeps
-scores as float32, so that near distances handed over as scores would lose their order. Here a ranking is a row of
-passage numbers, best first (of equals by falling id, as trec_eval has them: `evaluate.search`), and only the judged
+scores as float32, so that close distances passed as scores would lose their order. Here a ranking is a row of
+passage numbers, best first (ties by descending id, as in trec_eval: `evaluate.search`), and only the judged
 passages in it are ever looked at.
 """
 
@@ -21,7 +21,7 @@ CUTS = (1, 3, 5, 10, 100, 1000)
 JUDGED_CUT = 10
 CAPPED_CUTS = (10, 100)
 NO_PASSAGE = -1
-NOT_FOUND = 1 << 40  # the rank of what is not in a ranking, beyond any cut
+NOT_FOUND = 1 << 40  # the rank of a passage missing from a ranking, beyond any cut
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Judgements:
 
     @classmethod
     def of(cls, grades: Sequence[dict[int, int]], lost: Sequence[Sequence[int]] = ()) -> Judgements:
-        """grades: for each query passage -> grade; lost: for each query the grades of unknown passages."""
+        """Make judgements. grades: passage -> grade, per query; lost: grades of unknown passages, per query."""
         query, passage, grade = [], [], []
         for number, of_query in enumerate(grades):
             unknown = list(lost[number]) if lost else []
@@ -49,9 +49,9 @@ class Judgements:
 
 
 def score(judgements: Judgements, ranked: Numbers) -> dict[str, Figures]:
-    """Metric -> (n,) figures between 0 and 1.
+    """Return metric -> (n,) figures between 0 and 1.
 
-    ranked: (n, depth) passages, best first, -1 from where a query has no more. A query without results scores 0
+    ranked: (n, depth) passages, best first, -1 where a query has no more. A query without results scores 0
     everywhere (`trec_eval -c`): leaving it out would raise the mean.
 
     nDCG's gain is the grade itself (trec_eval; the other convention is 2^grade - 1); a passage counts as relevant from
@@ -66,7 +66,7 @@ def score(judgements: Judgements, ranked: Numbers) -> dict[str, Figures]:
     query, at = judgements.query[hit], rank[hit]
     order = np.lexsort((at, query))
     query, at = query[order], at[order]
-    # Of each hit, how many relevant ones stand up to it.
+    # For each hit, how many relevant passages rank above it.
     so_far = (
         np.arange(len(query)) - (np.cumsum(np.bincount(query, minlength=n)) - np.bincount(query, minlength=n))[query]
     )
@@ -91,15 +91,15 @@ def score(judgements: Judgements, ranked: Numbers) -> dict[str, Figures]:
 
 
 def means(figures: dict[str, Figures]) -> dict[str, float]:
-    """Metric -> mean over queries."""
+    """Return metric -> mean over queries."""
     return {name: float(values.mean()) for name, values in figures.items()}
 
 
 def _ranks(judgements: Judgements, ranked: Numbers) -> Numbers:
-    """Of each judgement, where its passage stands, from 0; NOT_FOUND where it does not."""
+    """Return the rank, from 0, of each judged passage; NOT_FOUND if it is not in the ranking."""
     ranks = np.full(len(judgements.query), NOT_FOUND, dtype=np.int64)
     largest = max(int(ranked.max(initial=0)), int(judgements.passage.max(initial=0)))
-    # One table for all queries, written and cleared again: quicker than looking for each passage among the results.
+    # One table for all queries, written and cleared again: faster than searching the results for each passage.
     table = np.full(largest + 2, NOT_FOUND, dtype=np.int64)
     bounds = np.searchsorted(judgements.query, np.arange(judgements.queries + 1))
     places = np.arange(ranked.shape[1])

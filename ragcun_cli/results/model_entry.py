@@ -14,7 +14,7 @@ from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.results.json_files import find_json, read_json
 from ragcun_cli.results.layout import FORMAT, MODEL
 
-# What decides a figure, with the tokenizer: two entries that differ here are two models.
+# These and the tokenizer decide a figure: two entries that differ here are two different models.
 IDENTIFYING = ("identity", "max_length", "output_dim", "precision", "similarity", "transform", "fit_sha256")
 SHOWN = 19  # characters of a value: a digest's beginning
 REQUIRED = ("name", "kind", "arm", "tokenizer_sha256", *IDENTIFYING)
@@ -22,10 +22,10 @@ REQUIRED = ("name", "kind", "arm", "tokenizer_sha256", *IDENTIFYING)
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
-    """One row of a table, for one seed; the fields are the file's keys, in their order.
+    """One row of a table, for one seed; the fields are the file's keys, in order.
 
     kind: `trained` by ragcun, or `untouched`. identity: of the files that decide an embedding. path: the model as it
-    was named; found_at: its absolute path then, None for a hub's or an embedded one. asked_name, asked_max_length: what
+    was named; found_at: its absolute path then, None for a hub or embedded model. asked_name, asked_max_length: what
     the command asked for. base_model, base_identity: what training started from. output_dim: of what is compared, after
     a transform. arm: what the recipe said, None for an untouched encoder. fit_on: what the transform was fitted on.
     """
@@ -54,10 +54,10 @@ class ModelEntry:
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> ModelEntry:
-        """From JSON, also that of earlier versions, which said less.
+        """Make an entry from JSON, including that of earlier versions, which had fewer keys.
 
         Raises:
-            KeyError: naming a key that every entry has.
+            KeyError: naming a missing key that every entry must have.
         """
         for key in REQUIRED:
             content[key]
@@ -67,7 +67,8 @@ class ModelEntry:
 
     @classmethod
     def read(cls, folder: Path) -> ModelEntry:
-        """
+        """Read the file, strictly.
+
         Raises:
             DataError: if the folder's file cannot be read or lacks a key.
         """
@@ -79,7 +80,7 @@ class ModelEntry:
 
     @classmethod
     def find(cls, folder: Path) -> ModelEntry | None:
-        """None where the folder has no such file, or one that cannot be read."""
+        """Read the folder's entry; None if it has none or it cannot be read."""
         content = find_json(folder / MODEL)
         try:
             return None if content is None else cls.of(content)
@@ -87,11 +88,11 @@ class ModelEntry:
             return None
 
     def write(self, folder: Path) -> None:
-        """Into the folder's file."""
+        """Write the entry into the folder's file."""
         files.write_json(folder / MODEL, self.content())
 
     def content(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the content of the JSON file."""
         return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
 
     @property
@@ -101,19 +102,19 @@ class ModelEntry:
 
     @property
     def suffix(self) -> str:
-        """What an evaluation put behind the name that it was asked for, for a transform or a similarity."""
+        """What an evaluation appended to the requested name, for a transform or a similarity."""
         return self.name.removeprefix(self.asked_name)
 
     def renamed(self, name: str) -> ModelEntry:
-        """Under another name, which ends in `suffix`."""
+        """Return this entry under another name, which ends in `suffix`."""
         return dataclasses.replace(self, name=name, asked_name=name.removesuffix(self.suffix))
 
     def differing(self, other: ModelEntry) -> list[str]:
-        """Keys by which these are two models."""
+        """Return the keys whose values make these two different models."""
         return [key for key in IDENTIFYING if getattr(self, key) != getattr(other, key)]
 
     def fingerprint(self, dataset_sha256: str, split: str) -> str:
-        """Of everything that decides a result's figures: two results with the same one must be equal."""
+        """Return a digest of all that decides a result's figures: results with the same one must be equal."""
         return key_of(
             format=FORMAT,
             dataset=dataset_sha256,
@@ -124,9 +125,9 @@ class ModelEntry:
 
 
 def another_model(folder: Path, differing: Mapping[str, tuple[object, object]]) -> UsageError:
-    """What to raise where a folder has results of another model of this name. differing: key -> there and here."""
+    """Return the error for a folder that has results of another model of this name. differing: key -> there, here."""
     shown = [f"{key} {str(there)[:SHOWN]} there, {str(here)[:SHOWN]} here" for key, (there, here) in differing.items()]
     return UsageError(
-        f"{folder}: holds results of another model of this name: {', '.join(shown) or 'it does not say of which'}",
+        f"{folder}: holds results of another model of this name: {', '.join(shown) or 'it does not say which'}",
         "Give --overwrite to replace them, or --name to keep both.",
     )

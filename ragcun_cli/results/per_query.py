@@ -19,20 +19,20 @@ QUERY_ID = "query_id"
 
 @dataclass(frozen=True)
 class PerQuery:
-    """figures: metric -> (n,), in the order of query_ids."""
+    """Scores per query. figures: metric -> (n,), in the order of query_ids."""
 
     query_ids: list[str]
     figures: dict[str, Figures]
 
 
 def write_per_query(path: Path, query_ids: Sequence[str], figures: Mapping[str, Figures]) -> None:
-    """Write all of them, or nothing."""
+    """Write the scores of all queries, or nothing."""
     with files.replacing(path) as temporary, temporary.open("wb") as stream:
         parquet.write_table(arrow.table({QUERY_ID: list(query_ids), **figures}), stream)
 
 
 def read_per_query(path: Path, metrics: Sequence[str] | None = None) -> PerQuery:
-    """metrics: those that are wanted; None for all.
+    """Read scores per query. metrics: those that are wanted; None for all.
 
     Raises:
         DataError: if the file or one of these cannot be read.

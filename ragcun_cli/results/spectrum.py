@@ -1,4 +1,4 @@
-"""<dataset>.spectrum.tsv: eigenvalues of the covariance, falling, and each dimension's standard deviation."""
+"""<dataset>.spectrum.tsv: the covariance's eigenvalues, descending, and each dimension's standard deviation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ EIGENVALUES, DEVIATIONS = "eigenvalue", "deviation"
 
 
 def column(what: str, side: str) -> str:
-    """What a column is called. what: EIGENVALUES or DEVIATIONS; side: passages or queries."""
+    """Return a column's name. what: EIGENVALUES or DEVIATIONS; side: passages or queries."""
     return f"{what}_{side}"
 
 
 def write_spectrum(path: Path, columns: Mapping[str, Figures]) -> None:
-    """Columns of one length, by name."""
+    """Write columns of equal length, by name."""
     rows = zip(*columns.values(), strict=True)
     lines = ["\t".join(["number", *columns])]
     lines += ["\t".join([str(number), *(f"{value:.9g}" for value in row)]) for number, row in enumerate(rows, start=1)]
@@ -28,7 +28,8 @@ def write_spectrum(path: Path, columns: Mapping[str, Figures]) -> None:
 
 
 def read_spectrum(path: Path) -> dict[str, Figures]:
-    """
+    """Read the columns of a spectrum, by name.
+
     Raises:
         DataError: if it cannot be read.
     """
@@ -37,4 +38,4 @@ def read_spectrum(path: Path) -> dict[str, Figures]:
         columns = np.array([[float(value) for value in line.split("\t")] for line in lines]).T
         return dict(zip(head.split("\t"), columns, strict=True))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: no spectrum can be read ({error})", "Evaluate again.") from None
+        raise DataError(f"{path}: the spectrum cannot be read ({error})", "Evaluate again.") from None

@@ -1,7 +1,7 @@
-"""What scores are worth where passages tie: over every order of equally distant passages, the mean and the range.
+"""How scores depend on ties: their mean and range over every order of equally distant passages.
 
 The score itself follows trec_eval's rule, which puts the greater id first. That order says nothing about the model, so
-its neighbours are kept beside it: the expected figure over all orders, each as likely as another (McSherry & Najork,
+others are kept beside it: the expected figure over all orders, each equally likely (McSherry & Najork,
 ECIR 2008), and the figures of the worst and the best order.
 """
 
@@ -16,15 +16,15 @@ import numpy as np
 from ragcun_cli.arrays import Figures, Numbers
 from ragcun_cli.results.metrics import CAPPED_CUTS, CUTS, JUDGED_CUT, NDCG_CUTS, NO_PASSAGE, Judgements, score
 
-SPARE = 24  # ranks beyond the depth, so that equals at the last rank are seen together
-ROUNDING = 1e-12  # figures of two orders that differ by less are the same
+SPARE = 24  # ranks beyond the depth, so that ties at the last rank are seen together
+ROUNDING = 1e-12  # figures of two orders that differ by less count as equal
 UNAFFECTED = frozenset({f"judged@{JUDGED_CUT}"})  # says what was judged, not how good a ranking is
 
 
 @dataclass(frozen=True)
 class Ties:
-    """queries: those with a figure that depends on the order of equals. open: those whose last equals go on beyond
-    what was ranked. expected, low, high: metric -> mean over all queries, of the mean, worst and best order.
+    """What ties change. queries: how many have a figure that depends on them. open: how many whose last tie goes beyond
+    what was ranked. expected, low, high: metric -> mean over queries, for the mean, worst and best order.
     """
 
     queries: int
@@ -35,9 +35,9 @@ class Ties:
 
 
 def levels_of(passages: Numbers, distances: Figures) -> Numbers:
-    """(n, depth) the number of each rank's distance among the query's distinct ones, from 0; equals share theirs.
+    """Number each query's distinct distances from 0; return (n, depth) the number of each rank. Ties share one.
 
-    passages: (n, depth), -1 where there is none. distances: (n, depth), rising.
+    passages: (n, depth), -1 where there is none. distances: (n, depth), ascending.
     """
     levels = np.zeros(passages.shape, dtype=np.int64)
     levels[:, 1:] = np.cumsum(distances[:, 1:] != distances[:, :-1], axis=1)
@@ -47,7 +47,7 @@ def levels_of(passages: Numbers, distances: Figures) -> Numbers:
 def measure_ties(
     judgements: Judgements, passages: Numbers, levels: Numbers, depth: int, figures: dict[str, Figures]
 ) -> Ties | None:
-    """None where the order of equals changes no figure.
+    """Measure what ties change; None if their order changes no figure.
 
     Args:
         passages, levels: (n, >= depth) rankings, as far as they are known.
@@ -81,7 +81,7 @@ def measure_ties(
     if not affected.any():
         return None
     goes_on = 0
-    if passages.shape[1] > depth:  # else every passage there is has a rank
+    if passages.shape[1] > depth:  # otherwise every passage has a rank
         goes_on = int(((levels[:, depth - 1] == levels[:, -1]) & (passages[:, -1] != NO_PASSAGE)).sum())
     return Ties(
         int(affected.sum()),
@@ -91,7 +91,7 @@ def measure_ties(
 
 
 def _gains(judgements: Judgements, passages: Numbers) -> Figures:
-    """(n, depth) the gain of each ranked passage: its grade, 0 for what nobody judged or found irrelevant."""
+    """Return (n, depth) the gain of each ranked passage: its grade, or 0 if unjudged or judged irrelevant."""
     gains = np.zeros(passages.shape)
     bounds = np.searchsorted(judgements.query, np.arange(judgements.queries + 1))
     for query in range(judgements.queries):
@@ -107,7 +107,7 @@ def _gains(judgements: Judgements, passages: Numbers) -> Figures:
 
 
 def _ideal(judgements: Judgements) -> list[Figures]:
-    """Of each query the gains of the best ranking there could be."""
+    """Return, for each query, the gains of the best possible ranking."""
     bounds = np.searchsorted(judgements.query, np.arange(judgements.queries + 1))
     return [
         np.sort(np.maximum(judgements.grade[start:stop], 0))[::-1].astype(np.float64)
@@ -116,7 +116,7 @@ def _ideal(judgements: Judgements) -> list[Figures]:
 
 
 def _expected(gains: Figures, levels: Numbers, depth: int, ideal: Figures, relevant: int) -> dict[str, float]:
-    """Metric -> mean over all orders of equals, of one query. gains, levels: by rank."""
+    """Return metric -> mean over all orders of ties, for one query. gains, levels: by rank."""
     hit = (gains > 0).astype(np.float64)
     gain, chance, precision = np.zeros(len(gains)), np.zeros(len(gains)), np.zeros(len(gains))
     first = 0.0
@@ -125,8 +125,8 @@ def _expected(gains: Figures, levels: Numbers, depth: int, ideal: Figures, relev
     for start, stop in _groups(levels):
         size, hits = stop - start, int(hit[start:stop].sum())
         gain[start:stop], chance[start:stop] = gains[start:stop].mean(), hits / size
-        # At the i-th place of the group stands a hit with chance hits / size, and then (i - 1) of the other
-        # size - 1 stand before it.
+        # The i-th place of the group holds a hit with probability hits / size, and then (i - 1) of the other
+        # size - 1 passages precede it.
         before = np.arange(size) * ((hits - 1) / (size - 1) if size > 1 else 0.0)
         precision[start:stop] = hits / size * (found + 1 + before) / np.arange(start + 1, stop + 1)
         if hits and not found:
@@ -151,13 +151,13 @@ def _expected(gains: Figures, levels: Numbers, depth: int, ideal: Figures, relev
 
 
 def _groups(levels: Numbers) -> Iterator[tuple[int, int]]:
-    """Where each run of equals begins and ends."""
+    """Yield where each run of ties begins and ends."""
     cuts = [0, *(np.flatnonzero(np.diff(levels)) + 1).tolist(), len(levels)]
     yield from itertools.pairwise(cuts)
 
 
 def _chance_of_first(size: int, hits: int) -> Figures:
-    """(size,) The chance that the first of `hits` among `size` in a random order stands at each place."""
+    """Return (size,) the probability that the first of `hits` among `size` in random order is at each place."""
     left = size - np.arange(size)
     here = hits / left
     misses = np.concatenate([[1.0], np.cumprod(np.maximum(1 - here, 0))[:-1]])

@@ -17,8 +17,8 @@ Ranked = tuple[str, Sequence[str], Sequence[int]]  # query id; passage ids, best
 
 
 def write_run(path: Path, ranked: Iterable[Ranked], tag: str) -> None:
-    """Scores are whole numbers, the same for equally distant passages: trec_eval holds them exactly, where its float32
-    would mix up near distances.
+    """Write rankings. Scores are integers, equal for equally distant passages: trec_eval's float32 holds them exactly,
+    but would mix up close distances.
     """
     tag = _one_word(tag)
     with _replacing(path) as stream:
@@ -38,7 +38,7 @@ def rename_run(path: Path, tag: str) -> None:
 
 
 def run_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Query id and passage id of each line, those of one query best first.
+    """Yield query id and passage id of each line, best first within a query.
 
     Raises:
         DataError: if it cannot be read.
@@ -46,7 +46,7 @@ def run_lines(path: Path) -> Iterator[tuple[str, str]]:
     try:
         with gzip.open(path, "rt", encoding="utf-8") as stream:
             for line in stream:
-                # From both ends: an id may have blanks in it.
+                # Parsed from both ends: an id may contain spaces.
                 query_id, _, rest = line.partition(" Q0 ")
                 yield query_id, rest.rsplit(" ", 3)[0]
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
@@ -54,7 +54,7 @@ def run_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def read_run(path: Path, queries: Container[str]) -> dict[str, list[str]]:
-    """Of some queries: query id -> passages, best first."""
+    """Read the rankings of some queries: query id -> passages, best first."""
     ranked: dict[str, list[str]] = {}
     for query_id, passage in run_lines(path):
         if query_id in queries:
@@ -67,11 +67,11 @@ def _replacing(path: Path) -> Iterator[gzip.GzipFile]:
     with (
         files.replacing(path) as temporary,
         temporary.open("wb") as raw,
-        # No time stamp: the same results are the same bytes.
+        # No timestamp: the same results give the same bytes.
         gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=COMPRESSION, mtime=0, filename="") as stream,
     ):
         yield stream
 
 
 def _one_word(tag: str) -> str:
-    return "_".join(tag.split())  # the format's columns are separated by blanks
+    return "_".join(tag.split())  # the format's columns are separated by spaces

@@ -1,1 +1,1 @@
-"""The folder of a run: its names, and a module for each file that says how the run stands. No torch."""
+"""The run folder: its file names, and a module for each file on the run's state. No torch."""

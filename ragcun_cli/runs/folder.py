@@ -22,7 +22,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The places inside `output_dir`."""
+    """The paths inside `output_dir`."""
 
     root: Path
 
@@ -72,32 +72,32 @@ class RunFolder:
         return self.root / f"checkpoint_epoch_{epoch}"
 
     def small_files(self) -> list[Path]:
-        """Those of recipe, environment, status and logs that are there."""
+        """Return those of recipe, environment, status and logs that exist."""
         return [path for path in self.small_files_in_order() if path.is_file()]
 
     def small_files_in_order(self) -> list[Path]:
-        """All that there may be, the recipe first and the status, which speaks for the others, last."""
+        """Return all possible small files: the recipe first and the status, which vouches for the others, last."""
         return [self.recipe, self.environment, self.metrics, self.speed, self.status]
 
     def state(self) -> str:
-        """`running`, `interrupted`, `failed` or `finished`; empty where no run has been."""
+        """Return `running`, `interrupted`, `failed` or `finished`; empty if there has been no run."""
         found = Status.find(self.status)
         return "" if found is None else found.state
 
     def progress(self) -> Progress:
-        """How far the run was when it last said so; the beginning where it has said nothing."""
+        """Return the run's last recorded progress; that of a new run if none is recorded."""
         found = Status.find(self.status)
         return Progress() if found is None else found.progress
 
     def has_its_models(self, recipe: Recipe) -> bool:
-        """Whether what a finished run keeps is there."""
+        """Whether the models that a finished run keeps exist."""
         kept = recipe.keep_models
         if kept == "none" or (kept == "best" and self.best_model.is_dir()):
             return True
         return self.final_model.is_dir()
 
     def summary(self, recipe: Recipe) -> ArmSummary:
-        """Of a run that has ended well."""
+        """Return the summary of a finished run."""
         progress, kept = self.progress(), [each for each in (self.best_model, self.final_model) if each.is_dir()]
         model = str(kept[0]) if kept else ""
         return ArmSummary(recipe.name, str(self.root), model, progress.step, progress.best_step, progress.best_score)
@@ -105,19 +105,19 @@ class RunFolder:
     def write_status(
         self, state: str, progress: Progress, total_steps: int, reason: str = "", exit_code: int | None = None
     ) -> None:
-        """Replace status.json, which also says if the log is lost.
+        """Replace status.json, which also says whether log output was lost.
 
-        reason: why a run is not going on; exit_code: how its command ends.
+        reason: why a run has stopped; exit_code: its command's exit code.
         """
         status = Status(state, progress, total_steps, redacted(reason), exit_code, lost_log())
         status.write(self.status)
 
 
 def read_records(path: Path) -> list[Record]:
-    """All lines; empty where there is no file.
+    """Read all records; empty if there is no file.
 
     Raises:
-        ValueError: if one is no JSON.
+        ValueError: if a line is not JSON.
     """
     if not path.is_file():
         return []
@@ -125,7 +125,7 @@ def read_records(path: Path) -> list[Record]:
 
 
 def whole_records(path: Path) -> list[Record]:
-    """Those whose lines are whole: the last one may be half written. Empty where nothing can be read."""
+    """Read the records on complete lines: the last one may be half written. Empty if nothing can be read."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
@@ -134,7 +134,8 @@ def whole_records(path: Path) -> list[Record]:
 
 
 def read_environment(path: Path) -> Record:
-    """
+    """Read a run's environment.json.
+
     Raises:
         OSError, ValueError: if it cannot be read.
     """
@@ -143,7 +144,7 @@ def read_environment(path: Path) -> Record:
 
 
 def find_environment(path: Path) -> Record:
-    """Empty where it cannot be read."""
+    """Read environment.json; empty if it cannot be read."""
     try:
         return read_environment(path)
     except (OSError, ValueError):

@@ -16,12 +16,12 @@ RUNNING, INTERRUPTED, FAILED, FINISHED = "running", "interrupted", "failed", "fi
 
 @dataclass
 class Progress:
-    """What must continue where it stopped, besides the tensors.
+    """What a resumed run must restore, besides the tensors.
 
     step: optimiser steps done. best_score, best_step: of the dev scores so far. scores_without_gain: dev scores since
-    the best. chunk_tokens: tokens that pass the encoder at a time, None for a whole batch; with another number the
-    last digits would differ. overflows: steps in a row that fp16's loss scaling skipped. tokens: those that passed the
-    encoder. behind: the dev score and the epoch's model that are due at this step are still to be made.
+    the best. chunk_tokens: tokens encoded at a time, None for a whole batch; with another number the
+    last digits would differ. overflows: steps in a row that fp16's loss scaling skipped. tokens: how many were encoded
+    so far. behind: the dev score and the epoch's model that are due at this step are still to be made.
     """
 
     step: int = 0
@@ -36,8 +36,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Status:
-    """state: RUNNING, INTERRUPTED, FAILED or FINISHED. exit_reason: why it is not going on; exit_code: how its command
-    ended, None while it goes on. log_lost: which of its streams went nowhere, and why; empty for none.
+    """A run's state: RUNNING, INTERRUPTED, FAILED or FINISHED. exit_reason: why it stopped; exit_code: how its command
+    ended, None while it runs. log_lost: which of its output streams were lost, and why; empty if none.
     """
 
     state: str
@@ -49,10 +49,10 @@ class Status:
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Status:
-        """From JSON, also that of earlier versions, which said less.
+        """Make a status from JSON, including that of earlier versions, which had fewer keys.
 
         Raises:
-            KeyError, TypeError: if it is none.
+            KeyError, TypeError: if it is not a status.
         """
         known = {field.name for field in dataclasses.fields(Progress)}
         return cls(
@@ -66,7 +66,7 @@ class Status:
 
     @classmethod
     def find(cls, path: Path) -> Status | None:
-        """None where no run says how it stands."""
+        """Read a status; None if there is none or it cannot be read."""
         try:
             return cls.of(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
@@ -77,7 +77,7 @@ class Status:
         files.write_json(path, self.content())
 
     def content(self) -> dict[str, Any]:
-        """As JSON has it: the progress among the other keys."""
+        """Return the content of the JSON file, with the progress among the other keys."""
         ended: dict[str, Any] = {"exit_reason": self.exit_reason, "exit_code": self.exit_code}
         if self.log_lost:
             ended["log_lost"] = self.log_lost
@@ -85,7 +85,7 @@ class Status:
 
     @property
     def shown(self) -> str:
-        """Such as `interrupted at step 120 of 300`."""
+        """The state for display, such as `interrupted at step 120 of 300`."""
         at = f"{self.state} at step {self.progress.step} of {self.total_steps}"
         return FINISHED if self.state == FINISHED else at
 

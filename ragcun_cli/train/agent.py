@@ -1,7 +1,7 @@
-"""torch.distributed.run as a module of ours, so that it neither outlives its parent nor prints tracebacks.
+"""Our wrapper of torch.distributed.run, so that it neither outlives its parent nor prints tracebacks.
 
-When a worker fails, `python -m torch.distributed.run` prints some fifty lines about itself; here what failed goes to a
-file that the launcher reads, and the worker has said why.
+When a worker fails, `python -m torch.distributed.run` prints some fifty lines about itself; here the failure goes to a
+file that the launcher reads, and the worker has already said why.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def main() -> None:
     """Run torch.distributed.run with this process's arguments; exit code 0 if all workers ended with 0, else 1."""
     endure()
     stop_with_parent(os.getppid())
-    logging.disable(logging.CRITICAL)  # of this process: what torch says of its workers, they have said themselves
+    logging.disable(logging.CRITICAL)  # in this process: workers have already reported what torch says about them
     try:
         run(sys.argv[1:])
     except ChildFailedError as error:
         _leave([{"rank": rank, "exit_code": failure.exitcode} for rank, failure in error.failures.items()])
     except (SignalException, KeyboardInterrupt):
         sys.exit(1)
-    except Exception as error:  # whatever keeps machines from meeting
+    except Exception as error:  # whatever keeps machines from connecting
         _leave([], " ".join(str(error).split()) or repr(error))
 
 

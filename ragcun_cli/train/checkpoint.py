@@ -1,14 +1,14 @@
-"""Exact training state on disk: `checkpoints/step-00000030/`, whole or not there.
+"""Exact training state on disk: `checkpoints/step-00000030/`, complete or absent.
 
-    model.safetensors      what trains: the head, the temperature and, unless it is frozen, the encoder
+    model.safetensors      what is trained: the head, the temperature and, unless it is frozen, the encoder
     optimiser.safetensors  AdamW's moments
     random.safetensors     every process's random states, by rank
     state.json             step, position in the data, best dev score, loss scale, what the run was spread over
-    run/                   recipe, environment and logs as they were: enough to go on where nothing else is left
+    run/                   recipe, environment and logs as they were: enough to resume if nothing else is left
     manifest.json          size and sha256 of each of these; written last
 
-Tensors are whole, whatever they were spread over, so that a run may go on with another number of processes. Nothing
-here is a pickle. A folder without a valid manifest does not exist.
+Tensors are stored unsharded, so that a run may resume with a different number of processes. Nothing
+here is a pickle. A folder without a valid manifest counts as absent.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class TrainingState:
     run_files: dict[str, bytes]
 
     def size(self) -> int:
-        """Bytes on disk, but for a few kilobytes."""
+        """Return the bytes it takes on disk, give or take a few kilobytes."""
         tensors = [*self.model.values(), *self.optimiser.values()]
         return sum(each.numel() * each.element_size() for each in tensors) + sum(map(len, self.run_files.values()))
 
     def copied(self, buffers: dict[str, Tensor]) -> TrainingState:
-        """The same on the CPU, in the memory of an earlier copy where `buffers` has it; the copy's is left there."""
+        """Copy the state to the CPU, reusing the memory of earlier copies in `buffers` and leaving new memory there."""
         model = {name: _copied(f"model.{name}", tensor, buffers) for name, tensor in self.model.items()}
         optimiser = {name: _copied(f"optimiser.{name}", tensor, buffers) for name, tensor in self.optimiser.items()}
         return TrainingState(self.step, model, optimiser, self.random, self.content, self.run_files)
@@ -72,8 +72,8 @@ def _copied(name: str, tensor: Tensor, buffers: dict[str, Tensor]) -> Tensor:
     if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
         buffers[name] = buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
     if tensor.device.type == "cpu":
-        # One thread: torch's would take the cores from the pass that runs beside it, and wait for each other (2.1 s for
-        # 1.3 GB on two cores; 0.15 s so).
+        # One thread: torch's threads would take cores from the concurrent pass, and wait for each other (2.1 s for
+        # 1.3 GB on two cores; 0.15 s this way).
         np.copyto(_as_bytes(buffer), _as_bytes(tensor))
     else:
         buffer.copy_(tensor, non_blocking=tensor.is_cuda)
@@ -85,9 +85,9 @@ def _as_bytes(tensor: Tensor) -> npt.NDArray[np.uint8]:
 
 
 def capture(training: Training) -> TrainingState | None:
-    """The state after `progress.step`; every process calls it, the main one gets it.
+    """Capture the state after `progress.step`; every process calls this, the main one gets the state.
 
-    Its tensors are those that train: they must not change before `copied`.
+    Its tensors are the live ones: they must not change before `copied` returns.
     """
     world, scaler = training.world, training.accelerator.scaler
     model = {name: whole(tensor, world.is_main) for name, tensor in _trained_tensors(_modules(training)).items()}
@@ -105,7 +105,7 @@ def capture(training: Training) -> TrainingState | None:
 
 
 def write_checkpoint(root: Path, state: TrainingState) -> Path:
-    """Write `root`/step-…, whole or not at all."""
+    """Write `root`/step-…, completely or not at all."""
     final = root / f"step-{state.step:08}"
     with files.new_folder(final) as folder:
         save_tensors({name: each.contiguous() for name, each in state.model.items()}, folder / "model.safetensors")
@@ -121,21 +121,21 @@ def write_checkpoint(root: Path, state: TrainingState) -> Path:
 
 
 def newest_valid(root: Path) -> tuple[Path | None, list[str]]:
-    """The newest whole checkpoint, and one sentence for each newer one that is not whole."""
+    """Return the newest complete checkpoint, and one sentence for each newer one that is not."""
     skipped: list[str] = []
     for folder in checkpoints_in(root):
         problem = problem_with(folder)
         if problem is None:
             return folder, skipped
-        skipped.append(f"{folder.name} is skipped: {problem}")
+        skipped.append(f"{folder.name} was skipped: {problem}")
     return None, skipped
 
 
 def load_checkpoint(training: Training, folder: Path | None) -> list[str]:
-    """Put everything back, the random states last; `folder` is the main process's, None in the others.
+    """Restore everything, random states last; `folder` is given in the main process, None in the others.
 
     Returns:
-        What of the run will not be bit for bit what it would have been, one sentence each.
+        One sentence for each respect in which the run will not be bit for bit what it would have been.
 
     Raises:
         ModelError: if the tensors are not those of this recipe's model.
@@ -172,13 +172,13 @@ def _inexact(difference: str) -> list[str]:
     if not difference:
         return []
     return [
-        f"not bit for bit the same from here on ({difference}): sums are rounded in another order, and dropout "
-        "draws other numbers. Order, batches and learning rates are the same."
+        f"not bit for bit the same from here on ({difference}): sums are rounded in a different order, and dropout "
+        "draws different numbers. Order, batches and learning rates stay the same."
     ]
 
 
 def restore_run_files(checkpoint: Path, folder: RunFolder) -> None:
-    """The run's small files as they were at the checkpoint: its logs then end where it does."""
+    """Restore the run's small files as they were at the checkpoint, so that its logs end there too."""
     for log in (folder.metrics, folder.speed):
         log.unlink(missing_ok=True)
     for path in sorted((checkpoint / RUN_FILES).iterdir()):
@@ -186,7 +186,7 @@ def restore_run_files(checkpoint: Path, folder: RunFolder) -> None:
 
 
 def _read_run_files(folder: RunFolder) -> dict[str, bytes]:
-    # Not status.json: it tells how the run stands, not how it stood.
+    # Not status.json: it describes the run's current state, not its past one.
     return {path.name: path.read_bytes() for path in folder.small_files() if path != folder.status}
 
 
@@ -195,7 +195,7 @@ def _restore_model(training: Training, tensors: dict[str, Tensor], where: str) -
     if {name: tensor.shape for name, tensor in tensors.items()} != {
         name: tensor.shape for name, tensor in current.items()
     }:
-        raise ModelError(f"{where}: was written by a model of another shape", "Was the base model replaced?")
+        raise ModelError(f"{where}: was written by a model of a different shape", "Was the base model replaced?")
     with torch.no_grad():
         for name, tensor in current.items():
             assign(tensor, tensors[name])
@@ -206,7 +206,7 @@ def _modules(training: Training) -> dict[str, nn.Module]:
 
 
 def _trained_tensors(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
-    """By name, the live tensors that training changes."""
+    """Return the live tensors that training changes, by name."""
     tensors = {}
     for name, module in modules.items():
         frozen = {key for key, parameter in module.named_parameters() if not parameter.requires_grad}

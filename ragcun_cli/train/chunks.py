@@ -1,15 +1,15 @@
 """One loss over a batch that need not fit into memory: GradCache (arXiv 2101.06983).
 
-1. Every chunk of the batch passes the encoder; only embeddings are kept, and the random state each chunk began with.
+1. Every chunk of the batch is encoded; only embeddings and the random state each chunk began with are kept.
 2. The loss of all embeddings gives the gradient of each.
-3. Every chunk passes again, from its random state, and takes its embeddings' gradient down to the weights.
+3. Every chunk is encoded again from its random state, and backpropagates its embeddings' gradient to the weights.
 
-The gradient is that of the whole batch, exactly. The last chunk passes once: its graph is kept from step 1. A batch
+The gradient is exactly that of the whole batch. The last chunk is encoded once: its graph is kept from step 1. A batch
 that fits is one chunk, so this is then plain training.
 
-Where several processes train, each passes its own chunks, and step 2 sees the embeddings of all. DDP adds the gradients
-up in the last pass only. FSDP2 does in every pass, which all processes must therefore make equally often: one with
-fewer chunks passes a text more, whose gradient is zero.
+With several processes, each encodes its own chunks, and step 2 sees everyone's embeddings. DDP adds the gradients
+up in the last pass only. FSDP2 does so in every pass, so all processes must make equally many: one with
+fewer chunks encodes an extra text, whose gradient is zero, to make up.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ Chunks = Sequence[Numbers]
 
 @dataclass(frozen=True)
 class Exchange:
-    """How the passes of a batch take part in the exchange of gradients between processes.
+    """How the passes of a batch take part in exchanging gradients between processes.
 
     quiet(): a context in which a pass keeps its gradient to itself. in_last_pass: whether the batch's last pass
-    exchanges what all have kept. extra_passes: how many more passes another process makes.
+    exchanges what all have kept. extra_passes: how many more passes the busiest process makes.
     """
 
     quiet: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
@@ -60,7 +60,7 @@ def backward_in_chunks(
 
     Args:
         embed: tokens -> embeddings (n, D), with gradient.
-        chunks: the texts that pass together, by number; each text is in one chunk.
+        chunks: the texts that are encoded together, by number; each text is in one chunk.
         backward: takes the embeddings (n, D), in the batch's order, computes the loss and calls its backward.
 
     Returns:
@@ -92,7 +92,7 @@ def backward_in_chunks(
 def backward_at_once(
     embed: Callable[[], Tensor], backward: Callable[[Tensor], Result], exchange: Exchange = Exchange()
 ) -> Result:
-    """The same in one pass, `embed()`: the loss and its gradient in full float32, then the model's."""
+    """Do the same in one pass, `embed()`: the loss and its gradient in full float32, then the model's gradient."""
     with exchange.of_pass(is_last=True):
         embeddings = embed()
         leaf = embeddings.detach().requires_grad_()
@@ -103,7 +103,7 @@ def backward_at_once(
 
 
 class _WithoutGraph:
-    """A chunk's embeddings, and what makes the same ones again with their graph."""
+    """A chunk's embeddings without a graph, and what is needed to compute them again with one."""
 
     def __init__(self, batch: TokenBatch, embeddings: Tensor, state: dict[str, Tensor]) -> None:
         self.batch = batch

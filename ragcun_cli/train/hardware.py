@@ -1,4 +1,4 @@
-"""Which device trains, and how exactly it multiplies."""
+"""The training device, and the precision of its matrix products."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ragcun_cli.train.precision import Hardware
 
 
 def find_hardware(number: int = 0) -> Hardware:
-    """GPU `number`, which is this process's from now on, or the CPU."""
+    """Select GPU `number` for this process, or fall back to the Apple GPU or the CPU."""
     device = best_device()
     if device == "cuda":
         torch.cuda.set_device(number)
@@ -24,13 +24,13 @@ def find_hardware(number: int = 0) -> Hardware:
 
 
 def count_gpus() -> int:
-    """CUDA GPUs that this process may use."""
+    """Count the CUDA GPUs that this process may use."""
     return torch.cuda.device_count()
 
 
 @contextlib.contextmanager
 def tensor_float32(hardware: Hardware) -> Iterator[None]:
-    """Let the encoder's float32 products take a GPU's TF32 (10 bits of mantissa, several times the speed)."""
+    """Let the encoder's float32 products use a GPU's TF32 (10 bits of mantissa, several times the speed)."""
     wanted = "high" if hardware.capability is not None and hardware.capability >= (8, 0) else "highest"
     with _matmul_precision(wanted):
         yield
@@ -38,7 +38,7 @@ def tensor_float32(hardware: Hardware) -> Iterator[None]:
 
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
-    """Losses and their gradients in all 23 bits: a distance from TF32 products could be wrong by a tenth."""
+    """Compute losses and their gradients with all 23 bits: a distance from TF32 products could be off by a tenth."""
     with _matmul_precision("highest"):
         yield
 

@@ -1,8 +1,8 @@
-"""How many tokens can pass the encoder at a time on this machine.
+"""How many tokens can pass through the encoder at a time on this machine.
 
-On a GPU by trying: the longest batch of the run goes forward and backward, and each time that memory runs out the
-chunk is halved. A CPU has no such signal (the system kills the process), so there a small chunk is passed, what it
-keeps for the backward pass is counted, and the rest is proportion.
+On a GPU this is tried out: the run's longest batch goes forward and backward, and each time memory runs out the
+chunk is halved. A CPU has no such signal (the system kills the process), so there a small chunk is run, what it
+keeps for the backward pass is measured, and the limit is extrapolated from that.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.train.random_state import random_state, set_random_state
 
 CPU_PROBE_TOKENS = 1024
-# Of the memory that is free: what a step keeps. The rest is for its gradients, the allocator's gaps and others, and
-# for the one layer at a time that gradient checkpointing computes again.
+# The share of free memory for what a step keeps. The rest is for gradients, the allocator's gaps and other uses, and
+# for the one layer at a time that gradient checkpointing recomputes.
 CPU_SHARE = 0.4
 OUT_OF_MEMORY_HINT = (
     "Set gradient_checkpointing: true, a smaller max_length or batch_size, or train on a machine with more memory."
@@ -32,7 +32,7 @@ SMALLEST_CHUNK = 64  # tokens; a machine without room for these cannot train the
 
 @dataclass(frozen=True)
 class ChunkSize:
-    """tokens: of one pass, None for the whole batch at once. explained: how it was found, one phrase."""
+    """A chunk size. tokens: per pass, None for the whole batch at once. explained: how it was found, in a phrase."""
 
     tokens: int | None
     explained: str
@@ -46,12 +46,12 @@ def find_chunk_size(
     by_trying: bool = True,
     sharing: int = 1,
 ) -> ChunkSize:
-    """The largest chunk that fits, for the run's longest batch.
+    """Find the largest chunk of the run's longest batch that fits.
 
     Args:
-        embed: tokens -> embeddings with gradient; its weights' gradients are cleared by the caller.
-        reserved_bytes: what training will need besides, such as the optimiser's moments.
-        by_trying: on a GPU; False where a pass takes part in other processes', which do not fail together.
+        embed: tokens -> embeddings with gradient; the caller clears the weights' gradients.
+        reserved_bytes: what training will also need, such as the optimiser's moments.
+        by_trying: on a GPU, try it out; False where passes are shared with processes that do not fail together.
         sharing: how many processes share the memory.
 
     Raises:
@@ -67,10 +67,10 @@ def find_chunk_size(
 
 
 def halved(tokens: int | None, total: int) -> int:
-    """The next smaller chunk after memory ran out with batches of `total` tokens.
+    """Return the next smaller chunk after memory ran out with batches of `total` tokens.
 
     Raises:
-        EnvironmentUnfit: if it is too small to go on.
+        EnvironmentUnfit: if that is too small to continue.
     """
     before = min(tokens or total, total)
     if before // 2 < SMALLEST_CHUNK:
@@ -87,7 +87,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """After a failed step: drop what it held, and give the GPU's unused blocks back."""
+    """Drop what a failed step held, and return the GPU's unused blocks."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -103,7 +103,7 @@ def _by_trying(
         tokens = halved(tokens, total)
     del reserved
     release_memory()
-    found = f"the longest batch ({total} tokens) fits at once" if tokens is None else f"found by trying, of {total}"
+    found = f"the longest batch ({total} tokens) fits whole" if tokens is None else f"found by trial, out of {total}"
     return ChunkSize(tokens, found)
 
 
@@ -129,31 +129,31 @@ def _by_proportion(
     budget = CPU_SHARE * (free - reserved_bytes)
     affordable = int(budget / per_token)
     if affordable >= total:
-        return ChunkSize(None, f"the longest batch ({total} tokens, {total * per_token / 1e9:.2f} GB) fits at once")
+        return ChunkSize(None, f"the longest batch ({total} tokens, {total * per_token / 1e9:.2f} GB) fits whole")
     if affordable < SMALLEST_CHUNK:
         raise EnvironmentUnfit(
-            f"{free / 1e9:.1f} GB of memory are free; the optimiser needs {reserved_bytes / 1e9:.1f} GB and "
-            f"{SMALLEST_CHUNK} tokens {SMALLEST_CHUNK * per_token / 1e9:.1f} GB",
+            f"{free / 1e9:.1f} GB of memory is free; the optimiser needs {reserved_bytes / 1e9:.1f} GB and "
+            f"{SMALLEST_CHUNK} tokens need {SMALLEST_CHUNK * per_token / 1e9:.1f} GB",
             OUT_OF_MEMORY_HINT,
         )
-    # A power of two: arms that find a little more or less free memory still pass, and drop out, alike.
+    # A power of two: arms that find slightly different free memory still use the same passes and dropout.
     tokens = 1 << (affordable.bit_length() - 1)
-    return ChunkSize(tokens, f"{per_token / 1e6:.2f} MB per token, {budget / 1e9:.1f} GB for them")
+    return ChunkSize(tokens, f"{per_token / 1e6:.2f} MB per token, {budget / 1e9:.1f} GB available")
 
 
 def free_memory() -> int:
-    """Bytes that this process may still take: the GPU's, or where there is none the machine's."""
+    """Return the bytes that this process may still take: on the GPU or, without one, on the machine."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
     return free_memory_of_machine()
 
 
 def kept_bytes(embed: Callable[[TokenBatch], Tensor], batch: TokenBatch) -> int:
-    """What a pass keeps for its backward pass, bytes; each storage counted once."""
+    """Return the bytes that a forward pass keeps for its backward pass, counting each storage once."""
     kept: dict[int, int] = {}
 
     def count(tensor: Tensor) -> Tensor:
-        # A parameter is there anyway.
+        # A parameter is in memory anyway.
         if not isinstance(tensor, torch.nn.Parameter):
             storage = tensor.untyped_storage()
             kept[storage.data_ptr()] = storage.nbytes()
@@ -166,7 +166,7 @@ def kept_bytes(embed: Callable[[TokenBatch], Tensor], batch: TokenBatch) -> int:
 
 
 def first_tokens(batch: TokenBatch, tokens: int) -> TokenBatch:
-    """The longest texts of about so many tokens, at least one text."""
+    """Select the longest texts, up to about `tokens` tokens; at least one text."""
     order = np.argsort(-batch.lengths, kind="stable")
     fitting = int((np.cumsum(batch.lengths[order]) <= tokens).sum())
     return batch.select(order[: max(1, fitting)])

@@ -1,4 +1,4 @@
-"""How a worker tells the process that launched it how its run ended: a file, since exit codes do not get through.
+"""A worker tells its launcher how the run ended through a file, since exit codes do not get through.
 
 torch.distributed.run returns 1 whatever its workers return.
 """
@@ -23,8 +23,8 @@ FAILURES = "failures.json"  # the agent's: which workers ended with what code
 
 @dataclass(frozen=True)
 class WorkerOutcome:
-    """attempt: counts the groups that this machine's workers were part of. kind: the class of an error of ours, None
-    for another error or none. trace: of another.
+    """How a worker ended. attempt: counts the groups that this machine's workers joined. kind: class of a ragcun error,
+    None for any other or no error. trace: the traceback of any other error.
     """
 
     attempt: int
@@ -37,23 +37,23 @@ class WorkerOutcome:
 
     @classmethod
     def of_error(cls, attempt: int, rank: int, error: BaseException) -> WorkerOutcome:
-        """Of what a worker ended with."""
+        """Make the outcome of a worker that ended with an error."""
         if isinstance(error, RagcunError):
             return cls(attempt, rank, None, type(error).__name__, error.message, error.hint)
         return cls(attempt, rank, message=repr(error), trace="".join(traceback.format_exception(error)))
 
     def write(self, folder: Path) -> None:
-        """To the launcher."""
+        """Write the outcome for the launcher."""
         files.write_json(folder / f"outcome-{self.attempt:05}-{self.rank:05}.json", asdict(self))
 
     def error(self) -> RagcunError | None:
-        """The error of ours, made again."""
+        """Recreate the ragcun error; None if there was none."""
         kind = getattr(errors, self.kind, RagcunError) if self.kind else None
         return kind(self.message, self.hint) if kind else None
 
 
 def read_outcomes(folder: Path) -> list[WorkerOutcome]:
-    """Those that this machine's workers left in the last group they were part of, by rank."""
+    """Read the outcomes that this machine's workers left in their last group, by rank."""
     found = []
     for path in sorted(folder.glob("outcome-*.json")):
         with contextlib.suppress(OSError, ValueError, TypeError):
@@ -63,7 +63,7 @@ def read_outcomes(folder: Path) -> list[WorkerOutcome]:
 
 
 def count_attempt(folder: Path, local_rank: int) -> int:
-    """How many workers of this number began here before, which an elastic group makes anew; counts this one too."""
+    """Return how many workers with this number an elastic group started here before, and record this one too."""
     own = f"{BEGAN}{local_rank:05}-"
     before = len(list(folder.glob(f"{own}*")))
     (folder / f"{own}{before:05}").touch()
@@ -71,6 +71,6 @@ def count_attempt(folder: Path, local_rank: int) -> int:
 
 
 def summary_of(outcomes: list[WorkerOutcome]) -> ArmSummary | None:
-    """Of the run, if every worker that left an outcome finished it."""
+    """Return the run's summary if every worker that left an outcome finished."""
     summaries = [outcome.summary for outcome in outcomes]
     return ArmSummary(**summaries[0]) if summaries and summaries[0] and all(summaries) else None

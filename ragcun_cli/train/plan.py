@@ -19,11 +19,11 @@ class TrainingPlan:
 
     hard_negatives: triples that have one or more. broken_rows_left_out: of the training file. precision: Accelerate's
     name for it. negatives_per_query: the mean over the run's first batches, passages equal to the query's own positive
-    left out; fewest_negatives: of any query there. equal_passages_per_query: those left out, the mean.
-    texts: distinct ones of the triples; tokens_per_text: of these, the mean; texts_cut: those longer than max_length,
+    left out; fewest_negatives: the minimum over these queries. equal_passages_per_query: the mean number left out.
+    texts: distinct texts in the triples; tokens_per_text: their mean; texts_cut: those longer than max_length,
     the dev set's included; both are 0 before texts are tokenised. padding_share: of the computed tokens. chunk: how
     the tokens of one pass were chosen. triples_excluded: those that data.exclude left out. triples_an_epoch: those that
-    an epoch trains on, whole steps only. conflicting_rows: of the first epoch, those that share a batch with another
+    an epoch trains on, whole steps only. conflicting_rows: rows of the first epoch that share a batch with another
     positive of their query, which then serves as a negative. device_name: such as `NVIDIA A100-SXM4-40GB`.
     """
 
@@ -50,7 +50,7 @@ class TrainingPlan:
     device_name: str = ""
 
 
-BATCHES_LOOKED_AT = 1000  # for the negatives per query: about a second
+BATCHES_LOOKED_AT = 1000  # to count negatives per query: takes about a second
 
 
 def make_plan(recipe: Recipe, table: TripleTable, hardware: Hardware, excluded: int = 0) -> TrainingPlan:
@@ -83,7 +83,7 @@ def make_plan(recipe: Recipe, table: TripleTable, hardware: Hardware, excluded: 
     mean, fewest, equal = _negatives_per_query(recipe, table, min(batches, BATCHES_LOOKED_AT))
     if mean == 0:
         raise DataError(
-            f"{recipe.data.train}: no query has a negative: every passage is its own positive over again",
+            f"{recipe.data.train}: no query has a negative: every other passage equals the query's own positive",
             "Use triples with different passages, or a larger batch_size.",
         )
     return TrainingPlan(
@@ -108,7 +108,7 @@ def make_plan(recipe: Recipe, table: TripleTable, hardware: Hardware, excluded: 
 
 
 def what_is_trained_on(plan: TrainingPlan, recipe: Recipe) -> list[str]:
-    """What a recipe does not say: triples that no step takes, and positives that serve as negatives."""
+    """List what a recipe does not show: triples that no step uses, and positives that serve as negatives."""
     sentences = []
     per_step = recipe.batch_size * recipe.gradient_accumulation_steps
     if plan.total_steps < plan.steps_per_epoch:
@@ -122,7 +122,7 @@ def what_is_trained_on(plan: TrainingPlan, recipe: Recipe) -> list[str]:
             f"an epoch trains on {plan.triples_an_epoch} of {plan.triples} triples: {left} do not fill a step of "
             f"{per_step} (batch_size {recipe.batch_size} x gradient_accumulation_steps "
             f"{recipe.gradient_accumulation_steps})"
-            + ("; another epoch leaves out others" if plan.total_steps > plan.steps_per_epoch else "")
+            + ("; each epoch leaves out different ones" if plan.total_steps > plan.steps_per_epoch else "")
         )
     if plan.conflicting_rows:
         share = 100 * plan.conflicting_rows / max(plan.triples_an_epoch, 1)
@@ -138,7 +138,7 @@ def _conflicting_rows(recipe: Recipe, table: TripleTable) -> int:
 
 
 def _negatives_per_query(recipe: Recipe, table: TripleTable, batches: int) -> tuple[float, int, float]:
-    """Mean and fewest of the first batches, and the mean of the passages that are left out."""
+    """Return the mean and minimum over the first batches, and the mean number of passages left out."""
     if recipe.contrastive == "triplet":
         return 1.0, 1, 0.0
     sequence = BatchSequence(table, recipe.batch_size, recipe.seed)

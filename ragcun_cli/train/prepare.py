@@ -1,6 +1,6 @@
 """From a recipe to a `Training`: data read, texts tokenised or encoded, model built, memory probed.
 
-Nothing here writes into the run folder: an interruption or a mistake so far costs no earlier run.
+Nothing here writes into the run folder: an interruption or a mistake up to here destroys no earlier run.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ EncodeWith = Callable[[IsotropicGaussianEncoder], Encode]
 CALIBRATION_TRIPLES = 128  # 256 texts give the standard deviation over all dimensions to about 1 %
 PADDING_BATCHES = 100  # the batches whose padding is counted
 ADAM_BYTES = 8  # per parameter: two float32 moments
-UNLIMITED = 1 << 62  # tokens of a pass
+UNLIMITED = 1 << 62  # tokens per pass
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ArmData:
 
 
 def read_data(recipe: Recipe) -> ArmData:
-    """The training triples and the dev set.
+    """Read the training triples and the dev set.
 
     Raises:
         UsageError, DataError: as `open_triples` and `read_collection` say.
@@ -97,12 +97,12 @@ def read_data(recipe: Recipe) -> ArmData:
         dev = read_collection(dev_collection(recipe.data.dev, root), preferred=("dev", "test"))
         known = known_dataset(dev.name)
         if dev.split == ("test" if known is None else known.score_split):
-            note(f"{recipe.data.dev}: the best model is chosen on its {dev.split} split; its score there is no result.")
+            note(f"{recipe.data.dev}: the best model is chosen on its {dev.split} split; do not report that score.")
     return ArmData(table, train_sha256, dev, counts, None if excluded is None else excluded.sha256)
 
 
 def build_encoder(recipe: Recipe) -> IsotropicGaussianEncoder:
-    """The encoder before its first step, but for the head's scale.
+    """Build the encoder as it is before its first step, except for the head's scale.
 
     Raises:
         UsageError: if the base model cannot do what the recipe asks of it.
@@ -118,7 +118,7 @@ def build_encoder(recipe: Recipe) -> IsotropicGaussianEncoder:
     limit = longest_input(encoder.network)
     if recipe.max_length > limit:
         raise UsageError(
-            f"max_length: {recipe.max_length} is more than {recipe.base_model} reads ({limit} tokens)",
+            f"max_length: {recipe.max_length} is more than {recipe.base_model} accepts ({limit} tokens)",
             f"--set max_length={limit}",
         )
     if recipe.dropout is not None:
@@ -138,10 +138,10 @@ def calibrate(
     store: FeatureStore,
     tokens: Callable[[Numbers], TokenBatch],
 ) -> None:
-    """Measure the head's scale on triples from all over the file: the same texts for every arm and seed.
+    """Measure the head's scale on triples from across the file: the same texts for every arm and seed.
 
     Every arm takes their features from the store, so that all arms get the same scale to the last bit.
-    `tokens(numbers)` are those of the table's texts.
+    `tokens(numbers)` returns the tokens of these texts of the table.
     """
     if not isinstance(encoder.head, ResidualHead):
         return
@@ -162,9 +162,9 @@ def prepare(
     stop: StopRequests | None = None,
     cache: Path | None = None,
 ) -> Training:
-    """Everything ready for the first step; `progress` is that of a run that begins.
+    """Prepare everything for the first step; `progress` is that of a new run.
 
-    cache: where tokens and features are kept; ragcun's own by default.
+    cache: where tokens and features are kept; ragcun's own cache by default.
 
     Raises:
         RagcunError: naming what is wrong and the cure.
@@ -238,13 +238,13 @@ def prepare(
     )
     if recipe.compile:
         _require_compiler(training)
-    # Dropout's numbers start here, the same in each arm whatever was drawn while setting up.
+    # Dropout's random numbers start here, the same in each arm whatever was drawn during set-up.
     first_random_state(recipe.seed, world.rank)
     return training
 
 
 def describe_encoder(encoder: IsotropicGaussianEncoder) -> dict[str, Any]:
-    """What the run folder says of the model before its first step."""
+    """Describe the model before its first step, for the run folder."""
     return {
         **dataclasses.asdict(encoder.settings),
         "parameters": _count(encoder.network, trainable=False) + _count(encoder.head, trainable=False),
@@ -268,17 +268,17 @@ def _digest(module: nn.Module) -> str:
 
 
 def _always(encode: Encode) -> EncodeWith:
-    """Of a frozen encoder: the features are kept, and the store has the head that trains."""
+    """Ignore the encoder passed in: a frozen one's features are stored, and the store has the head being trained."""
     return lambda _: encode
 
 
 def choose_chunk(training: Training, table: TripleTable) -> None:
-    """Set how many tokens pass at a time: the recipe's number, or what one probe finds."""
+    """Set how many tokens pass at a time: the recipe's number, or what a probe finds."""
     recipe = training.recipe
     if recipe.freeze_base:
         return
     size = (
-        ChunkSize(recipe.chunk_tokens, "chunk_tokens of the recipe")
+        ChunkSize(recipe.chunk_tokens, "chunk_tokens from the recipe")
         if recipe.chunk_tokens
         else probe_chunk(training, _longest_batch(training, table))
     )
@@ -287,7 +287,7 @@ def choose_chunk(training: Training, table: TripleTable) -> None:
 
 
 def _needed(recipe: Recipe, plan: TrainingPlan, batches: BatchSequence, lengths: Numbers) -> Numbers:
-    """The texts that the run will meet, by number, longest first: those of a block then have about one length."""
+    """Return the texts that the run will use, by number, longest first, so that a block has similar lengths."""
     if plan.total_steps < plan.steps_per_epoch:
         used = [batch.texts() for batch in first_batches(recipe, plan, batches, plan.total_steps)]
         needed = np.unique(np.concatenate(used))
@@ -297,7 +297,7 @@ def _needed(recipe: Recipe, plan: TrainingPlan, batches: BatchSequence, lengths:
 
 
 def _encode_once(recipe: Recipe, store: FeatureStore, sources: Sequence[NumberedTexts], world: World) -> None:
-    """Pass the frozen encoder over every text of the run that is not in the cache, before the head trains."""
+    """Encode every text of the run that is not in the cache with the frozen encoder, before the head trains."""
     total = sum(len(texts.keys) for texts in sources)
     if found := total - sum(store.count_missing(texts) for texts in sources):
         note(f"{recipe.name}: the cache has the features of {found} of {total} texts.")
@@ -310,7 +310,7 @@ def _encode_once(recipe: Recipe, store: FeatureStore, sources: Sequence[Numbered
 
 
 def _encode_share(store: FeatureStore, texts: NumberedTexts, world: World) -> None:
-    """Each process of a machine encodes every so many-th of the missing blocks into the machine's cache."""
+    """Encode this process's share of the missing blocks into the machine's cache."""
     store.vectors.refresh()
     barrier(world)  # nobody writes before all have looked
     store.fill_part(texts, world.local_rank, world.local_size)
@@ -331,7 +331,7 @@ def _tokenise(
         tokens = tokenised_texts(texts, tokenizer, cache, bar.advance, digest)
     if len(tokens.ids) and int(tokens.ids.max()) >= tokenizer.vocabulary:
         raise ModelError(
-            f"{recipe.base_model}: its tokenizer gives token {int(tokens.ids.max())}, the model knows "
+            f"{recipe.base_model}: its tokenizer gives token {int(tokens.ids.max())}, but the model knows only "
             f"{tokenizer.vocabulary}",
             "These files do not belong together.",
         )
@@ -341,7 +341,7 @@ def _tokenise(
 def _padding_share(
     recipe: Recipe, encoder: IsotropicGaussianEncoder, plan: TrainingPlan, batches: BatchSequence, lengths: Numbers
 ) -> float:
-    """Of the tokens that the first batches make the encoder compute."""
+    """Return the share of padding among the tokens that the encoder computes for the first batches."""
     real = computed = 0
     for batch in first_batches(recipe, plan, batches, PADDING_BATCHES):
         of_texts = lengths[batch.texts()]
@@ -351,10 +351,10 @@ def _padding_share(
 
 
 def probe_chunk(training: Training, longest: TokenBatch) -> ChunkSize:
-    """How many tokens of this batch, this process's share of it, can pass at a time; the same for all processes."""
+    """Find how many tokens of this process's share of a batch can pass at a time; the same for all processes."""
     parameters = sum(each.numel() for each in training.trainable())
     training.encoder.train()
-    # DDP's own call would exchange gradients, and processes may try differently often; FSDP2 has no other call.
+    # DDP's wrapper would exchange gradients, and processes may try unequally often; FSDP2 has no other call.
     spread_out = training.spread.strategy == "fsdp"
     size = find_chunk_size(
         training.model if spread_out else training.encoder,
@@ -371,7 +371,7 @@ def probe_chunk(training: Training, longest: TokenBatch) -> ChunkSize:
 
 
 def _longest_batch(training: Training, table: TripleTable) -> TokenBatch:
-    """Of the batch with most tokens of the whole run, this process's share."""
+    """Return this process's share of the batch with the most tokens in the whole run."""
     recipe, plan = training.recipe, training.plan
     lengths = _row_lengths(training.text_lengths, table)
     longest, number = -1, 0
@@ -400,7 +400,7 @@ def _require_compiler(training: Training) -> None:
     """Compile now: without a compiler it would fail at the first step."""
     try:
         training.model(TokenBatch.of([[1] * 3, [2] * 3])).sum().backward()
-    except Exception as error:  # whatever torch.compile makes of a missing compiler
+    except Exception as error:  # whatever torch.compile raises without a compiler
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise EnvironmentUnfit(f"compile: torch.compile does not work here: {reason}", "Set compile: false.") from None
     training.optimiser.zero_grad()

@@ -1,4 +1,4 @@
-"""Tensors of which FSDP2 keeps a part in each process, as whole ones, and back."""
+"""Convert tensors that FSDP2 shards over processes to whole ones and back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def whole(tensor: Tensor, keep: bool) -> Tensor:
-    """The tensor itself, or of one that is spread the whole, on the CPU; every process takes part.
+    """Return the tensor itself or, if it is sharded, the whole on the CPU; every process takes part.
 
     keep: whether this process wants it; the others get an empty one and keep no memory for it.
     """
@@ -19,19 +19,19 @@ def whole(tensor: Tensor, keep: bool) -> Tensor:
 
 
 def spread_like(full: Tensor, target: Tensor) -> Tensor:
-    """A whole tensor in the form and place of `target`; every process takes part and has the whole."""
+    """Return a whole tensor sharded and placed like `target`; every process takes part and has the whole."""
     if not isinstance(target, DTensor):
         return full.to(target.device)
     return distribute_tensor(full.to(target.device), target.device_mesh, target.placements)
 
 
 def assign(target: Tensor, full: Tensor) -> None:
-    """Overwrite `target`, whole or spread, by a whole tensor."""
+    """Overwrite `target`, whole or sharded, with a whole tensor."""
     target.copy_(spread_like(full, target))
 
 
 def total_norm(gradients: list[Tensor]) -> Tensor:
-    """The Euclidean norm of all gradients as one vector, spread or not, a whole scalar."""
+    """Return the Euclidean norm of all gradients, sharded or not, taken as one vector; an unsharded scalar."""
     norms = []
     for gradient in gradients:
         norm = torch.linalg.vector_norm(gradient.detach(), dtype=torch.float32)

@@ -120,7 +120,7 @@ class StopRequests:
             return
         if self._phase == Phase.PREPARING:
             raise Interrupted(
-                f"{signal.Signals(number).name} before a step was trained", "The same command with --resume goes on."
+                f"{signal.Signals(number).name} before a step was trained", "The same command with --resume continues."
             )
         self.request(Reason.HUNG_UP if number == signal.SIGHUP else Reason.TERMINATED)
 

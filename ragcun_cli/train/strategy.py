@@ -119,8 +119,8 @@ def _fsdp_plugin(encoder: IsotropicGaussianEncoder) -> FullyShardedDataParallelP
         # It would read the weights in one process and broadcast them; each has read them already.
         cpu_ram_efficient_loading=False,
         state_dict_type="FULL_STATE_DICT",
-        # Accelerate's own would turn all weights to half precision, LayerNorm's and the head's too: other arithmetic
-        # than DDP's, so that a recipe would mean two things.
+        # Accelerate's policy would cast all weights to half precision, even LayerNorm's and the head's: not the same
+        # arithmetic as DDP's, so that a recipe would mean two things.
         mixed_precision_policy=MixedPrecisionPolicy(),
     )
 

@@ -22,7 +22,7 @@ TRACKERS_FOLDER = "trackers"  # in the run folder; TensorBoard: `tensorboard --l
 
 
 def require_trackers(recipe: Recipe) -> None:
-    """Refuse a tracker whose package is not installed; Accelerate would leave it out.
+    """Refuse a tracker whose package is not installed; Accelerate would silently leave it out.
 
     Raises:
         EnvironmentUnfit: naming the package and how to install it.
@@ -42,11 +42,11 @@ WANDB_MODES = ("online", "offline", "disabled", "shared")
 
 
 def _require_wandb_login() -> None:
-    """wandb would ask on a terminal, or fail after all texts are encoded."""
+    """Require a wandb login now: wandb would ask on a terminal, or fail after all texts are encoded."""
     mode = os.environ.get("WANDB_MODE", "online")
     if mode not in WANDB_MODES:
         allowed = ", ".join(WANDB_MODES)
-        raise EnvironmentUnfit(f"WANDB_MODE: {mode} is none of {allowed}", "WANDB_MODE=offline needs no account.")
+        raise EnvironmentUnfit(f"WANDB_MODE: {mode} is not one of {allowed}", "WANDB_MODE=offline needs no account.")
     if mode in ("offline", "disabled") or os.environ.get("WANDB_API_KEY"):
         return
     host = urllib.parse.urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
@@ -55,12 +55,12 @@ def _require_wandb_login() -> None:
             return
     raise EnvironmentUnfit(
         "trackers: wandb has no API key",
-        "Set WANDB_API_KEY (a .env will do), run `wandb login`, or WANDB_MODE=offline.",
+        "Set WANDB_API_KEY (a .env will do), run `wandb login`, or set WANDB_MODE=offline.",
     )
 
 
 def start_trackers(accelerator: Accelerator, recipe: Recipe, folder: RunFolder, run_id: str, step: int = 0) -> None:
-    """Open the recipe's trackers; `run_id` lets a run that is resumed at `step` go on in the same one.
+    """Open the recipe's trackers; `run_id` lets a run resumed at `step` continue the same tracker run.
 
     Raises:
         EnvironmentUnfit: if one cannot be opened.
@@ -84,15 +84,15 @@ def start_trackers(accelerator: Accelerator, recipe: Recipe, folder: RunFolder, 
 
 
 def track(accelerator: Accelerator, figures: Mapping[str, Any], step: int) -> None:
-    """Give the figures that there are to the open trackers."""
+    """Log those figures that are not None to the open trackers."""
     if accelerator.trackers:
         accelerator.log({name: figure for name, figure in figures.items() if figure is not None}, step=step)
 
 
 def end_trackers(accelerator: Accelerator) -> None:
-    """Close what was opened; what a tracker says then must not hide how the run ended."""
+    """Close the trackers; an error while closing must not hide how the run ended."""
     try:
-        # Not accelerator.end_training, which also destroys the process group: gloo then waits, now and then for ever,
+        # Not accelerator.end_training, which also destroys the process group: gloo then waits, sometimes for ever,
         # for peers that have left already.
         for tracker in accelerator.trackers:
             tracker.finish()
@@ -101,7 +101,7 @@ def end_trackers(accelerator: Accelerator) -> None:
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    """Nested values under dotted keys, each of a type that every tracker takes."""
+    """Flatten nested values to dotted keys, each value of a type that every tracker accepts."""
     pairs: list[tuple[str, Any]] = []
     for key, value in values.items():
         if isinstance(value, Mapping):

@@ -1,10 +1,10 @@
 """A few real steps of a recipe on a sample of its data: does it train here, how fast, and with how much memory?
 
-1. The longest rows of the sample make a batch longer than any of the run will be: what of it fits into memory?
+1. The sample's longest rows form a batch longer than any in the run: how much of it fits into memory?
 2. One ordinary batch is trained on over and over: is its loss finite, and does it fall?
 3. The same steps, and some texts of the data, are timed.
 
-Nothing stays of it: neither a run folder nor what it puts into a cache of its own.
+Nothing is left behind: neither a run folder nor what it puts into its own cache.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from ragcun_cli.train.training import Training
 
 Result = TypeVar("Result")
 
-ROWS_LOOKED_AT = 20_000  # among which the longest are looked for, by their characters
+ROWS_LOOKED_AT = 20_000  # searched for the longest, by characters
 ROWS_COUNTED = 512  # whose tokens are counted
-TEXTS_ENCODED = 512  # of which as many are timed as the seconds below allow
+TEXTS_ENCODED = 512  # at most; as many are timed as SECONDS_OF_ENCODING allows
 STEPS = 3
-SECONDS_OF_A_STEP = 4.0  # of a batch whose step takes longer only a part is trained on
+SECONDS_OF_A_STEP = 4.0  # if a step takes longer, only part of the batch is trained on
 SECONDS_OF_ENCODING = 3.0
-SMALLEST_BATCH = 4  # triples; below it some isotropy terms are not defined
-# What every training spends and takes before it begins: this module imports what a training does.
+SMALLEST_BATCH = 4  # triples; below this some isotropy terms are undefined
+# The time and memory that every training takes before it begins: this module imports what a training does.
 SECONDS_OF_IMPORTS = time.time() - psutil.Process().create_time()
 BYTES_OF_IMPORTS = psutil.Process().memory_info().rss
 
@@ -66,9 +66,9 @@ class OneBatch(BatchSequence):
 
 
 def try_recipe(recipe: Recipe, data: ArmData, hardware: Hardware, cache: Path | None = None) -> Trial:
-    """Build everything as a training does, and train the few steps; the recipe's own run folder is not touched.
+    """Build everything as a training does, and train a few steps; the recipe's own run folder is not touched.
 
-    cache: a folder of the caller's for what it keeps; a scratch folder of ragcun's own cache by default.
+    cache: the caller's folder for what is kept; by default a scratch folder in ragcun's own cache.
 
     Raises:
         RagcunError: what a training would raise.
@@ -118,7 +118,7 @@ def _try_in(cache: Path, recipe: Recipe, data: ArmData, hardware: Hardware) -> T
 
 
 def part_of(table: TripleTable, rows: Numbers) -> TripleTable:
-    """These rows as a table of their own."""
+    """Return these rows as a separate table."""
     negatives, owners = table.negatives_of(rows)
     used, numbers = np.unique(
         np.concatenate([table.queries[rows], table.positives[rows], negatives]), return_inverse=True
@@ -131,7 +131,7 @@ def part_of(table: TripleTable, rows: Numbers) -> TripleTable:
 
 
 def _prepare(cache: Path, recipe: Recipe, data: ArmData, hardware: Hardware, rows: Numbers) -> Training:
-    """A run of as many epochs as steps are needed, over one batch."""
+    """Prepare a run over one batch, with enough epochs for the steps needed."""
     few = recipe.model_copy(
         update={
             "epochs": 10 * STEPS,  # the schedule's end is far away
@@ -157,7 +157,7 @@ class _Counted:
 
 
 def _tokens_per_row(training: Training, table: TripleTable, rows: Numbers) -> _Counted:
-    """Tokens of a triple and of a text, the means, and the texts by number, longest rows or not."""
+    """Return the mean tokens per triple and per text, and the rows' passages by number."""
     negatives, _ = table.negatives_of(rows)
     numbers = np.concatenate([table.queries[rows], table.positives[rows], negatives]).tolist()
     lengths = training.encoder.tokenize([table.texts[number] for number in numbers]).lengths
@@ -166,7 +166,7 @@ def _tokens_per_row(training: Training, table: TripleTable, rows: Numbers) -> _C
 
 
 def _probe_memory(training: Training, table: TripleTable) -> tuple[int, float]:
-    """Tokens of the batch of longest rows, whose chunk is set, and bytes that a token keeps for the backward pass."""
+    """Set the chunk for a batch of the longest rows; return its tokens, and the bytes a token keeps for backward."""
     recipe = training.recipe
     rows = evenly(len(table), ROWS_LOOKED_AT)
     negatives, owners = table.negatives_of(rows)
@@ -186,7 +186,7 @@ def _probe_memory(training: Training, table: TripleTable) -> tuple[int, float]:
     if recipe.freeze_base:
         return tokens, 0.0
     asked = recipe.chunk_tokens
-    size = ChunkSize(asked, "chunk_tokens of the recipe") if asked else probe_chunk(training, longest)
+    size = ChunkSize(asked, "chunk_tokens from the recipe") if asked else probe_chunk(training, longest)
     training.progress.chunk_tokens = size.tokens
     training.plan = dataclasses.replace(training.plan, chunk=size.explained)
     few = first_tokens(longest, 8 * SMALLEST_CHUNK)
@@ -196,8 +196,8 @@ def _probe_memory(training: Training, table: TripleTable) -> tuple[int, float]:
 
 
 def _train_repeatedly(training: Training) -> tuple[TripleBatch, tuple[float, float], float]:
-    """The batch, its loss before and after the steps, and the median seconds of one."""
-    _, first = _timed(partial(optimiser_step, training))  # also pays for what happens once
+    """Return the batch, its loss before and after the steps, and the median seconds per step."""
+    _, first = _timed(partial(optimiser_step, training))  # also absorbs one-time costs
     batch = training.batches.batch(0)
     if first > SECONDS_OF_A_STEP:
         size = max(SMALLEST_BATCH, int(len(batch.queries) * SECONDS_OF_A_STEP / first))
@@ -216,7 +216,7 @@ def _train_repeatedly(training: Training) -> tuple[TripleBatch, tuple[float, flo
 
 
 def smaller_batch(batch: TripleBatch, size: int) -> TripleBatch:
-    """The first so many triples of a batch."""
+    """Return the first `size` triples of a batch."""
     among = batch.negative_owners < size
     return TripleBatch(
         batch.rows[:size],
@@ -229,7 +229,7 @@ def smaller_batch(batch: TripleBatch, size: int) -> TripleBatch:
 
 @torch.no_grad()
 def _loss(training: Training, batch: TripleBatch) -> float:
-    """Without dropout, and with the same random directions each time."""
+    """Return the loss, without dropout and with the same random directions each time."""
     training.encoder.eval()
     inputs = training.make_input(batch.texts())
     with tensor_float32(training.hardware):
@@ -243,13 +243,13 @@ def _loss(training: Training, batch: TripleBatch) -> float:
 
 
 def _encoding_rates(training: Training, texts: Sequence[str]) -> tuple[float, float, float]:
-    """Tokens that are encoded and tokenised a second, and tokens of a text, the mean."""
+    """Return the tokens encoded and tokenised per second, and the mean tokens per text."""
     some = [texts[place] for place in evenly(len(texts), TEXTS_ENCODED).tolist()]
     started = time.perf_counter()
     tokens = training.encoder.tokenize(some)
     tokenised = int(tokens.lengths.sum()) / (time.perf_counter() - started)
     done, seconds, size = 0, 0.0, 16
-    training.encoder.features_of_tokens(tokens.select(np.arange(min(2, len(tokens)))))  # what happens once
+    training.encoder.features_of_tokens(tokens.select(np.arange(min(2, len(tokens)))))  # one-time costs
     order = np.random.Generator(np.random.Philox(0)).permutation(len(tokens))
     encoded = 0
     while encoded < len(order) and seconds < SECONDS_OF_ENCODING:
@@ -262,7 +262,7 @@ def _encoding_rates(training: Training, texts: Sequence[str]) -> tuple[float, fl
 
 
 def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
-    """What it returns, and the seconds it takes, with what a GPU still has to do."""
+    """Return the result of `work` and the seconds it took, including pending GPU work."""
     _synchronise()
     started = time.perf_counter()
     result = work()

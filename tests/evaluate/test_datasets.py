@@ -124,5 +124,5 @@ def test_what_is_odd_in_a_collection_is_reported(tmp_path: Path, capsys: pytest.
     find_datasets([str(folder)], tmp_path, None)
     said = capsys.readouterr().err
     assert "1 of 5 judgements name passages missing from the corpus" in said
-    assert "1 passages have an id that a later line has too, first 'd1' on line 2" in said
+    assert "1 passages have an id that a later line has too, such as 'd1' on line 2" in said
     assert "1 passages are empty" in said

@@ -133,7 +133,7 @@ def test_results_of_another_model_are_not_mixed(tmp_path: Path, capsys: pytest.C
             claimed(tmp_path, other, data)
     assert (folder / "toy.json").exists()
     claimed(tmp_path, others[0], data, overwrite=True)
-    assert "the results of the other model are removed (toy)" in capsys.readouterr().err
+    assert "removing the other model's results (toy)" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["model.json"]
 
 
@@ -162,7 +162,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "thesis.tex").write_text("precious")
     for overwrite in (False, True):
-        with pytest.raises(UsageError, match="not one of ragcun's results"):
+        with pytest.raises(UsageError, match="not a ragcun results"):
             claimed(tmp_path, entry(), data, overwrite)
     assert (tmp_path / "model" / "thesis.tex").read_text() == "precious"
 

@@ -126,7 +126,7 @@ def test_results_are_replaced_only_when_there_are_new_ones(
         patch.setattr(evaluator, "evaluate", stopped)
         with pytest.raises(KeyboardInterrupt):
             evaluate_models([shorter], datasets[:1], tmp_path / "r", overwrite=True)
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "the same command continues from there" in capsys.readouterr().err
     assert (tmp_path / "r" / "tiny-bert" / "task1.json").is_file()
     evaluate_models([shorter], datasets[:1], tmp_path / "r", overwrite=True)
     assert not (tmp_path / "r" / "tiny-bert" / "task1.json").exists()

@@ -66,7 +66,7 @@ def test_a_disk_that_fills_up_keeps_the_last_good_checkpoint(
     assert finished.exit_code == 4, finished.stderr
     said = " ".join(finished.stderr.replace("│", " ").split())
     assert "the disk is full" in said
-    assert "Free some space, and go on with --resume" in said
+    assert "Free some space and continue with --resume" in said
     newest, _ = newest_valid(output / "checkpoints")
     assert newest is not None
     (small_disk / "others.bin").unlink()

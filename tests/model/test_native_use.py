@@ -290,13 +290,13 @@ def test_other_modules_and_orders_are_refused(
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
 def test_code_of_the_authors_is_refused(bert: Path, name: str) -> None:
     write(bert, name, {**json.loads((bert / name).read_text()), "auto_map": {"AutoModel": "modeling.TheirModel"}})
-    with pytest.raises(ModelError, match=rf"{name}: this model is defined by Python code of its authors"):
+    with pytest.raises(ModelError, match=rf"{name}: this model is defined by its authors' own Python code"):
         ours(bert)
 
 
 def test_adapters_and_pointers_of_git_lfs_are_refused(bert: Path) -> None:
     write(bert, "adapter_config.json", {"peft_type": "LORA"})
-    with pytest.raises(ModelError, match="is an adapter of another model"):
+    with pytest.raises(ModelError, match="is an adapter for another model"):
         ours(bert)
     (bert / "adapter_config.json").unlink()
     (bert / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n")
@@ -347,7 +347,7 @@ def saved(folder: Path, model: PreTrainedModel) -> Path:
                                 is_encoder_decoder=False, **SMALL)), "a t5 model is not a text encoder"),
         (lambda: BigBirdModel(BigBirdConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
                               intermediate_size=64, attention_type="block_sparse", **SMALL)),
-         "would depend on the texts before it"),
+         "would then depend on the texts before it"),
         (lambda: ReformerModel(ReformerConfig(hidden_size=32, num_attention_heads=2, attention_head_size=16,
                                feed_forward_size=64, attn_layers=["local", "local"], axial_pos_embds=False,
                                max_position_embeddings=64, local_attn_chunk_length=8, **SMALL)),

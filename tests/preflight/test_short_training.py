@@ -54,7 +54,7 @@ def test_a_loss_that_does_not_fall_is_a_failure() -> None:
         "peak_bytes": 1 << 30,
         "batch": 8,
         "seconds": 1.0,
-        "chunk_explained": "found by trying",
+        "chunk_explained": "found by trial",
     }
     recipe = load_recipe("isotropy")
     for losses in ((1.0, 0.9), (1.0, 1.1), (1.0, float("nan")), (0.0, 0.0), (-2.0, -1.0)):

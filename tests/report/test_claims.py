@@ -64,8 +64,8 @@ def test_better_for_these_seeds_only() -> None:
     said = sentence(replace(PLAIN, over_seeds=SeedAware(0.01, 2.0, (-0.01, 0.03), 0.3)))
     assert "no difference shown, +1.10" in said
     assert (
-        "Including seed variance, the interval is -1.00 to +3.00: these models differ, but those of other seeds may not."
-        in said
+        "Including seed variance, the interval is -1.00 to +3.00: "
+        "these models differ, but those of other seeds may not." in said
     )
 
 

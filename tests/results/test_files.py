@@ -83,7 +83,7 @@ def test_histograms(tmp_path: Path) -> None:
 def test_json_strictly_and_as_far_as_it_goes(tmp_path: Path) -> None:
     path = tmp_path / "toy.json"
     for content, complaint in (
-        ("[1]", "not a file of ragcun's results"),
+        ("[1]", "not a ragcun results file"),
         ("{", "not valid JSON"),
         ('{"a": {"b": [1, NaN]}}', r"a\.b is nan, which is no figure"),
         ('{"a": Infinity}', "a is inf, which is no figure"),

@@ -317,7 +317,7 @@ def test_a_full_disk_is_named_and_leaves_no_half_model(small_recipe: Path, monke
     recipe = load(small_recipe)
     with pytest.raises(EnvironmentUnfit, match="the disk is full") as caught:
         train_arm(recipe)
-    assert "go on with --resume" in caught.value.hint
+    assert "continue with --resume" in caught.value.hint
     assert not list(Path(recipe.output_dir).rglob("*.safetensors"))
     assert json.loads((Path(recipe.output_dir) / "status.json").read_text())["best_step"] is None
 

@@ -183,7 +183,7 @@ def test_a_cpu_is_probed_by_what_a_pass_keeps(tiny_bert: Path, monkeypatch: pyte
     some = with_free(10_000 + per_token * total)  # half of it is for the pass
     assert some.tokens in (2**n for n in range(12))
     assert 0.2 * total < some.tokens <= 0.55 * total
-    with pytest.raises(EnvironmentUnfit, match="of memory are free"):
+    with pytest.raises(EnvironmentUnfit, match="of memory is free"):
         with_free(10_000 + 20 * per_token)
 
 

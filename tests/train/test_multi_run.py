@@ -170,7 +170,7 @@ def test_stopping_stops_the_run_that_trains_and_resume_goes_on(arms: list[Path],
     first.send_signal(signal.SIGTERM)
     _, said = first.communicate(timeout=60)
     assert first.returncode == 75, said
-    assert "The same command with --resume goes on" in said
+    assert "--resume continue" in said
     assert state(tmp_path / "runs" / "plain") == "interrupted"
     assert not (tmp_path / "runs" / "even").exists()
     second = command("--resume")

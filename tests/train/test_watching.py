@@ -73,7 +73,7 @@ def test_the_first_line_says_negatives_padding_and_cut_texts(
     assert said.count("texts are longer than 32 tokens and are truncated.") == 1
     assert f"{plan['texts_cut']} texts are longer" in said
     assert 80 <= plan["texts_cut"] <= 160  # the passages
-    assert plan["chunk"].endswith("fits at once")
+    assert plan["chunk"].endswith("fits whole")
 
 
 def with_scores(monkeypatch: pytest.MonkeyPatch, *figures: float) -> None:

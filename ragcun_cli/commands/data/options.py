@@ -11,7 +11,8 @@ JSON = typer.Option(False, "--json", help="Print as JSON.")
 
 
 def require_new_triples(output: Path, overwrite: bool, flag: str = "--output") -> None:
-    """
+    """Refuse an output file that exists or has another ending.
+
     Raises:
         UsageError: if the name does not end in .jsonl, or the file exists and must not be replaced.
         OSError: if the file cannot be written.

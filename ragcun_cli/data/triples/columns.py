@@ -105,7 +105,8 @@ def quoted_cells(place: str) -> DataError:
 
 
 def require_delimiter(first_line: str, delimiter: str, place: str) -> None:
-    """
+    """Refuse columns with another separator.
+
     Raises:
         DataError: if a file's first line shows that its columns are separated by something else.
     """
@@ -122,7 +123,8 @@ def require_delimiter(first_line: str, delimiter: str, place: str) -> None:
 
 
 def require_distinct(names: Sequence[str], place: str) -> None:
-    """
+    """Refuse a header that names a column twice.
+
     Raises:
         DataError: if two columns have the same name, which is ambiguous.
     """

@@ -13,7 +13,8 @@ CORRECTIONS = {"holm": "Holm", "bh": "Benjamini-Hochberg", "none": "no correctio
 
 
 def require_correction(name: str) -> None:
-    """
+    """Refuse an unknown correction.
+
     Raises:
         UsageError: if there is no such correction; it names the known ones.
     """

@@ -32,7 +32,8 @@ class SeedAware:
 
 
 def seed_aware(first: Figures, second: Figures, strata: Strata, paired: bool) -> SeedAware | None:
-    """
+    """Compare two arms over seeds and queries together.
+
     Args:
         first, second: (seeds, n) scores. A single seed's scores count as fixed, like those of an untouched encoder.
         paired: whether row i of both was trained with the same seed, so that their differences are the sample.
