@@ -38,6 +38,13 @@ def test_a_part_imports_only_those_above_it(part: str) -> None:
     assert {name: parts for name, parts in found.items() if parts} == {}
 
 
+def test_folders_of_tests_mirror_the_package() -> None:
+    of_no_part = {"pinned", "properties", "faults", "distributed"}  # tests/README.md says what they hold
+    tests = REPOSITORY / "tests"
+    folders = {path.parent.relative_to(tests).as_posix() for path in tests.rglob("test_*.py")}
+    assert {each for each in folders - of_no_part if not (PACKAGE / each).is_dir()} == set()
+
+
 def test_what_all_use_knows_no_part() -> None:
     found = {path.name: set(imported(path)) & set(PARTS) for path in PACKAGE.glob("*.py") if path.name not in SPANNING}
     assert {name: parts for name, parts in found.items() if parts} == {}

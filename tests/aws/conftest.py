@@ -11,7 +11,7 @@ import pytest
 from ragcun_cli.aws import calls, creation, machines, removal, runs
 from ragcun_cli.aws.record import RunRecord
 from tests.aws.cloud import ACCOUNT, HOME, Cloud
-from tests.aws.everything import BUCKET
+from tests.aws.every_command import BUCKET
 from tests.conftest import RunCommand
 
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")

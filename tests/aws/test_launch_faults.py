@@ -12,9 +12,9 @@ from botocore.exceptions import ReadTimeoutError
 from ragcun_cli.aws.launch import LaunchFailed, launch_run
 from ragcun_cli.aws.plan import LaunchPlan
 from ragcun_cli.errors import ExitCode
+from tests.aws.account_contents import leftovers
 from tests.aws.cloud import Cloud, refused
-from tests.aws.launching import code_of, plan_for
-from tests.aws.leftover import leftovers
+from tests.aws.launch_builders import code_of, plan_for
 
 
 def _error(operation: str) -> BaseException:

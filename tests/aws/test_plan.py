@@ -17,7 +17,7 @@ from ragcun_cli.errors import UsageError
 from ragcun_cli.recipe.estimates import SECONDS_TO_START
 from ragcun_cli.recipe.loading import load_recipe
 from tests.aws.cloud import Cloud, refused
-from tests.aws.launching import plan_for
+from tests.aws.launch_builders import plan_for
 from tests.conftest import RunCommand
 from tests.tiny_models import write_collection
 

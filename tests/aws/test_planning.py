@@ -7,9 +7,9 @@ import json
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError, TokenRetrievalError
 
+from tests.aws.account_contents import leftovers
 from tests.aws.cloud import ACCOUNT, Cloud, refused
-from tests.aws.commands import refuses, said
-from tests.aws.leftover import leftovers
+from tests.aws.command_answers import refuses, said
 from tests.conftest import RunCommand
 
 PLAN = ("aws", "plan", "--instance", "g5.xlarge", "--recipe", "isotropy", "--max-hours", "200")

@@ -9,8 +9,8 @@ from typing import Any
 from ragcun_cli.aws.build import identity
 from ragcun_cli.aws.policy import caller_policy
 from tests.aws.cloud import ACCOUNT, Cloud
-from tests.aws.everything import use_everything
-from tests.aws.launching import plan_for
+from tests.aws.every_command import use_everything
+from tests.aws.launch_builders import plan_for
 from tests.conftest import RunCommand
 
 # IAM's names of actions, where they are not the call's own (AWS's Service Authorization Reference).

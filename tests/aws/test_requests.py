@@ -12,7 +12,7 @@ import pytest
 
 from ragcun_cli.aws.creation import LARGEST
 from tests.aws.cloud import Cloud
-from tests.aws.launching import launch_for
+from tests.aws.launch_builders import launch_for
 
 TAG = {"Key": "ragcun:run", "Value": "isotropy"}
 # What looks like a key of AWS's, a token of the hub's, or words for one.

@@ -13,8 +13,8 @@ from botocore.exceptions import EndpointConnectionError
 from ragcun_cli.aws import runs, watch
 from ragcun_cli.aws.record import RunRecord
 from tests.aws.cloud import ACCOUNT, HOME, Cloud, refused
-from tests.aws.commands import no_capacity
-from tests.aws.everything import BUCKET, end_machines, say
+from tests.aws.command_answers import no_capacity
+from tests.aws.every_command import BUCKET, end_machines, say
 from tests.conftest import RunCommand
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ragcun_cli.data.batches import BatchSequence, batches_per_epoch, conflicting_rows, epoch_order
-from tests.triples import rows_of, table_of
+from tests.triple_tables import rows_of, table_of
 
 TABLE = table_of([(f"q{n}", f"p{n}", [f"n{n}"] if n % 2 else []) for n in range(70)])
 

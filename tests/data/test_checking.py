@@ -12,7 +12,7 @@ import pytest
 from ragcun_cli.data.checking import CheckReport, check_against, check_collection, check_triples, shortened
 from ragcun_cli.data.collection import read_collection
 from tests.conftest import COLLECTIONS, RunCommand
-from tests.triples import table_of
+from tests.triple_tables import table_of
 
 
 def findings(report: CheckReport) -> dict[str, tuple[int, int]]:

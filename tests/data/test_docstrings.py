@@ -14,7 +14,7 @@ from ragcun_cli.data.embedded import SIZES, embedded_collection
 from ragcun_cli.data.sources import available_collections, embedded_test
 from ragcun_cli.data.triples.prepared import open_triples
 from ragcun_cli.errors import DataError, UsageError
-from tests.triples import rows_of
+from tests.triple_tables import rows_of
 
 REST = "This is the part that explains in more than twelve words what the function really does."
 

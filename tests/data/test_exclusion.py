@@ -12,8 +12,8 @@ from ragcun_cli.data.exclusion import Excluded, ExclusionCounts, read_excluded, 
 from ragcun_cli.data.triples.prepared import open_triples
 from ragcun_cli.errors import UsageError
 from tests.conftest import RunCommand
-from tests.tasks import write_task
-from tests.triples import rows_of, table_of
+from tests.retrieval_tasks import write_task
+from tests.triple_tables import rows_of, table_of
 
 ROWS = [
     ("what is a w1?", "p one", ["n"]),

@@ -28,7 +28,7 @@ from ragcun_cli.data.sources import dev_collection, training_file
 from ragcun_cli.data.triples.prepared import open_triples
 from ragcun_cli.errors import DataError, UsageError
 from tests.conftest import RunCommand
-from tests.triples import rows_of
+from tests.triple_tables import rows_of
 
 ROWS = [
     (f"what is thing number {n}?", f"Passage {n % 900} about it.", f"Passage {(n * 7 + 1) % 900} about it.")

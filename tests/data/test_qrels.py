@@ -16,7 +16,7 @@ from ragcun_cli.data.sources import available_collections
 from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.evaluate.datasets import find_datasets
 from tests.data.test_collection import zipped
-from tests.tasks import write_task
+from tests.retrieval_tasks import write_task
 from tests.tiny_models import write_collection
 
 JUDGED = [("q0", "d1", 2), ("q1", "d0", 0), ("q1", "d2", 1)]

@@ -11,7 +11,7 @@ import torch
 from ragcun_cli.recipe.schema import IsotropyKind, Recipe
 from tests.distributed import tasks
 from tests.distributed.processes import Processes
-from tests.training import load, metrics
+from tests.training_runs import load, metrics
 
 EXACT = 1e-6  # of the length of the whole gradient; float32 adds its thousand tokens up to about 3e-7
 

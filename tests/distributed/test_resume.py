@@ -14,7 +14,7 @@ from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.checkpoint import newest_valid
 from tests.distributed import tasks
 from tests.distributed.processes import Processes
-from tests.training import load, metrics
+from tests.training_runs import load, metrics
 
 # 80 triples: an epoch is five steps of two losses each.
 CHANGES = ["learn_temperature=true", "gradient_accumulation_steps=2", "epochs=3", "max_steps=null", "eval_every=3"]

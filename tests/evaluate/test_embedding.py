@@ -24,7 +24,7 @@ from ragcun_cli.model import IsotropicGaussianEncoder, feature_store
 from ragcun_cli.model.folder import save_encoder
 from ragcun_cli.model.vector_store import VectorStore
 from tests.damage import KINDS, damage
-from tests.tasks import write_task
+from tests.retrieval_tasks import write_task
 from tests.tiny_models import write_collection
 
 pytestmark = pytest.mark.processes

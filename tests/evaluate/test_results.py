@@ -20,7 +20,7 @@ from ragcun_cli.evaluate.results import check_results_folder, claim_results_fold
 from ragcun_cli.evaluate.scoring import Scheme, evaluate
 from ragcun_cli.evaluate.search import search
 from ragcun_cli.results.model_entry import ModelEntry
-from tests.tasks import embedded_by, write_task
+from tests.retrieval_tasks import embedded_by, write_task
 
 
 def encode(texts: list[str]) -> np.ndarray:

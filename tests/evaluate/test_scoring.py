@@ -27,7 +27,7 @@ from ragcun_cli.evaluate.transforms import fitted
 from ragcun_cli.evaluate.vectors import PassageVectors
 from ragcun_cli.results.judgements import drops_identical_ids
 from tests.conftest import COLLECTIONS
-from tests.tasks import Encode, embedded_by, numbered, write_task
+from tests.retrieval_tasks import Encode, embedded_by, numbered, write_task
 
 POINTS = {"a": 0.0, "b": 1.0, "c": 2.1, "d": 5.0, "near b": 1.1, "at c": 2.1}
 PASSAGES = {"p4": "d", "p1": "b", "q2": "c", "p3": "a"}

@@ -23,8 +23,8 @@ from ragcun_cli.train import backup as running
 from ragcun_cli.train.arm import train_arm
 from tests.conftest import BUCKET
 from tests.damage import damage
-from tests.faults.command import assert_same_run, status
-from tests.training import load, stopped_at
+from tests.faults.train_process import assert_same_run, status
+from tests.training_runs import load, stopped_at
 
 pytestmark = pytest.mark.alone  # counts on the copies of checkpoints keeping up with the run
 

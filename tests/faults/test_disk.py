@@ -18,8 +18,8 @@ from ragcun_cli.train.disk import folder_bytes, require_room
 from ragcun_cli.train.run_folder import checkpoints_in
 from tests.conftest import RunCommand
 from tests.damage import damage
-from tests.faults.command import assert_same_run, status
-from tests.training import load, stopped_at
+from tests.faults.train_process import assert_same_run, status
+from tests.training_runs import load, stopped_at
 
 pytestmark = pytest.mark.processes
 

@@ -14,9 +14,9 @@ from ragcun_cli.spot import MetadataService, SpotWatcher, metadata_address
 from ragcun_cli.train import loop
 from ragcun_cli.train.arm import train_arm
 from tests.conftest import RunCommand
-from tests.faults.command import assert_same_run, status
 from tests.faults.metadata_service import MetadataServer
-from tests.training import load
+from tests.faults.train_process import assert_same_run, status
+from tests.training_runs import load
 
 pytestmark = pytest.mark.processes
 

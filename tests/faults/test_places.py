@@ -96,7 +96,7 @@ def test_an_export_onto_a_disk_without_room_leaves_nothing(
 @pytest.fixture
 def trained_run(small_recipe: Path, tmp_path: Path) -> Path:
     from ragcun_cli.train.arm import train_arm
-    from tests.training import load
+    from tests.training_runs import load
 
     train_arm(load(small_recipe, "max_steps=2", f"output_dir='{tmp_path / 'trained'}'"))
     return tmp_path / "trained"

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from tests.faults.command import TrainCommand, assert_same_run, status
+from tests.faults.train_process import TrainCommand, assert_same_run, status
 
 pytestmark = pytest.mark.processes
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
-from tests.faults.command import assert_same_run, status
+from tests.faults.train_process import assert_same_run, status
 from tests.tiny_models import write_collection
 
 RAGCUN = f"{shlex.quote(sys.executable)} -m ragcun_cli"

@@ -16,7 +16,7 @@ from ragcun_cli.evaluate.search import search
 from ragcun_cli.results.metrics import Judgements, score
 from tests.properties.inputs import new_folder
 from tests.results.test_ties import names_at_trec_eval
-from tests.tasks import Qrels, embedded_by, write_task
+from tests.retrieval_tasks import Qrels, embedded_by, write_task
 
 # Small whole numbers: many passages are equally far from a query, and no distance is rounded.
 PLACES = st.tuples(st.integers(-2, 2), st.integers(-2, 2))

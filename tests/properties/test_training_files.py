@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ragcun_cli.data.triples.prepared import open_triples
 from tests.properties.inputs import TEXTS, answers_or_refuses, damaged, new_folder
-from tests.triples import rows_of
+from tests.triple_tables import rows_of
 
 Rows = list[tuple[str, str, list[str]]]
 ROWS = st.lists(st.tuples(TEXTS, TEXTS, st.lists(TEXTS, max_size=3)), min_size=1, max_size=8)

@@ -14,7 +14,7 @@ from ragcun_cli.evaluate.scoring import Scheme, evaluate
 from ragcun_cli.evaluate.search import search
 from ragcun_cli.recipe.comparing import digest_but_seed, digest_but_terms
 from ragcun_cli.results.model_entry import ModelEntry
-from tests.tasks import embedded_by, write_task
+from tests.retrieval_tasks import embedded_by, write_task
 
 DIMENSIONS = 8
 PASSAGES = 60

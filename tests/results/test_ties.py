@@ -17,7 +17,7 @@ from ragcun_cli.evaluate.search import search
 from ragcun_cli.results.metrics import CAPPED_CUTS, CUTS, NDCG_CUTS, Judgements, score
 from ragcun_cli.results.ties import UNAFFECTED, levels_of, measure_ties
 from tests.evaluate.test_results import dataset, entry
-from tests.tasks import embedded_by, write_task
+from tests.retrieval_tasks import embedded_by, write_task
 
 
 def tied_task(folder: Path, passages: int = 400, queries: int = 30, distinct: int = 60, seed: int = 0) -> Collection:

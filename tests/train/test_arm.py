@@ -21,7 +21,7 @@ from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.train import loop, step
 from ragcun_cli.train.arm import plan_arm, train_arm
 from tests.conftest import RunCommand
-from tests.training import load, metrics, prepared
+from tests.training_runs import load, metrics, prepared
 
 
 def same_weights(one: Path, other: Path) -> bool:

@@ -19,7 +19,7 @@ from ragcun_cli.train.arm import train_arm
 from ragcun_cli.train.chunks import backward_in_chunks
 from ragcun_cli.train.hardware import full_float32, tensor_float32
 from ragcun_cli.train.memory import find_chunk_size, halved, kept_bytes
-from tests.training import load, stopped_at
+from tests.training_runs import load, stopped_at
 
 CPU = torch.device("cpu")
 

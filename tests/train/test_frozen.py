@@ -16,7 +16,7 @@ from ragcun_cli.model.folder import load_encoder
 from ragcun_cli.train import arm, loop, step
 from ragcun_cli.train.arm import train_arm
 from ragcun_cli.train.training import Training
-from tests.training import load, metrics, prepared
+from tests.training_runs import load, metrics, prepared
 
 
 def test_a_frozen_encoder_does_not_change_and_its_head_does(small_recipe: Path, tiny_bert: Path) -> None:

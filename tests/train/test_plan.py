@@ -10,7 +10,7 @@ from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.train.plan import make_plan
 from ragcun_cli.train.precision import Hardware, choose_precision
-from tests.triples import table_of
+from tests.triple_tables import table_of
 
 CPU = Hardware("cpu", "CPU", None)
 T4 = Hardware("cuda", "Tesla T4", (7, 5))

@@ -19,7 +19,7 @@ from ragcun_cli.recipe.loading import load_recipe
 from ragcun_cli.train.arm import train_arm
 from ragcun_cli.train.checkpoint import newest_valid
 from tests.damage import KINDS, damage
-from tests.training import wait_for_writers
+from tests.training_runs import wait_for_writers
 
 pytestmark = pytest.mark.processes
 

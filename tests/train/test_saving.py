@@ -15,7 +15,7 @@ from ragcun_cli.train.arm import train_arm
 from ragcun_cli.train.checkpoint import TrainingState, newest_valid
 from ragcun_cli.train.run_folder import checkpoints_in
 from ragcun_cli.train.saving import Saver
-from tests.training import load, metrics
+from tests.training_runs import load, metrics
 
 
 def state(step: int, weight: torch.Tensor) -> TrainingState:

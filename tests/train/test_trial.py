@@ -17,7 +17,7 @@ from ragcun_cli.train.hardware import find_hardware
 from ragcun_cli.train.prepare import read_data
 from ragcun_cli.train.trial import part_of, smaller_batch, try_recipe
 from tests.conftest import RunCommand
-from tests.training import load
+from tests.training_runs import load
 
 
 def test_places_from_all_over() -> None:
@@ -64,7 +64,7 @@ def test_the_batch_of_longest_rows_is_longer_than_any_of_the_run(small_recipe: P
     recipe = load(small_recipe)
     data = read_data(recipe)
     found = try_recipe(recipe, data, find_hardware())
-    from tests.training import prepared
+    from tests.training_runs import prepared
 
     training = prepared(recipe)
     longest = max(

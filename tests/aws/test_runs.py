@@ -10,10 +10,10 @@ import boto3
 import pytest
 
 from ragcun_cli.aws.record import RunRecord
+from tests.aws.account_contents import leftovers
 from tests.aws.cloud import ACCOUNT, HOME, Cloud, refused
-from tests.aws.commands import account_user_data, no_capacity, refuses
-from tests.aws.everything import BUCKET, end_machines, say, upload_results
-from tests.aws.leftover import leftovers
+from tests.aws.command_answers import account_user_data, no_capacity, refuses
+from tests.aws.every_command import BUCKET, end_machines, say, upload_results
 from tests.conftest import RunCommand
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import RunCommand
-from tests.report.test_figures import write_curves
+from tests.report.figures.test_drawing import write_curves
 
 pytestmark = pytest.mark.processes
 

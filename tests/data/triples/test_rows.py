@@ -11,8 +11,8 @@ import pytest
 
 from ragcun_cli.data.triples.prepared import open_triples
 from ragcun_cli.errors import DataError, UsageError
-from tests.data.test_triples import as_lines, mixed, read, write
-from tests.triples import rows_of
+from tests.data.triples.test_prepared import as_lines, mixed, read, write
+from tests.triple_tables import rows_of
 
 
 @pytest.mark.parametrize(

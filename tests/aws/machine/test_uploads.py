@@ -21,8 +21,8 @@ from ragcun_cli.aws.record import RunRecord
 from ragcun_cli.errors import DataError
 from ragcun_cli.manifest import seal
 from tests.aws.cloud import ACCOUNT, HOME, Cloud, refused
-from tests.aws.everything import BUCKET
-from tests.aws.launching import launch_for
+from tests.aws.every_command import BUCKET
+from tests.aws.launch_builders import launch_for
 from tests.faults.metadata_service import MetadataServer
 
 

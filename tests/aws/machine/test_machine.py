@@ -22,8 +22,8 @@ from ragcun_cli.aws.runs import FoundRun, require_run
 from ragcun_cli.aws.watch import log_lines, relaunch
 from ragcun_cli.recipe.loading import load_recipe
 from tests.aws.cloud import ACCOUNT, HOME, Cloud
-from tests.aws.computer import Computer
-from tests.aws.launching import launch_for, plan_for
+from tests.aws.launch_builders import launch_for, plan_for
+from tests.aws.simulated_machine import Computer
 from tests.conftest import REPOSITORY, RunCommand
 
 pytestmark = pytest.mark.processes

@@ -15,7 +15,7 @@ from ragcun_cli.data.texts import read_texts
 from ragcun_cli.data.triples.prepared import open_triples
 from ragcun_cli.errors import DataError
 from tests.conftest import RunCommand
-from tests.triples import rows_of
+from tests.triple_tables import rows_of
 
 ROWS = [
     ('He said "hi"', "a tab\tand a comma, here", "n"),

@@ -16,7 +16,7 @@ from ragcun_cli.train import loop, trackers
 from ragcun_cli.train.arm import train_arm
 from ragcun_cli.train.precision import Hardware
 from ragcun_cli.train.speed import peak_flops, training_flops_per_token
-from tests.training import load, stopped_at
+from tests.training_runs import load, stopped_at
 
 
 def lines(folder: str, name: str) -> list[dict[str, object]]:

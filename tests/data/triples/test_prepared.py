@@ -17,7 +17,7 @@ from ragcun_cli.data.triples import prepared, reading_delimited, reading_json, r
 from ragcun_cli.data.triples.prepared import open_triples
 from ragcun_cli.errors import DataError, UsageError
 from tests.tiny_models import write_collection
-from tests.triples import rows_of
+from tests.triple_tables import rows_of
 
 ROWS = [
     ("what is  é?", "a letter", ["n1"]),

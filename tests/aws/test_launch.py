@@ -13,11 +13,11 @@ import pytest
 
 from ragcun_cli.aws import creation
 from ragcun_cli.aws.record import RunRecord
+from tests.aws.account_contents import leftovers
 from tests.aws.cloud import ACCOUNT, HOME, Cloud, refused
-from tests.aws.commands import no_capacity, refuses, said
+from tests.aws.command_answers import no_capacity, refuses, said
 from tests.aws.conftest import commit
-from tests.aws.everything import BUCKET
-from tests.aws.leftover import leftovers
+from tests.aws.every_command import BUCKET
 from tests.conftest import RunCommand
 
 
