@@ -158,6 +158,7 @@ def isotropy(
     to_score = _models(models, name, max_length)
 
     from ragcun_cli.evaluate.runner import measure_models
+    from ragcun_cli.results.layout import SPECTRUM_ENDING
 
     measured = measure_models(to_score, found, results, settings, overwrite, recompute)
     if json_output:
@@ -165,7 +166,7 @@ def isotropy(
         return
     print_isotropy(measured)
     print_missing(missing)
-    note(f"Written to {results}/<model>/isotropy.json and <dataset>.spectrum.tsv.")
+    note(f"Written to {results}/<model>/isotropy.json and <dataset>{SPECTRUM_ENDING}.")
 
 
 @app.command()
