@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ragcun_cli.console import note, print_document
+
 if TYPE_CHECKING:
     from ragcun_cli.demo import DemoOutcome
 
@@ -23,7 +25,6 @@ def demo(
     A real encoder (all-MiniLM-L6-v2) trains on texts already on this machine: the docstrings of installed
     Python code. About two minutes on two cores. Example: ragcun demo --quick
     """
-    from ragcun_cli.console import print_document
     from ragcun_cli.demo import run_demo
     from ragcun_cli.report.formats.plain import to_json
 
@@ -36,7 +37,6 @@ def demo(
 
 def _print_outcome(outcome: DemoOutcome, folder: Path) -> None:
     from ragcun_cli.commands.report_printing import print_result_table
-    from ragcun_cli.console import note
 
     print_result_table(outcome.table)
     origin: list[dict[str, Any]] = outcome.collection.fingerprint["origin"]["code"]

@@ -9,6 +9,8 @@ import typer
 
 from ragcun_cli.commands import completion
 from ragcun_cli.commands.choices import Precision
+from ragcun_cli.console import note, print_json
+from ragcun_cli.files import require_writable
 from ragcun_cli.quantities import parse_bytes
 
 
@@ -51,12 +53,10 @@ def encode(
 
     Example: ragcun encode corpus.jsonl --model checkpoints/isotropy --out corpus.npy
     """
-    from ragcun_cli.console import note, print_json
     from ragcun_cli.data.cache import cache_folder
     from ragcun_cli.data.texts import read_texts
     from ragcun_cli.evaluate.embedding_file import encode_file, require_ending
     from ragcun_cli.evaluate.models import open_model
-    from ragcun_cli.files import require_writable
     from ragcun_cli.model.sources import require_model
 
     limit = None if cache_limit is None else parse_bytes(cache_limit, "--cache-limit")

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ragcun_cli.console import Column, duration, plain, print_table
+from ragcun_cli.quantities import shown_bytes
+
 if TYPE_CHECKING:
     from ragcun_cli.aws.estimates import InstanceEstimate
     from ragcun_cli.recipe.estimates import Estimate
@@ -32,8 +35,6 @@ def known_json(table: dict[str, dict[str, InstanceEstimate]], recipe: str) -> di
 
 def print_estimates(estimates: dict[str, Estimate], dollars_per_hour: float | None) -> None:
     """Print the measured estimate of one training run of each recipe on this machine."""
-    from ragcun_cli.console import Column, duration, plain, print_table
-    from ragcun_cli.quantities import shown_bytes
 
     columns = [
         Column("recipe"), Column("time", numeric=True), Column("memory", numeric=True), Column("disk", numeric=True),
@@ -62,8 +63,6 @@ def print_estimates(estimates: dict[str, Estimate], dollars_per_hour: float | No
 
 def _together(estimates: Sequence[Estimate], dollars_per_hour: float | None) -> list[str]:
     """Return the row for all runs in sequence; its memory cell is empty, because only one runs at a time."""
-    from ragcun_cli.console import duration
-    from ragcun_cli.quantities import shown_bytes
 
     seconds = [each.seconds for each in estimates if each.seconds is not None]
     known = len(seconds) == len(estimates)
@@ -87,7 +86,6 @@ def _dollars(estimate: Estimate, dollars_per_hour: float | None) -> float | None
 def print_known(recipes: Sequence[Recipe], table: dict[str, dict[str, InstanceEstimate]]) -> None:
     """Print the calculated time and cost of one training run of each recipe on the table's instance types."""
     from ragcun_cli.aws.prices import TABLE_SOURCE
-    from ragcun_cli.console import Column, plain, print_table
 
     if not table:
         return
@@ -103,7 +101,6 @@ def print_known(recipes: Sequence[Recipe], table: dict[str, dict[str, InstanceEs
 
 
 def _on(machine: InstanceEstimate | None) -> str:
-    from ragcun_cli.console import duration
 
     if machine is None or machine.estimate.seconds is None:
         return "?"

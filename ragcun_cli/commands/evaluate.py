@@ -11,7 +11,11 @@ import typer
 from ragcun_cli.commands import completion
 from ragcun_cli.commands.choices import Precision, listed
 from ragcun_cli.commands.evaluate_printing import print_checks, print_isotropy, print_missing, print_results
+from ragcun_cli.console import note, print_json
+from ragcun_cli.errors import UsageError
 from ragcun_cli.imports import collector_at_rest
+from ragcun_cli.quantities import parse_bytes
+from ragcun_cli.recipe.problems import did_you_mean
 
 if TYPE_CHECKING:
     from ragcun_cli.evaluate.datasets import Dataset, Missing
@@ -103,7 +107,6 @@ def beir(
     Missing datasets are listed with the command that gets them; incomplete sets are not averaged.
     Example: ragcun eval beir --model checkpoints/isotropy --datasets scifact,nfcorpus
     """
-    from ragcun_cli.console import print_json
 
     found, missing = _datasets(models, datasets, data_dir, split)
     _refuse_early(models, name, max_length, results, overwrite)
@@ -150,7 +153,6 @@ def isotropy(
     Reuses embeddings kept by `eval beir` and encodes the rest. `eval beir` also takes these measurements.
     Example: ragcun eval isotropy --model checkpoints/isotropy --datasets scifact
     """
-    from ragcun_cli.console import note, print_json
 
     found, missing = _datasets(models, datasets, data_dir, split)
     _refuse_early(models, name, max_length, results, overwrite)
@@ -189,7 +191,6 @@ def selfcheck(
     """
     import tempfile
 
-    from ragcun_cli.console import print_json
     from ragcun_cli.evaluate.selfcheck import selfcheck as check
 
     with tempfile.TemporaryDirectory(prefix="ragcun-selfcheck-") as results:
@@ -236,10 +237,7 @@ def _settings(
     precision: Precision,
     robustness: bool,
 ) -> EvaluationSettings:
-    from ragcun_cli.errors import UsageError
     from ragcun_cli.evaluate.transform_names import parse_transform
-    from ragcun_cli.quantities import parse_bytes
-    from ragcun_cli.recipe.problems import did_you_mean
 
     similarities, names = listed(similarity), listed(transform)
     for flag, values in (("--similarity", similarities), ("--transform", names)):
@@ -264,7 +262,6 @@ def _settings(
 
 
 def _models(models: Sequence[str], name: str | None, max_length: int | None) -> list[ModelToScore]:
-    from ragcun_cli.errors import UsageError
     from ragcun_cli.results.layout import require_name
 
     if name is not None and len(models) > 1:
@@ -278,7 +275,6 @@ def _models(models: Sequence[str], name: str | None, max_length: int | None) -> 
 
 
 def _names(datasets: Sequence[str], may_be_empty: bool = False) -> tuple[str, ...]:
-    from ragcun_cli.errors import UsageError
 
     names = listed(datasets)
     if not names and not may_be_empty:
@@ -291,7 +287,6 @@ def _entries(missing: Sequence[Missing]) -> list[dict[str, str]]:
 
 
 def _say_next(results: Path) -> None:
-    from ragcun_cli.console import note
 
     flag = "" if results == Path("results") else f" --results {results}"
     note(f"Written to {results}/. Next: ragcun report table{flag}")

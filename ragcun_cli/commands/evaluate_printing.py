@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ragcun_cli.console import Column, note, plain, print_table
+
 if TYPE_CHECKING:
     from ragcun_cli.evaluate.datasets import Missing
     from ragcun_cli.evaluate.runner import Measured
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
 
 def print_results(written: Sequence[DatasetResult], means: list[dict[str, Any]]) -> None:
     """Print scores, averages, notes on ties, and scores of compressed embeddings."""
-    from ragcun_cli.console import Column, note, plain, print_table
 
     headers = ["nDCG@10", "Recall@100", "MAP", "MRR", "judged@10", "IsoScore"]
     columns = [Column("model"), Column("dataset"), *(Column(header, numeric=True) for header in headers)]
@@ -49,7 +50,6 @@ def _ties_sentence(result: DatasetResult) -> str:
 
 
 def _print_robustness(written: Sequence[DatasetResult]) -> None:
-    from ragcun_cli.console import Column, plain, print_table
 
     kinds = list(dict.fromkeys(kind for result in written for kind in result.robustness))
     if not kinds:
@@ -65,7 +65,6 @@ def _print_robustness(written: Sequence[DatasetResult]) -> None:
 
 def print_isotropy(measured: Sequence[Measured]) -> None:
     """Print the shape of passage embeddings and query embeddings separately."""
-    from ragcun_cli.console import Column, plain, print_table
     from ragcun_cli.results.isotropy import SIDES
 
     shown = {
@@ -99,7 +98,6 @@ def _shown(figure: float | None) -> str:
 
 def print_missing(missing: Sequence[Missing]) -> None:
     """Print which datasets are missing and how to get them."""
-    from ragcun_cli.console import note
 
     if missing:
         note(f"{len(missing)} datasets are missing:")
@@ -109,7 +107,6 @@ def print_missing(missing: Sequence[Missing]) -> None:
 
 def print_checks(checks: Sequence[ScoreCheck]) -> None:
     """Print published scores beside measured ones."""
-    from ragcun_cli.console import Column, note, print_table
 
     columns = [Column("dataset"), *(Column(header, numeric=True) for header in ("published", "measured")), Column("")]
     print_table(

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from ragcun_cli.commands import completion
+from ragcun_cli.console import note, print_json
 from ragcun_cli.errors import UsageError
 
 
@@ -35,7 +36,6 @@ def export(
 
     Example: ragcun export checkpoints/isotropy my-encoder --onnx
     """
-    from ragcun_cli.console import note, print_json
     from ragcun_cli.exporting import export_model, require_destination, require_repository
     from ragcun_cli.exporting import push as push_to_hub
     from ragcun_cli.imports import require_onnx

@@ -10,6 +10,7 @@ import typer
 
 from ragcun_cli.commands import completion
 from ragcun_cli.commands.estimates import DOLLARS
+from ragcun_cli.console import Column, note, plain, print_json, print_table
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +64,6 @@ def preflight(
 
     Example: ragcun preflight --recipe isotropy --gpus 1
     """
-    from ragcun_cli.console import print_json
     from ragcun_cli.preflight.packages import tested_versions
     from ragcun_cli.preflight.running import PreflightOptions, run_checks
     from ragcun_cli.recipe.shipped import ARMS
@@ -87,7 +87,6 @@ def preflight(
 
 
 def _account(instance: str, region: str | None, profile: str | None) -> list[Check]:
-    from ragcun_cli.console import note
     from ragcun_cli.preflight.account import check_account
 
     note("preflight: the AWS account ...")
@@ -116,7 +115,6 @@ def _as_json(report: Report, dollars_per_hour: float | None) -> dict[str, Any]:
 def _print(report: Report, dollars_per_hour: float | None) -> None:
     from ragcun_cli.aws.estimates import by_instance
     from ragcun_cli.commands.estimates import print_estimates, print_known
-    from ragcun_cli.console import Column, plain, print_table
 
     marks = {"ok": "[green]ok[/]", "remark": "[yellow]remark[/]", "failed": "[red]failed[/]"}
     rows = []

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from ragcun_cli.commands import completion
 from ragcun_cli.commands.choices import SchemaFormat
-
-if TYPE_CHECKING:
-    from ragcun_cli.errors import RecipeError
+from ragcun_cli.console import Column, note, print_document, print_error, print_json, print_table, print_text
+from ragcun_cli.errors import ExitCode, RecipeError, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Read, check and copy recipes. Each YAML file is one arm.")
 
@@ -28,7 +26,6 @@ def list_recipes(json_output: bool = typer.Option(False, "--json", help="Print a
 
     Example: ragcun recipe list
     """
-    from ragcun_cli.console import Column, print_json, print_table
     from ragcun_cli.recipe.loading import load_recipe
     from ragcun_cli.recipe.shipped import shipped_recipes
 
@@ -52,7 +49,6 @@ def show(
 
     Example: ragcun recipe show isotropy --set seed=1
     """
-    from ragcun_cli.console import print_document, print_json
     from ragcun_cli.recipe.loading import load_recipe
     from ragcun_cli.recipe.rendering import render_recipe
 
@@ -77,8 +73,6 @@ def check(
 
     Example: ragcun recipe check my-recipe.yaml
     """
-    from ragcun_cli.console import print_error, print_json, print_text
-    from ragcun_cli.errors import ExitCode, RecipeError
     from ragcun_cli.recipe.loading import load_recipe
     from ragcun_cli.train.runs import missing_input
 
@@ -122,8 +116,6 @@ def copy(
     Example: ragcun recipe copy isotropy my-arm.yaml
     """
     from ragcun_cli import files
-    from ragcun_cli.console import note, print_json
-    from ragcun_cli.errors import UsageError
     from ragcun_cli.recipe.loading import load_recipe
     from ragcun_cli.recipe.rendering import render_recipe_with_comments
     from ragcun_cli.recipe.schema import RECIPE_NAME
@@ -153,7 +145,6 @@ def schema(
 
     Example: ragcun recipe schema > schema.json
     """
-    from ragcun_cli.console import print_document
     from ragcun_cli.recipe.rendering import recipe_reference, recipe_schema
 
     formats = {"json": recipe_schema, "markdown": recipe_reference}

@@ -14,6 +14,10 @@ from ragcun_cli.commands.report_printing import (
     print_headlines,
     print_result_table,
 )
+from ragcun_cli.console import note, print_document, print_json, print_paragraphs, print_text
+from ragcun_cli.errors import UsageError
+from ragcun_cli.files import require_writable, write_bytes, write_text
+from ragcun_cli.recipe.problems import did_you_mean
 
 app = typer.Typer(
     no_args_is_help=True, help="Make tables, claims, figures and a page from the results on disk, and verify them."
@@ -77,7 +81,6 @@ def table(
     """
     import json
 
-    from ragcun_cli.console import note, print_document, print_json
     from ragcun_cli.report.formats import FORMATS
     from ragcun_cli.report.tables import TableOptions, build_table
 
@@ -119,7 +122,6 @@ def claims(
 
     Example: ragcun report claims --primary 'isotropy vs baseline'
     """
-    from ragcun_cli.console import note, print_json, print_paragraphs
     from ragcun_cli.report.claims import build_claims
     from ragcun_cli.report.selection import Selection
 
@@ -148,7 +150,6 @@ def expectations(
 
     Example: ragcun report expectations
     """
-    from ragcun_cli.console import note, print_json
     from ragcun_cli.report.collect import has_results
     from ragcun_cli.report.expectations import ISOTROPY_NOTE, SHIPPED, compare_expectations, read_expectations
     from ragcun_cli.report.tables import read_rows
@@ -185,10 +186,6 @@ def figures(
 
     Example: ragcun report figures --formats pdf
     """
-    from ragcun_cli.console import note, print_json, print_text
-    from ragcun_cli.errors import UsageError
-    from ragcun_cli.files import require_writable, write_bytes, write_text
-    from ragcun_cli.recipe.problems import did_you_mean
     from ragcun_cli.report.context import KINDS, require_matplotlib
 
     kinds = listed(formats)
@@ -248,9 +245,6 @@ def page(
 
     Example: ragcun report page --out report.html
     """
-    from ragcun_cli.console import note, print_json, print_text
-    from ragcun_cli.errors import UsageError
-    from ragcun_cli.files import require_writable, write_text
     from ragcun_cli.report.context import require_matplotlib
     from ragcun_cli.report.expectations import SHIPPED, read_expectations
 
@@ -293,7 +287,6 @@ def verify(
 
     Example: ragcun report verify table.tex
     """
-    from ragcun_cli.console import print_json
     from ragcun_cli.report.verify_results import verify_results
     from ragcun_cli.report.verify_table import verify_table
 

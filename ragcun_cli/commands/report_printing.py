@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ragcun_cli.console import Column, note, plain, print_styled, print_table, print_text, result_console
+from ragcun_cli.quantities import counted
+
 if TYPE_CHECKING:
     from ragcun_cli.report.claims import Claims
     from ragcun_cli.report.expectations import ExpectationOutcome
@@ -17,7 +20,6 @@ VERDICT_STYLES = {"better": "green", "worse": "red"}
 
 def print_headlines(stated: Claims) -> None:
     """Print a sentence for each answer in the colour of its verdict."""
-    from ragcun_cli.console import plain, print_styled
 
     for each in stated.headlines():
         style = VERDICT_STYLES.get(each.verdict)
@@ -26,7 +28,6 @@ def print_headlines(stated: Claims) -> None:
 
 def print_comparisons(stated: Claims) -> None:
     """Print all comparisons, averages first."""
-    from ragcun_cli.console import Column, plain, print_table
     from ragcun_cli.report.sentences import p_value
     from ragcun_cli.report.table import metric_label
 
@@ -61,7 +62,6 @@ def print_comparisons(stated: Claims) -> None:
 
 def print_result_table(built: ResultTable) -> None:
     """Print the table on a terminal."""
-    from ragcun_cli.console import Column, plain, print_table, result_console
 
     columns = [Column(plain(stub)) for stub in built.stubs]
     columns += [Column(plain(column.label), numeric=True) for column in built.columns]
@@ -73,7 +73,6 @@ def print_result_table(built: ResultTable) -> None:
 
 def print_expectations(outcomes: Sequence[ExpectationOutcome], source: str, verified: bool) -> None:
     """Print expected values beside measured ones."""
-    from ragcun_cli.console import Column, plain, print_table
 
     columns = [
         Column("row"),
@@ -97,8 +96,6 @@ def print_expectations(outcomes: Sequence[ExpectationOutcome], source: str, veri
 
 def print_checks(checks: Sequence[ResultCheck], tables: Sequence[TableCheck]) -> None:
     """Print what no longer matches and what was checked."""
-    from ragcun_cli.console import note, print_text
-    from ragcun_cli.quantities import counted
 
     problems = [f"{each.model} on {each.dataset}: {problem}" for each in checks for problem in each.problems]
     problems += [f"{each.path}: {problem}" for each in tables for problem in each.problems]

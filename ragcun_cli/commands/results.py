@@ -7,6 +7,8 @@ from pathlib import Path
 import typer
 
 from ragcun_cli.commands.choices import listed
+from ragcun_cli.console import Column, note, plain, print_json, print_table, print_text
+from ragcun_cli.quantities import counted
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,7 +32,6 @@ def list_results(results: Path = RESULTS, json_output: bool = JSON) -> None:
     import dataclasses
     import time
 
-    from ragcun_cli.console import Column, plain, print_json, print_table
     from ragcun_cli.report.managing import list_results as listed
 
     rows = listed(results)
@@ -68,8 +69,6 @@ def remove(
 
     Example: ragcun results remove old-run --datasets scifact --yes
     """
-    from ragcun_cli.console import note, print_json, print_text
-    from ragcun_cli.quantities import counted
     from ragcun_cli.report.managing import plan_removal
     from ragcun_cli.report.managing import remove as move
 
@@ -98,7 +97,6 @@ def restore(
 
     Example: ragcun results restore results/.trash/20261127-101500
     """
-    from ragcun_cli.console import note, print_json
     from ragcun_cli.report.managing import restore as move_back
 
     moves = move_back(trash)
@@ -119,7 +117,6 @@ def rename(
 
     Example: ragcun results rename isotropy isotropy-lambda1
     """
-    from ragcun_cli.console import note, print_json
     from ragcun_cli.report.managing import rename as give
 
     folder = give(results, old, new)

@@ -12,6 +12,7 @@ import typer
 
 from ragcun_cli.commands import completion
 from ragcun_cli.commands.estimates import DOLLARS
+from ragcun_cli.console import LiveTable, note, print_document, print_json
 from ragcun_cli.errors import ExitCode, Interrupted, UsageError
 from ragcun_cli.imports import collector_at_rest
 from ragcun_cli.quantities import parse_duration
@@ -152,7 +153,6 @@ def parse_seeds(seeds: str) -> list[int]:
 
 
 def _say_finished(summary: ArmSummary, json_output: bool) -> None:
-    from ragcun_cli.console import note
 
     note(f"{summary.folder}: this run is already finished; nothing to do.")
     _say_summary(summary, json_output)
@@ -172,14 +172,11 @@ def _train_one(
     else:
         summary = launch(recipe, placement, resume=resume, overwrite=overwrite, deadline=deadline)
     if placement.node_rank:
-        from ragcun_cli.console import note
-
         note(f"The run's folder, {summary.folder}, is on the machine with --node-rank 0.")
     _say_summary(summary, json_output, here=not placement.node_rank)
 
 
 def _say_summary(summary: ArmSummary, json_output: bool, here: bool = True) -> None:
-    from ragcun_cli.console import note, print_json
 
     if json_output:
         print_json(dataclasses.asdict(summary))
@@ -200,7 +197,6 @@ def _train_several(
     deadline: float | None,
     json_output: bool,
 ) -> None:
-    from ragcun_cli.console import LiveTable, note, print_json
     from ragcun_cli.train.hardware import count_gpus
     from ragcun_cli.train.multi_run import RunsFailed, exit_code_of, plan_runs, train_all
 
@@ -261,7 +257,6 @@ def _run_entry(run: ScheduledRun) -> dict[str, Any]:
 def _show_plans(recipes: Sequence[Recipe], processes: int | None, dollars: float | None, json_output: bool) -> None:
     from ragcun_cli.aws.estimates import by_instance
     from ragcun_cli.commands.estimates import estimate_json, known_json, print_estimates, print_known
-    from ragcun_cli.console import print_json
     from ragcun_cli.recipe.trial_figures import Trial, estimate_of_trial
     from ragcun_cli.train.arm import plan_arm
     from ragcun_cli.train.hardware import count_gpus
@@ -295,7 +290,6 @@ def _show_plans(recipes: Sequence[Recipe], processes: int | None, dollars: float
 
 
 def _print_plan(plan: dict[str, Any]) -> None:
-    from ragcun_cli.console import print_document
     from ragcun_cli.recipe.rendering import render_recipe
     from ragcun_cli.recipe.schema import Recipe
     from ragcun_cli.results.layout import scored_on

@@ -9,6 +9,7 @@ import typer
 
 from ragcun_cli.commands.aws.opening import confirm, open_account, region_of
 from ragcun_cli.commands.aws.options import JSON, PROFILE, YES
+from ragcun_cli.console import Column, note, plain, print_document, print_json, print_table
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 
 
@@ -26,7 +27,6 @@ def gc(
     """
     from ragcun_cli.aws.leftovers import all_regions, find_leftovers, remove_leftovers
     from ragcun_cli.aws.plan import parsed_regions
-    from ragcun_cli.console import Column, note, plain, print_json, print_table
 
     if everything and not delete:
         raise UsageError("--all extends what --delete removes: give --delete too")
@@ -76,7 +76,6 @@ def policy(
     Example: ragcun aws policy --account 123456789012 > ragcun-policy.json
     """
     from ragcun_cli.aws.policy import caller_policy
-    from ragcun_cli.console import print_document
 
     if account is not None and not re.fullmatch(r"[0-9]{12}", account):
         raise UsageError(f"--account {account}: an account number has 12 digits")

@@ -38,6 +38,7 @@ from ragcun_cli.commands.aws.options import (
 )
 from ragcun_cli.commands.aws.showing import show_run
 from ragcun_cli.commands.choices import Precision
+from ragcun_cli.console import note, print_entries, print_json
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 
 if TYPE_CHECKING:
@@ -125,7 +126,6 @@ def launch(
     from ragcun_cli.aws.code import archive_checkout, default_checkout
     from ragcun_cli.aws.launch import launch_run
     from ragcun_cli.aws.plan import require_launchable
-    from ragcun_cli.console import note
 
     given = _without(
         locals(), "code", "allow_changes", "resume", "dry_run", "yes", "json_output", "archive_checkout",
@@ -260,7 +260,6 @@ def _attached(aws: Aws, found: LaunchPlan, archive: Any, json_output: bool) -> b
     """
     from ragcun_cli.aws.runs import differences, find_run
     from ragcun_cli.aws.storage import describe_launch
-    from ragcun_cli.console import note
 
     there = find_run(aws, found.account, found.run, found.home, found.wishes.bucket)
     if there is None:
@@ -294,7 +293,6 @@ def _resume(
     from ragcun_cli.aws.names import default_run_name
     from ragcun_cli.aws.plan import parsed_regions, require_launchable
     from ragcun_cli.aws.watch import plan_relaunch, relaunch
-    from ragcun_cli.console import note
     from ragcun_cli.recipe.loading import load_recipe
     from ragcun_cli.recipe.shipped import ARMS
 
@@ -332,7 +330,6 @@ def _resume(
 
 
 def _show_attempt(run: str, attempt: Any, json_output: bool) -> None:
-    from ragcun_cli.console import note, print_json
 
     if json_output:
         return print_json({"run": run, **attempt.as_json()})
@@ -349,7 +346,6 @@ INDENT = 13  # of the text beside the names in a plan's lines
 
 def _show_plan(found: LaunchPlan, json_output: bool, on_stderr: bool = False) -> None:
     from ragcun_cli.aws.show import plan_lines
-    from ragcun_cli.console import note, print_entries, print_json
 
     if json_output:
         return print_json(found.as_json())

@@ -13,7 +13,9 @@ from ragcun_cli.commands.aws.opening import confirm, open_account, region_of, th
 from ragcun_cli.commands.aws.options import JSON, ONE_REGION, OWN_BUCKET, PROFILE, WHICH, YES
 from ragcun_cli.commands.aws.showing import RUN_COLUMNS, run_row, show_run, show_runs
 from ragcun_cli.commands.choices import listed
-from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.console import LiveTable, note, print_json, saying_if_interrupted
+from ragcun_cli.errors import DataError, EnvironmentUnfit, UsageError
+from ragcun_cli.quantities import counted, shown_bytes
 
 
 def status(
@@ -28,7 +30,6 @@ def status(
     Example: ragcun aws status isotropy
     """
     from ragcun_cli.aws.runs import find_run, runs_in
-    from ragcun_cli.console import note, print_json
 
     aws = open_account(profile)
     account, place = aws.account()[0], region_of(aws, region)
@@ -56,7 +57,6 @@ def logs(
     Example: ragcun aws logs isotropy --follow
     """
     from ragcun_cli.aws.watch import follow_log, log_lines
-    from ragcun_cli.console import note, print_json
 
     if follow and json_output:
         raise UsageError("--json prints only the lines so far", "Leave out --follow.")
@@ -117,9 +117,6 @@ def fetch(
     Example: ragcun aws fetch isotropy --to isotropy-run
     """
     from ragcun_cli.aws.fetch import PARTS, USUAL_PARTS, fetch_run
-    from ragcun_cli.console import note, print_json
-    from ragcun_cli.errors import DataError
-    from ragcun_cli.quantities import counted, shown_bytes
 
     wanted = USUAL_PARTS if parts is None else listed(parts)
     if unknown := [part for part in wanted if part not in PARTS]:
@@ -163,7 +160,6 @@ def terminate(
     from ragcun_cli.aws.record import TERMINATED, now
     from ragcun_cli.aws.removal import remove_bucket_if_empty, remove_machinery, remove_objects
     from ragcun_cli.aws.runs import wishes_of
-    from ragcun_cli.console import note, print_json
 
     aws = open_account(profile)
     found = the_run(aws, run, region, bucket)
@@ -202,7 +198,6 @@ def watch(
     Example: ragcun aws watch isotropy
     """
     from ragcun_cli.aws import watch as watching
-    from ragcun_cli.console import LiveTable, note, print_json, saying_if_interrupted
 
     aws = open_account(profile)
     with (

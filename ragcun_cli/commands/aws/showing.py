@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ragcun_cli.console import Column, plain, print_json, print_table, print_text
+
 if TYPE_CHECKING:
     from ragcun_cli.aws.runs import FoundRun
 
@@ -29,7 +31,6 @@ def _training(entry: dict[str, Any]) -> str:
 
 def show_runs(runs: list[FoundRun]) -> None:
     """Print a table of all runs."""
-    from ragcun_cli.console import Column, plain, print_table
 
     rows = [[plain(cell) for cell in run_row(found)] for found in runs]
     print_table([Column(header, wraps=header == "steps") for header in RUN_COLUMNS], rows)
@@ -37,7 +38,6 @@ def show_runs(runs: list[FoundRun]) -> None:
 
 def show_run(found: FoundRun, json_output: bool) -> None:
     """Print everything about one run."""
-    from ragcun_cli.console import print_json, print_text
 
     if json_output:
         return print_json(found.as_json())

@@ -9,6 +9,8 @@ import typer
 
 from ragcun_cli.commands.choices import listed
 from ragcun_cli.commands.data.options import DATA_DIR, JSON, require_new_triples
+from ragcun_cli.console import Column, note, plain, print_json, print_table
+from ragcun_cli.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from ragcun_cli.data.checking import CheckReport
@@ -59,9 +61,6 @@ def check(
     """
     import dataclasses
 
-    from ragcun_cli.console import print_json
-    from ragcun_cli.errors import ExitCode, UsageError
-
     if write is not None:
         if len(sources) > 1:
             raise UsageError("--write: writes one file, but several sources are given", "Name only one.")
@@ -90,7 +89,6 @@ def check(
 
 
 def _print_report(report: CheckReport) -> None:
-    from ragcun_cli.console import Column, note, plain, print_table
     from ragcun_cli.data.checking import shortened
 
     counts = [[what, f"{count:,}"] for what, count in report.counts.items()]

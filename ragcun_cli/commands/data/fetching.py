@@ -10,6 +10,8 @@ import typer
 
 from ragcun_cli.commands import completion
 from ragcun_cli.commands.data.options import DATA_DIR, JSON
+from ragcun_cli.console import Column, note, plain, print_json, print_table
+from ragcun_cli.quantities import megabytes
 
 if TYPE_CHECKING:
     from ragcun_cli.data.fetch.catalogue import Plan
@@ -23,9 +25,7 @@ def list_sources(data_dir: Path = DATA_DIR, json_output: bool = JSON) -> None:
     """
     import dataclasses
 
-    from ragcun_cli.console import Column, note, plain, print_json, print_table
     from ragcun_cli.data.fetch.catalogue import entries
-    from ragcun_cli.quantities import megabytes
 
     rows = entries(data_dir)
     if json_output:
@@ -90,7 +90,6 @@ def download(
     """
     import dataclasses
 
-    from ragcun_cli.console import note, print_json
     from ragcun_cli.data.fetch.catalogue import entries, expand, plan_download
     from ragcun_cli.data.fetch.download import fetch_all
     from ragcun_cli.data.fetch.sources import RetryPolicy
@@ -117,9 +116,7 @@ def download(
 
 def _show_plan(plan: Plan) -> None:
     """Show sizes and licences before the download starts."""
-    from ragcun_cli.console import note
     from ragcun_cli.data.fetch.catalogue import described
-    from ragcun_cli.quantities import megabytes
 
     for name, files in plan.files.items():
         known = described(name)
@@ -144,7 +141,6 @@ def import_licensed(
     """
     import dataclasses
 
-    from ragcun_cli.console import note, print_json
     from ragcun_cli.data.licensed.importing import import_set
 
     done = import_set(name, delivered, data_dir, overwrite)

@@ -9,6 +9,9 @@ import typer
 
 from ragcun_cli.commands.choices import Pick, listed
 from ragcun_cli.commands.data.options import DATA_DIR, JSON, require_new_triples
+from ragcun_cli.console import note, print_json
+from ragcun_cli.errors import UsageError
+from ragcun_cli.quantities import parse_bytes
 
 
 def mine(
@@ -61,14 +64,11 @@ def mine(
     """
     import dataclasses
 
-    from ragcun_cli.console import note, print_json
-
     require_new_triples(output, overwrite)
     from ragcun_cli.data.collection import read_collection
     from ragcun_cli.data.exclusion import read_excluded
     from ragcun_cli.data.sources import named_collection
     from ragcun_cli.model.sources import require_model, require_place
-    from ragcun_cli.quantities import parse_bytes
 
     first, last = _ranks(negatives, ranks, margin, pick, model)
     budget = parse_bytes(memory, "--memory")
@@ -112,7 +112,6 @@ def _ranks(negatives: int, ranks: str | None, margin: float | None, pick: Pick, 
     Raises:
         UsageError: if the options contradict each other.
     """
-    from ragcun_cli.errors import UsageError
 
     if pick == "corpus" and (ranks is not None or margin is not None):
         raise UsageError("--pick corpus draws from all passages, so --ranks and --margin do not apply", "Remove them.")

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import typer
 
+from ragcun_cli.errors import UsageError
+from ragcun_cli.files import require_writable
+
 DATA_DIR = typer.Option(Path("data"), "--data-dir", help="The data folder.")
 JSON = typer.Option(False, "--json", help="Print as JSON.")
 
@@ -17,8 +20,6 @@ def require_new_triples(output: Path, overwrite: bool, flag: str = "--output") -
         UsageError: if the name does not end in .jsonl, or the file exists and must not be replaced.
         OSError: if the file cannot be written.
     """
-    from ragcun_cli.errors import UsageError
-    from ragcun_cli.files import require_writable
 
     if output.suffix != ".jsonl":
         raise UsageError(f"{flag} {output}: triples are written as JSON Lines", f"Name it {output.stem}.jsonl.")
