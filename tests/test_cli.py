@@ -110,7 +110,7 @@ def test_a_dry_run_prints_the_plan(ragcun: RunCommand, small_recipe: Path) -> No
     tested = write_collection(small_recipe.parent / "tested", 5)
     done = ragcun("train", "--recipe", small_recipe, "--dry-run", "--set", f"data.dev={tested}")
     assert "tested (test, 5 queries), 5 passages" in done.stdout
-    assert "the best model is chosen on its test split; its score there is no result" in " ".join(done.stderr.split())
+    assert "the best model is chosen on its test split; do not report that score" in " ".join(done.stderr.split())
     as_json = json.loads(ragcun("train", "--recipe", small_recipe, "--dry-run", "--json").stdout)
     assert as_json["plan"]["total_steps"] == 15
 
@@ -165,7 +165,7 @@ def test_eval_options_that_make_no_sense(ragcun: RunCommand, tmp_path: Path, tin
         (["--memory", "1MiB"], "--memory 1MiB: the search needs at least 64MiB"),
         (["--cache-limit", "0"], "--cache-limit 0: not a size"),
         (["--fit-on", tmp_path / "nowhere.jsonl"], "no such file"),
-        (["--transform", "truncate:64"], "has 32 dimensions"),
+        (["--transform", "truncate:64"], "has only 32 dimensions"),
     ):
         panel(ragcun(*beir, *options), 2, complaint)
     panel(ragcun(*beir, "--precision", "fp16"), 4, "a CPU does not support it")
@@ -221,7 +221,7 @@ def test_eval_selfcheck(ragcun: RunCommand, tmp_path: Path, tiny_bert: Path) -> 
     write_collection(tmp_path / "data" / "scifact", 3)
     check = ["eval", "selfcheck", "--data-dir", tmp_path / "data"]
     panel(ragcun(*check, "-m", tiny_bert), 2, "it has no published scores")
-    panel(ragcun(*check, "-d", write_collection(tmp_path / "mine", 3)), 2, "no score of all-MiniLM-L6-v2 is published")
+    panel(ragcun(*check, "-d", write_collection(tmp_path / "mine", 3)), 2, "all-MiniLM-L6-v2 has no published score")
     impostor = tmp_path / "all-MiniLM-L6-v2"
     impostor.symlink_to(tiny_bert)
     done = ragcun(*check, "-m", impostor)  # other weights under a known name
@@ -249,7 +249,7 @@ def test_evaluating_what_is_not_there(ragcun: RunCommand, tmp_path: Path, tiny_b
     panel(
         ragcun(*beir, "-m", tiny_bert, "-d", f"scifact,{tmp_path / 'other/scifact'}"),
         2,
-        "the second one called scifact",
+        "the second dataset called scifact",
     )
     # The wrong model comes second; the first must not be scored for nothing.
     panel(ragcun(*beir, "-m", tiny_bert, "-m", tmp_path / "no-model", "-d", "scifact"), 2, "no such model folder")

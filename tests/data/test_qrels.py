@@ -192,7 +192,7 @@ def test_a_link_has_the_name_that_the_user_gave_it(tmp_path: Path, monkeypatch: 
     (data / "arguana").symlink_to(target)
     found = find_datasets(["arguana"], data, None)[0][0]
     assert (found.name, found.known is not None) == ("arguana", True)
-    assert any("where arguana has 8674" in difference for difference in found.counts)
+    assert any("but arguana has 8674" in difference for difference in found.counts)
     assert read_collection(data / "arguana").name == "arguana"
     (data / "own.zip").symlink_to(zipped(target, tmp_path / "disk" / "x.zip", "x/"))
     assert read_collection(data / "own.zip").name == "own"

@@ -56,8 +56,8 @@ def test_counts_that_differ_from_the_published_ones_are_said(
 ) -> None:
     write_collection(tmp_path / "scifact", 3)
     (dataset,), _ = find_datasets(["scifact"], tmp_path, None)
-    assert dataset.counts[0] == "3 passages, where scifact has 5183"
-    assert "3 queries, where scifact has 300" in capsys.readouterr().err
+    assert dataset.counts[0] == "3 passages, but scifact has 5183"
+    assert "3 queries, but scifact has 300" in capsys.readouterr().err
 
 
 def test_ms_marco_is_scored_on_dev(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
     write_collection(tmp_path / "scifact", 3)
     with pytest.raises(UsageError, match="did you mean 'scifact'"):
         find_datasets(["scifct"], tmp_path, None)
-    with pytest.raises(UsageError, match="second one called scifact"):
+    with pytest.raises(UsageError, match="second dataset called scifact"):
         find_datasets(["scifact", str(write_collection(tmp_path / "other" / "scifact", 3))], tmp_path, None)
     write_collection(tmp_path / "model", 3)
     with pytest.raises(UsageError, match="cannot be called 'model'"):

@@ -85,7 +85,7 @@ def test_what_cannot_be_encoded_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["-o", "e.bin"], ".npy or .parquet is expected"),
+        (["-o", "e.bin"], "expected .npy or .parquet"),
         (["-o", "there.npy"], "the file already exists"),
         (["-o", "e.npy", "--column", "x"], "has no columns"),
         (["-o", "e.npy", "--precision", "bf61"], "did you mean 'bf16'?"),
@@ -145,7 +145,7 @@ def test_texts_that_change_while_they_are_encoded_make_no_file(
         return real(embedder, path, *rest)
 
     monkeypatch.setattr(embedding_file, "_parts", longer)
-    with pytest.raises(DataError, match="the texts changed while they were encoded: 7 before, 8 then"):
+    with pytest.raises(DataError, match="the texts changed while they were encoded: 7 before, 8 after"):
         encode_file(Embedder(open_model(str(tiny_bert)), tmp_path / "cache"), source, None, tmp_path / "e.npy")
     assert not (tmp_path / "e.npy").exists()
 
@@ -175,9 +175,9 @@ def test_a_weight_that_is_not_a_number_names_the_text_and_writes_nothing(
     (tmp_path / "texts.jsonl").write_text('{"_id": "one", "text": "w1"}\n{"_id": "two", "text": "w7"}\n')
     done = ragcun("encode", tmp_path / "texts.jsonl", "-m", broken, "-o", tmp_path / f"e.{ending}")
     assert done.exit_code == 1
-    assert "no finite embedding for 1 of 2 texts, first text 'two'" in " ".join(done.stderr.split())
+    assert "the model's embedding is not finite for 1 of 2 texts, such as text 'two'" in " ".join(done.stderr.split())
     assert not (tmp_path / f"e.{ending}").exists()
-    with pytest.raises(ModelError, match="no finite embedding for 1 of 2 texts, first 'w3 w7'"):
+    with pytest.raises(ModelError, match="the model's embedding is not finite for 1 of 2 texts, such as 'w3 w7'"):
         IsotropicGaussianEncoder.untouched(str(broken)).encode(["w1", "w3 w7"])
 
 

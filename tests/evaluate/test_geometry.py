@@ -45,7 +45,7 @@ def test_spread_rank_and_uniformity() -> None:
     np.testing.assert_allclose(cloud.eigenvalues, spectrum, rtol=0.1)
     assert cloud.standard_deviation == pytest.approx(np.sqrt(spectrum.mean()), rel=0.02)
     np.testing.assert_allclose(cloud.deviations, np.sqrt(spectrum), rtol=0.05)
-    assert cloud.entry()["least_deviation"] == pytest.approx(0.5, rel=0.05)
+    assert cloud.figures().least_deviation == pytest.approx(0.5, rel=0.05)
     shares = np.sqrt(spectrum) / np.sqrt(spectrum).sum()
     assert cloud.effective_rank == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=0.01)
     assert cloud.effective_rank_texts == 1000

@@ -217,7 +217,7 @@ def test_the_command_trains_on_what_it_mined(
     [
         (["--ranks", "9-1"], "--ranks 9-1: expected FIRST-LAST"),
         (["--ranks", "1-2", "-n", "3"], "fewer ranks than --negatives 3"),
-        (["--ranks", "1000-2000"], "the corpus has 32 passages"),
+        (["--ranks", "1000-2000"], "the corpus has only 32 passages"),
         (["--pick", "corpus", "--margin", "0"], "--ranks and --margin do not apply"),
         (["--pick", "best"], "--pick best: unknown"),
         (["--split", "dev"], "no split 'dev'"),

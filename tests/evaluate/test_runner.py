@@ -103,7 +103,7 @@ def test_each_scheme_is_a_row_of_its_own(datasets: list[Dataset], tiny_bert: Pat
     assert written[3].isotropy is not None
     assert written[3].isotropy.passages.dimensions == written[3].model.output_dim == 8
     assert len({each.fingerprint for each in written}) == 4
-    with pytest.raises(UsageError, match="truncate:99: tiny-bert has 32 dimensions"):
+    with pytest.raises(UsageError, match="truncate:99: tiny-bert has only 32 dimensions"):
         evaluate_models(
             [ModelToScore(str(tiny_bert))],
             datasets[:1],

@@ -93,7 +93,7 @@ def test_the_cosine_ranks_by_direction(tmp_path: Path) -> None:
     assert named(by_cosine, task)["q"] == ["far", "near", "across"]
     places["near"] = (0, 0)
     with pytest.raises(
-        ModelError, match="0 queries and 1 passages have an embedding that is zero, first passage 'near'"
+        ModelError, match="0 queries and 1 passages have a zero embedding, which has no cosine, first passage 'near'"
     ):
         evaluated(task, tmp_path, Scheme("cosine"), around)
 
@@ -185,7 +185,7 @@ def test_what_a_transform_leaves_without_a_cosine_costs_only_its_own_row(tmp_pat
     assert scored.metrics["ndcg@10"] == 1.0
     assert (scored.robustness["int8"], scored.robustness["truncate:128"]) == (1.0, None)
     vectors[2] = 1e-30  # too short for its length to be a float32
-    with pytest.raises(ModelError, match="1 passages have an embedding that is zero, first passage 'p2'"):
+    with pytest.raises(ModelError, match="1 passages have a zero embedding, which has no cosine, first passage 'p2'"):
         evaluated(task, tmp_path, Scheme("cosine"), numbered(vectors))
 
 
@@ -235,7 +235,7 @@ def test_geometry_alone_is_the_geometry_of_the_evaluation(tmp_path: Path) -> Non
     alone = measure_only(embedded, task, Scheme(), None, search, tmp_path)
     assert whole is not None
     assert alone is not None
-    assert whole.entry() == alone.entry()
+    assert whole.figures() == alone.figures()
     assert (whole.passages.texts, whole.queries.texts) == (30, 10)
 
 
@@ -245,7 +245,7 @@ def test_an_embedding_that_is_not_finite_is_named(toy: Collection) -> None:
         values[[text == "c" for text in texts]] = np.nan
         return values
 
-    with pytest.raises(ModelError, match=r"no finite embedding for 1 of 4 texts, first 'q2'"):
+    with pytest.raises(ModelError, match=r"the model's embedding is not finite for 1 of 4 texts, such as 'q2'"):
         score_in_memory(broken, toy)
 
 

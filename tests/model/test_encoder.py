@@ -218,20 +218,20 @@ def test_damaged_model_folders(tiny_bert: Path, tmp_path: Path) -> None:
 
     fresh()
     (folder / "projection.safetensors").write_bytes(b"short")
-    with pytest.raises(ModelError, match=r"projection\.safetensors: does not have the sha256"):
+    with pytest.raises(ModelError, match=r"projection\.safetensors: its sha256 is not"):
         load_encoder(folder)
     save_file({"skip.weight": torch.ones(3, 3)}, folder / "projection.safetensors")
-    with pytest.raises(ModelError, match=r"projection\.safetensors: does not have the sha256"):
+    with pytest.raises(ModelError, match=r"projection\.safetensors: its sha256 is not"):
         load_encoder(folder)
     fresh()
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-100])
-    with pytest.raises(ModelError, match=r"model\.safetensors: does not have the sha256"):
+    with pytest.raises(ModelError, match=r"model\.safetensors: its sha256 is not"):
         load_encoder(folder)
     fresh()
     content = bytearray((folder / "model.safetensors").read_bytes())
     content[-50] ^= 1
     (folder / "model.safetensors").write_bytes(content)
-    with pytest.raises(ModelError, match=r"model\.safetensors: does not have the sha256"):
+    with pytest.raises(ModelError, match=r"model\.safetensors: its sha256 is not"):
         load_encoder(folder)
     fresh()
     (folder / "ragcun.json").write_text("{}")
@@ -274,7 +274,7 @@ def test_folders_that_the_library_would_take_without_a_word(tmp_path: Path) -> N
     (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 40}))
     with pytest.raises(
         ModelError,
-        match=r"cannot load this model|the tokenizer has 305 tokens|1 have another shape, first embeddings.word",
+        match=r"cannot load this model|the tokenizer has 305 tokens|1 have another shape, such as embeddings.word",
     ):
         IsotropicGaussianEncoder.untouched(str(folder))
 
@@ -371,7 +371,7 @@ def test_weights_of_another_shape_are_named(tmp_path: Path) -> None:
     folder = build_tiny_bert(tmp_path / "bert")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": config["intermediate_size"] * 2}))
-    with pytest.raises(ModelError, match=r"have another shape, first encoder\.layer\.0\.intermediate"):
+    with pytest.raises(ModelError, match=r"have another shape, such as encoder\.layer\.0\.intermediate"):
         IsotropicGaussianEncoder.untouched(str(folder))
 
 

@@ -86,16 +86,19 @@ def without(part: str) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Te
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (without("layer.1."), r"16 are missing, first encoder\.layer\.1\.attention"),
-        (without("embeddings.LayerNorm.bias"), r"1 are missing, first embeddings\.LayerNorm\.bias"),
-        (lambda weights: {f"module.{name}": each for name, each in weights.items()}, r"are missing, first embeddings"),
+        (without("layer.1."), r"16 are missing, such as encoder\.layer\.1\.attention"),
+        (without("embeddings.LayerNorm.bias"), r"1 are missing, such as embeddings\.LayerNorm\.bias"),
+        (
+            lambda weights: {f"module.{name}": each for name, each in weights.items()},
+            r"are missing, such as embeddings",
+        ),
         (
             lambda weights: weights | {"encoder.layer.2.output.dense.bias": torch.zeros(32)},
-            r"1 of the file have no place, first encoder\.layer\.2\.output\.dense\.bias",
+            r"1 in the file have no place, such as encoder\.layer\.2\.output\.dense\.bias",
         ),
         (
             lambda weights: weights | {"bert.encoder.layer.0.lora_A": torch.zeros(3)},
-            r"1 of the file have no place, first bert\.encoder\.layer\.0\.lora_A",
+            r"1 in the file have no place, such as bert\.encoder\.layer\.0\.lora_A",
         ),
     ],
 )
@@ -120,7 +123,7 @@ def test_every_command_refuses_weights_that_do_not_fit(
     ):
         finished = ragcun(*command)
         assert finished.exit_code == 1
-        assert "its weights do not fit its config.json: 16 are missing" in finished.stderr
+        assert "its weights do not match its config.json: 16 are missing" in finished.stderr
     assert not (tmp_path / "out.npy").exists()
 
 
@@ -270,7 +273,7 @@ def test_what_is_declared_and_not_done_is_refused_by_name(bert: Path, settings: 
 @pytest.mark.parametrize(
     ("modules", "package", "complaint"),
     [
-        (MODULES, "their_package.modules", "their_package.modules.Transformer is a module of another package"),
+        (MODULES, "their_package.modules", "their_package.modules.Transformer is a module from another package"),
         ([MODULES[0], ("1_Normalize", "Normalize"), ("1_Pooling", "Pooling")], "sentence_transformers.models",
          "has the modules Transformer, Normalize, Pooling"),
         ([*MODULES, ("2_Dense", "Dense")], "sentence_transformers.models", "has a Dense module"),
@@ -351,7 +354,7 @@ def saved(folder: Path, model: PreTrainedModel) -> Path:
         (lambda: ReformerModel(ReformerConfig(hidden_size=32, num_attention_heads=2, attention_head_size=16,
                                feed_forward_size=64, attn_layers=["local", "local"], axial_pos_embds=False,
                                max_position_embeddings=64, local_attn_chunk_length=8, **SMALL)),
-         "gives 64 values a token"),
+         "gives 64 values per token"),
     ],
 )  # fmt: skip
 def test_families_that_cannot_be_embedded_are_refused_with_the_reason(

@@ -300,7 +300,7 @@ def test_a_family_without_a_packed_path_is_padded_in_sorted_chunks(tmp_path: Pat
     np.testing.assert_allclose(encoder.encode(texts), alone, atol=2e-6)
     lengths = encoder.tokenize(texts).lengths
     assert lengths.sum() < encoder.computed_tokens(lengths) < lengths.max() * len(texts)
-    with pytest.raises(UsageError, match="no path to compile for DistilBert"):
+    with pytest.raises(UsageError, match="ragcun cannot compile DistilBert"):
         encoder.compile_layers()
 
 

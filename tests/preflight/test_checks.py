@@ -46,7 +46,7 @@ def test_gpus() -> None:
     none, two = Devices([], "", None, {}), Devices([GPU, GPU], "", "12.8", {})
     assert (check_gpus(none, 0).status, check_gpus(none, 1).status) == (OK, FAILED)
     assert check_gpus(two, 2).seen.startswith("2 x Tesla T4 16 GiB, capability 7.5")
-    assert check_gpus(two, 4).seen == "2 of 4"
+    assert check_gpus(two, 4).seen == "2 of 4 found"
     broken = check_gpus(Devices([GPU], "GPU 0: an illegal memory access", "12.8", {}), 0)
     assert (broken.status, broken.seen) == (FAILED, "GPU 0: an illegal memory access")
     assert check_gpus(EnvironmentUnfit("torch cannot be loaded"), 0).status == FAILED

@@ -73,7 +73,7 @@ def test_the_similarity_is_a_rows_own_rule(copied: Path) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_scores_that_are_not_finite(copied: Path, value: float) -> None:
     change(copied / "results/encoder/two.json", lambda content: content["metrics"].update({"map": value}))
-    with pytest.raises(DataError, match=r"two\.json: metrics\.map is (nan|inf), which is no figure"):
+    with pytest.raises(DataError, match=r"two\.json: metrics\.map is (nan|inf), which is not a valid figure"):
         collect(copied / "results")
 
 
@@ -91,7 +91,7 @@ def test_a_result_of_other_weights(copied: Path) -> None:
 
 def test_a_renamed_result(copied: Path) -> None:
     (copied / "results/encoder/one.json").rename(copied / "results/encoder/three.json")
-    with pytest.raises(DataError, match=r"three\.json: is a result on one"):
+    with pytest.raises(DataError, match=r"three\.json: holds a result on one"):
         collect(copied / "results")
 
 

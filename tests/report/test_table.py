@@ -172,7 +172,7 @@ def test_counts_that_differ_from_the_published_ones_are_said(tmp_path: Path) -> 
     score_model(tmp_path / "results", "encoder", data, 1.0)
     notes = build_table(tmp_path / "results", TableOptions()).notes
     assert any(
-        note.startswith("scifact differs from its published version: 40 judgements, where scifact has 339")
+        note.startswith("scifact differs from its published version: 40 judgements, but scifact has 339")
         for note in notes
     )
 

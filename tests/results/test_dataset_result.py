@@ -61,7 +61,7 @@ def test_what_lies_beside_it_and_what_it_was_scored_by(tmp_path: Path) -> None:
         (lambda content: content["model"].pop("identity"), "KeyError.*identity"),
         (lambda content: content["metrics"].update({"mrr": "high"}), "ValueError"),
         (lambda content: content.update(dataset=None), "TypeError|AttributeError"),
-        (lambda content: content["dataset"].update(name="two"), "is a result on two"),
+        (lambda content: content["dataset"].update(name="two"), "holds a result on two"),
     ],
 )
 def test_what_is_none_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], object], complaint: str) -> None:
@@ -72,6 +72,6 @@ def test_what_is_none_is_refused(tmp_path: Path, change: Callable[[dict[str, Any
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=complaint):
         DatasetResult.read(path)
-    if "is a result on" not in complaint:
+    if "holds a result on" not in complaint:
         assert DatasetResult.find(path) is None
     assert DatasetResult.find(tmp_path / "nothing.json") is None

@@ -62,7 +62,7 @@ def test_a_spectrum(tmp_path: Path) -> None:
     assert read["number"].tolist() == [1, 2]
     assert all(read[name] == pytest.approx([3.0, 1 / 3], rel=1e-8) for name in names)
     path.write_text("number\teigenvalue_passages\n1\tmany\n")
-    with pytest.raises(DataError, match=r"toy\.spectrum\.tsv: no spectrum can be read"):
+    with pytest.raises(DataError, match=r"toy\.spectrum\.tsv: the spectrum cannot be read"):
         read_spectrum(path)
 
 
@@ -76,7 +76,7 @@ def test_histograms(tmp_path: Path) -> None:
     for name in ("positives", "random", "passages", "queries"):
         assert (getattr(read, name) == getattr(measured, name)).all()
     path.write_text('{"cosine": {}}')
-    with pytest.raises(DataError, match=r"toy\.histograms: no histograms can be read"):
+    with pytest.raises(DataError, match=r"toy\.histograms: the histograms cannot be read"):
         read_histograms(path)
 
 
@@ -85,8 +85,8 @@ def test_json_strictly_and_as_far_as_it_goes(tmp_path: Path) -> None:
     for content, complaint in (
         ("[1]", "not a ragcun results file"),
         ("{", "not valid JSON"),
-        ('{"a": {"b": [1, NaN]}}', r"a\.b is nan, which is no figure"),
-        ('{"a": Infinity}', "a is inf, which is no figure"),
+        ('{"a": {"b": [1, NaN]}}', r"a\.b is nan, which is not a valid figure"),
+        ('{"a": Infinity}', "a is inf, which is not a valid figure"),
     ):
         path.write_text(content)
         with pytest.raises(DataError, match=complaint):

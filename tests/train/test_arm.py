@@ -246,7 +246,7 @@ def test_a_dry_run_reads_everything_and_writes_nothing(small_recipe: Path) -> No
 
 
 def test_more_tokens_than_the_encoder_reads(small_recipe: Path) -> None:
-    with pytest.raises(UsageError, match=r"max_length: 512 is more than .* reads \(128 tokens\)"):
+    with pytest.raises(UsageError, match=r"max_length: 512 is more than .* accepts \(128 tokens\)"):
         plan_arm(load(small_recipe, "max_length=512"))
 
 
@@ -273,7 +273,7 @@ def test_a_tokenizer_that_gives_tokens_the_model_does_not_know(
     monkeypatch.setattr(tokenizer, "tokenise", lambda _, texts, __: Tokenised([[5, 305]] * len(texts), 0))
     for frozen in ("false", "true"):
         recipe = load(small_recipe, f"freeze_base={frozen}")
-        with pytest.raises(ModelError, match="its tokenizer gives token 305, the model knows 305"):
+        with pytest.raises(ModelError, match="its tokenizer gives token 305, but the model knows only 305"):
             train_arm(recipe)
         assert not Path(recipe.output_dir).exists()
 

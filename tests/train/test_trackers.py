@@ -161,7 +161,7 @@ def test_wandb_without_a_key_is_refused_before_the_first_text(
     with pytest.raises(EnvironmentUnfit, match="wandb has no API key"):
         train_arm(recipe)
     monkeypatch.setenv("WANDB_MODE", "offlin")
-    with pytest.raises(EnvironmentUnfit, match="WANDB_MODE: offlin is none of"):
+    with pytest.raises(EnvironmentUnfit, match="WANDB_MODE: offlin is not one of"):
         train_arm(recipe)
     assert not Path(recipe.output_dir).exists()
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password key\n")
