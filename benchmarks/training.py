@@ -96,8 +96,9 @@ def train_ragcun(options: argparse.Namespace) -> None:
 
     from ragcun_cli.recipe.loading import load_recipe
     from ragcun_cli.train.hardware import find_hardware
+    from ragcun_cli.train.memory import choose_chunk
     from ragcun_cli.train.plan import make_plan
-    from ragcun_cli.train.prepare import choose_chunk, prepare, read_data
+    from ragcun_cli.train.prepare import prepare, read_data
     from ragcun_cli.train.run_folder import RunFolder
     from ragcun_cli.train.speed import peak_flops, training_flops_per_token
     from ragcun_cli.train.step import optimiser_step

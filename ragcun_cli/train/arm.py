@@ -33,13 +33,12 @@ from ragcun_cli.train.checkpoint import load_checkpoint, newest_valid, restore_r
 from ragcun_cli.train.disk import disk_is_full, folder_bytes, require_room
 from ragcun_cli.train.hardware import find_hardware
 from ragcun_cli.train.loop import TrainingStopped, fit
-from ragcun_cli.train.memory import OUT_OF_MEMORY_HINT, is_out_of_memory
+from ragcun_cli.train.memory import OUT_OF_MEMORY_HINT, choose_chunk, is_out_of_memory
 from ragcun_cli.train.plan import TrainingPlan, make_plan, what_is_trained_on
 from ragcun_cli.train.prepare import (
     ArmData,
     build_encoder,
     calibrate,
-    choose_chunk,
     describe_encoder,
     prepare,
     read_data,

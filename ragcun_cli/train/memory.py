@@ -7,6 +7,7 @@ keeps for the backward pass is measured, and the limit is extrapolated from that
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ragcun_cli.arrays import Numbers
+from ragcun_cli.data.batches import epoch_order
 from ragcun_cli.data.tokens import TokenBatch
+from ragcun_cli.data.triples.table import TripleTable
 from ragcun_cli.environment import free_memory_of_machine
 from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.train.random_state import random_state, set_random_state
+from ragcun_cli.train.training import Training
+from ragcun_cli.train.world import all_reduce_max
 
 CPU_PROBE_TOKENS = 1024
 # The share of free memory for what a step keeps. The rest is for gradients, the allocator's gaps and other uses, and
@@ -28,6 +34,8 @@ OUT_OF_MEMORY_HINT = (
     "Set gradient_checkpointing: true, a smaller max_length or batch_size, or train on a machine with more memory."
 )
 SMALLEST_CHUNK = 64  # tokens; a machine without room for these cannot train the encoder at all
+ADAM_BYTES = 8  # per parameter: two float32 moments
+UNLIMITED = 1 << 62  # tokens per pass
 
 
 @dataclass(frozen=True)
@@ -170,3 +178,63 @@ def first_tokens(batch: TokenBatch, tokens: int) -> TokenBatch:
     order = np.argsort(-batch.lengths, kind="stable")
     fitting = int((np.cumsum(batch.lengths[order]) <= tokens).sum())
     return batch.select(order[: max(1, fitting)])
+
+
+def choose_chunk(training: Training, table: TripleTable) -> None:
+    """Set how many tokens pass at a time: the recipe's number, or what a probe finds."""
+    recipe = training.recipe
+    if recipe.freeze_base:
+        return
+    size = (
+        ChunkSize(recipe.chunk_tokens, "chunk_tokens from the recipe")
+        if recipe.chunk_tokens
+        else probe_chunk(training, _longest_batch(training, table))
+    )
+    training.progress.chunk_tokens = size.tokens
+    training.plan = dataclasses.replace(training.plan, chunk=size.explained)
+
+
+def probe_chunk(training: Training, longest: TokenBatch) -> ChunkSize:
+    """Find how many tokens of this process's share of a batch can pass at a time; the same for all processes."""
+    parameters = sum(each.numel() for each in training.trainable())
+    training.encoder.train()
+    # DDP's wrapper would exchange gradients, and processes may try unequally often; FSDP2 has no other call.
+    spread_out = training.spread.strategy == "fsdp"
+    size = find_chunk_size(
+        training.model if spread_out else training.encoder,
+        longest,
+        training.encoder.device,
+        ADAM_BYTES * parameters // (training.world.size if spread_out else 1),
+        by_trying=not spread_out,
+        sharing=1 if training.hardware.device == "cuda" else training.world.local_size,
+    )
+    training.optimiser.zero_grad()
+    own = size.tokens or UNLIMITED
+    smallest = -all_reduce_max(training.world, [-own], training.accelerator.device)[0]
+    return size if smallest == own else ChunkSize(smallest, "found by another process")
+
+
+def _longest_batch(training: Training, table: TripleTable) -> TokenBatch:
+    """Return this process's share of the batch with the most tokens in the whole run."""
+    recipe, plan = training.recipe, training.plan
+    lengths = _row_lengths(training.text_lengths, table)
+    longest, number = -1, 0
+    for epoch in range(-(-plan.total_steps // plan.steps_per_epoch)):
+        per_epoch = plan.triples // recipe.batch_size
+        order = epoch_order(len(table), recipe.seed, epoch)[: per_epoch * recipe.batch_size]
+        of_batches = lengths[order].reshape(per_epoch, recipe.batch_size).sum(axis=1)
+        if of_batches.max() > longest:
+            longest, number = int(of_batches.max()), epoch * per_epoch + int(of_batches.argmax())
+    texts = training.batches.batch(number).texts()
+    inputs = training.make_input(texts[training.shares(texts)[training.world.rank]])
+    assert isinstance(inputs, TokenBatch)
+    return inputs
+
+
+def _row_lengths(text_lengths: Numbers, table: TripleTable) -> Numbers:
+    """Tokens of each triple, (triples,)."""
+    up_to = np.concatenate([[0], np.cumsum(text_lengths[table.negatives])])
+    starts = np.concatenate([[0], table.negative_ends[:-1]])
+    of_negatives = up_to[table.negative_ends] - up_to[starts]
+    total: Numbers = text_lengths[table.queries] + text_lengths[table.positives] + of_negatives
+    return total

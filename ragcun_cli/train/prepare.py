@@ -18,7 +18,7 @@ from torch import nn
 
 from ragcun_cli.arrays import Numbers
 from ragcun_cli.console import StepProgress, note
-from ragcun_cli.data.batches import BatchSequence, epoch_order
+from ragcun_cli.data.batches import BatchSequence
 from ragcun_cli.data.cache import cache_folder
 from ragcun_cli.data.collection import Collection, read_collection
 from ragcun_cli.data.exclusion import ExclusionCounts, read_excluded, without
@@ -40,7 +40,6 @@ from ragcun_cli.model.sources import locate_model
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import RunFolder
 from ragcun_cli.runs.status import Progress
-from ragcun_cli.train.memory import ChunkSize, find_chunk_size
 from ragcun_cli.train.optimiser import add_objective, build_optimiser
 from ragcun_cli.train.plan import TrainingPlan
 from ragcun_cli.train.precision import Hardware
@@ -56,14 +55,12 @@ from ragcun_cli.train.training import (
     first_batches,
     tokens_by_text,
 )
-from ragcun_cli.train.world import ALONE, World, all_reduce_max, barrier, first_on_each_machine
+from ragcun_cli.train.world import ALONE, World, barrier, first_on_each_machine
 
 EncodeWith = Callable[[IsotropicGaussianEncoder], Encode]
 
 CALIBRATION_TRIPLES = 128  # 256 texts give the standard deviation over all dimensions to about 1 %
 PADDING_BATCHES = 100  # the batches whose padding is counted
-ADAM_BYTES = 8  # per parameter: two float32 moments
-UNLIMITED = 1 << 62  # tokens per pass
 
 
 @dataclass(frozen=True)
@@ -272,20 +269,6 @@ def _always(encode: Encode) -> EncodeWith:
     return lambda _: encode
 
 
-def choose_chunk(training: Training, table: TripleTable) -> None:
-    """Set how many tokens pass at a time: the recipe's number, or what a probe finds."""
-    recipe = training.recipe
-    if recipe.freeze_base:
-        return
-    size = (
-        ChunkSize(recipe.chunk_tokens, "chunk_tokens from the recipe")
-        if recipe.chunk_tokens
-        else probe_chunk(training, _longest_batch(training, table))
-    )
-    training.progress.chunk_tokens = size.tokens
-    training.plan = dataclasses.replace(training.plan, chunk=size.explained)
-
-
 def _needed(recipe: Recipe, plan: TrainingPlan, batches: BatchSequence, lengths: Numbers) -> Numbers:
     """Return the texts that the run will use, by number, longest first, so that a block has similar lengths."""
     if plan.total_steps < plan.steps_per_epoch:
@@ -348,52 +331,6 @@ def _padding_share(
         real += int(of_texts.sum())
         computed += encoder.computed_tokens(of_texts)
     return round(1 - real / computed, 4)
-
-
-def probe_chunk(training: Training, longest: TokenBatch) -> ChunkSize:
-    """Find how many tokens of this process's share of a batch can pass at a time; the same for all processes."""
-    parameters = sum(each.numel() for each in training.trainable())
-    training.encoder.train()
-    # DDP's wrapper would exchange gradients, and processes may try unequally often; FSDP2 has no other call.
-    spread_out = training.spread.strategy == "fsdp"
-    size = find_chunk_size(
-        training.model if spread_out else training.encoder,
-        longest,
-        training.encoder.device,
-        ADAM_BYTES * parameters // (training.world.size if spread_out else 1),
-        by_trying=not spread_out,
-        sharing=1 if training.hardware.device == "cuda" else training.world.local_size,
-    )
-    training.optimiser.zero_grad()
-    own = size.tokens or UNLIMITED
-    smallest = -all_reduce_max(training.world, [-own], training.accelerator.device)[0]
-    return size if smallest == own else ChunkSize(smallest, "found by another process")
-
-
-def _longest_batch(training: Training, table: TripleTable) -> TokenBatch:
-    """Return this process's share of the batch with the most tokens in the whole run."""
-    recipe, plan = training.recipe, training.plan
-    lengths = _row_lengths(training.text_lengths, table)
-    longest, number = -1, 0
-    for epoch in range(-(-plan.total_steps // plan.steps_per_epoch)):
-        per_epoch = plan.triples // recipe.batch_size
-        order = epoch_order(len(table), recipe.seed, epoch)[: per_epoch * recipe.batch_size]
-        of_batches = lengths[order].reshape(per_epoch, recipe.batch_size).sum(axis=1)
-        if of_batches.max() > longest:
-            longest, number = int(of_batches.max()), epoch * per_epoch + int(of_batches.argmax())
-    texts = training.batches.batch(number).texts()
-    inputs = training.make_input(texts[training.shares(texts)[training.world.rank]])
-    assert isinstance(inputs, TokenBatch)
-    return inputs
-
-
-def _row_lengths(text_lengths: Numbers, table: TripleTable) -> Numbers:
-    """Tokens of each triple, (triples,)."""
-    up_to = np.concatenate([[0], np.cumsum(text_lengths[table.negatives])])
-    starts = np.concatenate([[0], table.negative_ends[:-1]])
-    of_negatives = up_to[table.negative_ends] - up_to[starts]
-    total: Numbers = text_lengths[table.queries] + text_lengths[table.positives] + of_negatives
-    return total
 
 
 def _require_compiler(training: Training) -> None:

@@ -33,10 +33,10 @@ from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.recipe.trial_figures import Trial
 from ragcun_cli.runs.folder import RunFolder
 from ragcun_cli.train.hardware import tensor_float32
-from ragcun_cli.train.memory import SMALLEST_CHUNK, ChunkSize, first_tokens, kept_bytes
+from ragcun_cli.train.memory import SMALLEST_CHUNK, ChunkSize, first_tokens, kept_bytes, probe_chunk
 from ragcun_cli.train.plan import make_plan
 from ragcun_cli.train.precision import Hardware
-from ragcun_cli.train.prepare import ArmData, prepare, probe_chunk
+from ragcun_cli.train.prepare import ArmData, prepare
 from ragcun_cli.train.speed import peak_memory
 from ragcun_cli.train.step import OVERFLOWS_ALLOWED, optimiser_step, split_views
 from ragcun_cli.train.training import Training
