@@ -136,7 +136,7 @@ def test_a_damaged_shard_is_made_again(
     said = capsys.readouterr().err
     lost = name == "keys.npy" and kind in ("truncate", "remove", "empty")  # then no text is found there at all
     assert lost or "its texts will be encoded again" in said
-    assert kind != "other dimension" or "5 dimensions, the model's 12" in said
+    assert kind != "other dimension" or "5 dimensions, but the model's 12" in said
 
 
 def test_what_is_not_finite_is_named_and_nothing_of_its_block_is_kept(
@@ -153,7 +153,7 @@ def test_what_is_not_finite_is_named_and_nothing_of_its_block_is_kept(
         return embeddings
 
     monkeypatch.setattr(IsotropicGaussianEncoder, "project", broken)
-    with pytest.raises(ModelError, match=r"for 2 of 10 texts, first passage 'd12', passage 'd14'"):
+    with pytest.raises(ModelError, match=r"for 2 of 10 texts, such as passage 'd12', passage 'd14'"):
         of_all(Embedder(trained, tmp_path / "cache"), task)
     assert len(list((tmp_path / "cache").glob("embeddings/*/*/"))) == 5
 

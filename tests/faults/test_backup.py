@@ -97,7 +97,7 @@ def test_a_damaged_copy_is_skipped_with_its_reason(
     damage(tmp_path / "backup" / "run" / "checkpoints" / "step-00000008", "optimiser.safetensors", kind)
     train_arm(recipe, resume=True)
     said = capfd.readouterr().err
-    assert "backup: checkpoints/step-00000008 is skipped: " in said
+    assert "backup: skipping checkpoints/step-00000008: " in said
     assert "resumed at step 4" in said
 
 

@@ -117,7 +117,7 @@ def test_each_file_of_a_checkpoint_is_watched(small_recipe: Path, tmp_path: Path
             assert name == "manifest.json"
             assert kind != "empty"
         else:
-            assert skipped[0].startswith("step-00000008 is skipped: ")
+            assert skipped[0].startswith("step-00000008 was skipped: ")
         shutil.rmtree(root)
         shutil.copytree(kept, root)
     damage(root / "step-00000008", "random.safetensors", kind)

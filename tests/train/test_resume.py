@@ -111,7 +111,7 @@ def test_a_damaged_checkpoint_is_skipped_with_its_reason(
     found, skipped = newest_valid(output / "checkpoints")
     assert found == output / "checkpoints" / "step-00000004"
     assert len(skipped) == 1
-    assert skipped[0].startswith("step-00000008 is skipped: ")
+    assert skipped[0].startswith("step-00000008 was skipped: ")
     summary = train_arm(load_recipe(str(small_recipe), [f"output_dir='{output}'"]), resume=True)
     assert summary.steps == 15
 
