@@ -193,7 +193,7 @@ def test_a_manifest_never_vouches_for_other_files(small_recipe: Path, tmp_path: 
 def test_another_run_of_the_same_name_is_not_mixed_with_it(small_recipe: Path, tmp_path: Path, address: str) -> None:
     recipe = recipe_with(small_recipe, address, tmp_path / "run")
     store = interrupted(recipe)
-    with pytest.raises(UsageError, match="already holds a run of the name run"):
+    with pytest.raises(UsageError, match="already holds a run named run"):
         train_arm(recipe)
     with pytest.raises(UsageError, match="the recipe has changed: lambda_reg"):
         train_arm(recipe.model_copy(update={"lambda_reg": 0.7}), resume=True)

@@ -83,7 +83,7 @@ def test_a_worker_that_is_killed_is_named_and_the_run_goes_on(
     run.workers()[1].kill()
     code, said = run.finish()
     assert code == 1
-    assert "worker 1 was ended by SIGKILL" in said
+    assert "worker 1 was killed by SIGKILL" in said
     assert "Traceback" not in said
     assert status(run.output)["state"] == "failed"
     assert TrainCommand(recipe, run.output, *TWO, "--resume", settings=SHORT).finish()[0] == 0
@@ -128,7 +128,7 @@ def test_a_machine_that_waits_for_others_ends_at_once(recipe: Path, tmp_path: Pa
     code, said = run.finish()
     assert code == 75, said
     assert time.monotonic() - started < 20
-    assert "2 machines meet at 127.0.0.1" in said
+    assert "2 machines to meet at 127.0.0.1" in said
     assert "stopped before any step was trained" in said
 
 

@@ -82,7 +82,7 @@ def test_one_that_fails_stops_no_other_and_the_exit_code_says_so(
     finished = ragcun("train", "-r", broken, "-r", arms[1])
     assert finished.exit_code == 1
     assert state(tmp_path / "runs" / "even") == "finished"
-    assert "1 of 2 runs did not end well" in finished.stderr
+    assert "1 of 2 runs did not finish" in finished.stderr
     assert "not valid JSON" in (tmp_path / "runs" / "broken.log").read_text()
     assert "broken: " in finished.stderr  # and the command says why itself
     assert "not valid JSON" in " ".join(finished.stderr.replace("│", " ").split())
