@@ -63,7 +63,7 @@ def test_a_loss_that_does_not_fall_is_a_failure() -> None:
     assert [check.status for check in steps] == [OK, FAILED, FAILED, OK, FAILED]
     assert "sampled: 8 of 16 triples" in steps[0].seen
     assert "the loss does not fall" in steps[1].seen
-    assert "passes 5 tokens at a time" in found.checks[0].seen
+    assert "is processed 5 tokens at a time" in found.checks[0].seen
 
 
 def test_what_a_training_dies_of_is_the_checks_finding(small_recipe: Path, tmp_path: Path) -> None:
