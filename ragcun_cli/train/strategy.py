@@ -165,4 +165,6 @@ class ParallelLayout:
     def difference(self, other: ParallelLayout) -> str:
         """Describe in a phrase what differs; empty if nothing does."""
         mine, others = dataclasses.asdict(self), dataclasses.asdict(other)
-        return ", ".join(f"{name} was {others[name]}, now {mine[name]}" for name in mine if mine[name] != others[name])
+        return ", ".join(
+            f"{name}: {others[name]} before, {mine[name]} now" for name in mine if mine[name] != others[name]
+        )

@@ -167,4 +167,4 @@ def test_when_a_machine_is_lost_the_others_go_on(recipe: Path, tmp_path: Path) -
     assert code == 75, text
     assert status(first.output)["exit_reason"] == "SIGTERM"
     assert "resumed at step" in text
-    assert "processes 2 before, 1 now" in text
+    assert "processes: 2 before, 1 now" in text

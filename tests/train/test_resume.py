@@ -168,7 +168,7 @@ def test_a_folder_with_a_run_is_not_trained_over_unasked(small_recipe: Path) -> 
     with pytest.raises(UsageError, match=r"holds a run of this recipe \(finished\)"):
         train_arm(recipe)
     other = recipe.model_copy(update={"lambda_isotropy": 0.5})
-    with pytest.raises(UsageError, match=r"another recipe \(lambda_isotropy 1\.0 there, 0\.5 here\)"):
+    with pytest.raises(UsageError, match=r"another recipe \(lambda_isotropy is 1\.0 there, 0\.5 here\)"):
         train_arm(other)
     with pytest.raises(UsageError, match="cannot resume because the recipe has changed: lambda_isotropy"):
         train_arm(other, resume=True)
