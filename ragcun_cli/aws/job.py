@@ -33,8 +33,8 @@ class Input:
 class Job:
     """The work. recipes: as the machine trains them. seeds: from the command line. datasets: for `ragcun eval beir`.
 
-        downloads: for `ragcun data download`. inputs: what is uploaded. triples and shapes: by recipe shapes: by recipe
-    name, the number of training triples and the encoder's shape.
+    downloads: for `ragcun data download`. inputs: what is uploaded. triples, shapes: by recipe name, the number of
+    training triples and the encoder's shape.
     """
 
     recipes: tuple[Recipe, ...]

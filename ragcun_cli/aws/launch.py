@@ -1,4 +1,4 @@
-"""Start a run: create everything it needs, and rollback it if no machine starts.
+"""Start a run: create everything it needs, and roll it back if no machine starts.
 
 bucket, objects, log, roles     once per run
 group, template, fleet, schedules, in the first region that has the machines      once per attempt

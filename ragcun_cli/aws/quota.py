@@ -65,8 +65,8 @@ def build_quota_query(code: str) -> dict[str, Any]:
 
 
 def look_up_quota(aws: Aws, instance: InstanceType, nodes: int, on_demand: bool, region: str, run: str) -> Quota:
-    """Return what is needed, held and used in a region. The run's own machines do not count: the last ends before
-    starts. What AWS does not tell is None.
+    """Return what is needed, held and used in a region. The run's own machines do not count, because
+    they end before the next one starts. What AWS does not tell is None.
     """
     code, name = quota_of(instance, on_demand)
     needed = instance.vcpus * nodes

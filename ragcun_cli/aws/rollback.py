@@ -1,4 +1,4 @@
-"""Record what a launch has created so far, so that a failure can rollback it."""
+"""Record what a launch has created so far, so that a failure can roll it back."""
 
 from __future__ import annotations
 

@@ -35,7 +35,6 @@ def known_json(table: dict[str, dict[str, InstanceEstimate]], recipe: str) -> di
 
 def print_estimates(estimates: dict[str, Estimate], dollars_per_hour: float | None) -> None:
     """Print the measured estimate of one training run of each recipe on this machine."""
-
     columns = [
         Column("recipe"), Column("time", numeric=True), Column("memory", numeric=True), Column("disk", numeric=True),
         Column("tokens", numeric=True),
@@ -63,7 +62,6 @@ def print_estimates(estimates: dict[str, Estimate], dollars_per_hour: float | No
 
 def _together(estimates: Sequence[Estimate], dollars_per_hour: float | None) -> list[str]:
     """Return the row for all runs in sequence; its memory cell is empty, because only one runs at a time."""
-
     seconds = [each.seconds for each in estimates if each.seconds is not None]
     known = len(seconds) == len(estimates)
     row = [
@@ -101,7 +99,6 @@ def print_known(recipes: Sequence[Recipe], table: dict[str, dict[str, InstanceEs
 
 
 def _on(machine: InstanceEstimate | None) -> str:
-
     if machine is None or machine.estimate.seconds is None:
         return "?"
     cost = "" if machine.dollars is None else f" ${machine.dollars:,.2f}"

@@ -107,7 +107,6 @@ def beir(
     Missing datasets are listed with the command that gets them; incomplete sets are not averaged.
     Example: ragcun eval beir --model checkpoints/isotropy --datasets scifact,nfcorpus
     """
-
     found, missing = _datasets(models, datasets, data_dir, split)
     _refuse_early(models, name, max_length, results, overwrite)
     with collector_at_rest():  # imports torch only after the flags have been checked
@@ -153,7 +152,6 @@ def isotropy(
     Reuses embeddings kept by `eval beir` and encodes the rest. `eval beir` also takes these measurements.
     Example: ragcun eval isotropy --model checkpoints/isotropy --datasets scifact
     """
-
     found, missing = _datasets(models, datasets, data_dir, split)
     _refuse_early(models, name, max_length, results, overwrite)
     settings = _settings(similarity, transform, fit_on, memory, cache_limit, processes, precision, False)
@@ -275,7 +273,6 @@ def _models(models: Sequence[str], name: str | None, max_length: int | None) -> 
 
 
 def _names(datasets: Sequence[str], may_be_empty: bool = False) -> tuple[str, ...]:
-
     names = listed(datasets)
     if not names and not may_be_empty:
         raise UsageError("--datasets: no dataset given", "`ragcun data list` shows what is available.")
@@ -287,6 +284,5 @@ def _entries(missing: Sequence[Missing]) -> list[dict[str, str]]:
 
 
 def _say_next(results: Path) -> None:
-
     flag = "" if results == Path("results") else f" --results {results}"
     note(f"Written to {results}/. Next: ragcun report table{flag}")

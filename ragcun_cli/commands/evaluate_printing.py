@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 def print_results(written: Sequence[DatasetResult], means: list[dict[str, Any]]) -> None:
     """Print scores, averages, notes on ties, and scores of compressed embeddings."""
-
     headers = ["nDCG@10", "Recall@100", "MAP", "MRR", "judged@10", "IsoScore"]
     columns = [Column("model"), Column("dataset"), *(Column(header, numeric=True) for header in headers)]
     rows = []
@@ -50,7 +49,6 @@ def _ties_sentence(result: DatasetResult) -> str:
 
 
 def _print_robustness(written: Sequence[DatasetResult]) -> None:
-
     kinds = list(dict.fromkeys(kind for result in written for kind in result.robustness))
     if not kinds:
         return
@@ -98,7 +96,6 @@ def _shown(figure: float | None) -> str:
 
 def print_missing(missing: Sequence[Missing]) -> None:
     """Print which datasets are missing and how to get them."""
-
     if missing:
         note(f"{len(missing)} datasets are missing:")
     for each in missing:
@@ -107,7 +104,6 @@ def print_missing(missing: Sequence[Missing]) -> None:
 
 def print_checks(checks: Sequence[ScoreCheck]) -> None:
     """Print published scores beside measured ones."""
-
     columns = [Column("dataset"), *(Column(header, numeric=True) for header in ("published", "measured")), Column("")]
     print_table(
         columns,

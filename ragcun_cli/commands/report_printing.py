@@ -20,7 +20,6 @@ VERDICT_STYLES = {"better": "green", "worse": "red"}
 
 def print_headlines(stated: Claims) -> None:
     """Print a sentence for each answer in the colour of its verdict."""
-
     for each in stated.headlines():
         style = VERDICT_STYLES.get(each.verdict)
         print_styled(f"[{style}]{plain(each.text)}[/]" if style else plain(each.text))
@@ -62,7 +61,6 @@ def print_comparisons(stated: Claims) -> None:
 
 def print_result_table(built: ResultTable) -> None:
     """Print the table on a terminal."""
-
     columns = [Column(plain(stub)) for stub in built.stubs]
     columns += [Column(plain(column.label), numeric=True) for column in built.columns]
     rows = [[*map(plain, row.stubs), *map(_markup, row.cells, built.columns)] for row in built.rows]
@@ -73,7 +71,6 @@ def print_result_table(built: ResultTable) -> None:
 
 def print_expectations(outcomes: Sequence[ExpectationOutcome], source: str, verified: bool) -> None:
     """Print expected values beside measured ones."""
-
     columns = [
         Column("row"),
         Column("figure"),
@@ -96,7 +93,6 @@ def print_expectations(outcomes: Sequence[ExpectationOutcome], source: str, veri
 
 def print_checks(checks: Sequence[ResultCheck], tables: Sequence[TableCheck]) -> None:
     """Print what no longer matches and what was checked."""
-
     problems = [f"{each.model} on {each.dataset}: {problem}" for each in checks for problem in each.problems]
     problems += [f"{each.path}: {problem}" for each in tables for problem in each.problems]
     for dataset, why in dict.fromkeys((each.dataset, why) for each in checks for why in each.unchecked):

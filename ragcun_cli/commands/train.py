@@ -153,7 +153,6 @@ def parse_seeds(seeds: str) -> list[int]:
 
 
 def _say_finished(summary: ArmSummary, json_output: bool) -> None:
-
     note(f"{summary.folder}: this run is already finished; nothing to do.")
     _say_summary(summary, json_output)
 
@@ -177,7 +176,6 @@ def _train_one(
 
 
 def _say_summary(summary: ArmSummary, json_output: bool, here: bool = True) -> None:
-
     if json_output:
         print_json(dataclasses.asdict(summary))
         return

@@ -1,4 +1,4 @@
-"""Write a collection in BEIR's layout and count its records."""
+"""Write queries, passages and qrels as files in BEIR's layout: the one writer of every collection."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ MSMARCO_CORPUS = "msmarco-corpus"
 class KnownDataset:
     """One dataset, a row of a paper's table.
 
-    passages, queries, judgements: in the score split, None if never published. task: what is searched.
+    passages, queries, judgements: of the scored split, None if never published. task: what is searched.
     licence: of the texts. score_split: the split that is scored.
     zip_bytes, md5: of the zip on BEIR's server; None for a licensed set, where `obtain` says what to get from where.
     queries_in_corpus: queries are also passages, and a query must not find itself. In other sets equal ids are a

@@ -207,7 +207,7 @@ class BackupThread:
             note(f"backup: NOT COMPLETE: {self._problem or 'there was not enough time'}")
 
     def _take(self, job: Callable[[], None]) -> None:
-        """Queue a job in store of one still waiting: a newer checkpoint makes an older one needless."""
+        """Queue a job in place of one still waiting: a newer checkpoint makes an older one needless."""
         with self._wake:
             self._job = job
             self._wake.notify_all()

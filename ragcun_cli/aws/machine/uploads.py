@@ -163,7 +163,7 @@ def gpu_use() -> float | None:
 def ask_to_end(reason: str, state: str, signalled: set[int]) -> None:
     """Record the reason for run.sh, and end what it is running: training saves and exits with code 75.
 
-        Called again, it ends what has started since. signalled: processes already signalled; a second signal would keep
+    Called again, it ends what has started since. signalled: processes already signalled; a second signal would keep
     them from saving.
     """
     if not (STATE / "stop").exists():

@@ -330,7 +330,6 @@ def _resume(
 
 
 def _show_attempt(run: str, attempt: Any, json_output: bool) -> None:
-
     if json_output:
         return print_json({"run": run, **attempt.as_json()})
     place = attempt.zone or attempt.region

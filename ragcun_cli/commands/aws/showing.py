@@ -31,14 +31,12 @@ def _training(entry: dict[str, Any]) -> str:
 
 def show_runs(runs: list[FoundRun]) -> None:
     """Print a table of all runs."""
-
     rows = [[plain(cell) for cell in run_row(found)] for found in runs]
     print_table([Column(header, wraps=header == "steps") for header in RUN_COLUMNS], rows)
 
 
 def show_run(found: FoundRun, json_output: bool) -> None:
     """Print everything about one run."""
-
     if json_output:
         return print_json(found.as_json())
     cost, status = found.cost(), found.status

@@ -112,7 +112,6 @@ def _ranks(negatives: int, ranks: str | None, margin: float | None, pick: Pick, 
     Raises:
         UsageError: if the options contradict each other.
     """
-
     if pick == "corpus" and (ranks is not None or margin is not None):
         raise UsageError("--pick corpus draws from all passages, so --ranks and --margin do not apply", "Remove them.")
     ranks = ranks or "1-100"

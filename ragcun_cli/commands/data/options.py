@@ -20,7 +20,6 @@ def require_new_triples(output: Path, overwrite: bool, flag: str = "--output") -
         UsageError: if the name does not end in .jsonl, or the file exists and must not be replaced.
         OSError: if the file cannot be written.
     """
-
     if output.suffix != ".jsonl":
         raise UsageError(f"{flag} {output}: triples are written as JSON Lines", f"Name it {output.stem}.jsonl.")
     if output.exists() and not overwrite:

@@ -1,4 +1,4 @@
-"""Write a collection in BEIR's layout from streams of passages, queries and judgements, and count records."""
+"""Turn a licensed set, as its reader yields it, into a collection on disk, and compare its counts with BEIR's."""
 
 from __future__ import annotations
 
