@@ -42,12 +42,13 @@ def wait_for_writers() -> None:
 
 
 @contextlib.contextmanager
-def stopped_at(step: int) -> Iterator[None]:
-    """Ctrl-C when so many steps are done."""
+def stopped_at(step: int, wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Ctrl-C when so many steps are done; `wait()` comes before it."""
     real = loop.optimiser_step
 
     def stopping(training: Training, before_update: Callable[[], None]) -> Any:
         if training.progress.step == step:
+            wait()
             raise KeyboardInterrupt
         return real(training, before_update)
 
