@@ -18,10 +18,9 @@ from ragcun_cli.files import expanded
 from ragcun_cli.model.sources import HUB_ID, SETTINGS, model_identity
 from ragcun_cli.report.collect import ModelResults, collect, has_results
 from ragcun_cli.report.model_card import CardFacts, model_card, results_of
-from ragcun_cli.runs.folder import BEST_MODEL, ENVIRONMENT, RECIPE, STATUS, find_environment
+from ragcun_cli.runs.folder import BEST_MODEL, ENVIRONMENT, MODEL_ORIGIN, RECIPE, STATUS, find_environment
 
 CARD = "README.md"
-STEP_FILE = "training.json"
 CONFLICT = 409  # the Hub's status when the repository already exists
 
 
@@ -85,7 +84,7 @@ def export_model(
         name=shown_as or destination.name,
         settings=_settings(folder),
         recipe=_read_recipe(folder),
-        step=_read_json(folder / STEP_FILE).get("step"),
+        step=_read_json(folder / MODEL_ORIGIN).get("step"),
         results=measured,
         licence=licence,
         onnx=onnx,

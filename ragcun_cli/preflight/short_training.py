@@ -190,7 +190,7 @@ def _resume(killed: _Killed, folder: Path, deadline: float, found: _Findings) ->
             f"--resume repeated no step after step {killed.checkpoint}", "Try again: the machine may have been busy."
         )
     differences = [abs(again[step] - killed.losses[step]) for step in common]
-    of_gpu = found.trial is not None and not found.trial["device"].startswith("CPU")
+    of_gpu = found.trial is not None and found.trial["on_gpu"]
     allowed = GPU_TOLERANCE * abs(killed.losses[common[0]]) if of_gpu else 0.0
     steps = f"step {common[0]}" if len(common) == 1 else f"steps {common[0]} to {common[-1]}"
     if not max(differences) <= allowed:  # also fails if one is not a number

@@ -16,7 +16,7 @@ class Trial:
     training_tokens, encoding_tokens, tokenised: per second; the first is None if the encoder is frozen. longest_tokens:
     in the batch of longest rows. chunk: how many of them are processed at a time, None for all. peak_bytes: process or
     GPU memory. imported_bytes: the process's memory after its imports. start_seconds: imports and all the other work
-    before the first step. steps: number of timed steps.
+    before the first step. steps: number of timed steps. on_gpu: whether they ran on one.
     """
 
     triples: int
@@ -40,6 +40,7 @@ class Trial:
     imported_bytes: int
     start_seconds: float
     steps: int
+    on_gpu: bool
     device: str
 
     def counts(self) -> RunCounts:

@@ -14,6 +14,7 @@ from ragcun_cli.secrets import redacted
 from ragcun_cli.streams import lost_log
 
 RECIPE, ENVIRONMENT, STATUS = "recipe.yaml", "environment.json", "status.json"
+MODEL_ORIGIN = "training.json"  # in a model folder: the step at which it was saved
 METRICS, SPEED = "metrics.jsonl", "speed.jsonl"
 CHECKPOINTS, BEST_MODEL, FINAL_MODEL = "checkpoints", "best_model", "final_model"
 WORKER_LOGS = "workers"

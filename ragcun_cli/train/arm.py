@@ -27,7 +27,7 @@ from ragcun_cli.model.feature_store import FeatureStore
 from ragcun_cli.recipe.estimates import BYTES_OF_FLOAT, CHECKPOINT_FLOATS
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import RunFolder
-from ragcun_cli.runs.status import ArmSummary, Progress
+from ragcun_cli.runs.status import FAILED, FINISHED, INTERRUPTED, RUNNING, ArmSummary, Progress
 from ragcun_cli.train.backup import drop_backup, look_at_backup, open_backup, store_of
 from ragcun_cli.train.checkpoint import load_checkpoint, newest_valid, restore_run_files
 from ragcun_cli.train.disk import disk_is_full, folder_bytes, require_room
@@ -166,7 +166,7 @@ def _train_locked(
 def _fit_in_folder(training: Training) -> ArmSummary:
     """Train in the main process, and record in the run folder how it went."""
     recipe, folder, plan = training.recipe, training.folder, training.plan
-    folder.write_status("running", training.progress, plan.total_steps)
+    folder.write_status(RUNNING, training.progress, plan.total_steps)
     backup = open_backup(recipe, folder)
     most_behind = (recipe.save_every or plan.steps_per_epoch) // 2
     saver = Saver(folder.root, folder.checkpoints, recipe.keep_last, backup.checkpoint_is_there, most_behind)
@@ -188,7 +188,7 @@ def _fit_in_folder(training: Training) -> ArmSummary:
         if end.error is error:
             raise
         raise end.error from error
-    folder.write_status("finished", training.progress, plan.total_steps, reason, ExitCode.DONE)
+    folder.write_status(FINISHED, training.progress, plan.total_steps, reason, ExitCode.DONE)
     summary: ArmSummary = broadcast_object(training.world, folder.summary(recipe))
     backup.models_are_there(training.progress)
     backup.close(SECONDS_TO_FINISH)
@@ -230,23 +230,23 @@ def _as_ending(error: BaseException, training: Training) -> _Ending:
     if isinstance(error, TrainingStopped):
         sentence = error.reason.sentence()
         return _Ending(
-            "interrupted",
+            INTERRUPTED,
             sentence,
             Interrupted(f"{folder.root}: stopped at step {step}: {sentence}", _to_continue(folder)),
         )
     if isinstance(error, KeyboardInterrupt):
         note(f"{folder.root}: stopped at step {step}. {_to_continue(folder)}")
-        return _Ending("interrupted", "Ctrl-C", error)
+        return _Ending(INTERRUPTED, "Ctrl-C", error)
     if isinstance(error, OSError) and is_full_disk(error):
         full = disk_is_full(folder.root, f"{error.filename or error.strerror}")
-        return _Ending("failed", full.message, full)
+        return _Ending(FAILED, full.message, full)
     if isinstance(error, Interrupted):
-        return _Ending("interrupted", error.message, error)
+        return _Ending(INTERRUPTED, error.message, error)
     if isinstance(error, RagcunError):
-        return _Ending("failed", error.message, error)
+        return _Ending(FAILED, error.message, error)
     if is_out_of_memory(error):
-        return _Ending("failed", repr(error), EnvironmentUnfit(f"out of memory at step {step + 1}", OUT_OF_MEMORY_HINT))
-    return _Ending("failed", repr(error), error)
+        return _Ending(FAILED, repr(error), EnvironmentUnfit(f"out of memory at step {step + 1}", OUT_OF_MEMORY_HINT))
+    return _Ending(FAILED, repr(error), error)
 
 
 def _look(recipe: Recipe, folder: RunFolder, resume: bool, overwrite: bool) -> _Beginning:
@@ -259,7 +259,7 @@ def _look(recipe: Recipe, folder: RunFolder, resume: bool, overwrite: bool) -> _
         check_may_train(folder, recipe, resume, overwrite)  # again, now with what the backup held
     if not resume:
         return _Beginning(None)
-    if folder.state() == "finished" and folder.has_its_models(recipe):
+    if folder.state() == FINISHED and folder.has_its_models(recipe):
         note(f"{folder.root}: this run is finished; there is nothing left to do.")
         backup = open_backup(recipe, folder)  # which may lack files if copying was interrupted
         backup.models_are_there(folder.progress())

@@ -16,8 +16,8 @@ from ragcun_cli import files
 from ragcun_cli.console import note
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.recipe.schema import Recipe
-from ragcun_cli.runs.folder import RunFolder
-from ragcun_cli.runs.status import Progress
+from ragcun_cli.runs.folder import MODEL_ORIGIN, RunFolder
+from ragcun_cli.runs.status import FINISHED, Progress
 from ragcun_cli.storage.snapshots import (
     CHECKPOINTS,
     FINAL,
@@ -34,7 +34,6 @@ from ragcun_cli.storage.snapshots import (
 )
 from ragcun_cli.storage.stores import FolderStore, ObjectStore, open_store
 from ragcun_cli.train.checkpoint import RUN_FILES, newest_valid, restore_run_files
-from ragcun_cli.train.run_folder import MODEL_ORIGIN
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between attempts; doubled each time
 
@@ -93,7 +92,7 @@ def look_at_backup(recipe: Recipe, folder: RunFolder, resume: bool, overwrite: b
         )
     store.check()
     if resume:
-        if folder.state() != "finished" and newest_valid(folder.checkpoints)[0] is None:
+        if folder.state() != FINISHED and newest_valid(folder.checkpoints)[0] is None:
             _fetch(store, folder)
     elif not overwrite and folders_in(store, ""):
         raise UsageError(
@@ -122,7 +121,7 @@ def drop_backup(recipe: Recipe, folder: RunFolder) -> None:
 def _fetch(store: ObjectStore, folder: RunFolder) -> None:
     try:
         status = _remote_status(store)
-        if status.get("state") == "finished" and FINAL in folders_in(store, MODELS):
+        if status.get("state") == FINISHED and FINAL in folders_in(store, MODELS):
             return _fetch_finished(store, folder, status)
         _fetch_newest(store, folder)
     except OSError as error:

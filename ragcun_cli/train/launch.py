@@ -30,7 +30,7 @@ from ragcun_cli.errors import EnvironmentUnfit, ExitCode, Interrupted, RagcunErr
 from ragcun_cli.processes import POLL_SECONDS, Child
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import RunFolder
-from ragcun_cli.runs.status import FAILED, RUNNING, ArmSummary, Status
+from ragcun_cli.runs.status import FAILED, INTERRUPTED, RUNNING, ArmSummary, Status
 from ragcun_cli.train.outcome import FAILURES, LAUNCH_FOLDER, read_outcomes, summary_of
 from ragcun_cli.train.stopping import SAVING, handled_by, restore
 
@@ -160,14 +160,14 @@ def launch(
             with Child(command, environment) as agent, _Forwarding(agent) as forwarding:
                 forwarding.wait()
         except KeyboardInterrupt:
-            status.correct("interrupted", "a second Ctrl-C", ExitCode.CTRL_C)
+            status.correct(INTERRUPTED, "a second Ctrl-C", ExitCode.CTRL_C)
             raise
         try:
             return _ending(folder, forwarding.stopped)
         except Interrupted:
             raise
         except RagcunError as error:
-            status.correct("failed", error.message, error.exit_code)
+            status.correct(FAILED, error.message, error.exit_code)
             _keep_logs(folder, RunFolder.of(recipe))
             raise
 
@@ -216,8 +216,8 @@ def _ending(folder: Path, was_stopped: bool) -> ArmSummary:
     causes = [error for error in known if not isinstance(error, Interrupted)]
     if causes or known:
         raise (causes or known)[0]
-    cause = _cause_outside(folder)
-    if was_stopped and "SIGKILL" not in cause and not any(outcome.trace for outcome in outcomes):
+    cause, signalled = _cause_outside(folder)
+    if was_stopped and signalled != signal.SIGKILL and not any(outcome.trace for outcome in outcomes):
         raise Interrupted("stopped before any step was trained", "The same command with --resume continues.")
     if not cause and outcomes:
         note("\n".join(outcomes[0].trace.splitlines()[-SHOWN_LINES:]))
@@ -225,18 +225,18 @@ def _ending(folder: Path, was_stopped: bool) -> ArmSummary:
     raise RagcunError(cause or said, "The same command with --resume continues from the last checkpoint.")
 
 
-def _cause_outside(folder: Path) -> str:
-    """Say which worker was killed, or why none started; empty if the workers' own errors tell."""
+def _cause_outside(folder: Path) -> tuple[str, int | None]:
+    """Say which worker was killed and by which signal, or why none started; empty if the workers' own errors tell."""
     with contextlib.suppress(OSError, ValueError):
         failures = json.loads((folder / FAILURES).read_text(encoding="utf-8"))
         if failures["error"]:
-            return f"the processes could not connect: {failures['error']}"
+            return f"the processes could not connect: {failures['error']}", None
         killed = [each for each in failures["workers"] if each["exit_code"] < 0]
         if killed:
-            name = signal.Signals(-killed[0]["exit_code"]).name
-            memory = ", which the system sends when memory runs out" if name == "SIGKILL" else ""
-            return f"worker {killed[0]['rank']} was killed by {name}{memory}"
-    return ""
+            number = signal.Signals(-killed[0]["exit_code"])
+            memory = ", which the system sends when memory runs out" if number == signal.SIGKILL else ""
+            return f"worker {killed[0]['rank']} was killed by {number.name}{memory}", number
+    return "", None
 
 
 class _Forwarding:

@@ -21,10 +21,10 @@ from ragcun_cli.evaluate.scoring import Encode, score_in_memory
 from ragcun_cli.model import IsotropicGaussianEncoder
 from ragcun_cli.model.feature_store import BLOCK_TEXTS
 from ragcun_cli.model.folder import save_encoder, write_pointer
-from ragcun_cli.runs.folder import RECIPE
+from ragcun_cli.runs.folder import MODEL_ORIGIN, RECIPE
+from ragcun_cli.runs.status import RUNNING
 from ragcun_cli.train.checkpoint import capture
 from ragcun_cli.train.prepare import build_encoder
-from ragcun_cli.train.run_folder import MODEL_ORIGIN
 from ragcun_cli.train.saving import Saver
 from ragcun_cli.train.sharded import whole
 from ragcun_cli.train.speed import Speedometer, training_flops_per_token
@@ -148,7 +148,7 @@ def _log(training: Training, record: dict[str, Any], losses: Losses, speed: Spee
     append_line(training.folder.metrics, record)
     append_line(training.folder.speed, reading)
     track(training.accelerator, {**record, **reading}, record["step"])
-    training.folder.write_status("running", training.progress, training.plan.total_steps)
+    training.folder.write_status(RUNNING, training.progress, training.plan.total_steps)
 
 
 def _geometry(losses: Losses) -> dict[str, float | None]:

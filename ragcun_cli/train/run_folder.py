@@ -36,11 +36,11 @@ from ragcun_cli.runs.folder import (
     WORKER_LOGS,
     RunFolder,
 )
+from ragcun_cli.runs.status import FINISHED, RUNNING
 
 CHECKPOINT = re.compile(r"^step-\d{8}$")
 
 DIVERGED = "diverged.json"
-MODEL_ORIGIN = "training.json"  # in a model folder: the step at which it was saved
 OWN_FILES = (ENVIRONMENT, STATUS, METRICS, SPEED, DIVERGED, *POINTER_FILES)
 OWN_FOLDERS = (CHECKPOINTS, "trackers", WORKER_LOGS, BEST_MODEL, FINAL_MODEL)
 
@@ -67,10 +67,10 @@ def check_may_train(folder: RunFolder, recipe: Recipe, resume: bool, overwrite: 
         return require_same_recipe(folder, recipe)
     differing = _differing_keys(folder, recipe)
     # The caller holds the folder's lock, so a run that says it is running was killed.
-    state = folder.state().replace("running", "killed")
+    state = folder.state().replace(RUNNING, "killed")
     if differing:
         cure = "--overwrite deletes it, --set output_dir=FOLDER keeps both."
-    elif state == "finished":
+    elif state == FINISHED:
         cure = "Nothing is left to train. --overwrite deletes it and trains again, --set output_dir=FOLDER keeps it."
     else:
         cure = "--resume continues it, --overwrite deletes it and starts again, --set output_dir=FOLDER keeps it."

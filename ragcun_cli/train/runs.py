@@ -11,7 +11,7 @@ from ragcun_cli.files import expanded
 from ragcun_cli.model.sources import model_is_here, require_model, require_place
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import RunFolder
-from ragcun_cli.runs.status import ArmSummary
+from ragcun_cli.runs.status import FINISHED, ArmSummary
 
 
 def one_per_seed(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
@@ -87,6 +87,6 @@ def finished_summary(recipe: Recipe) -> ArmSummary | None:
     A run with a backup is never assumed finished: its last copies may have been interrupted.
     """
     folder = RunFolder.of(recipe)
-    if recipe.backup is not None or folder.state() != "finished" or not folder.has_its_models(recipe):
+    if recipe.backup is not None or folder.state() != FINISHED or not folder.has_its_models(recipe):
         return None
     return folder.summary(recipe)

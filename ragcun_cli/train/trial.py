@@ -113,6 +113,7 @@ def _try_in(cache: Path, recipe: Recipe, data: ArmData, hardware: Hardware) -> T
         imported_bytes=BYTES_OF_IMPORTS if hardware.device == "cpu" else round(RUNTIME_BYTES),
         start_seconds=start_seconds,
         steps=STEPS,
+        on_gpu=hardware.device != "cpu",
         device=hardware.name,
     )
 
