@@ -76,7 +76,7 @@ def plan(
     """
     from ragcun_cli.aws.plan import require_launchable
 
-    asked = _LaunchOptions(**_without(locals(), "offline", "json_output", "require_launchable"))
+    asked = _LaunchOptions(**_shared_options(locals()))
     found = _offline_plan(asked) if offline else _plan(open_account(profile), asked)
     _show_plan(found, json_output)
     if json_output and found.obstacles():
@@ -127,10 +127,7 @@ def launch(
     from ragcun_cli.aws.launch import launch_run
     from ragcun_cli.aws.plan import require_launchable
 
-    given = _without(
-        locals(), "code", "allow_changes", "resume", "dry_run", "yes", "json_output", "archive_checkout",
-        "default_checkout", "launch_run", "note", "require_launchable",
-    )  # fmt: skip
+    given = _shared_options(locals())
     aws = open_account(profile)
     if resume:
         archive = None if code is None else archive_checkout(code, allow_changes)
@@ -179,8 +176,9 @@ class _LaunchOptions:
     profile: str | None
 
 
-def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name not in names}
+def _shared_options(values: dict[str, Any]) -> dict[str, Any]:
+    """Return, of a command's arguments, those that `plan` and `launch` share."""
+    return {field.name: values[field.name] for field in dataclasses.fields(_LaunchOptions)}
 
 
 def _plan(aws: Aws, asked: _LaunchOptions) -> LaunchPlan:
