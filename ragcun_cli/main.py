@@ -137,6 +137,8 @@ def _run(arguments: list[str]) -> int:
 
 # "Invalid value for '--format' / '-f': ... 'x' is not one of 'a', 'b'", as the parser words it.
 OF_CHOICES = re.compile(r"Invalid value for '(--[\w-]+)'.*?'([^']*)' is not one of (.*)")
+# "Invalid value for '--max-hours': Input should be ...", of any other value.
+OF_VALUE = re.compile(r"Invalid value for '(--[\w-]+)'[^:]*: (.)")
 
 
 def _as_ours(error: Any) -> UsageError:
@@ -150,6 +152,9 @@ def _as_ours(error: Any) -> UsageError:
     wrong = getattr(error, "option_name", None)
     if getattr(error, "possibilities", None) and wrong:
         message += f"; {did_you_mean(wrong, list(error.possibilities))}"
+    for theirs, ours in ((". Did you", "; did you"), (": Input should be", ": must be")):
+        message = message.replace(theirs, ours)
+    message = OF_VALUE.sub(lambda found: f"{found[1]}: {found[2].lower()}", message)
     context = getattr(error, "ctx", None)
     where = "ragcun" if context is None else context.command_path
     return UsageError(message if choice else message[:1].lower() + message[1:], f"{where} --help")

@@ -88,8 +88,8 @@ def test_no_option_is_cut_on_a_narrow_terminal(
     ("typed", "code", "expected"),
     [
         (["train", "--recpie", "x"], 2, "did you mean '--recipe'?"),
-        (["trian"], 2, "Did you mean 'train'?"),
-        (["data", "donwload"], 2, "Did you mean 'download'?"),
+        (["trian"], 2, "did you mean 'train'?"),
+        (["data", "donwload"], 2, "did you mean 'download'?"),
         (["train", "--recipe", "isotopy"], 3, "did you mean 'isotropy'?"),
         (["data", "download", "scifcat"], 2, "did you mean 'scifact'?"),
         (["eval", "beir", "--model", "x", "--datasets", "scifcat"], 2, "did you mean 'scifact'?"),
@@ -97,7 +97,7 @@ def test_no_option_is_cut_on_a_narrow_terminal(
         (["aws", "plan", "--offline", "-i", "g5.xlarge", "-d", "scifcat"], 2, "did you mean 'scifact'?"),
         (["aws", "plan", "--offline", "-i", "g5.xlarge", "--region", "mars"], 2, "AWS has no such region"),
         (["train"], 2, "missing option '--recipe'"),
-        (["train", "--recipe", "isotropy", "--processes", "0"], 2, "greater than or equal to 1"),
+        (["train", "--recipe", "isotropy", "--processes", "0"], 2, "--processes: must be greater than or equal to 1"),
         (["train", "--recipe", "isotropy", "--seeds", "0,0"], 2, "For example: --seeds 0,1,2"),
         (
             ["encode", "nowhere.jsonl", "-m", "embedded:all-MiniLM-L6-v2", "-o", "x.npy"],
