@@ -11,7 +11,8 @@ import pytest
 
 PACKAGES = ("losses", "report.statistics", "storage")
 MODULES = (
-    "data.batches", "evaluate.isotropy", "results.metrics", "results.ties", "evaluate.transforms", "train.step",
+    "data.batches", "evaluate.isotropy", "results.isotropy", "results.metrics", "results.ties",
+    "evaluate.transforms", "train.step",
 )  # fmt: skip
 
 
