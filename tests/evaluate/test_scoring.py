@@ -202,6 +202,7 @@ def test_equal_texts_stay_equal_through_a_transform(tmp_path: Path) -> None:
     assert np.load(tmp_path / "out.npy").shape == (1030, 48)
 
 
+# Nothing else refuses a write without filling a real disk; CI runs on Linux, where the device exists.
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's device that is always full; elsewhere no disk is")
 def test_a_full_disk_during_a_transform_is_an_error(tmp_path: Path) -> None:
     passages = PassageVectors.of_array(np.ones((3000, 64), dtype=np.float32))

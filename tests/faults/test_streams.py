@@ -87,6 +87,7 @@ def test_a_listing_that_is_not_read_to_its_end_ends_well(tmp_path: Path) -> None
         assert "Exception ignored" not in done.stderr
 
 
+# A closed pipe and a closed descriptor are tested above on every system; the full device is Linux's, as CI is.
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
 def test_results_that_do_not_arrive_are_an_error_of_the_disk(tmp_path: Path) -> None:
     done = shell(f"{RAGCUN} data list --json >/dev/full", tmp_path)

@@ -85,8 +85,8 @@ def _schema(content: bytes) -> tuple[Columns, pa.Schema]:
 def _parse(lines: Lines, name: str, columns: Columns, schema: pa.Schema) -> RowBlock:
     try:
         return _columnar(lines, columns, schema)
-    # Broken JSON, a value of a different type than in the first line, a column that no line has or whose name is not
-    # UTF-8: reading line by line tells which.
+    # pyarrow's errors for broken JSON, a value of a different type than in the first line (ArrowNotImplementedError),
+    # a column that no line has, or one whose name is not UTF-8: reading line by line tells which, or reads the file.
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError, UnicodeDecodeError, _Odd):
         return _line_by_line(lines, name)
 

@@ -109,6 +109,7 @@ def disks(tmp_path: Path) -> Path:
     return root
 
 
+# ragcun itself needs the program for .Z files, which no library of Python reads, and says so where it is missing.
 @pytest.mark.skipif(shutil.which("gzip") is None, reason="unix compress is unpacked by gzip")
 def test_robust04(disks: Path, tmp_path: Path) -> None:
     done = import_set("robust04", disks, tmp_path / "data")
@@ -242,6 +243,7 @@ def test_what_is_not_there(tmp_path: Path, disks: Path, ragcun: RunCommand) -> N
     assert "--overwrite" in again.stderr
 
 
+# ragcun itself needs the program for .Z files, which no library of Python reads, and says so where it is missing.
 @pytest.mark.skipif(shutil.which("gzip") is None, reason="unix compress is unpacked by gzip")
 def test_packed_files_that_are_damaged(tmp_path: Path) -> None:
     write(tmp_path / "a.Z", b"\x1f\x9d\x10" + b"\xff" * 99)

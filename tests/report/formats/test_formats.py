@@ -39,6 +39,7 @@ TABLE = ResultTable(
     options={"preset": "scores", "datasets": ["a--b"]},
 )
 
+# CI installs TeX; without it the table's source is still compared with what is expected.
 needs_tex = pytest.mark.skipif(
     shutil.which("pdflatex") is None, reason="there is no TeX here (Debian: texlive-latex-extra, texlive-science)"
 )
