@@ -18,7 +18,15 @@ from ragcun_cli.files import expanded
 from ragcun_cli.model.sources import HUB_ID, SETTINGS, model_identity
 from ragcun_cli.report.collect import ModelResults, collect, has_results
 from ragcun_cli.report.model_card import CardFacts, model_card, results_of
-from ragcun_cli.runs.folder import BEST_MODEL, ENVIRONMENT, MODEL_ORIGIN, RECIPE, STATUS, find_environment
+from ragcun_cli.runs.folder import (
+    BEST_MODEL,
+    ENVIRONMENT,
+    MODEL_ORIGIN,
+    RECIPE,
+    STATUS,
+    find_environment,
+    read_resolved_recipe,
+)
 
 CARD = "README.md"
 CONFLICT = 409  # the Hub's status when the repository already exists
@@ -185,10 +193,10 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 def _read_recipe(folder: Path) -> dict[str, Any] | None:
     try:
-        content = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        content = read_resolved_recipe(folder / RECIPE)
+    except (OSError, ValueError):
         return None
-    if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
+    if not isinstance(content.get("data"), dict):
         return None
     # Paths on the machine that trained the model do not concern anyone else.
     data = {key: _named(value) for key, value in content["data"].items()} | {"folder": "data"}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ragcun_cli import files
 from ragcun_cli.aws.record import CHECKPOINTS, FILES, MIRRORED, RunRecord
+from ragcun_cli.runs.folder import BEST_MODEL, FINAL_MODEL
+from ragcun_cli.runs.status import Status
 from ragcun_cli.storage.s3 import S3Store
 from ragcun_cli.storage.snapshots import FINAL, MODELS, RUN, STATUS, best_key, fetch_folder, folders_in
 
@@ -88,8 +89,8 @@ def _fetch_trainings(store: S3Store, parts: tuple[str, ...], to: Path, done: Fet
 def _models_of(store: S3Store, below: str) -> dict[str, str]:
     """Return the keys of the final and the best model, if there are any yet, and their folders' names."""
     there = folders_in(store, f"{below}/{MODELS}/")
-    wanted = {f"{below}/{FINAL}": "final_model"}
-    status = json.loads(store.read(f"{below}/{STATUS}") or b"{}")
-    if status.get("best_step") is not None:
-        wanted[f"{below}/{best_key(status['best_step'])}"] = "best_model"
+    wanted = {f"{below}/{FINAL}": FINAL_MODEL}
+    status = Status.parse(store.read(f"{below}/{STATUS}"))
+    if status is not None and (best := status.progress.best_step) is not None:
+        wanted[f"{below}/{best_key(best)}"] = BEST_MODEL
     return {key: folder for key, folder in wanted.items() if key in there}

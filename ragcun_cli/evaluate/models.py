@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.files import expanded, given_name, given_path
 from ragcun_cli.model.sources import SETTINGS, model_identity
 from ragcun_cli.recipe.comparing import digest_but_seed, digest_but_terms
 from ragcun_cli.results.json_files import try_json
 from ragcun_cli.results.model_entry import ModelEntry, another_model
-from ragcun_cli.runs.folder import BEST_MODEL, FINAL_MODEL, RECIPE
+from ragcun_cli.runs.folder import BEST_MODEL, FINAL_MODEL, RECIPE, read_resolved_recipe
 
 if TYPE_CHECKING:
     from ragcun_cli.model import IsotropicGaussianEncoder
@@ -160,8 +158,8 @@ def _trained_name(folder: Path) -> str:
 
 def _arm(folder: Path) -> dict[str, Any] | None:
     try:
-        recipe = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
+        recipe = read_resolved_recipe(folder / RECIPE)
         digests = {"recipe": digest_but_seed(recipe), "recipe_but_terms": digest_but_terms(recipe)}
         return {**{key: recipe[key] for key in ARM_KEYS}, **digests, "values": recipe}
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None

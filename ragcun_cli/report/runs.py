@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ragcun_cli.errors import DataError
 from ragcun_cli.recipe.comparing import digest_but_seed
 from ragcun_cli.report.collect import ModelResults
@@ -20,6 +18,7 @@ from ragcun_cli.runs.folder import (
     SPEED,
     read_environment,
     read_records,
+    read_resolved_recipe,
 )
 
 SECONDS_PER_HOUR = 3600
@@ -104,7 +103,7 @@ def find_run(model: ModelResults, runs: Path) -> RecordedRun | None:
 
 def _read(folder: Path) -> RecordedRun:
     try:
-        recipe = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
+        recipe = read_resolved_recipe(folder / RECIPE)
         environment = read_environment(folder / ENVIRONMENT)
         lines = read_records(folder / METRICS)
         run = RecordedRun(
@@ -116,6 +115,6 @@ def _read(folder: Path) -> RecordedRun:
             speed=read_records(folder / SPEED),
         )
         _ = run.run_id, run.trainable_parameters, run.device, run.device_hours()
-    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: its files are not those of a run ({error!r})", "Move it away.") from None
     return run

@@ -134,6 +134,23 @@ def whole_records(path: Path) -> list[Record]:
         return []
 
 
+def read_resolved_recipe(path: Path) -> Record:
+    """Read a recipe.yaml that training wrote, with every value resolved.
+
+    Raises:
+        OSError, ValueError: if it cannot be read, or is not a mapping.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+    if not isinstance(content, dict):
+        raise ValueError("not a mapping")
+    return content
+
+
 def read_environment(path: Path) -> Record:
     """Read a run's environment.json.
 

@@ -68,8 +68,16 @@ class Status:
     def find(cls, path: Path) -> Status | None:
         """Read a status; None if there is none or it cannot be read."""
         try:
-            return cls.of(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError):
+            return cls.parse(path.read_bytes())
+        except OSError:
+            return None
+
+    @classmethod
+    def parse(cls, content: bytes | None) -> Status | None:
+        """Make a status from a file's bytes, such as a backup's; None if they are not one."""
+        try:
+            return cls.of(json.loads(content or b""))
+        except (ValueError, KeyError, TypeError):
             return None
 
     def write(self, path: Path) -> None:

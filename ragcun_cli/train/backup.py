@@ -10,14 +10,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from ragcun_cli import files
 from ragcun_cli.console import note
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import MODEL_ORIGIN, RunFolder
-from ragcun_cli.runs.status import FINISHED, Progress
+from ragcun_cli.runs.status import FINISHED, Progress, Status
 from ragcun_cli.storage.snapshots import (
     CHECKPOINTS,
     FINAL,
@@ -120,8 +120,8 @@ def drop_backup(recipe: Recipe, folder: RunFolder) -> None:
 
 def _fetch(store: ObjectStore, folder: RunFolder) -> None:
     try:
-        status = _remote_status(store)
-        if status.get("state") == FINISHED and FINAL in folders_in(store, MODELS):
+        status = Status.parse(store.read(STATUS))
+        if status is not None and status.state == FINISHED and FINAL in folders_in(store, MODELS):
             return _fetch_finished(store, folder, status)
         _fetch_newest(store, folder)
     except OSError as error:
@@ -148,11 +148,11 @@ def _fetch_newest(store: ObjectStore, folder: RunFolder) -> None:
         return
 
 
-def _fetch_finished(store: ObjectStore, folder: RunFolder, status: dict[str, Any]) -> None:
+def _fetch_finished(store: ObjectStore, folder: RunFolder, status: Status) -> None:
     _fetch_file(store, f"{RUN}/{folder.recipe.name}", folder.recipe)
     wanted = {FINAL: folder.final_model}
-    if status.get("best_step") is not None:
-        wanted[best_key(status["best_step"])] = folder.best_model
+    if (best := status.progress.best_step) is not None:
+        wanted[best_key(best)] = folder.best_model
     for key, final in wanted.items():
         if problem := fetch_folder(store, key, final, keeps_manifest=False):
             raise OSError(f"{key} is incomplete: {problem}")
@@ -164,14 +164,6 @@ def _fetch_file(store: ObjectStore, key: str, path: Path) -> None:
     content = store.read(key)
     if content is not None:
         files.write_bytes(path, content)
-
-
-def _remote_status(store: ObjectStore) -> dict[str, Any]:
-    try:
-        status: dict[str, Any] = json.loads(store.read(STATUS) or b"{}")
-    except ValueError:
-        return {}
-    return status
 
 
 class BackupThread:

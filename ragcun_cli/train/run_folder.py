@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -13,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
@@ -35,6 +33,8 @@ from ragcun_cli.runs.folder import (
     STATUS,
     WORKER_LOGS,
     RunFolder,
+    read_environment,
+    read_resolved_recipe,
 )
 from ragcun_cli.runs.status import FINISHED, RUNNING
 
@@ -156,15 +156,14 @@ def begin_run(folder: RunFolder, recipe: Recipe, extra: dict[str, Any]) -> None:
 
 def note_resume(folder: RunFolder, step: int, spread: dict[str, Any]) -> None:
     """Record in environment.json that the run resumed, at which step, where and how."""
-    content = json.loads(folder.environment.read_text(encoding="utf-8"))
+    content = read_environment(folder.environment)
     entry = {"step": step, **environment(), "spread": spread}
     files.write_json(folder.environment, {**content, "resumed": [*content.get("resumed", []), entry]})
 
 
 def run_id_of(folder: RunFolder) -> str:
     """Return the name by which trackers know this run: kept on resume, different for every new run."""
-    recorded = json.loads(folder.environment.read_text(encoding="utf-8"))
-    return str(recorded["run_id"])
+    return str(read_environment(folder.environment)["run_id"])
 
 
 def require_same_origin(folder: RunFolder, origin: dict[str, str | None]) -> None:
@@ -174,7 +173,7 @@ def require_same_origin(folder: RunFolder, origin: dict[str, str | None]) -> Non
         UsageError: naming what has changed.
     """
     try:
-        recorded = json.loads(folder.environment.read_text(encoding="utf-8"))["origin"]
+        recorded = read_environment(folder.environment)["origin"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ModelError(f"{folder.environment}: not readable", "Start again with --overwrite.") from None
     changed = [name for name, digest in origin.items() if recorded.get(name) != digest]
@@ -187,12 +186,9 @@ def require_same_origin(folder: RunFolder, origin: dict[str, str | None]) -> Non
 
 def _differing_keys(folder: RunFolder, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
     try:
-        recorded = yaml.safe_load(folder.recipe.read_text(encoding="utf-8"))
-        if not isinstance(recorded, dict):
-            raise ValueError("not a mapping")
-    except (ValueError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{folder.recipe}: not readable: {reason}", "Start the run again: --overwrite.") from None
+        recorded = read_resolved_recipe(folder.recipe)
+    except ValueError as error:
+        raise ModelError(f"{folder.recipe}: not readable: {error}", "Start the run again: --overwrite.") from None
     with contextlib.suppress(ValidationError):  # keys that an older ragcun did not have get their defaults
         recorded = Recipe.model_validate(recorded).model_dump()
     wanted = recipe.model_dump()

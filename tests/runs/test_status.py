@@ -50,3 +50,11 @@ def test_lines_that_are_being_written(tmp_path: Path) -> None:
     path.write_text('{"step": 1}\n{"step": 2}')
     assert (len(whole_records(path)), len(read_records(path))) == (1, 2)
     assert find_environment(path) == {}
+
+
+def test_bytes_that_are_no_status_are_none() -> None:
+    for content in (None, b"", b"{", b"[]", b"{}", b'{"state": "running", "step": []}'[:-3]):
+        assert Status.parse(content) is None
+    parsed = Status.parse(b'{"state": "finished", "step": 4, "best_step": 2, "total_steps": 4}')
+    assert parsed is not None
+    assert (parsed.state, parsed.progress.best_step) == ("finished", 2)
