@@ -85,7 +85,7 @@ class PackedNetwork:
         if self.relative_positions is not None:
             bias = self.relative_positions(biased_length(max(lengths)))
         checkpointed = gradient_checkpointing and torch.is_grad_enabled()
-        attend = choose_attention(lengths, device, bias, checkpointed)
+        attend = choose_attention(lengths, device, bias)
         for layer in self.layers:
             run = layer.whole if self.layer_calls else functools.partial(self._layer, layer)
             states = checkpoint(run, states, attend, use_reentrant=False) if checkpointed else run(states, attend)

@@ -10,22 +10,20 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModel
 
 from ragcun_cli.data.tokens import TokenBatch
 from ragcun_cli.errors import UsageError
 from ragcun_cli.model import IsotropicGaussianEncoder, attention
 from ragcun_cli.model import packed as packed_module
-from ragcun_cli.model.attention import attend_by_length, attend_jagged, attend_padded, groups_of
+from ragcun_cli.model.attention import attend_by_length, attend_flash, attend_padded, choose_attention, groups_of
 from ragcun_cli.model.dropout import dropout, keep_mask
 from ragcun_cli.model.packed import packed_network
 from ragcun_cli.model.sources import locate_model
 
-# torch's own words, of what its compiler and its nested tensors call; there is nothing here to change for them.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage:UserWarning"),
-    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
-]
+# torch's own words, of what its compiler calls; there is nothing here to change for them.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 
 MINILM = "embedded:all-MiniLM-L6-v2"
 LENGTHS = [2, 3, 3, 3, 5, 9, 9, 17, 30, 31]
@@ -141,17 +139,15 @@ def test_layers_can_be_computed_again_in_the_backward_pass(family: str) -> None:
         assert torch.equal(gradient, found[1][name]), name
 
 
-@pytest.mark.parametrize(("way", "biased"), [("padded", False), ("padded", True), ("jagged", False)])
-def test_the_ways_for_a_gpu_give_the_values_and_gradients_of_the_one_for_a_cpu(way: str, biased: bool) -> None:
-    """All run on the CPU here; on a GPU the same calls reach its kernels."""
+@pytest.mark.parametrize("biased", [False, True])
+def test_padded_attention_gives_the_values_and_gradients_of_the_one_for_a_cpu(biased: bool) -> None:
+    """It runs on the CPU here; on a GPU the same calls reach its kernels."""
     cpu = torch.device("cpu")
-    ways = {
-        "by length": lambda bias: attend_by_length(groups_of(LENGTHS), bias),
-        "padded": lambda bias: attend_padded(LENGTHS, cpu, bias),
-        "jagged": lambda _: attend_jagged(LENGTHS, cpu),
-    }
     results = []
-    for attend_with in (ways["by length"], ways[way]):
+    for attend_with in (
+        lambda bias: attend_by_length(groups_of(LENGTHS), bias),
+        lambda bias: attend_padded(LENGTHS, cpu, bias),
+    ):
         generator = torch.Generator().manual_seed(0)
         projected = torch.randn(sum(LENGTHS), 3, 4, 8, generator=generator, requires_grad=True)
         bias = torch.randn(4, 32, 32, generator=generator, requires_grad=True) if biased else None
@@ -164,9 +160,67 @@ def test_the_ways_for_a_gpu_give_the_values_and_gradients_of_the_one_for_a_cpu(w
 
 
 def test_padded_groups_stay_within_their_share() -> None:
-    for start, members in attention._similar(LENGTHS):
-        assert start == sum(LENGTHS[: LENGTHS.index(members[0])])
-        assert max(members) * len(members) <= attention.PADDED_SHARE * sum(members)
+    groups = list(attention._similar(LENGTHS))
+    assert [length for members in groups for length in members] == LENGTHS
+    for members in groups:
+        longest = attention.biased_length(max(members))
+        alike = {attention.biased_length(length) for length in members} == {longest}
+        assert alike or longest * len(members) <= attention.PADDED_SHARE * sum(members)
+    # Padded to one length anyway: nothing would be gained by two groups.
+    assert list(attention._similar([17, 18, 23, 24, 25, 400])) == [[17, 18, 23, 24], [25], [400]]
+
+
+def test_a_group_is_split_off_once_its_padding_passes_the_share() -> None:
+    # 16 x 6 = 96 of 5 x 16 + 8 = 88 tokens is within 1.25; 16 x 2 = 32 of 8 + 16 = 24 is not.
+    assert list(attention._similar([8, *[16] * 5])) == [[8], [16] * 5]
+    assert list(attention._similar([12, 16, 24, 24])) == [[12, 16], [24, 24]]
+    assert list(attention._similar([*[32] * 6, 40, 40])) == [[*[32] * 6, 40, 40]]
+
+
+def test_a_recent_gpu_takes_flash_attention_in_half_precision_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, bias = torch.device("cuda", 0), torch.zeros(4, 32, 32)
+    monkeypatch.setattr(attention, "attend_flash", lambda *_: "flash")
+    monkeypatch.setattr(attention, "attend_padded", lambda *_: "padded")
+
+    def chosen(products: torch.dtype, bias: Tensor | None, has_flash: bool = True) -> Any:
+        # Without a GPU torch has no autocast for one.
+        monkeypatch.setattr(attention, "_product_dtype", lambda _: products)
+        monkeypatch.setattr(attention, "_has_flash_attention", lambda _: has_flash)
+        return choose_attention(LENGTHS, gpu, bias)
+
+    assert chosen(torch.float16, None) == chosen(torch.bfloat16, None) == "flash"
+    assert chosen(torch.float32, None) == chosen(torch.bfloat16, bias) == "padded"
+    assert chosen(torch.bfloat16, None, has_flash=False) == "padded"
+    assert choose_attention(LENGTHS, torch.device("mps"), None) == "padded"
+
+
+def test_flash_attention_takes_and_returns_packed_tokens() -> None:
+    """Shapes and devices of the real operator, by torch's fake tensors; a GPU's values are compared below."""
+    gpu = torch.device("cuda", 0)
+    with FakeTensorMode():
+        half = torch.empty(sum(LENGTHS), 3, 4, 32, dtype=torch.bfloat16, device=gpu)
+        attended = attend_flash(LENGTHS, gpu)(half, 0.1)
+        assert (attended.shape, attended.device) == ((sum(LENGTHS), 4, 32), gpu)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compares a GPU's kernels with the CPU's values")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_gpu_gives_the_values_and_gradients_of_the_cpu(dtype: torch.dtype, biased: bool) -> None:
+    projected = torch.randn(sum(LENGTHS), 3, 4, 32, generator=torch.Generator().manual_seed(0))
+    bias = torch.randn(4, 32, 32, generator=torch.Generator().manual_seed(1)) if biased else None
+    results = []
+    for device in (torch.device("cpu"), torch.device("cuda", 0)):
+        own = projected.to(device, torch.float32 if device.type == "cpu" else dtype).requires_grad_()
+        own_bias = None if bias is None else bias.to(device).requires_grad_()
+        with torch.autocast("cuda", dtype, enabled=dtype is not torch.float32):
+            attended = choose_attention(LENGTHS, device, own_bias)(own, 0.0)
+        attended.float().square().sum().backward()
+        gradients = [own.grad, *([] if own_bias is None else [own_bias.grad])]
+        results.append([each.detach().float().cpu() for each in (attended, *gradients)])
+    bound = 1e-5 if dtype is torch.float32 else 2e-2
+    for one, two in zip(*results, strict=True):
+        assert ((one - two).norm() / one.norm()).item() < bound
 
 
 def test_attention_gradients_with_dropout() -> None:
@@ -238,24 +292,20 @@ def test_autocast_computes_attention_in_float32(tiny_mpnet: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["bert", "mpnet"])
-def test_the_whole_network_gives_the_same_in_every_way(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, or another device: the other ways in place of the CPU's."""
+def test_the_whole_network_gives_the_same_with_padded_attention(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU without flash attention, or another device: padded in place of the CPU's way."""
     network = library_network(family)
     packed = packed_network(network)
     assert packed is not None
     expected = packed.states(some_tokens())
-    ways = {"padded": lambda lengths, device, bias, _: attend_padded(lengths, device, bias)}
-    if family == "bert":
-        ways["jagged"] = lambda lengths, device, *_: attend_jagged(lengths, device)
-    for name, way in ways.items():
-        monkeypatch.setattr(packed_module, "choose_attention", way)
-        for again in (False, True) if name == "padded" else (False,):
-            states = packed.states(some_tokens(), gradient_checkpointing=again)
-            torch.testing.assert_close(states, expected, rtol=1e-5, atol=1e-5)
-            assert_equal_gradients(gradients(network, states), gradients(network, packed.states(some_tokens())))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            half = packed.states(some_tokens())
-        assert ((half.float() - expected).norm() / expected.norm()).item() < 0.03
+    monkeypatch.setattr(packed_module, "choose_attention", attend_padded)
+    for again in (False, True):
+        states = packed.states(some_tokens(), gradient_checkpointing=again)
+        torch.testing.assert_close(states, expected, rtol=1e-5, atol=1e-5)
+        assert_equal_gradients(gradients(network, states), gradients(network, packed.states(some_tokens())))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = packed.states(some_tokens())
+    assert ((half.float() - expected).norm() / expected.norm()).item() < 0.03
 
 
 @pytest.mark.slow
