@@ -13,6 +13,7 @@ import torch
 from scipy.special import hyp1f1
 from torch import Tensor
 
+from ragcun_cli.losses import sigreg as sigreg_module
 from ragcun_cli.losses.contrastive import own_squared_distances
 from ragcun_cli.losses.covariance import covariance_to_identity, vicreg
 from ragcun_cli.losses.isotropy import ISOTROPY_TERMS, View
@@ -93,16 +94,20 @@ def test_the_sliced_value_equals_the_direct_definition(points: int, t_max: float
 
 
 def test_chunks_of_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ragcun_cli.losses import sigreg as module
-
     embeddings, directions = cloud(40).double().requires_grad_(), random_directions(D, 100, 0, 0).double()
     by_default = sigreg(embeddings, directions)
     assert by_default.item() == pytest.approx(direct_sigreg(embeddings.detach(), directions, 17, 3.0, False), rel=1e-5)
     (whole,) = torch.autograd.grad(by_default, embeddings)
-    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 1)
-    monkeypatch.setattr(module, "FEWEST_SLICES", 7)
+    monkeypatch.setattr(sigreg_module, "CHUNK_ELEMENTS", {"cpu": 1})
+    monkeypatch.setattr(sigreg_module, "FEWEST_SLICES", 7)
     (chunked,) = torch.autograd.grad(sigreg(embeddings, directions), embeddings)
     torch.testing.assert_close(chunked, whole, rtol=1e-12, atol=1e-14)
+
+
+def test_a_gpu_takes_all_slices_in_one_chunk() -> None:
+    assert sigreg_module._chunks(1024, 2048, torch.device("cuda")) == [slice(0, 1024)]
+    assert sigreg_module._chunks(300, 2048, torch.device("cpu")) == [slice(0, 128), slice(128, 256), slice(256, 300)]
+    assert sigreg_module._chunks(300, 512, torch.device("cpu")) == [slice(0, 256), slice(256, 300)]
 
 
 def test_the_exact_value_is_the_limit_of_many_slices_and_points() -> None:
