@@ -240,7 +240,8 @@ class IsotropicGaussianEncoder(nn.Module):
             texts = torch.repeat_interleave(torch.arange(len(batch), device=states.device), lengths)
             sums = torch.zeros(len(batch), states.shape[1], device=states.device).index_add(0, texts, states.float())
             return sums / lengths[:, None]
-        means: Tensor = torch.segment_reduce(states.float(), "mean", lengths=lengths)
+        # unsafe: no check of the lengths, which would make a GPU's queue run empty, twice a pass.
+        means: Tensor = torch.segment_reduce(states.float(), "mean", lengths=lengths, unsafe=True)
         return means
 
     def _padded_means(self, batch: TokenBatch) -> Tensor:
