@@ -58,7 +58,8 @@ def fit(training: Training, saver: Saver | None = None) -> str:
         RagcunError: if the loss or the gradient is no longer finite, or the disk is full.
     """
     recipe, plan, progress = training.recipe, training.plan, training.progress
-    speed = Speedometer(training.hardware, training_flops_per_token(training.encoder.network, plan.tokens_per_text))
+    per_token = training_flops_per_token(training.encoder.network, plan.tokens_per_text)
+    speed = Speedometer(training.hardware, per_token, training.world.size)
     clock = _Clock(recipe.save_every_minutes)
     before_update = saver.before_update if saver is not None else nothing
     with training.stop.at_steps():

@@ -16,16 +16,20 @@ from ragcun_cli.train.precision import Hardware
 
 @dataclass
 class Speedometer:
-    """What was trained since the last reading, and the seconds the steps took, without dev scoring and saving."""
+    """What was trained since the last reading, and the seconds the steps took, without dev scoring and saving.
+
+    hardware: of one process; processes: how many of them train together.
+    """
 
     hardware: Hardware
     flops_per_token: float
+    processes: int = 1
     triples: int = 0
     tokens: int = 0
     seconds: float = 0.0
 
     def count(self, triples: int, tokens: int, seconds: float) -> None:
-        """Count one more step; tokens are those that passed through the encoder."""
+        """Count one more step; tokens are those that passed through the encoder, in all processes."""
         self.triples += triples
         self.tokens += tokens
         self.seconds += seconds
@@ -42,7 +46,7 @@ class Speedometer:
             "triples_per_second": round(self.triples_per_second(), 2),
             # None for a frozen encoder, through which no token passes.
             "tokens_per_second": round(tokens_per_second, 1) if self.tokens else None,
-            "model_flop_utilisation": round(tokens_per_second * self.flops_per_token / peak, 4)
+            "model_flop_utilisation": round(tokens_per_second * self.flops_per_token / (self.processes * peak), 4)
             if peak and self.tokens
             else None,
             "peak_memory_bytes": peak_memory(),

@@ -15,7 +15,7 @@ from ragcun_cli.evaluate.scoring import DevScores
 from ragcun_cli.train import loop, trackers
 from ragcun_cli.train.arm import train_arm
 from ragcun_cli.train.precision import Hardware
-from ragcun_cli.train.speed import peak_flops, training_flops_per_token
+from ragcun_cli.train.speed import Speedometer, peak_flops, training_flops_per_token
 from tests.training_runs import load, stopped_at
 
 
@@ -61,6 +61,15 @@ def test_model_flops(tiny_bert: Path) -> None:
     for unknown in ("NVIDIA of tomorrow", "NVIDIA L40", "NVIDIA RTX A1000"):
         assert peak_flops(Hardware("cuda", unknown, (8, 9))) is None
     assert peak_flops(Hardware("cpu", "CPU", None)) is None
+
+
+def test_utilisation_is_that_of_each_gpu() -> None:
+    """Eight GPUs have eight times the peak; tokens are counted over all of them."""
+    a100 = Hardware("cuda", "NVIDIA A100-SXM4-80GB", (8, 0))
+    for processes in (1, 8):
+        speed = Speedometer(a100, flops_per_token=1e9, processes=processes)
+        speed.count(triples=10, tokens=156_000 * processes, seconds=1.0)
+        assert speed.read()["model_flop_utilisation"] == 0.5
 
 
 def test_the_first_line_says_negatives_padding_and_cut_texts(
