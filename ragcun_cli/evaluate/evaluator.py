@@ -22,7 +22,7 @@ from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.evaluate.embedding import BlockEncoder, Embedded, Embedder
 from ragcun_cli.evaluate.geometry import Geometry
 from ragcun_cli.evaluate.models import ScoredModel, open_model
-from ragcun_cli.evaluate.precision import best_precision
+from ragcun_cli.evaluate.precision import Precision
 from ragcun_cli.evaluate.scoring import Evaluation, Scheme, Search, evaluate, measure_only
 from ragcun_cli.evaluate.search import DEFAULT_MEMORY, Ranking, merge, search
 from ragcun_cli.evaluate.vectors import PassageVectors
@@ -81,7 +81,7 @@ class ModelEvaluator:
 
     def search_entry(self) -> dict[str, Any]:
         return {
-            "precision": best_precision(self._device).name,
+            "precision": Precision.float32().name,
             "memory": self._settings.memory,
             "processes": len(self._workers.devices) if self._workers is not None else 1,
         }

@@ -1,9 +1,9 @@
 """The precision of the search's matrix product, and how wrong it can be.
 
-CPUs use float32: bfloat16 is six times slower without AMX. GPUs since Ampere use TensorFloat-32: inputs are rounded to
-11 bits, sums are float32. bfloat16 would halve the product once more, but by the published rates a block takes longer
-to reach the GPU than to be multiplied there (no GPU was measured), and its error bound is 4 times wider, so that more
-queries would have to be searched again.
+Every device uses float32. TensorFloat-32 is several times as fast on a GPU, but rounds inputs to 11 bits; at a depth
+of 1,000 the distances of candidates lie closer together than that error: of 48 queries against 200,000 random
+passages none could be answered with certainty, so each was searched again, block by block on the CPU. bfloat16's error
+is four times TensorFloat-32's. Callers can still ask for either.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from torch import Tensor
 from ragcun_cli.arrays import Figures
 
 UNIT = 2.0**-24  # of float32: the relative error of one rounding
-AMPERE = (8, 0)
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,3 @@ class Precision:
             yield
         finally:
             torch.set_float32_matmul_precision(before)
-
-
-def best_precision(device: str) -> Precision:
-    """Return the fastest precision on this device."""
-    if device.startswith("cuda") and torch.cuda.get_device_capability(device) >= AMPERE:
-        return Precision.tf32()
-    return Precision.float32()

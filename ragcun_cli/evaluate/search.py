@@ -28,7 +28,7 @@ from torch import Tensor
 from ragcun_cli.arrays import Figures, Flags, Numbers, Vectors
 from ragcun_cli.evaluate.candidates import COLUMNS, Best, bytes_of_merging
 from ragcun_cli.evaluate.exact_order import nearest_first, squared_distances
-from ragcun_cli.evaluate.precision import UNIT, Precision, best_precision
+from ragcun_cli.evaluate.precision import UNIT, Precision
 from ragcun_cli.evaluate.vectors import PassageVectors
 
 DEFAULT_MEMORY = 1 << 30  # bytes
@@ -91,10 +91,10 @@ def search(
         passages: m >= 1 embeddings of D dimensions. Among equally distant ones the greater number comes first.
         memory: bytes for everything this function allocates, beyond the queries and the answer.
         device: where products are computed.
-        precision: of the product; the device's fastest by default.
+        precision: of the product; float32 by default.
         on_share: called with the share of the work done, from 0 to 1.
     """
-    precision = precision or best_precision(device)
+    precision = precision or Precision.float32()
     exponent = _exponent(queries, passages)
     if exponent:
         scale = _Scale(2.0**-exponent)

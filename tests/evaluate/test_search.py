@@ -56,6 +56,15 @@ def test_the_nearest_are_those_of_float64(kind: str, precision: Precision) -> No
         assert (np.diff(found.distances, axis=1) >= 0).all()
 
 
+def test_float32_answers_with_certainty_where_tf32_cannot() -> None:
+    """At a paper's depth TF32's error is wider than some gaps between candidates; with more passages, than all."""
+    queries, passages = clouds("isotropic", 1, count=20_000, dimensions=128)
+    vectors = PassageVectors.of_array(passages)
+    by_default = search(queries, vectors, 1000)
+    assert by_default.unproven.mean() <= 0.01
+    assert search(queries, vectors, 1000, precision=Precision.tf32()).unproven.mean() > 0.05
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_guessed_limit_changes_no_answer(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With more passages than are sampled; one guess that is good, one far too low and one that keeps everything."""
