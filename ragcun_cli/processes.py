@@ -105,3 +105,8 @@ def read_error(path: Path) -> str:
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return " ".join(path.read_text(encoding="utf-8").split())
     return ""
+
+
+def threads_each(processes: int) -> str:
+    """Return OMP_NUM_THREADS for each of several processes: an equal part of the cores, unless it is set already."""
+    return os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))

@@ -27,7 +27,7 @@ from ragcun_cli import files
 from ragcun_cli.console import note
 from ragcun_cli.environment import TYPED_COMMAND, command_line
 from ragcun_cli.errors import EnvironmentUnfit, ExitCode, Interrupted, RagcunError, UsageError
-from ragcun_cli.processes import POLL_SECONDS, Child
+from ragcun_cli.processes import POLL_SECONDS, Child, threads_each
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import RunFolder
 from ragcun_cli.runs.status import FAILED, INTERRUPTED, RUNNING, ArmSummary, Status
@@ -292,9 +292,8 @@ def _is_worker(process: psutil.Process) -> bool:
 
 
 def _environment(placement: Placement, folder: Path) -> dict[str, str]:
-    threads = max(1, (os.cpu_count() or 1) // placement.processes)
     return {
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+        "OMP_NUM_THREADS": threads_each(placement.processes),
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_SECONDS),
         TYPED_COMMAND: command_line(),
         LAUNCH_FOLDER: str(folder),

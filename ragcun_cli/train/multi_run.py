@@ -19,7 +19,7 @@ from pathlib import Path
 from ragcun_cli.console import note
 from ragcun_cli.environment import TYPED_COMMAND, command_line
 from ragcun_cli.errors import ExitCode, Interrupted, RagcunError, UsageError
-from ragcun_cli.processes import ERROR_FILE, POLL_SECONDS, Child, read_error
+from ragcun_cli.processes import ERROR_FILE, POLL_SECONDS, Child, read_error, threads_each
 from ragcun_cli.recipe.rendering import render_recipe
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import RunFolder, whole_records
@@ -111,7 +111,7 @@ def train_all(
                         continue
                     run.gpu = free.pop(0)
                     more = [*options, *([] if left is None else ["--max-time", f"{left}s"])]
-                    _start(run, Path(recipes) / f"{number}.yaml", more)
+                    _start(run, Path(recipes) / f"{number}.yaml", more, at_once=max(1, gpus))
                 elif run.process is not None and run.exit_code is None and (code := run.process.poll()) is not None:
                     run.exit_code = _as_exit_code(code)
                     run.error = read_error(run.error_file) if run.error_file is not None else ""
@@ -153,7 +153,8 @@ def _status(run: ScheduledRun) -> Status | None:
     return None
 
 
-def _start(run: ScheduledRun, place: Path, options: Sequence[str]) -> None:
+def _start(run: ScheduledRun, place: Path, options: Sequence[str], at_once: int) -> None:
+    """Start a run's process. place: of its recipe; at_once: how many runs share this machine's cores."""
     # The name and the folder are in the resolved recipe, so the file's own name does not matter.
     place.write_text(render_recipe(run.recipe), encoding="utf-8")
     flags = [*([run.flag] if run.flag else []), *options]
@@ -162,6 +163,8 @@ def _start(run: ScheduledRun, place: Path, options: Sequence[str]) -> None:
     told = {TYPED_COMMAND: command_line(), PARENT: str(os.getpid()), ERROR_FILE: str(run.error_file)}
     if run.gpu is not None:
         told["CUDA_VISIBLE_DEVICES"] = _visible(run.gpu)
+    if at_once > 1:  # each would start a thread for every core
+        told["OMP_NUM_THREADS"] = threads_each(at_once)
     run.log.parent.mkdir(parents=True, exist_ok=True)
     run.started = time.time()
     with run.log.open("ab") as log:  # a process that outlived its parent may be writing there

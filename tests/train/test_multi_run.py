@@ -139,11 +139,14 @@ def test_with_gpus_each_run_has_one_and_no_two_the_same(
         "import os, sys, time; name = os.environ['CUDA_VISIBLE_DEVICES'];"
         f"place = {str(seen)!r} + '/' + name;"
         "assert not os.path.exists(place); open(place, 'w').close(); time.sleep(0.5); os.remove(place);"
+        "assert os.environ['OMP_NUM_THREADS'] == '4';"
         f"open({str(seen)!r} + '.log', 'a').write(name + ' ')"
     )
     monkeypatch.setattr(multi_run, "Child", lambda _, *rest: Child([sys.executable, "-c", program], *rest))
     monkeypatch.setattr(multi_run, "POLL_SECONDS", 0.05)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 9)
     recipes = [each for path in arms for each in one_per_seed(load_recipe(str(path)), [0, 1, 2])]
     runs = plan_runs(recipes, resume=False, overwrite=False)
     train_all(runs, gpus=2, on_change=lambda: None)
