@@ -138,7 +138,7 @@ class Recipe(Strict):
     max_gradient_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients are clipped to this norm")
     compile: bool = Field(
         False,
-        description="true: torch.compile for the encoder's layers; 0.8x the speed on a CPU, not yet measured on a GPU",
+        description="true: torch.compile for part of each layer; 0.8x the speed on a CPU; on an H200 0.7x to 1.1x",
     )
     chunk_tokens: Positive | None = Field(
         None,
