@@ -194,6 +194,20 @@ def test_a_recent_gpu_takes_flash_attention_in_half_precision_alone(monkeypatch:
     assert choose_attention(LENGTHS, torch.device("mps"), None) == "padded"
 
 
+@pytest.mark.parametrize(("capability", "has_flash"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_flash_attention_runs_from_ampere_on(
+    capability: tuple[int, int], has_flash: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: True)
+    whether = attention._has_flash_attention.__wrapped__  # without the cache
+    assert whether(torch.device("cuda", 0)) is has_flash
+    assert whether(torch.device("mps")) is False
+    monkeypatch.setattr(torch.version, "cuda", None)  # AMD's GPUs are "cuda" too
+    assert whether(torch.device("cuda", 0)) is False
+
+
 def test_flash_attention_takes_and_returns_packed_tokens() -> None:
     """Shapes and devices of the real operator, by torch's fake tensors; a GPU's values are compared below."""
     gpu = torch.device("cuda", 0)
