@@ -31,7 +31,7 @@ PADDED_SHARE = 1.25  # computed / real tokens that one padded group may reach
 # The types that flash attention takes.
 FLASH_TYPES = (torch.float16, torch.bfloat16)
 
-# Not cuDNN's, which torch prefers on newer GPUs: it builds a plan for each exact shape, 50 ms and more. And GradCache
+# Not cuDNN's, which torch prefers on newer GPUs: it builds a plan for each exact shape. And GradCache
 # runs without a gradient what it then runs with one: both must draw the same dropout, so use the same kernel.
 BACKENDS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 

@@ -111,7 +111,7 @@ def train_all(
                         continue
                     run.gpu = free.pop(0)
                     more = [*options, *([] if left is None else ["--max-time", f"{left}s"])]
-                    _start(run, Path(recipes) / f"{number}.yaml", more, at_once=max(1, gpus))
+                    _start(run, Path(recipes) / f"{number}.yaml", more, at_once=max(1, min(gpus, len(runs))))
                 elif run.process is not None and run.exit_code is None and (code := run.process.poll()) is not None:
                     run.exit_code = _as_exit_code(code)
                     run.error = read_error(run.error_file) if run.error_file is not None else ""
