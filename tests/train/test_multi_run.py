@@ -154,6 +154,23 @@ def test_with_gpus_each_run_has_one_and_no_two_the_same(
     assert sorted((tmp_path / "seen.log").read_text().split()) == ["4"] * 3 + ["7"] * 3
 
 
+@pytest.mark.parametrize(("gpus", "threads"), [(8, "4"), (2, "4"), (1, "not set")])
+def test_cores_are_divided_among_the_runs_at_one_time(
+    gpus: int, threads: str, arms: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs on eight GPUs share the cores by two, not by eight."""
+    program = (
+        f"import os; open({str(tmp_path / 'seen')!r}, 'a').write(os.environ.get('OMP_NUM_THREADS', 'not set') + '/')"
+    )
+    monkeypatch.setattr(multi_run, "Child", lambda _, *rest: Child([sys.executable, "-c", program], *rest))
+    monkeypatch.setattr(multi_run, "POLL_SECONDS", 0.05)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 9)
+    runs = plan_runs([load_recipe(str(path)) for path in arms][:2], resume=False, overwrite=False)
+    train_all(runs, gpus=gpus, on_change=lambda: None)
+    assert (tmp_path / "seen").read_text() == f"{threads}/" * 2
+
+
 def test_stopping_stops_the_run_that_trains_and_resume_goes_on(arms: list[Path], tmp_path: Path) -> None:
     def command(*flags: str) -> subprocess.Popen[str]:
         recipes = [part for path in arms for part in ("-r", str(path))]
