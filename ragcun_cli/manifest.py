@@ -6,10 +6,11 @@ safetensors and raw arrays load corrupted bytes without an error.
 from __future__ import annotations
 
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ragcun_cli import files
+from ragcun_cli.safe_paths import UnsafeName, require_safe_name
 
 MANIFEST = "manifest.json"
 
@@ -39,17 +40,15 @@ def listed_files(manifest: bytes) -> dict[str, tuple[int, str]]:
     """Map each file name in a manifest to its size and sha256.
 
     Raises:
-        ValueError: if it is not a manifest, or names anything other than files inside its folder.
+        ValueError: if it is not a manifest.
+        UnsafeName: if it names anything other than files inside its folder.
     """
     try:
         listed = {name: (each["bytes"], each["sha256"]) for name, each in json.loads(manifest)["files"].items()}
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a manifest: {error}") from None
     for name in listed:
-        path = PurePosixPath(name)
-        # A manifest may come from a bucket that others can write to.
-        if path.is_absolute() or ".." in path.parts or path == PurePosixPath(".") or "\0" in name:
-            raise ValueError(f"not a file name inside the folder: {name!r}")
+        require_safe_name(name)
     return listed
 
 
@@ -57,6 +56,8 @@ def problem_with(folder: Path) -> str | None:
     """Return how a sealed folder differs from what was written, or None."""
     try:
         expected = listed_files((folder / MANIFEST).read_bytes())
+    except UnsafeName as error:
+        return str(error)
     except (OSError, ValueError):
         return f"it has no readable {MANIFEST}"
     for name, (size, digest) in expected.items():

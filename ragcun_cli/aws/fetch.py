@@ -9,6 +9,7 @@ from ragcun_cli import files
 from ragcun_cli.aws.record import CHECKPOINTS, FILES, MIRRORED, RunRecord
 from ragcun_cli.runs.folder import BEST_MODEL, FINAL_MODEL
 from ragcun_cli.runs.status import Status
+from ragcun_cli.safe_paths import UNUSABLE_NAME, UnsafeName, safe_join, shown_name
 from ragcun_cli.storage.s3 import S3Store
 from ragcun_cli.storage.snapshots import FINAL, MODELS, RUN, STATUS, best_key, fetch_folder, folders_in
 
@@ -39,8 +40,8 @@ def fetch_run(record: RunRecord, parts: tuple[str, ...], to: Path) -> Fetched:
     listed = (record.read_json(FILES) or {}).get("files", {})
     store = record.store()
     for part in (part for part in MIRRORED if part in parts):
-        for key in store.keys(f"{part}/"):
-            _fetch_file(store, key, listed.get(key), to / key, done)
+        for key in _files(store, f"{part}/"):
+            _fetch_file(store, key, listed.get(key), to, done)
     if MODELS_WANTED in parts or CHECKPOINTS_WANTED in parts:
         _fetch_trainings(store, parts, to / CHECKPOINTS, done)
     return done
@@ -50,11 +51,17 @@ class _NotAsUploaded(Exception):
     pass
 
 
-def _fetch_file(store: S3Store, key: str, entry: dict[str, object] | None, path: Path, done: Fetched) -> None:
-    if entry is not None and path.is_file() and files.sha256_of_file(path) == entry["sha256"]:
-        done.unchanged += 1
-        return
+def _files(store: S3Store, below: str) -> list[str]:
+    """Return the keys of a prefix, without the empty objects by which S3's console shows a folder."""
+    return [key for key in store.keys(below) if not key.endswith("/")]
+
+
+def _fetch_file(store: S3Store, key: str, entry: dict[str, object] | None, to: Path, done: Fetched) -> None:
     try:
+        path = safe_join(to, key)
+        if entry is not None and path.is_file() and files.sha256_of_file(path) == entry["sha256"]:
+            done.unchanged += 1
+            return
         with files.replacing(path) as temporary:
             store.fetch(key, temporary)
             if entry is not None and files.sha256_of_file(temporary) != entry["sha256"]:
@@ -62,28 +69,42 @@ def _fetch_file(store: S3Store, key: str, entry: dict[str, object] | None, path:
     except _NotAsUploaded:
         done.problems.append(f"{key}: its sha256 differs from the uploaded one")
         return
+    except UNUSABLE_NAME as error:
+        done.problems.append(_about(key, error))
+        return
     done.files += 1
     done.unlisted += entry is None
     done.bytes += path.stat().st_size
 
 
+def _about(key: str, error: OSError) -> str:
+    return str(error) if isinstance(error, UnsafeName) else f"{shown_name(key)}: {error}"
+
+
 def _fetch_trainings(store: S3Store, parts: tuple[str, ...], to: Path, done: Fetched) -> None:
-    names = sorted({key.split("/")[1] for key in store.keys(f"{CHECKPOINTS}/")})
-    for name in names:
-        below = f"{CHECKPOINTS}/{name}"
-        for key in store.keys(f"{below}/{RUN}/"):
-            content = store.read(key)
-            if content is not None:
-                files.write_bytes(to / name / Path(key).name, content)
-        wanted = _models_of(store, below) if MODELS_WANTED in parts else {}
-        if CHECKPOINTS_WANTED in parts:
-            wanted |= {key: f"checkpoints/{Path(key).name}" for key in folders_in(store, f"{below}/checkpoints/")}
-        for key, folder in wanted.items():
-            problem = fetch_folder(store, key, to / name / folder, keeps_manifest=folder.startswith("checkpoints/"))
-            if problem is None:
-                done.models += 1
-            else:
-                done.problems.append(f"{key}: {problem}")
+    for name in sorted({key.split("/")[1] for key in _files(store, f"{CHECKPOINTS}/")}):
+        try:
+            _fetch_training(store, f"{CHECKPOINTS}/{name}", parts, safe_join(to, name), done)
+        except UNUSABLE_NAME as error:
+            done.problems.append(_about(f"{CHECKPOINTS}/{name}", error))
+
+
+def _fetch_training(store: S3Store, below: str, parts: tuple[str, ...], to: Path, done: Fetched) -> None:
+    for key in _files(store, f"{below}/{RUN}/"):
+        content = store.read(key)
+        if content is not None:
+            files.write_bytes(safe_join(to, key.removeprefix(f"{below}/{RUN}/")), content)
+    wanted = _models_of(store, below) if MODELS_WANTED in parts else {}
+    if CHECKPOINTS_WANTED in parts:
+        steps = folders_in(store, f"{below}/checkpoints/")
+        wanted |= {key: f"checkpoints/{key.removeprefix(f'{below}/checkpoints/')}" for key in steps}
+    for key, folder in wanted.items():
+        final = safe_join(to, folder)
+        problem = fetch_folder(store, key, final, keeps_manifest=folder.startswith("checkpoints/"))
+        if problem is None:
+            done.models += 1
+        else:
+            done.problems.append(f"{key}: {problem}")
 
 
 def _models_of(store: S3Store, below: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ from ragcun_cli.data.qrels import ENDINGS, FOLDER
 from ragcun_cli.errors import DataError, EnvironmentUnfit
 from ragcun_cli.manifest import problem_with, seal
 from ragcun_cli.quantities import shown_bytes
+from ragcun_cli.safe_paths import UnsafeName, require_safe_name, safe_join
 
 BLOCK_BYTES = 1 << 20
 # Errors that zipfile and its decompressors raise for corrupt bytes (OSError comes from bz2), encryption
@@ -134,7 +135,7 @@ def _unpack(path: Path, folder: Path) -> None:
             )
         with files.new_folder(folder) as temporary:
             for member, place in members:
-                _extract(archive, member, temporary / place, path)
+                _extract(archive, member, safe_join(temporary, place.as_posix()), path)
             seal(temporary)
 
 
@@ -142,12 +143,20 @@ def _members(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[zipfile.Zip
     """Yield each file of a collection and its target path, relative to the folder that all files share."""
     wanted = []
     for member in archive.infolist():
-        place = PurePosixPath(member.filename.replace("\\", "/"))  # some Windows programs write backslashes
-        if ".." in place.parts or place.is_absolute() or ":" in "".join(place.parts[:1]):
+        if member.is_dir():
+            continue
+        # Some Windows programs write backslashes, others begin each name with ./
+        name = member.filename.replace("\\", "/").removeprefix("./")
+        place = PurePosixPath(name)
+        try:
+            require_safe_name(name)
+        except UnsafeName as error:
+            raise DataError(f"{path}: its member {error}", "Get it from another source.") from None
+        if ":" in place.parts[0]:
             raise DataError(f"{path}: its member {member.filename!r} would be written outside the folder")
         in_qrels = place.name.endswith(ENDINGS) and len(place.parts) > 1 and place.parts[-2] == FOLDER
         left_by_mac = "__MACOSX" in place.parts or place.name.startswith("._")
-        if (place.name in LISTED or in_qrels) and not left_by_mac and not member.is_dir():
+        if (place.name in LISTED or in_qrels) and not left_by_mac:
             wanted.append((member, place, place.parts[: -2 if in_qrels else -1]))
     corpora = sorted({top for _, place, top in wanted if place.name.startswith("corpus.jsonl")})
     if len({len(top) for top in corpora}) > 1:

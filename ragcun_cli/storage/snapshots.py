@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ragcun_cli import files
 from ragcun_cli.manifest import MANIFEST, listed_files, manifest_bytes, problem_with
+from ragcun_cli.safe_paths import UNUSABLE_NAME, UnsafeName, safe_join
 from ragcun_cli.storage.stores import ObjectStore
 
 CHECKPOINTS, MODELS, RUN = "checkpoints", "models", "run"
@@ -88,19 +89,22 @@ def fetch_folder(store: ObjectStore, key: str, final: Path, keeps_manifest: bool
         return f"it has no {MANIFEST}"
     try:
         names = list(listed_files(manifest))
+    except UnsafeName as error:
+        return str(error)
     except ValueError:
         return f"its {MANIFEST} cannot be read"
     try:
         with files.new_folder(final) as temporary:
             (temporary / MANIFEST).write_bytes(manifest)
             for name in names:
-                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-                store.fetch(f"{key}/{name}", temporary / name)
+                path = safe_join(temporary, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                store.fetch(f"{key}/{name}", path)
             if problem := problem_with(temporary):
                 raise _NotWholeError(problem)
             if not keeps_manifest:
                 (temporary / MANIFEST).unlink()
-    except (_NotWholeError, FileNotFoundError) as error:
+    except (_NotWholeError, FileNotFoundError, *UNUSABLE_NAME) as error:
         return str(error)
     return None
 

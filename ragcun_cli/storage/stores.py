@@ -12,11 +12,13 @@ from typing import Protocol
 from ragcun_cli import files
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.files import expanded
+from ragcun_cli.safe_paths import safe_join
 from ragcun_cli.storage.s3 import S3_SCHEME, AlreadyThereError, S3Store, s3_client
 
 
 class ObjectStore(Protocol):
-    """A store of objects by key, with `/` between the parts of a key. All methods may raise OSError."""
+    """A store of objects by key, with `/` between the parts of a key. All methods may raise OSError, and a folder's
+    UnsafeName for a key that leads outside it."""
 
     def check(self) -> None:
         """Raise EnvironmentUnfit if nothing can be stored here, even with a working network."""
@@ -72,23 +74,23 @@ class FolderStore:
             raise EnvironmentUnfit(f"backup: {self.root}: no permission to write to it", "Name another folder.")
 
     def put(self, key: str, path: Path) -> None:
-        with files.replacing(self.root / key) as temporary:
+        with files.replacing(safe_join(self.root, key)) as temporary:
             shutil.copyfile(path, temporary)
 
     def put_new(self, key: str, content: bytes) -> None:
-        path = self.root / key
+        path = safe_join(self.root, key)
         if path.exists():
             raise AlreadyThereError(str(path))
         files.write_bytes(path, content)
 
     def read(self, key: str) -> bytes | None:
         try:
-            return (self.root / key).read_bytes()
+            return safe_join(self.root, key).read_bytes()
         except FileNotFoundError:
             return None
 
     def fetch(self, key: str, path: Path) -> None:
-        shutil.copyfile(self.root / key, path)
+        shutil.copyfile(safe_join(self.root, key), path)
 
     def keys(self, below: str) -> list[str]:
         found = (path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
@@ -96,6 +98,7 @@ class FolderStore:
 
     def delete(self, keys: list[str]) -> None:
         for key in keys:
-            (self.root / key).unlink(missing_ok=True)
+            path = safe_join(self.root, key)
+            path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # not empty yet
-                (self.root / key).parent.rmdir()
+                path.parent.rmdir()

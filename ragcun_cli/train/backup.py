@@ -18,6 +18,7 @@ from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.recipe.schema import Recipe
 from ragcun_cli.runs.folder import MODEL_ORIGIN, RunFolder
 from ragcun_cli.runs.status import FINISHED, Progress, Status
+from ragcun_cli.safe_paths import UnsafeName, safe_join
 from ragcun_cli.storage.snapshots import (
     CHECKPOINTS,
     FINAL,
@@ -130,9 +131,13 @@ def _fetch(store: ObjectStore, folder: RunFolder) -> None:
 
 def _fetch_newest(store: ObjectStore, folder: RunFolder) -> None:
     for key in reversed(folders_in(store, f"{CHECKPOINTS}/")):
+        try:
+            checkpoint = safe_join(folder.checkpoints, key.removeprefix(f"{CHECKPOINTS}/"))
+        except UnsafeName as error:
+            note(f"backup: skipping {error}")
+            continue
         # The recipe marks the folder as a run's: fetch it first, in case the rest is interrupted.
         _fetch_file(store, f"{key}/{RUN_FILES}/{folder.recipe.name}", folder.recipe)
-        checkpoint = folder.checkpoints / key.rsplit("/", 1)[1]
         note(f"backup: fetching {key} ...")
         problem = fetch_folder(store, key, checkpoint, keeps_manifest=True)
         if problem is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -111,3 +113,16 @@ def test_a_held_folder_stays_while_it_is_changed_and_one_that_is_replaced_is_not
     monkeypatch.setattr(os, "link", replaced)
     with pytest.raises(OSError, match="replaced while it was being copied"):
         upload_folder(Replacing(tmp_path / "backup"), folder, "step-3")
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/ragcun-outside", "a\\b", "a//b", "a\nb"])
+def test_a_manifest_cannot_name_a_place_outside_its_folder(tmp_path: Path, folder: Path, name: str) -> None:
+    store = FolderStore(tmp_path / "backup")
+    upload_folder(store, folder, "step-3")
+    entry = {"bytes": 4, "sha256": hashlib.sha256(b"1234").hexdigest()}
+    (tmp_path / "backup" / "step-3" / MANIFEST).write_text(json.dumps({"files": {"weights": entry, name: entry}}))
+    (tmp_path / "backup" / "outside").write_bytes(b"1234")
+    problem = fetch_folder(store, "step-3", tmp_path / "deep" / "fetched", keeps_manifest=False)
+    assert "refused as a file name" in str(problem)
+    assert list(tmp_path.rglob("deep/*")) == []
+    assert not Path("/tmp/ragcun-outside").exists()

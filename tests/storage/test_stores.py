@@ -11,6 +11,7 @@ import pytest
 from botocore.stub import Stubber
 
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.safe_paths import UnsafeName
 from ragcun_cli.storage.s3 import AlreadyThereError, S3Store
 from ragcun_cli.storage.stores import FolderStore, ObjectStore, open_store
 from tests.conftest import BUCKET
@@ -179,3 +180,23 @@ def answering() -> tuple[S3Store, Stubber]:
     """A place whose answers a test writes down."""
     client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
     return S3Store(client, "b", "p/"), Stubber(client)
+
+
+def test_a_folder_holds_no_key_that_leads_outside(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"mine")
+    store = FolderStore(tmp_path / "backup")
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "backup" / "link").symlink_to(tmp_path / "secret")
+    source = tmp_path / "secret"
+    for key in ("../secret", "link"):
+        for use in (
+            lambda key: store.read(key),
+            lambda key: store.fetch(key, tmp_path / "copy"),
+            lambda key: store.put(key, source),
+            lambda key: store.put_new(key, b"theirs"),
+            lambda key: store.delete([key]),
+        ):
+            with pytest.raises(UnsafeName):
+                use(key)
+    assert source.read_bytes() == b"mine"
+    assert not (tmp_path / "copy").exists()

@@ -10,6 +10,7 @@ from ragcun_cli.aws.machine.node_context import NodeContext
 from ragcun_cli.aws.record import FILES, MIRRORED, RunRecord
 from ragcun_cli.errors import DataError, RagcunError
 from ragcun_cli.files import replacing, sha256_of_file
+from ragcun_cli.safe_paths import safe_join
 from ragcun_cli.storage.snapshots import fetch_folder, folders_in
 
 UNTOUCHED = Path("untouched")  # encoders that are scored alongside the arms, one per line
@@ -26,13 +27,13 @@ def fetch_inputs(record: RunRecord, folder: Path, cache: Path) -> None:
     if launch is None:
         raise DataError(f"{record.address}: launch.json is missing")
     for key, digest in {**launch["recipes"], **launch["inputs"]}.items():
-        _fetch(record, key, folder / key, digest)
+        _fetch(record, key, safe_join(folder, key), digest)
     models = "".join(f"{model}\n" for model in launch["base_models"])
     (folder / UNTOUCHED).write_text(models, encoding="utf-8")
     _fetch_mirrored(record, folder)
     caches = record.caches()
     for key in folders_in(caches, f"{EMBEDDINGS}/"):
-        fetch_folder(caches, key, cache / key, keeps_manifest=True)
+        fetch_folder(caches, key, safe_join(cache, key), keeps_manifest=True)
 
 
 def _fetch(record: RunRecord, key: str, path: Path, digest: str) -> None:
@@ -47,10 +48,11 @@ def _fetch_mirrored(record: RunRecord, folder: Path) -> None:
     store, listed = record.store(), (record.read_json(FILES) or {}).get("files", {})
     for key, entry in listed.items():
         if key.startswith(f"{MIRRORED[0]}/"):
-            with replacing(folder / key) as temporary:
+            path = safe_join(folder, key)
+            with replacing(path) as temporary:
                 store.fetch(key, temporary)
-            if sha256_of_file(folder / key) != entry["sha256"]:
-                (folder / key).unlink()
+            if sha256_of_file(path) != entry["sha256"]:
+                path.unlink()
 
 
 def main() -> None:
