@@ -43,6 +43,16 @@ def message_console() -> Console:
     return Console(stderr=True)
 
 
+def visible(text: str) -> str:
+    """Escape control characters of a text from elsewhere, but for line breaks and tabs: on a terminal they could move
+    the cursor, set the clipboard or change the title."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else _escaped(sign) for sign in text)
+
+
+def _escaped(sign: str) -> str:
+    return sign.encode("unicode_escape").decode("ascii")
+
+
 def print_text(text: str) -> None:
     """Print lines for a reader; characters missing from the terminal's encoding become escapes."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
@@ -108,7 +118,7 @@ def note(message: str) -> None:
     """Print one line on stderr, so that a piped result stays clean. With `--quiet`, print nothing."""
     if is_quiet():
         return
-    message_console().print(redacted(message), highlight=False, markup=False, soft_wrap=True)
+    message_console().print(visible(redacted(message)), highlight=False, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -126,9 +136,9 @@ def print_error(error: RagcunError) -> None:
     from rich.panel import Panel
     from rich.text import Text
 
-    body = Text(redacted(error.message))
+    body = Text(visible(redacted(error.message)))
     if error.hint:
-        body.append("\n\n" + redacted(error.hint), style="dim")
+        body.append("\n\n" + visible(redacted(error.hint)), style="dim")
     message_console().print(Panel(body, title=error.title, title_align="left", border_style="red", highlight=False))
 
 

@@ -7,8 +7,10 @@ import io
 import json
 from typing import Any
 
+from ragcun_cli.console import visible
 from ragcun_cli.report.table import BETTER, WORSE, ResultTable
 
+FORMULA = ("=", "+", "-", "@")
 MARKS = {BETTER: "better", WORSE: "worse"}
 
 
@@ -20,14 +22,20 @@ def to_csv(table: ResultTable) -> str:
         head += [column.label, f"{column.label} std"] if has_spread else [column.label]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(head)
+    writer.writerow([_as_text(name) for name in head])
     for row in table.rows:
-        fields = list(row.stubs)
+        fields = [_as_text(name) for name in row.stubs]
         for cell, has_spread in zip(row.cells, spread, strict=True):
             figures = [cell.value, cell.deviation] if has_spread else [cell.value]
             fields += ["" if figure is None else repr(figure) for figure in figures]
         writer.writerow(fields)
     return stream.getvalue()
+
+
+def _as_text(name: str) -> str:
+    """Return a name that no spreadsheet takes for a formula, which it would execute, and no terminal for a command."""
+    shown = visible(name).replace("\n", " ").replace("\t", " ")
+    return f"'{shown}" if shown.startswith(FORMULA) else shown
 
 
 def to_json(table: ResultTable) -> str:

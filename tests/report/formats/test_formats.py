@@ -180,3 +180,11 @@ def test_long_tables_go_into_several(scored: Path, tmp_path: Path) -> None:
     text = compiled(tmp_path, to_latex(replace(table, rows=tuple(rows) * 8)))
     assert not text or text.count("webis-touche2020") == 128
     assert not text or text.count("Table 1") == 4
+
+
+def test_names_in_csv_are_no_formulas_and_no_commands() -> None:
+    names = ("=cmd|'/c calc'!A1", "+1", "-1", "@x", "a\x1b[2Jb", "ordinary")
+    table = replace(TABLE, rows=tuple(TableRow((name,), TABLE.rows[0].cells) for name in names))
+    rows = list(csv.reader(to_csv(table).splitlines()))[1:]
+    assert [row[0] for row in rows] == ["'=cmd|'/c calc'!A1", "'+1", "'-1", "'@x", "a\\x1b[2Jb", "ordinary"]
+    assert list(csv.reader(to_csv(TABLE).splitlines()))[2][3] == "-0.25"  # figures are left as they are
