@@ -7,6 +7,7 @@ and turns what they leave behind into the errors and exit codes of a single-proc
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import ipaddress
 import json
 import os
@@ -149,6 +150,8 @@ def launch(
         note(f"Waiting for {placement.nodes} machines to meet at {address}. Ctrl-C ends the wait.")
     with tempfile.TemporaryDirectory(prefix=f"{LAUNCH_PREFIX}{os.getpid()}-") as name:
         folder = Path(name)
+        held = os.open(folder, os.O_RDONLY)  # for as long as this process lives
+        fcntl.flock(held, fcntl.LOCK_EX)
         # A machine that joins an elastic group may become rank 0 and then finds the run that the others began.
         goes_on = resume or placement.rendezvous is not None
         job = {"recipe": recipe.model_dump(), "resume": goes_on, "overwrite": overwrite, "deadline": deadline}
@@ -173,11 +176,18 @@ def launch(
 
 
 def _sweep_launches() -> None:
-    """Remove the folders of launches that were killed."""
+    """Remove the folders of launches that were killed.
+
+    A lock tells, not a process id: containers that share /tmp have ids of their own.
+    """
     for left in Path(tempfile.gettempdir()).glob(f"{LAUNCH_PREFIX}*-*"):
-        process = left.name.removeprefix(LAUNCH_PREFIX).split("-")[0]
-        if process.isdigit() and not psutil.pid_exists(int(process)):
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(OSError):  # of another user, or removed meanwhile
+            descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def _keep_logs(folder: Path, run: RunFolder) -> None:

@@ -126,13 +126,19 @@ def locked(folder: RunFolder) -> Iterator[None]:
     """
     # Not in or beside the folder: if nothing is trained, nothing must be left behind.
     place = hashlib.sha256(f"{os.getuid()} {folder.root.resolve()}".encode()).hexdigest()[:16]
-    lock = FileLock(Path(tempfile.gettempdir()) / f"ragcun-{place}.lock")
+    path = Path(tempfile.gettempdir()) / f"ragcun-{place}.lock"
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise UsageError(
             f"{folder.root}: another process is training into this folder",
             "Wait for it, stop it, or train into another folder: --set output_dir=FOLDER",
+        ) from None
+    except OSError as error:  # a link, or somebody else's file: /tmp belongs to all users
+        raise EnvironmentUnfit(
+            f"{path}: cannot be used as a lock: {error.strerror or error}",
+            "Remove it, or set TMPDIR to a folder that only you can write to.",
         ) from None
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -118,3 +119,26 @@ def test_several_runs_do_not_share_machines(ragcun: RunCommand, small_recipe: Pa
     finished = ragcun("train", "-r", small_recipe, "--seeds", "0,1", "--nodes", "2")
     assert finished.exit_code == 2
     assert "Name one recipe and one seed" in finished.stderr
+
+
+def test_only_launches_that_are_over_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another container that shares /tmp has process ids of its own."""
+    monkeypatch.setattr(launch.tempfile, "gettempdir", lambda: str(tmp_path))
+    over, held, file = (tmp_path / f"{launch.LAUNCH_PREFIX}{name}" for name in ("1-a", "99999999-b", "1-c"))
+    over.mkdir()
+    held.mkdir()
+    file.symlink_to(tmp_path)
+    code = (
+        "import fcntl, os, sys\n"
+        "fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)\n"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(held)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        launch._sweep_launches()
+        assert (over.exists(), held.exists(), file.is_symlink()) == (False, True, True)
+        other.communicate("")
+    launch._sweep_launches()
+    assert not held.exists()

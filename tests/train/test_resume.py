@@ -14,8 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ragcun_cli.errors import ModelError, UsageError
+from ragcun_cli.errors import EnvironmentUnfit, ModelError, UsageError
 from ragcun_cli.recipe.loading import load_recipe
+from ragcun_cli.runs.folder import RunFolder
+from ragcun_cli.train import run_folder
 from ragcun_cli.train.arm import train_arm
 from ragcun_cli.train.checkpoint import newest_valid
 from tests.damage import KINDS, damage
@@ -218,3 +220,18 @@ def test_overwrite_never_takes_a_folder_that_is_not_a_run(small_recipe: Path, tm
         with pytest.raises(UsageError, match="exists and is not a ragcun run"):
             train_arm(recipe, overwrite=overwrite)
     assert os.listdir(tmp_path / "run") == ["thesis.tex"]
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/tmp belongs to all users: a link there could lead to a file of ours."""
+    monkeypatch.setattr(run_folder.tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = RunFolder(tmp_path / "run")
+    with run_folder.locked(folder):
+        (lock,) = tmp_path.glob("ragcun-*.lock")
+    lock.unlink(missing_ok=True)
+    mine = tmp_path / "mine"
+    mine.write_text("precious")
+    lock.symlink_to(mine)
+    with pytest.raises(EnvironmentUnfit, match="cannot be used as a lock"), run_folder.locked(folder):
+        pass
+    assert mine.read_text() == "precious"
