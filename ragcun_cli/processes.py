@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 ERROR_FILE = "RAGCUN_ERROR_FILE"  # environment variable: file in which a process writes why it ends
 # Between two looks at a process: short beside the minutes that one trains, and too long to be seen in a profile.
 POLL_SECONDS = 1.0
+SECONDS_TO_DIE = 30.0
 
 
 class Child:
@@ -73,12 +75,16 @@ class Child:
             self._process.send_signal(number)
 
     def kill(self) -> int:
-        """Send SIGKILL to the process and its descendants, even if it has ended before them; return the exit code."""
+        """Send SIGKILL to the process and its descendants, even if it has ended before them; return the exit code.
+
+        A process in D state, such as one whose GPU fell off the bus, does not even end then: it is left behind.
+        """
         for each in self.descendants():
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
         self._process.kill()
-        return self._process.wait()
+        code = self.wait(SECONDS_TO_DIE)
+        return -signal.SIGKILL if code is None else code
 
 
 def when_parent_ends(parent: int, action: Callable[[], None]) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from ragcun_cli.aws.transient import is_known_to_pass, is_transient, pauses
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.recipe.problems import did_you_mean
 from ragcun_cli.secrets import redacted
 from ragcun_cli.storage.configuration import configuration_problem, require_clean
 from ragcun_cli.storage.s3 import client_config
 
-GLOBAL = "us-east-1"  # the region of services that have no regions: IAM, budgets, prices
+GLOBAL = "global"  # in place of a region, for services that have none: IAM, budgets
+# Where those answer, by partition (AWS's word for its separate clouds), and where the price list does.
+GLOBAL_REGIONS = {"aws": "us-east-1", "aws-us-gov": "us-gov-west-1", "aws-cn": "cn-north-1"}
+USUAL_REGION = "us-east-1"
 
 # What AWS's error codes mean to the user. The codes differ between services.
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
@@ -44,6 +49,12 @@ class AwsError(EnvironmentUnfit):
     def is_unsettled(self) -> bool:
         """Whether AWS may have done what was asked anyway, because no answer came or one from a failing server."""
         return self.code in UNSETTLED
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same request may succeed later: no answer, a failing or busy server, expired credentials, or
+        something new that AWS does not know everywhere yet."""
+        return self.code in UNSETTLED | BUSY | EXPIRED or is_known_to_pass(self.code)
 
 
 def open_session(profile: str | None) -> Any:
@@ -78,10 +89,10 @@ class Aws:
 
     def client(self, service: str, region: str) -> Any:
         """Return boto3's client, created once."""
-        key = (service, region)
+        key = (service, GLOBAL_REGIONS[self.partition] if region == GLOBAL else region)
         if key not in self._clients:
             try:
-                self._clients[key] = self.session.client(service, region_name=region, config=client_config())
+                self._clients[key] = self.session.client(*key, config=client_config())
             except Exception as error:  # a wrong endpoint raises a ValueError
                 raise _as_ours(error, f"{service}: client", region) from None
         return self._clients[key]
@@ -91,16 +102,34 @@ class Aws:
     ) -> dict[str, Any]:
         """Send one request, such as ("ec2", "create_fleet", build_fleet(...)).
 
+        It is repeated for two minutes while AWS answers that something made just before is not there yet.
+
         Raises:
             AwsError: if AWS refuses it or does not answer.
         """
-        name = f"{service}:{_camel(operation)}"
-        send = getattr(self.client(service, region), operation)
+        for pause in pauses():
+            try:
+                return self.send(service, operation, request, region=region)
+            except AwsError as error:
+                if not is_transient(service, operation, error.code, error.message):
+                    raise
+            time.sleep(pause)
+        return self.send(service, operation, request, region=region)
+
+    def send(
+        self, service: str, operation: str, request: Mapping[str, Any] | None = None, *, region: str
+    ) -> dict[str, Any]:
+        """Send one request once.
+
+        Raises:
+            AwsError: if AWS refuses it or does not answer.
+        """
+        method = getattr(self.client(service, region), operation)
         try:
-            answer: dict[str, Any] = send(**(request or {}))
+            answer: dict[str, Any] = method(**(request or {}))
             return answer
         except Exception as error:  # http.client raises a ValueError for credentials with a line break
-            raise _as_ours(error, name, region) from None
+            raise _as_ours(error, f"{service}:{_camel(operation)}", region) from None
 
     def ask(
         self,
@@ -143,8 +172,13 @@ class Aws:
         Raises:
             AwsError: if the credentials do not work.
         """
-        identity = self.call("sts", "get_caller_identity", region=self.session.region_name or GLOBAL)
+        identity = self.call("sts", "get_caller_identity", region=self.session.region_name or USUAL_REGION)
         return identity["Account"], identity["Arn"]
+
+    @property
+    def partition(self) -> str:
+        """AWS's separate cloud that the session's region is in: aws, aws-us-gov or aws-cn."""
+        return partition_of(self.session.region_name or USUAL_REGION)
 
     def require_region(self, region: str) -> None:
         """Refuse a region that does not exist.
@@ -159,6 +193,13 @@ class Aws:
         ]
         if region not in known:
             raise UsageError(f"--region {region}: AWS has no such region; {did_you_mean(region, known)}")
+
+
+def partition_of(region: str) -> str:
+    """Return the partition that a region belongs to, which its ARNs begin with."""
+    if region.startswith("us-gov-"):
+        return "aws-us-gov"
+    return "aws-cn" if region.startswith("cn-") else "aws"
 
 
 def _as_ours(error: Exception, operation: str, region: str) -> AwsError:

@@ -10,7 +10,9 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ragcun_cli.aws.launch_record import CodeIdentity
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.safe_paths import UnsafeName, safe_join
 
 NEEDED = ("pyproject.toml", "constraints.txt", "ragcun_cli/main.py", "README.md", "LICENSE")
 RUN_FOLDERS = ("ragcun_cli", "recipes")  # a new file elsewhere does not affect a run
@@ -27,9 +29,9 @@ class CodeArchive:
     commit: str
     changed: tuple[str, ...]
 
-    def as_json(self) -> dict[str, object]:
-        """Return the entry for launch.json."""
-        return {"sha256": self.sha256, "commit": self.commit, "changed": list(self.changed)}
+    def identity(self) -> CodeIdentity:
+        """Return what launch.json records of it."""
+        return CodeIdentity(self.sha256, self.commit, self.changed)
 
     @property
     def key(self) -> str:
@@ -63,6 +65,8 @@ def archive_checkout(folder: Path, allow_changes: bool) -> CodeArchive:
         )
     listed_files = [*_git(folder, "ls-files", "-z", "--cached").split("\0"), *new]
     names = sorted({name for name in listed_files if name and (folder / name).is_file()})
+    for name in names:
+        _require_inside(folder, name)
     content = _packed(folder, names)
     if len(content) > LARGEST_ARCHIVE:
         raise UsageError(
@@ -95,12 +99,22 @@ def _is_git(folder: Path) -> bool:
 
 def _git(folder: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)
+        # A checkout's own configuration could name a program to run.
+        command = ["git", "-C", str(folder), "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", *arguments]
+        done = subprocess.run(command, capture_output=True, check=False)
     except FileNotFoundError:
         raise EnvironmentUnfit("git is not installed", "Install git: it lists the files to send.") from None
     if done.returncode:
         raise UsageError(f"{folder}: git {arguments[0]}: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout.decode(errors="surrogateescape")
+
+
+def _require_inside(folder: Path, name: str) -> None:
+    """Refuse a link that leads out of the checkout: it would send what it points to, such as a key."""
+    try:
+        safe_join(folder, name)
+    except UnsafeName as error:
+        raise UsageError(f"{folder}: {error}", "Remove the link, or replace it by the file.") from None
 
 
 def _packed(folder: Path, names: list[str]) -> bytes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ragcun_cli import files
-from ragcun_cli.aws.record import CHECKPOINTS, FILES, MIRRORED, RunRecord
+from ragcun_cli.aws.record import CHECKPOINTS, MIRRORED, RunRecord
 from ragcun_cli.runs.folder import BEST_MODEL, FINAL_MODEL
 from ragcun_cli.runs.status import Status
 from ragcun_cli.safe_paths import UNUSABLE_NAME, UnsafeName, safe_join, shown_name
@@ -37,11 +37,11 @@ def fetch_run(record: RunRecord, parts: tuple[str, ...], to: Path) -> Fetched:
     upload's is not kept but becomes one of the problems; the others are still fetched.
     """
     done = Fetched()
-    listed = (record.read_json(FILES) or {}).get("files", {})
+    digests = record.digests()
     store = record.store()
     for part in (part for part in MIRRORED if part in parts):
         for key in _files(store, f"{part}/"):
-            _fetch_file(store, key, listed.get(key), to, done)
+            _fetch_file(store, key, digests.get(key), to, done)
     if MODELS_WANTED in parts or CHECKPOINTS_WANTED in parts:
         _fetch_trainings(store, parts, to / CHECKPOINTS, done)
     return done
@@ -56,15 +56,15 @@ def _files(store: S3Store, below: str) -> list[str]:
     return [key for key in store.keys(below) if not key.endswith("/")]
 
 
-def _fetch_file(store: S3Store, key: str, entry: dict[str, object] | None, to: Path, done: Fetched) -> None:
+def _fetch_file(store: S3Store, key: str, digest: str | None, to: Path, done: Fetched) -> None:
     try:
         path = safe_join(to, key)
-        if entry is not None and path.is_file() and files.sha256_of_file(path) == entry["sha256"]:
+        if digest is not None and path.is_file() and files.sha256_of_file(path) == digest:
             done.unchanged += 1
             return
         with files.replacing(path) as temporary:
             store.fetch(key, temporary)
-            if entry is not None and files.sha256_of_file(temporary) != entry["sha256"]:
+            if digest is not None and files.sha256_of_file(temporary) != digest:
                 raise _NotAsUploaded
     except _NotAsUploaded:
         done.problems.append(f"{key}: its sha256 differs from the uploaded one")
@@ -73,7 +73,7 @@ def _fetch_file(store: S3Store, key: str, entry: dict[str, object] | None, to: P
         done.problems.append(_about(key, error))
         return
     done.files += 1
-    done.unlisted += entry is None
+    done.unlisted += digest is None
     done.bytes += path.stat().st_size
 
 

@@ -14,7 +14,10 @@ from ragcun_cli.recipe.problems import did_you_mean
 
 @dataclass(frozen=True)
 class InstanceType:
-    """What matters about an instance type. gpu: name of its GPUs, or CPU if it has none; memory in GiB."""
+    """What matters about an instance type. gpu: name of its GPUs, or CPU if it has none; memory in GiB.
+
+    markets: how AWS sells it: on-demand, spot, capacity-block.
+    """
 
     name: str
     gpu: str
@@ -22,6 +25,7 @@ class InstanceType:
     gpu_memory: float
     vcpus: int
     memory: float
+    markets: tuple[str, ...] = ("on-demand", "spot")
 
     @property
     def family(self) -> str:
@@ -57,6 +61,21 @@ KNOWN = {
         InstanceType("p5.48xlarge", "H100", 8, 80, 192, 2048),
     )
 }
+
+# Families that AWS sells mostly, or only, as Capacity Blocks: GPUs reserved for certain days, paid in advance.
+IN_CAPACITY_BLOCKS = ("p5", "p5e", "p5en", "p6")
+CAPACITY_BLOCKS = (
+    "AWS sells most machines of this type as Capacity Blocks, reserved for certain days and paid in advance, which "
+    "ragcun does not start: take p4d.24xlarge or g6e.12xlarge; or start a machine in your block by hand and run "
+    "`ragcun train --resume` and `ragcun eval` there, with `backup: s3://…` in the recipe."
+)
+
+
+def capacity_blocks_note(instance: InstanceType) -> str:
+    """Return what to do about a type that AWS sells mostly in Capacity Blocks; empty for others."""
+    family = instance.name.split(".")[0].split("-")[0]
+    return CAPACITY_BLOCKS if family in IN_CAPACITY_BLOCKS or "capacity-block" in instance.markets else ""
+
 
 # AWS retired EC2 P3 during 2025 and 2026, and its API no longer describes it.
 RETIRED = {
@@ -128,4 +147,5 @@ def _parsed(entry: dict[str, Any]) -> InstanceType:
         gpu_memory=gpus[0]["MemoryInfo"]["SizeInMiB"] / 1024 if gpus else 0.0,
         vcpus=int(entry["VCpuInfo"]["DefaultVCpus"]),
         memory=entry["MemoryInfo"]["SizeInMiB"] / 1024,
+        markets=tuple(entry.get("SupportedUsageClasses", ("on-demand", "spot"))),
     )

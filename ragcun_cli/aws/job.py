@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ragcun_cli.aws.launch_record import Precision
 from ragcun_cli.data.naming import is_zip
-from ragcun_cli.data.registry import GROUPS, KNOWN, TRAINING
-from ragcun_cli.data.sources import PREFIX, available_collections, collection_in
+from ragcun_cli.data.registry import DOWNLOADS, GROUPS, KNOWN, TRAINING
+from ragcun_cli.data.sources import PREFIX, available_collections, collection_in, source_path
 from ragcun_cli.errors import UsageError
 from ragcun_cli.files import expanded, given_name, sha256_of_file
 from ragcun_cli.recipe.encoder_shapes import EncoderShape, shape_of
@@ -41,7 +42,7 @@ class Job:
     seeds: tuple[int, ...]
     datasets: str
     downloads: tuple[str, ...]
-    precision: str
+    precision: Precision
     inputs: tuple[Input, ...]
     triples: dict[str, int | None]
     shapes: dict[str, EncoderShape]
@@ -65,7 +66,9 @@ class Job:
         return {recipe.name: render_recipe(recipe) for recipe in self.recipes}
 
 
-def make_job(recipes: Sequence[Recipe], seeds: Sequence[int], datasets: str | None, precision: str, backup: str) -> Job:
+def make_job(
+    recipes: Sequence[Recipe], seeds: Sequence[int], datasets: str | None, precision: Precision, backup: str
+) -> Job:
     """Rewrite recipes for a machine: with its own folders, a backup in the run's prefix, and its paths of inputs.
 
     Raises:
@@ -182,6 +185,18 @@ def _download_name(name: str) -> str:
     if name in GROUPS:
         return "beir" if name == "public" else "all"
     return KNOWN[name].download_name
+
+
+def files_of_download(name: str) -> list[tuple[str, int]]:
+    """Return each file's path in a data folder and its bytes, for a name or group of `ragcun data download`."""
+    found = []
+    for each in DOWNLOADS.get(name, (name,)):
+        if each in TRAINING:
+            found += [(source_path(Path(), each, file).as_posix(), file.bytes) for file in TRAINING[each].files]
+        else:
+            known = next(row for row in KNOWN.values() if row.download_name == each)
+            found.append((f"{known.name}.zip", known.zip_bytes or 0))
+    return found
 
 
 def count_triples(recipe: Recipe) -> int | None:

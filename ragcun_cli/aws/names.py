@@ -12,7 +12,10 @@ RUN_TAG = "ragcun:run"
 PREFIX = "ragcun-"
 IAM_PATH = "/ragcun/"
 RUNS = "runs"  # in the bucket: runs/<run>/…
+STAGED = "datasets"  # datasets/…: downloads that all runs share
 CACHES = "caches"  # and caches/<run>/…, which can be recomputed; S3 deletes it after two weeks
+DEADLINE = "-deadline"
+BOUNDARY = "ragcun-boundary"
 LONGEST_RUN = 40  # the longest name derived from it, a role's, may have 64 characters
 _RUN = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 
@@ -23,7 +26,7 @@ def require_run_name(run: str) -> str:
     Raises:
         UsageError: if not.
     """
-    if run.endswith("-deadline"):
+    if run.endswith(DEADLINE):
         raise UsageError(f"--run {run}: names ending in -deadline belong to a run's second role", "Choose another.")
     if not _RUN.fullmatch(run) or len(run) > LONGEST_RUN:
         raise UsageError(
@@ -63,7 +66,17 @@ def resource_name(run: str) -> str:
 
 def deadline_role_name(run: str) -> str:
     """Name the role with which EventBridge Scheduler ends a run's machines."""
-    return f"{PREFIX}{run}-deadline"
+    return f"{PREFIX}{run}{DEADLINE}"
+
+
+def role_arn(partition: str, account: str, role: str) -> str:
+    """Return the ARN of one of a run's roles."""
+    return f"arn:{partition}:iam::{account}:role{IAM_PATH}{role}"
+
+
+def boundary_arn(partition: str, account: str) -> str:
+    """Return the ARN of the policy that bounds what any role of a run may do; an administrator makes it once."""
+    return f"arn:{partition}:iam::{account}:policy/{BOUNDARY}"
 
 
 def schedule_name(run: str, attempt: int, node: int) -> str:

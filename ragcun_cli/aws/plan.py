@@ -1,59 +1,29 @@
-"""Find out what a launch would do, cost and need, and what prevents it, without creating anything."""
+"""A plan: everything that a launch is based on, what it would cost, and what prevents it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import datetime
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ragcun_cli.aws import names
-from ragcun_cli.aws.calls import Aws
-from ragcun_cli.aws.estimates import JobEstimate, estimate_job
-from ragcun_cli.aws.image import Image, find_image
-from ragcun_cli.aws.instances import InstanceType, describe_instance, known_instance
+from ragcun_cli.aws.estimates import JobEstimate
+from ragcun_cli.aws.image import Image
+from ragcun_cli.aws.instances import InstanceType, capacity_blocks_note
 from ragcun_cli.aws.job import Job
-from ragcun_cli.aws.prices import (
-    GP3_DOLLARS_PER_GIB_MONTH,
-    HOURS_OF_A_MONTH,
-    UNKNOWN,
-    Price,
-    on_demand_price,
-    spot_prices,
-    table_price,
-)
-from ragcun_cli.aws.quota import Quota, look_up_quota, quota_of
-from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.aws.launch_record import Attempt, LaunchRequest, as_time
+from ragcun_cli.aws.prices import MINUTES_AFTER, PUBLIC_ADDRESS_DOLLARS, UNKNOWN, Price, disk_dollars
+from ragcun_cli.aws.quota import Quota
+from ragcun_cli.errors import EnvironmentUnfit
 from ragcun_cli.recipe.estimates import Estimate
 
-REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]")
-
-
-@dataclass(frozen=True)
-class LaunchRequest:
-    """What the command line asks for, except the job itself. regions: tried in this order; the first has the bucket.
-
-    max_hours: for the whole run, across all its machines. max_cost: in dollars, only compared with the plan.
-    """
-
-    run: str
-    instance: str
-    regions: tuple[str, ...]
-    on_demand: bool = False
-    nodes: int = 1
-    max_hours: float = 24.0
-    max_cost: float | None = None
-    idle_minutes: int = 30
-    disk: int | None = None
-    bucket: str | None = None
-    image: str | None = None
-    email: str | None = None
-    triples_per_second: float | None = None
+LEAST_HOURS = 0.5  # that --max-hours may be
 
 
 @dataclass(frozen=True)
 class Zone:
-    """A zone with a default subnet, where a machine may start."""
+    """A zone with a subnet where a machine may start."""
 
     name: str
     subnet: str
@@ -62,7 +32,9 @@ class Zone:
 
 @dataclass(frozen=True)
 class RegionPlan:
-    """One region. obstacles: why no machine is available there; empty if one may be."""
+    """One region. obstacles: why no machine is available there; empty if one may be. needs_public_address: whether its
+    machines reach the internet by an address of their own.
+    """
 
     name: str
     zones: tuple[Zone, ...]
@@ -71,6 +43,7 @@ class RegionPlan:
     quota: Quota
     image: Image | None
     obstacles: tuple[str, ...]
+    needs_public_address: bool = True
 
     def cheapest(self, on_demand: bool) -> Price:
         """Return what a machine costs per hour there; for spot, in the cheapest zone."""
@@ -82,7 +55,11 @@ class RegionPlan:
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """Everything that a launch is based on."""
+    """Everything that a launch is based on.
+
+    disk, cache_gib: GiB of each machine's disk, and of it for what can be recomputed. partition: AWS's separate cloud.
+    refusals: what the account lacks, wherever the machine is. remarks: what could not be checked.
+    """
 
     wishes: LaunchRequest
     job: Job
@@ -92,7 +69,11 @@ class LaunchPlan:
     instance: InstanceType
     regions: tuple[RegionPlan, ...]
     disk: int
+    cache_gib: int
     estimate: JobEstimate
+    partition: str = "aws"
+    refusals: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def run(self) -> str:
@@ -130,7 +111,7 @@ class LaunchPlan:
         if region is None:
             return None
         price = region.cheapest(self.wishes.on_demand).dollars or region.on_demand.dollars
-        return None if price is None else self._cost(price, hours)
+        return None if price is None else self.cost_at(price, hours)
 
     def cost_of_training(self, estimate: Estimate) -> float | None:
         """Return the dollars for one training's share of the machine, or None if unknown."""
@@ -143,17 +124,27 @@ class LaunchPlan:
         return region is not None and region.cheapest(on_demand=False).dollars is not None
 
     def maximum_cost(self) -> float | None:
-        """Return the dollars if all --max-hours are used at the highest on-demand price; spot never costs more."""
+        """Return the dollars if all --max-hours are used at the highest on-demand price, and the schedule outside the
+        machine has to end it; spot never costs more."""
         known = [region.on_demand.dollars for region in self.regions if region.on_demand.dollars is not None]
-        return self._cost(max(known), self.wishes.max_hours) if known else None
+        return self.cost_at(max(known), self.wishes.max_hours + MINUTES_AFTER / 60) if known else None
 
-    def _cost(self, dollars_an_hour: float, hours: float) -> float:
-        disk = self.disk * GP3_DOLLARS_PER_GIB_MONTH / HOURS_OF_A_MONTH
-        return self.wishes.nodes * (dollars_an_hour + disk) * hours
+    def cost_at(self, dollars_an_hour: float, hours: float) -> float:
+        address = PUBLIC_ADDRESS_DOLLARS if any(region.needs_public_address for region in self.regions) else 0.0
+        return self.wishes.nodes * (dollars_an_hour + disk_dollars(self.disk) + address) * hours
+
+    @property
+    def capacity_blocks(self) -> str:
+        """What to do about a type that AWS sells mostly in Capacity Blocks; empty for others."""
+        return capacity_blocks_note(self.instance)
 
     def obstacles(self) -> list[str]:
         """List what prevents the launch; empty if nothing known does."""
-        found = []
+        found = list(self.refusals)
+        market = "on-demand" if self.wishes.on_demand else "spot"
+        if market not in self.instance.markets:
+            sold = ", ".join(self.instance.markets) or "in no way that ragcun knows"
+            found.append(f"--instance {self.instance.name}: AWS sells it {sold}, not {market}. {self.capacity_blocks}")
         if not self.usable():
             found += [f"{region.name}: {obstacle}" for region in self.regions for obstacle in region.obstacles]
         limit, most = self.wishes.max_cost, self.maximum_cost()
@@ -166,7 +157,11 @@ class LaunchPlan:
         return found
 
     def _fitting(self, limit: float, most: float | None) -> str:
-        return "" if not most else f"--max-hours {self.wishes.max_hours * limit / most:.1f} would fit; or "
+        if not most:
+            return ""
+        billed = self.wishes.max_hours + MINUTES_AFTER / 60
+        fitting = billed * limit / most - MINUTES_AFTER / 60
+        return f"--max-hours {math.floor(10 * fitting) / 10:g} would fit; or " if fitting >= LEAST_HOURS else ""
 
     def warnings(self) -> list[str]:
         """List what does not prevent the launch but should be known."""
@@ -177,8 +172,12 @@ class LaunchPlan:
                 f"expected hours ({hours:.1f}) exceed --max-hours ({self.wishes.max_hours:g}): the run would be "
                 "stopped early, with its progress saved"
             )
+        if self.capacity_blocks:
+            found.append(self.capacity_blocks)
+        found += self._idle_gpus()
         if not self.account:
             return [*found, "AWS was not asked: prices are from ragcun's table, quotas and capacity unknown"]
+        found += self.remarks
         if self.wishes.email is None:
             found.append("no budget alert: --email ADDRESS adds one")
         for region in self.usable():
@@ -188,17 +187,36 @@ class LaunchPlan:
                 found.append(f"{region.name}: no spot price is known; there may be no spot machines of this type")
         return found
 
+    def _idle_gpus(self) -> list[str]:
+        """Say how many GPUs have no training, what that costs, and what would use them."""
+        gpus, trainings, seconds = self.instance.gpus, self.job.runs, self.estimate.parts.get("training")
+        idle = gpus - trainings
+        if not 1 < trainings < gpus or self.wishes.nodes > 1 or seconds is None:
+            return []
+        cost = self.cost_of(seconds / 3600)
+        dollars = "" if cost is None else f", ${cost * idle / gpus:,.2f} of the cost"
+        more = gpus // trainings
+        seeds = (
+            f" --seeds {','.join(map(str, range(more)))} trains {trainings * more} in the same time;"
+            if more > 1
+            else ""
+        )
+        return [
+            f"{idle} of {gpus} GPUs are idle while {trainings} train ({seconds / 3600:.1f} hours{dollars}):{seeds} "
+            "`ragcun aws plan --compare` shows cheaper machines"
+        ]
+
     def creates(self) -> list[str]:
         """Describe what the launch creates."""
         name, run = names.resource_name(self.run), self.run
         made = [
-            f"bucket {self.bucket} (shared by all runs), objects below {self.prefix}",
+            f"bucket {self.bucket} (shared by all runs, and kept), objects below {self.prefix}",
             f"roles {name} and {names.deadline_role_name(run)}, instance profile {name}",
             f"log group {names.log_group_name(run)}",
-            f"security group and launch template {name}, in the chosen region",
+            f"{'security group and ' * (self.wishes.security_group is None)}launch template {name}, where it starts",
             f"{self.wishes.nodes} x {self.instance.name}, {'on demand' if self.wishes.on_demand else 'spot'}, "
             f"with a disk of {self.disk} GiB each",
-            f"a schedule that ends them after {self.wishes.max_hours:g} hours",
+            f"a schedule that ends them {MINUTES_AFTER} minutes after the {self.wishes.max_hours:g} hours",
         ]
         if self.wishes.nodes > 1:
             made.insert(4, f"placement group {name}")
@@ -216,6 +234,7 @@ class LaunchPlan:
             "nodes": self.wishes.nodes,
             "bucket": self.bucket,
             "disk_gib": self.disk,
+            "cache_gib": self.cache_gib,
             "recipes": [recipe.name for recipe in self.job.recipes],
             "trainings": self.job.runs,
             "datasets": self.job.datasets,
@@ -237,62 +256,6 @@ class LaunchPlan:
         }
 
 
-def make_plan(aws: Aws, wishes: LaunchRequest, job: Job) -> LaunchPlan:
-    """Ask AWS for everything that a launch depends on. Read-only.
-
-    Raises:
-        UsageError: for a region that does not exist.
-        EnvironmentUnfit: if the instance type is retired or unknown, or AWS does not answer.
-    """
-    for region in wishes.regions:
-        aws.require_region(region)
-    account, user = aws.account()
-    instance = describe_instance(aws, wishes.instance, wishes.regions)
-    estimate = estimate_job(job, instance.machine(wishes.nodes), wishes.triples_per_second)
-    return LaunchPlan(
-        wishes=wishes,
-        job=job,
-        account=account,
-        user=user,
-        bucket=wishes.bucket or names.bucket_name(account, wishes.regions[0]),
-        instance=instance,
-        regions=tuple(_plan_region(aws, wishes, instance, region) for region in wishes.regions),
-        disk=wishes.disk or estimate.disk,
-        estimate=estimate,
-    )
-
-
-def make_offline_plan(wishes: LaunchRequest, job: Job) -> LaunchPlan:
-    """Make the same plan from ragcun's own tables, without an account.
-
-    Raises:
-        UsageError: if a region's name is malformed.
-        EnvironmentUnfit: if the tables do not have the instance type.
-    """
-    for region in wishes.regions:
-        if REGION.fullmatch(region) is None:
-            raise UsageError(f"--region {region}: AWS has no such region", "Region names look like us-east-1.")
-    instance = known_instance(wishes.instance)
-    quota = Quota(*quota_of(instance, wishes.on_demand), instance.vcpus * wishes.nodes, None)
-    zone = Zone("any", "", table_price(instance.name, on_demand=False))
-    regions = tuple(
-        RegionPlan(name, (zone,), "", table_price(instance.name, on_demand=True), quota, None, ())
-        for name in wishes.regions
-    )
-    estimate = estimate_job(job, instance.machine(wishes.nodes), wishes.triples_per_second)
-    return LaunchPlan(
-        wishes=wishes,
-        job=job,
-        account="",
-        user="",
-        bucket=wishes.bucket or f"{names.PREFIX}ACCOUNT-{wishes.regions[0]}",
-        instance=instance,
-        regions=regions,
-        disk=wishes.disk or estimate.disk,
-        estimate=estimate,
-    )
-
-
 def require_launchable(plan: LaunchPlan) -> None:
     """Refuse a launch that is known to fail.
 
@@ -301,63 +264,6 @@ def require_launchable(plan: LaunchPlan) -> None:
     """
     if obstacles := plan.obstacles():
         raise EnvironmentUnfit("this cannot be launched:\n" + "\n".join(f"  {each}" for each in obstacles))
-
-
-def _plan_region(aws: Aws, wishes: LaunchRequest, instance: InstanceType, region: str) -> RegionPlan:
-    offered = _zones_with(aws, instance.name, region)
-    subnets = _default_subnets(aws, region)
-    spot = spot_prices(aws, instance.name, region)
-    zones = tuple(
-        Zone(zone, subnet, spot.get(zone, UNKNOWN)) for zone, subnet in sorted(subnets.items()) if zone in offered
-    )
-    quota = look_up_quota(aws, instance, wishes.nodes, wishes.on_demand, region, wishes.run)
-    obstacles = []
-    image = None
-    try:
-        image = find_image(aws, region, wishes.image)
-    except EnvironmentUnfit as error:
-        if error.title == "aws":
-            raise
-        obstacles.append(f"{error.message}. {error.hint}")
-    vpc = _default_vpc(aws, region)
-    if not offered:
-        obstacles.append(f"AWS does not offer {instance.name} there")
-    elif vpc is None:
-        obstacles.append(f"there is no default VPC; create one: aws ec2 create-default-vpc --region {region}")
-    elif not zones:
-        obstacles.append(
-            f"the zones that have {instance.name} ({', '.join(sorted(offered))}) have no default subnet; "
-            f"create one: aws ec2 create-default-subnet --availability-zone {min(offered)} --region {region}"
-        )
-    if not quota.suffices:
-        used = f", {quota.used} of them in use" if quota.used else ""
-        obstacles.append(
-            f"the quota {quota.name!r} ({quota.code}) allows {quota.held:g} vCPUs{used}; {quota.needed} are needed. "
-            f"Request more (takes minutes to days): {quota.increase_page(region)}"
-        )
-    price = on_demand_price(aws, instance.name, region)
-    return RegionPlan(region, zones, vpc or "", price, quota, image, tuple(obstacles))
-
-
-def _zones_with(aws: Aws, instance: str, region: str) -> set[str]:
-    request = {
-        "LocationType": "availability-zone",
-        "Filters": [{"Name": "instance-type", "Values": [instance]}],
-    }
-    answer = aws.call("ec2", "describe_instance_type_offerings", request, region=region)
-    return {each["Location"] for each in answer["InstanceTypeOfferings"]}
-
-
-def _default_vpc(aws: Aws, region: str) -> str | None:
-    request = {"Filters": [{"Name": "is-default", "Values": ["true"]}]}
-    found = aws.call("ec2", "describe_vpcs", request, region=region)["Vpcs"]
-    return str(found[0]["VpcId"]) if found else None
-
-
-def _default_subnets(aws: Aws, region: str) -> dict[str, str]:
-    request = {"Filters": [{"Name": "default-for-az", "Values": ["true"]}]}
-    found = aws.call("ec2", "describe_subnets", request, region=region)["Subnets"]
-    return {each["AvailabilityZone"]: each["SubnetId"] for each in found}
 
 
 def _region_json(region: RegionPlan, on_demand: bool) -> dict[str, Any]:
@@ -373,10 +279,11 @@ def _region_json(region: RegionPlan, on_demand: bool) -> dict[str, Any]:
     }
 
 
-def parsed_regions(given: Sequence[str], default: str | None) -> tuple[str, ...]:
-    """Return the command line's regions, else the session's own, else us-east-1.
+def attempt_json(attempt: Attempt) -> dict[str, Any]:
+    """Return an attempt's fields for `--json`."""
+    return {**asdict(attempt), "ended_at_the_latest": latest_end(attempt)}
 
-    Each appears once, in order; `--region a,b` means the same as `--region a --region b`.
-    """
-    asked = [part.strip() for each in given for part in each.split(",") if part.strip()]
-    return tuple(dict.fromkeys(asked or [default or "us-east-1"]))
+
+def latest_end(attempt: Attempt) -> str:
+    """Return when an attempt's machines are ended at the latest, by the schedule outside them."""
+    return (as_time(attempt.end) + datetime.timedelta(minutes=MINUTES_AFTER)).isoformat()

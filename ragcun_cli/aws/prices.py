@@ -7,11 +7,16 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ragcun_cli.aws.calls import GLOBAL, Aws, AwsError
+from ragcun_cli.aws.calls import Aws, AwsError
 
 # The price list answers in three regions only; this is one of them.
-PRICE_LIST_REGION = GLOBAL
-GP3_DOLLARS_PER_GIB_MONTH = 0.08  # us-east-1; up to 0.15 elsewhere
+PRICE_LIST_REGION = "us-east-1"
+# gp3 disks in us-east-1, in dollars a month; up to twice that elsewhere. Some speed is included.
+GP3_DOLLARS_PER_GIB, GP3_DOLLARS_PER_MIB_S, GP3_DOLLARS_PER_IOPS = 0.08, 0.04, 0.005
+GP3_INCLUDED_MIB_S, GP3_INCLUDED_IOPS = 125, 3000
+GP3_THROUGHPUT, GP3_IOPS = 500, 6000  # MiB/s and operations per second: 1.3 GB checkpoints take seconds
+PUBLIC_ADDRESS_DOLLARS = 0.005  # an hour, for a public IPv4 address
+MINUTES_AFTER = 15  # between the machine's own timer and the schedule outside it: both may have to be paid
 HOURS_OF_A_MONTH = 730.0
 TABLE_DATE = "spring 2026"
 TABLE_SOURCE = f"ragcun's table, us-east-1, {TABLE_DATE}"
@@ -49,6 +54,16 @@ def table_price(instance: str, on_demand: bool) -> Price:
     entry = _TABLE.get(instance)
     dollars = None if entry is None else entry[0] if on_demand else entry[1]
     return UNKNOWN if dollars is None else Price(dollars, TABLE_SOURCE)
+
+
+def disk_dollars(gib: int) -> float:
+    """Return what a machine's disk costs an hour, its size and its speed above what is included."""
+    month = (
+        gib * GP3_DOLLARS_PER_GIB
+        + (GP3_THROUGHPUT - GP3_INCLUDED_MIB_S) * GP3_DOLLARS_PER_MIB_S
+        + (GP3_IOPS - GP3_INCLUDED_IOPS) * GP3_DOLLARS_PER_IOPS
+    )
+    return month / HOURS_OF_A_MONTH
 
 
 def build_price_query(instance: str, region: str) -> dict[str, Any]:

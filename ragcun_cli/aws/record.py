@@ -1,6 +1,6 @@
 """A run's prefix in the bucket: what it contains, and how to read and write it.
 
-launch.json             what was requested, and every attempt: region, machines, price, start
+launch.json             what was requested, and every attempt (launch_record.py); the machine may only read it
 status.json             progress, written by the machine: state, stage, step and loss of each training
 code/<sha256>.tar.gz    the checkout
 recipes/<name>.yaml     the resolved recipes
@@ -21,40 +21,38 @@ from pathlib import Path
 from typing import Any
 
 from ragcun_cli.aws import names
-from ragcun_cli.aws.build.storage import LAUNCH_FILE, build_object
 from ragcun_cli.aws.calls import FORBIDDEN, Aws, AwsError
-from ragcun_cli.errors import UsageError
+from ragcun_cli.aws.launch_record import (
+    LAUNCH_FILE,
+    STATUS_FILE,
+    Attempt,
+    LaunchRecord,
+    MachineStatus,
+    as_time,
+    now,
+    parse_launch,
+    parse_status,
+)
+from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.storage.s3 import S3Store
 
-STATUS_FILE = "status.json"
 FILES = "files.json"
 CHECKPOINTS = "checkpoints"
 MIRRORED = ("results", "report", "logs")
-FORMAT = 1
+# What the machine makes, and its role may write; all else below the prefix it may only read.
+WRITTEN_BY_MACHINE = (STATUS_FILE, FILES, *(f"{name}/*" for name in (*MIRRORED, CHECKPOINTS, "nodes")))
 CONFLICT = ("PreconditionFailed", "412", "ConditionalRequestConflict")
-# States in status.json. A run in one of the last three is not resumed automatically.
-RUNNING, INTERRUPTED, FINISHED, FAILED, IDLE, OUT_OF_TIME = (
-    "running", "interrupted", "finished", "failed", "idle", "out-of-time",
-)  # fmt: skip
-TERMINATED = "terminated"  # written by `aws terminate` to launch.json, so that nobody starts another machine meanwhile
-ENDED = (FINISHED, FAILED, IDLE, OUT_OF_TIME)
+LEAST_HOURS = 0.1  # that a started machine counts for, whatever it says: AWS bills its start too
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One request for a run's machines. region, zone, instances and price are empty until they start."""
+class Reported:
+    """What the machine last said, and when S3 received it. status: None if it said nothing that can be read; problem:
+    why it cannot be read, if so."""
 
-    number: int
-    region: str
-    zone: str
-    instances: tuple[str, ...]
-    dollars_per_hour: float | None
-    started: str
-    end: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the entry for launch.json."""
-        return {**vars(self), "instances": list(self.instances)}
+    status: MachineStatus | None = None
+    received: datetime.datetime | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,14 +82,13 @@ class RunRecord:
         """Return the store of what can be recomputed."""
         return S3Store(self.aws.client("s3", self.region), self.bucket, names.cache_prefix_of(self.run))
 
-    def read_json(self, key: str) -> dict[str, Any] | None:
+    def read_json(self, key: str) -> Any:
         """Return an object below the prefix, or None if it is missing or not JSON."""
         try:
             answer = self._get(key)
-            content: dict[str, Any] | None = None if answer is None else json.loads(answer["Body"].read())
-        except ValueError:
+            return None if answer is None else json.loads(answer["Body"].read())
+        except (ValueError, RecursionError):
             return None
-        return content
 
     def _get(self, key: str) -> dict[str, Any] | None:
         request = {"Bucket": self.bucket, "Key": self.prefix + key, "ExpectedBucketOwner": self.account}
@@ -111,21 +108,36 @@ class RunRecord:
         request = build_object(self.bucket, self.account, self.prefix + key, content)
         self.aws.call("s3", "put_object", request, region=self.region)
 
-    def launch(self) -> dict[str, Any] | None:
-        """Return launch.json, or None if there is no such run."""
-        return self.read_json(LAUNCH_FILE)
+    def launch(self) -> LaunchRecord | None:
+        """Return launch.json, or None if there is no such run.
 
-    def replace_launch(self, before: dict[str, Any], after: dict[str, Any]) -> None:
+        Raises:
+            DataError: if it is not a launch record.
+        """
+        answer = self._get(LAUNCH_FILE)
+        return None if answer is None else self._parsed(answer["Body"].read())
+
+    def _parsed(self, content: bytes) -> LaunchRecord:
+        launch = parse_launch(content, f"{self.address}{LAUNCH_FILE}")
+        if (launch.run, launch.account) != (self.run, self.account):
+            raise DataError(f"{self.address}{LAUNCH_FILE}: is the record of another run, {launch.run}")
+        return launch
+
+    def write_launch(self, launch: LaunchRecord) -> None:
+        """Replace launch.json."""
+        self.write_json(LAUNCH_FILE, launch.as_json())
+
+    def replace_launch(self, before: LaunchRecord, after: LaunchRecord) -> None:
         """Write launch.json if it is unchanged since it was read: of two concurrent changes, one must fail.
 
         Raises:
             UsageError: if it has changed.
         """
         answer = self._get(LAUNCH_FILE)
-        if answer is None or json.loads(answer["Body"].read()) != before:
+        if answer is None or self._parsed(answer["Body"].read()) != before:
             raise _changed_just_now(self.run)
         key = self.prefix + LAUNCH_FILE
-        request = build_object(self.bucket, self.account, key, as_json(after)) | {"IfMatch": answer["ETag"]}
+        request = build_object(self.bucket, self.account, key, as_json(after.as_json())) | {"IfMatch": answer["ETag"]}
         try:
             self.aws.call("s3", "put_object", request, region=self.region)
         except AwsError as error:
@@ -134,9 +146,38 @@ class RunRecord:
             if error.code not in CONFLICT:
                 raise
 
-    def status(self) -> dict[str, Any]:
-        """Return status.json, or an empty dictionary if no machine has written it yet."""
-        return self.read_json(STATUS_FILE) or {}
+    def reported(self) -> Reported:
+        """Return what the run's machine last said."""
+        answer = self._get(STATUS_FILE)
+        if answer is None:
+            return Reported()
+        received = answer["LastModified"]
+        parsed = parse_status(answer["Body"].read())
+        if isinstance(parsed, str):
+            return Reported(None, received, f"{self.address}{STATUS_FILE}: {parsed}")
+        return Reported(parsed, received)
+
+    def digests(self) -> dict[str, str]:
+        """Return the sha256 of each uploaded file by its key, as the machine listed them; what is no digest is left
+        out."""
+        content = self.read_json(FILES)
+        listed = content.get("files") if isinstance(content, dict) else None
+        if not isinstance(listed, dict):
+            return {}
+        found = {key: entry.get("sha256") for key, entry in listed.items() if isinstance(entry, dict)}
+        return {key: digest for key, digest in found.items() if isinstance(digest, str)}
+
+
+def build_object(bucket: str, account: str, key: str, content: bytes) -> dict[str, Any]:
+    """Build the s3:PutObject request; S3 verifies the content's SHA-256 on arrival, and refuses a bucket that another
+    account owns."""
+    return {
+        "Bucket": bucket,
+        "ExpectedBucketOwner": account,
+        "Key": key,
+        "Body": content,
+        "ChecksumAlgorithm": "SHA256",
+    }
 
 
 def _changed_just_now(run: str) -> UsageError:
@@ -150,28 +191,26 @@ def as_json(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def now() -> datetime.datetime:
-    """Return the current time in UTC, in whole seconds."""
-    return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+def end_of(attempt: Attempt, last_sign: datetime.datetime | None) -> datetime.datetime:
+    """Return when an attempt's machines ended. last_sign: when the last one was known to be there.
+
+    Without a sign, it counts until now, at most until its deadline.
+    """
+    if attempt.ended is not None:
+        return as_time(attempt.ended)
+    deadline = as_time(attempt.end)
+    if last_sign is None:
+        return min(now(), deadline)
+    least = as_time(attempt.started) + datetime.timedelta(hours=LEAST_HOURS)
+    return max(last_sign, least)
 
 
-def as_time(text: str) -> datetime.datetime:
-    """Parse what `isoformat` wrote."""
-    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
-
-
-def hours_used(attempts: Sequence[dict[str, Any]], status: dict[str, Any], is_alive: bool) -> float:
-    """Return the hours of all attempts so far. One that ended without reporting counts until now or its deadline."""
+def hours_used(attempts: Sequence[Attempt], last_sign: datetime.datetime | None) -> float:
+    """Return the hours of all attempts so far. last_sign: of the last attempt's machines, as in `end_of`."""
     total = 0.0
     for attempt in attempts:
-        started = as_time(attempt["started"])
-        if "ended" in attempt:
-            ended = as_time(attempt["ended"])
-        elif status.get("attempt") == attempt["number"] and not is_alive and "updated" in status:
-            ended = as_time(status["updated"])
-        else:
-            ended = min(now(), as_time(attempt["end"]))
-        total += max(0.0, (ended - started).total_seconds() / 3600)
+        ended = end_of(attempt, last_sign if attempt is attempts[-1] else None)
+        total += max(0.0, (ended - as_time(attempt.started)).total_seconds() / 3600)
     return total
 
 

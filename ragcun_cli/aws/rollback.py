@@ -21,16 +21,24 @@ class Orphan:
         return f"{self.what} (could not be removed: {self.why}); remove it with: {self.cure}"
 
 
+@dataclass(frozen=True)
+class _Step:
+    what: str
+    cure: str
+    remove: Callable[[], object]
+    is_first: bool
+
+
 @dataclass
 class Rollback:
     """Removals, in order of creation. Each is registered before its resource is requested, because AWS may have
     created it even if its response never arrived."""
 
-    _steps: list[tuple[str, str, Callable[[], object]]] = field(default_factory=list)
+    _steps: list[_Step] = field(default_factory=list)
 
-    def add(self, what: str, cure: str, remove: Callable[[], object]) -> None:
-        """Register a removal. `remove` must ignore what does not exist."""
-        self._steps.append((what, cure, remove))
+    def add(self, what: str, cure: str, remove: Callable[[], object], is_first: bool = False) -> None:
+        """Register a removal, which must ignore what does not exist. is_first: do it before all others."""
+        self._steps.append(_Step(what, cure, remove, is_first))
 
     def extend(self, later: Rollback) -> None:
         """Append the removals of what was created after this."""
@@ -39,14 +47,15 @@ class Rollback:
     def run(self) -> list[Orphan]:
         """Remove everything, newest first; return what could not be removed."""
         left = []
-        for what, cure, remove in reversed(self._steps):
+        newest_first = self._steps[::-1]
+        for step in sorted(newest_first, key=lambda step: not step.is_first):
             try:
-                remove()
+                step.remove()
             except RagcunError as error:
-                left.append(Orphan(what, error.message, cure))
+                left.append(Orphan(step.what, error.message, step.cure))
             except Exception as error:  # a bug in one removal must not prevent the others
-                left.append(Orphan(what, repr(error), cure))
+                left.append(Orphan(step.what, repr(error), step.cure))
             except KeyboardInterrupt:
-                left.append(Orphan(what, "stopped by Ctrl-C", cure))
+                left.append(Orphan(step.what, "stopped by Ctrl-C", step.cure))
         self._steps.clear()
         return left

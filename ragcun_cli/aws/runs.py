@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import datetime
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,106 +13,139 @@ import yaml
 from ragcun_cli.aws import names
 from ragcun_cli.aws.calls import Aws, AwsError
 from ragcun_cli.aws.job import Job
-from ragcun_cli.aws.machines import MachineState, find_machines
-from ragcun_cli.aws.plan import LaunchRequest
-from ragcun_cli.aws.record import (
+from ragcun_cli.aws.launch_record import (
     ENDED,
     INTERRUPTED,
     OUT_OF_TIME,
     RUNNING,
-    TERMINATED,
-    RunRecord,
+    Attempt,
+    LaunchRecord,
+    MachineStatus,
     as_time,
-    hours_used,
     now,
 )
-from ragcun_cli.aws.storage import NOT_OURS, bucket_is_taken
-from ragcun_cli.errors import UsageError
+from ragcun_cli.aws.record import Reported, RunRecord, hours_used
+from ragcun_cli.aws.resources.bucket import NOT_OURS, bucket_is_taken
+from ragcun_cli.aws.resources.machines import MachineState, find_machines, reason_of
+from ragcun_cli.aws.state_reason import NO_REASON, StateReason
+from ragcun_cli.errors import DataError, UsageError
 from ragcun_cli.recipe.encoder_shapes import shape_of
 from ragcun_cli.recipe.schema import Recipe
 
 SECONDS_TO_SHOW = 300.0  # EC2's lists lag behind what it has started; this must not lead to a second machine
+LOST, STARTING, TERMINATED = "lost", "starting", "terminated"
 
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A run with its launch.json, its status.json (empty until a machine writes it) and its current machines."""
+    """A run with its launch.json, what its machine said, its current machines, and EC2's reason for the last one's end.
+
+    seen_alive: when this process last saw one of its machines, if it did.
+    """
 
     record: RunRecord
-    launch: dict[str, Any]
-    status: dict[str, Any]
+    launch: LaunchRecord
+    reported: Reported
     machines: tuple[MachineState, ...]
+    reason: StateReason = NO_REASON
+    seen_alive: datetime.datetime | None = None
 
     @property
     def run(self) -> str:
         return self.record.run
 
     @property
-    def regions(self) -> list[str]:
-        """The regions where the run may have resources: those tried and those allowed."""
-        tried = [attempt["region"] for attempt in self.launch["attempts"] if attempt["region"]]
-        return list(dict.fromkeys([*tried, *self.launch["wishes"]["regions"]]))
+    def status(self) -> MachineStatus | None:
+        """What the last attempt's machine said, or None if it has said nothing yet."""
+        status, last = self.reported.status, self.last_attempt
+        return status if status is not None and last is not None and status.attempt == last.number else None
 
     @property
-    def last_attempt(self) -> dict[str, Any] | None:
+    def regions(self) -> list[str]:
+        """The regions where the run may have resources: those tried and those allowed."""
+        return regions_of(self.launch)
+
+    @property
+    def last_attempt(self) -> Attempt | None:
         """The newest attempt, or None before the first."""
-        attempts = self.launch["attempts"]
-        return attempts[-1] if attempts else None
+        return self.launch.last_attempt
 
     def state(self) -> str:
         """`starting`, `running`, `interrupted`, `finished`, `failed`, `idle`, `out-of-time`, `terminated` or `lost`.
 
         lost: its machine is gone without reporting why, for example after a hardware failure.
         """
-        if self.launch.get("terminated"):
+        if self.launch.terminated:
             return TERMINATED
-        said = self.status.get("state", "")
-        is_of_last = self.last_attempt is not None and self.status.get("attempt") == self.last_attempt["number"]
-        if is_of_last and said in (*ENDED, INTERRUPTED):
-            return str(said)
+        if self.status is not None and self.status.state in (*ENDED, INTERRUPTED):
+            return self.status.state
         if self.machines:
-            return RUNNING if is_of_last else "starting"
-        if not is_of_last and self._is_young():
-            return "starting"
-        is_over = self.last_attempt is not None and now() >= as_time(self.last_attempt["end"])
-        return OUT_OF_TIME if is_over else "lost"
+            return RUNNING if self.status is not None else STARTING
+        if self.status is None and self._is_young():
+            return STARTING
+        is_over = self.last_attempt is not None and now() >= as_time(self.last_attempt.end)
+        return OUT_OF_TIME if is_over else LOST
 
     def _is_young(self) -> bool:
         """Return whether the last attempt is so recent that EC2 may not list its machines yet."""
         attempt = self.last_attempt
-        return attempt is not None and (now() - as_time(attempt["started"])).total_seconds() < SECONDS_TO_SHOW
+        return attempt is not None and (now() - as_time(attempt.started)).total_seconds() < SECONDS_TO_SHOW
 
     def may_go_on(self) -> bool:
         """Return whether another machine should continue the run automatically."""
-        return self.state() in (INTERRUPTED, "lost")
+        return self.state() == INTERRUPTED or (self.state() == LOST and not self.reason.is_final)
+
+    def last_sign(self) -> datetime.datetime | None:
+        """Return when the last attempt's machines were last known to be there, or None if that is not known.
+
+        Not what a machine says of itself: it could keep its hours from counting.
+        """
+        if self.machines:
+            return now()
+        heard = self.reported.received if self.status is not None else None
+        return max((each for each in (heard, self.seen_alive) if each is not None), default=None)
 
     def hours(self) -> float:
         """Return the machine hours used so far."""
-        return hours_used(self.launch["attempts"], self.status, bool(self.machines))
+        return hours_used(self.launch.attempts, self.last_sign())
 
     def cost(self) -> float | None:
         """Return the dollars spent so far, at each attempt's starting price, or None if one is unknown."""
         total = 0.0
-        for attempt in self.launch["attempts"]:
-            price, is_alive = attempt["dollars_per_hour"], attempt is self.last_attempt and bool(self.machines)
-            if price is None and attempt["instances"]:
+        for attempt in self.launch.attempts:
+            if attempt.dollars_per_hour is None and attempt.instances:
                 return None
-            total += hours_used([attempt], self.status, is_alive) * (price or 0.0) * self.launch["wishes"]["nodes"]
+            last_sign = self.last_sign() if attempt is self.last_attempt else None
+            total += hours_used([attempt], last_sign) * (attempt.dollars_per_hour or 0.0) * self.launch.wishes.nodes
         return total
+
+    def why(self) -> str:
+        """Return why the run is in its state, as far as is known."""
+        if self.state() == LOST:
+            return self.reason.sentence() or "its machine is gone and did not say why, and EC2 no longer does"
+        return "" if self.status is None else self.status.reason
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields for `--json`."""
         return {
             "run": self.run,
             "state": self.state(),
+            "reason": self.why(),
             "bucket": self.record.address,
-            "attempts": self.launch["attempts"],
+            "attempts": [dataclasses.asdict(each) for each in self.launch.attempts],
             "hours": round(self.hours(), 3),
-            "max_hours": self.launch["wishes"]["max_hours"],
+            "max_hours": self.launch.wishes.max_hours,
             "cost_so_far": None if (cost := self.cost()) is None else round(cost, 2),
-            "machines": [vars(machine) for machine in self.machines],
-            "status": self.status,
+            "machines": [dataclasses.asdict(machine) for machine in self.machines],
+            "status": {} if self.reported.status is None else self.reported.status.as_json(),
+            "status_problem": self.reported.problem,
         }
+
+
+def regions_of(launch: LaunchRecord) -> list[str]:
+    """List the regions where a run may have resources: those tried and those allowed."""
+    tried = [attempt.region for attempt in launch.attempts if attempt.region]
+    return list(dict.fromkeys([*tried, *launch.wishes.regions]))
 
 
 def buckets_of_ragcun(aws: Aws, account: str, region: str) -> list[str]:
@@ -145,27 +180,36 @@ def _buckets(aws: Aws, account: str, region: str, bucket: str | None) -> list[tu
     return [(name, place) for name, place in places if place is not None]
 
 
+def find_records(aws: Aws, account: str, run: str, region: str, bucket: str | None) -> list[RunRecord]:
+    """Return where there are objects of a run of this name, whatever they contain.
+
+    Raises:
+        UsageError: if two buckets have a run of this name.
+    """
+    places = [RunRecord(aws, account, name, place, run) for name, place in _buckets(aws, account, region, bucket)]
+    found = [record for record in places if record.store().keys("launch.json")]
+    if len(found) > 1:
+        buckets = ", ".join(record.bucket for record in found)
+        raise UsageError(f"run {run}: several buckets have a run of this name: {buckets}", "Choose one: --bucket")
+    return found
+
+
 def find_run(aws: Aws, account: str, run: str, region: str, bucket: str | None) -> FoundRun | None:
     """Find a run by name, in the given bucket or in those that ragcun created; return None if there is none.
 
     Raises:
         UsageError: if two buckets have a run of this name.
+        DataError: if its record cannot be used.
     """
-    found = []
-    for name, place in _buckets(aws, account, region, bucket):
-        record = RunRecord(aws, account, name, place, run)
+    for record in find_records(aws, account, run, region, bucket):
         launch = record.launch()
-        if launch is not None:
-            found.append((record, launch))
-    if not found:
-        return None
-    if len(found) > 1:
-        buckets = ", ".join(record.bucket for record, _ in found)
-        raise UsageError(f"run {run}: several buckets have a run of this name: {buckets}", "Choose one: --bucket")
-    record, launch = found[0]
-    bare = FoundRun(record, launch, record.status(), ())
-    machines = [machine for place in bare.regions for machine in find_machines(aws, run, place)]
-    return FoundRun(record, launch, bare.status, tuple(machines))
+        if launch is None:
+            return None
+        machines = tuple(each for place in regions_of(launch) for each in find_machines(aws, run, place))
+        last = launch.last_attempt
+        reason = NO_REASON if machines or last is None else reason_of(aws, last.region, last.instances)
+        return FoundRun(record, launch, record.reported(), machines, reason)
+    return None
 
 
 def require_run(aws: Aws, account: str, run: str, region: str, bucket: str | None) -> FoundRun:
@@ -196,29 +240,32 @@ def runs_in(aws: Aws, account: str, region: str, bucket: str | None) -> list[str
     return sorted(found)
 
 
-def wishes_of(launch: dict[str, Any]) -> LaunchRequest:
-    """Return the options that the run was launched with."""
-    wishes = launch["wishes"]
-    return LaunchRequest(**{**wishes, "regions": tuple(wishes["regions"])})
-
-
 def job_of(found: FoundRun) -> Job:
-    """Rebuild the job from the run's stored recipes, so that continuing it needs none of the user's files."""
+    """Rebuild the job from the run's stored recipes, so that continuing it needs none of the user's files.
+
+    Raises:
+        DataError: if a recipe differs from what was uploaded.
+    """
     launch, place = found.launch, found.record.store()
-    recipes = [Recipe.model_validate(yaml.safe_load(place.read(key) or b"")) for key in launch["recipes"]]
+    recipes = []
+    for key, digest in launch.recipes.items():
+        content = place.read(key) or b""
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise DataError(f"{found.record.address}{key}: differs from what was uploaded (sha256)")
+        recipes.append(Recipe.model_validate(yaml.safe_load(content)))
     return Job(
         recipes=tuple(recipes),
-        seeds=tuple(launch["seeds"]),
-        datasets=launch["datasets"],
-        downloads=tuple(launch["downloads"]),
-        precision=launch["precision"],
+        seeds=launch.seeds,
+        datasets=launch.datasets,
+        downloads=launch.downloads,
+        precision=launch.precision,
         inputs=(),
-        triples=launch["triples"],
+        triples=launch.triples,
         shapes={recipe.name: shape_of(recipe.base_model) for recipe in recipes},
     )
 
 
-def differences(launch: dict[str, Any], other: dict[str, Any]) -> list[str]:
+def differences(launch: LaunchRecord, other: LaunchRecord) -> list[str]:
     """List the respects in which two launches of one name do different work."""
-    keys: Sequence[str] = ("work", "inputs", "seeds", "datasets", "precision")
-    return ["recipes" if key == "work" else key for key in keys if launch[key] != other[key]]
+    keys = ("work", "inputs", "seeds", "datasets", "precision")
+    return ["recipes" if key == "work" else key for key in keys if getattr(launch, key) != getattr(other, key)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,11 +10,14 @@ from typing import Any
 from ragcun_cli.aws import names
 from ragcun_cli.aws.calls import Aws, AwsError
 from ragcun_cli.aws.code import CodeArchive
+from ragcun_cli.aws.kept import require_as_kept
 from ragcun_cli.aws.launch import LaunchFailed, Say, continue_run
-from ragcun_cli.aws.machines import end_machines
-from ragcun_cli.aws.plan import LaunchPlan, make_plan
-from ragcun_cli.aws.record import FINISHED, TERMINATED, Attempt, as_time, hours_used
-from ragcun_cli.aws.runs import FoundRun, job_of, wishes_of
+from ragcun_cli.aws.launch_record import FINISHED, Attempt, LaunchRecord, now
+from ragcun_cli.aws.plan import LaunchPlan
+from ragcun_cli.aws.planning import make_plan
+from ragcun_cli.aws.record import end_of
+from ragcun_cli.aws.resources.machines import end_machines
+from ragcun_cli.aws.runs import FoundRun, job_of
 from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
 
 POLL_SECONDS = 30.0  # each look is some ten requests in every region, and a relaunch takes minutes anyway
@@ -65,7 +68,7 @@ def plan_relaunch(aws: Aws, found: FoundRun, changes: dict[str, Any]) -> tuple[L
         raise UsageError(f"run {found.run} already has a machine", f"Check it: ragcun aws status {found.run}")
     if state == FINISHED:
         raise UsageError(f"run {found.run} is finished", f"Fetch its results: ragcun aws fetch {found.run}")
-    wishes = wishes_of({**found.launch, "wishes": {**found.launch["wishes"], **changes}})
+    wishes = dataclasses.replace(found.launch.wishes, **changes)
     left = wishes.max_hours - found.hours()
     if left < LEAST_HOURS:
         raise UsageError(
@@ -81,30 +84,29 @@ def relaunch(
     """Start another machine for a run whose last one is gone or about to go. archive: new code, if any.
 
     Raises:
-        UsageError: as `plan_relaunch`.
+        UsageError: as `plan_relaunch`, or if the record is not what this computer's user gave or confirmed.
         LaunchFailed: as `continue_run`.
     """
+    require_as_kept(found.launch, found.record.bucket)
     plan, left = plan_relaunch(aws, found, changes)
     # A machine still shutting down, or unaware that the others ended, must not write alongside the next one. Match by
     # id, so that a machine started meanwhile by another command is spared.
-    earlier = {instance for attempt in found.launch["attempts"] for instance in attempt["instances"]}
+    earlier = {instance for attempt in found.launch.attempts for instance in attempt.instances}
     for region in found.regions:
         end_machines(aws, found.run, region, only=earlier | {machine.id for machine in found.machines})
-    launch = _with_the_end_of_its_attempts(found) | {"wishes": {**found.launch["wishes"], **changes}}
-    launch.pop(TERMINATED, None)
-    if archive is not None:
-        launch["code"] = archive.as_json()
+    launch = _with_the_end_of_its_attempts(found)
+    code = launch.code if archive is None else archive.identity()
+    launch = dataclasses.replace(launch, wishes=plan.wishes, code=code, terminated=None)
     return continue_run(aws, plan, found.record, found.launch, launch, left, archive, say)
 
 
-def _with_the_end_of_its_attempts(found: FoundRun) -> dict[str, Any]:
-    """Return launch.json with the last attempt's end, which the next machine's status.json will not contain."""
-    attempts = list(found.launch["attempts"])
-    if attempts and "ended" not in attempts[-1]:
-        hours = hours_used(attempts[-1:], found.status, is_alive=False)
-        ended = as_time(attempts[-1]["started"]) + datetime.timedelta(hours=hours)
-        attempts[-1] = {**attempts[-1], "ended": ended.isoformat()}
-    return {**found.launch, "attempts": attempts}
+def _with_the_end_of_its_attempts(found: FoundRun) -> LaunchRecord:
+    """Return the record with the last attempt's end, which what the next machine says will not contain."""
+    attempts = list(found.launch.attempts)
+    if attempts and attempts[-1].ended is None:
+        ended = end_of(attempts[-1], found.last_sign())
+        attempts[-1] = dataclasses.replace(attempts[-1], ended=ended.isoformat())
+    return found.launch.with_attempts(attempts)
 
 
 def watch(
@@ -113,19 +115,22 @@ def watch(
     """Watch a run until it is over, and start another machine whenever it is interrupted.
 
     look: returns the run's current state. start: starts another machine. on_look: shows the run. Temporary problems,
-    such as a lost network, expired credentials or no capacity, are reported and retried.
+    such as a lost network, expired credentials or no capacity, are reported and retried. A machine that its owner
+    ended is not replaced.
 
     Raises:
-        RunFailed: if no other machine may start: the hours are used up, or machines end without reporting.
+        RunFailed: if no other machine may start: the hours are used up, the record asks for something else than was
+            confirmed, or machines end without reporting.
     """
-    silent = 0
+    silent, seen_alive = 0, None
     while True:
         try:
-            found = look()
+            found = dataclasses.replace(look(), seen_alive=seen_alive)
         except AwsError as error:
             say(f"{error.message} {error.hint} Looking again in {POLL_SECONDS:.0f} s.")
             time.sleep(POLL_SECONDS)
             continue
+        seen_alive = now() if found.machines else seen_alive
         on_look(found)
         if found.may_go_on():
             silent = 0 if _has_spoken(found) else silent + 1
@@ -134,28 +139,32 @@ def watch(
                     f"run {found.run}: {silent} machines in a row have ended without reporting",
                     f"Look at the EC2 console, or start one yourself: ragcun aws launch --run {found.run} --resume",
                 )
-            _start_another(found, start, say)
+            if _start_another(found, start, say):
+                seen_alive = None
         elif found.state() not in ("running", "starting"):
             return found
         time.sleep(POLL_SECONDS)
 
 
 def _has_spoken(found: FoundRun) -> bool:
-    return found.last_attempt is not None and found.status.get("attempt") == found.last_attempt["number"]
+    return found.status is not None
 
 
-def _start_another(found: FoundRun, start: Callable[[FoundRun], Attempt], say: Say) -> None:
-    say(f"{found.state()}: starting another machine")
+def _start_another(found: FoundRun, start: Callable[[FoundRun], Attempt], say: Say) -> bool:
+    """Start another machine; return whether one started."""
+    say(f"{found.state()}{f': {found.why()}' if found.why() else ''}: starting another machine")
     try:
         attempt = start(found)
-        say(f"attempt {attempt.number}: {', '.join(attempt.instances)} in {attempt.zone or attempt.region}")
     except UsageError as error:
         raise RunFailed(error.message, error.hint) from None
     except (LaunchFailed, EnvironmentUnfit) as error:
-        if isinstance(error, LaunchFailed) and not error.is_no_machine:
+        if isinstance(error, LaunchFailed) and not error.may_be_repeated:
             raise
         say(f"{error.message}\nNext attempt in {MINUTES_WITHOUT_CAPACITY:g} minutes.")
         time.sleep(MINUTES_WITHOUT_CAPACITY * 60)
+        return False
+    say(f"attempt {attempt.number}: {', '.join(attempt.instances)} in {attempt.zone or attempt.region}")
+    return True
 
 
 class RunFailed(RagcunError):
@@ -168,12 +177,12 @@ def require_finished(found: FoundRun) -> None:
     """Raise an error unless the run finished.
 
     Raises:
-        RunFailed: with the reason that its machine gave.
+        RunFailed: with the reason that its machine gave, or EC2.
     """
     if found.state() != FINISHED:
-        status = found.status
+        stage = found.status.stage if found.status is not None else ""
         raise RunFailed(
-            f"run {found.run}: {found.state()} in stage {status.get('stage', 'unknown')}: "
-            f"{status.get('reason') or 'no reason was given'}",
-            f"Its log: ragcun aws logs {found.run}. What it saved: ragcun aws fetch {found.run}",
+            f"run {found.run}: {found.state()} in stage {stage or 'unknown'}: {found.why() or 'no reason was given'}",
+            f"Its log: ragcun aws logs {found.run}. What it saved: ragcun aws fetch {found.run}. "
+            f"To go on: ragcun aws launch --run {found.run} --resume",
         )

@@ -281,6 +281,9 @@ WORDS_PER_PASSAGE = {
     "fever": 84.8, "climate-fever": 84.8, "scifact": 213.6,
 }  # fmt: skip
 
+# Datasets that search the passages of another one (but for 25, here), which are encoded once for both.
+SHARED_CORPORA = {"climate-fever": "fever"}
+
 # Labels of averages over datasets. Papers mean different sets by "BEIR", so each label says which.
 AVERAGES = {
     "BEIR, 18 sets": BEIR,

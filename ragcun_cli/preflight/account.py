@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ragcun_cli.aws.calls import GLOBAL, Aws, AwsError, open_session
+from ragcun_cli.aws.calls import GLOBAL, USUAL_REGION, Aws, AwsError, open_session
 from ragcun_cli.aws.instances import describe_instance
 from ragcun_cli.aws.names import bucket_name
 from ragcun_cli.aws.policy import caller_policy
 from ragcun_cli.aws.quota import look_up_quota
-from ragcun_cli.aws.storage import NOT_OURS
+from ragcun_cli.aws.resources.bucket import NOT_OURS
 from ragcun_cli.errors import RagcunError
 from ragcun_cli.preflight.checks import FAILED, OK, REMARK, Check, failed
 
@@ -29,7 +29,7 @@ def check_account(instance: str, region: str | None, profile: str | None) -> Ite
     except RagcunError as error:
         yield failed("AWS credentials", error)
         return
-    where = region or aws.session.region_name or GLOBAL
+    where = region or aws.session.region_name or USUAL_REGION
     yield Check("AWS credentials", OK, f"account {number}, as {user}")
     yield _permissions(aws, number, user)
     for on_demand in (False, True):
@@ -40,9 +40,9 @@ def check_account(instance: str, region: str | None, profile: str | None) -> Ite
 def _permissions(aws: Aws, account: str, user: str) -> Check:
     """Check every action that the `ragcun aws` commands use by IAM's own simulation, if we may run it."""
     name, cure = "AWS permissions", f"ragcun aws policy --account {account} prints the policy to attach."
-    statements = json.loads(caller_policy(account))["Statement"]
+    statements = json.loads(caller_policy(account, partition=aws.partition))["Statement"]
     actions = sorted({action for each in statements for action in _listed(each["Action"])})
-    source = ASSUMED_ROLE.sub(r"arn:\1:iam::\2:role/\3", user)
+    source = _principal(aws, user)
     if source.endswith(":root"):
         return Check(name, REMARK, "these are the root user's credentials", "Create a user for ragcun: AWS_SETUP.md.")
     denied = []
@@ -62,6 +62,20 @@ def _permissions(aws: Aws, account: str, user: str) -> Check:
     asked = sum(_is_for_all_resources(action, statements) for action in actions)
     seen = f"none of {len(actions)} actions is explicitly denied; {asked} of them are allowed"
     return Check(name, OK, f"{seen}, the others (for ragcun's own resources) cannot be simulated in advance")
+
+
+def _principal(aws: Aws, user: str) -> str:
+    """Return the ARN of the user or role that the caller is, as IAM's simulation needs it.
+
+    A session's ARN lacks the role's path, and IAM Identity Center's roles have one. IAM itself knows it.
+    """
+    match = ASSUMED_ROLE.match(user)
+    if match is None:
+        return user
+    try:
+        return str(aws.call("iam", "get_role", {"RoleName": match[3]}, region=GLOBAL)["Role"]["Arn"])
+    except AwsError:  # not allowed: right for roles without a path
+        return ASSUMED_ROLE.sub(r"arn:\1:iam::\2:role/\3", user)
 
 
 def _listed(value: str | list[str]) -> list[str]:

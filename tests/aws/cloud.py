@@ -15,6 +15,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 from ragcun_cli.aws.calls import Aws
+from ragcun_cli.aws.policy import boundary_policy
 
 ACCOUNT = "123456789012"
 HOME = "us-east-1"
@@ -104,7 +105,28 @@ class Cloud:
         return {}
 
     def _DescribePlacementGroups(self, asked: dict[str, Any]) -> dict[str, Any]:
-        return {"PlacementGroups": [{"GroupName": name, "Tags": []} for name in self.placement_groups]}
+        (asked_for,) = asked["Filters"]
+        tags = {name: [{"Key": "ragcun:run", "Value": name.removeprefix("ragcun-")}] for name in self.placement_groups}
+        return {
+            "PlacementGroups": [
+                {"GroupName": name, "Tags": tags[name]}
+                for name in self.placement_groups
+                if asked_for["Name"] == "tag-key" or [tag["Value"] for tag in tags[name]] == asked_for["Values"]
+            ]
+        }
+
+    def _DescribeRouteTables(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """As every default VPC has it; moto's has no gateway."""
+        (vpc,) = asked["Filters"][0]["Values"]
+        out = {"DestinationCidrBlock": "0.0.0.0/0", "GatewayId": "igw-1", "State": "active"}
+        return {"RouteTables": [{"VpcId": vpc, "Associations": [{"Main": True}], "Routes": [out]}]}
+
+
+def make_boundary() -> None:
+    """What an administrator does once."""
+    boto3.client("iam", region_name=HOME).create_policy(
+        PolicyName="ragcun-boundary", PolicyDocument=boundary_policy(ACCOUNT)
+    )
 
 
 def image_id() -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ragcun_cli.aws import calls, creation, machines, removal, runs
+from ragcun_cli.aws import calls, runs, transient
 from ragcun_cli.aws.record import RunRecord
-from tests.aws.cloud import ACCOUNT, HOME, Cloud
+from ragcun_cli.aws.resources import machines, network
+from tests.aws.cloud import ACCOUNT, HOME, Cloud, make_boundary
 from tests.aws.every_command import BUCKET
 from tests.conftest import RunCommand
 
@@ -26,20 +27,22 @@ def no_account_of_yours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
 
 
 @pytest.fixture(autouse=True)
 def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, seconds in (
-        (creation, "SECONDS_BETWEEN_TRIES", 0.01),
-        (creation, "SECONDS_TO_APPEAR", 0.02),
-        (creation, "SECONDS_FOR_A_ROLE", 0.05),
+        (machines, "SECONDS_BETWEEN_TRIES", 0.01),
+        (machines, "SECONDS_TO_APPEAR", 0.02),
+        (transient, "SECONDS_TO_SETTLE", 0.05),
+        (transient, "FIRST_PAUSE", 0.01),
         (machines, "POLL_SECONDS", 0.01),
         (machines, "SECONDS_TO_END", 0.1),
         (runs, "SECONDS_TO_SHOW", 0.0),
-        (removal, "SECONDS_BETWEEN_TRIES", 0.01),
-        (removal, "SECONDS_FOR_A_GROUP", 0.05),
+        (network, "SECONDS_BETWEEN_TRIES", 0.01),
+        (network, "SECONDS_FOR_A_GROUP", 0.05),
     ):
         monkeypatch.setattr(module, name, seconds)
 
@@ -49,6 +52,7 @@ def cloud() -> Iterator[Cloud]:
     from moto import mock_aws
 
     with mock_aws():
+        make_boundary()
         yield Cloud()
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import boto3
 
+from ragcun_cli.aws.kept import keep
+from ragcun_cli.aws.launch_record import now
 from ragcun_cli.aws.record import RunRecord, as_json
 from ragcun_cli.files import sha256_of_file
 from tests.aws.cloud import ACCOUNT, HOME, Cloud
@@ -39,12 +43,17 @@ def use_everything(cloud: Cloud, checkout: Path, folder: Path, ragcun: RunComman
     succeeds("logs", "isotropy", "--follow")
     succeeds("watch", "isotropy")
     succeeds("fetch", "isotropy", "--to", folder / "here")
+    data = folder / "data"
+    (data / "downloads").mkdir(parents=True)
+    (data / "scifact.zip").write_bytes(b"a zip")
+    succeeds("stage", "--datasets", "scifact", "--from", data)
     succeeds("gc")
     unused_disk()
     succeeds("gc", "--delete", "--yes", "--region", HOME)
     succeeds("terminate", "isotropy", "--yes")
     succeeds("launch", *common, "--instance", "g5.xlarge", "--run", "second")
-    succeeds("terminate", "second", "--yes")
+    boto3.client("s3", region_name=HOME).delete_object(Bucket=BUCKET, Key="datasets/scifact.zip")
+    succeeds("terminate", "second", "--yes", "--delete-bucket")
     boto3.client("s3", region_name=HOME).create_bucket(Bucket="my-own-bucket")
     own = ragcun("aws", "launch", *common, "--instance", "g5.xlarge", "--bucket", "my-own-bucket")
     assert "public access to it is not blocked" in own.stderr
@@ -58,6 +67,17 @@ def say(record: RunRecord, state: str, attempt: int = 1, **more: object) -> None
     )
 
 
+def make_older(record: RunRecord, hours: float, end: str | None = None) -> None:
+    """As if the first attempt had begun that long ago, as this computer's copy knows too."""
+    launch = record.launch()
+    assert launch is not None
+    started = (now() - timedelta(hours=hours)).isoformat()
+    first = replace(launch.attempts[0], started=started, end=end or launch.attempts[0].end)
+    older = launch.with_attempts([first, *launch.attempts[1:]])
+    record.write_launch(older)
+    keep(older, record.bucket)
+
+
 def upload_results(record: RunRecord, folder: Path) -> None:
     """A result, as the machine's uploads would leave it."""
     path = folder / "scifact.json"
@@ -69,11 +89,18 @@ def upload_results(record: RunRecord, folder: Path) -> None:
     client.put_object(Bucket=record.bucket, Key=f"{record.prefix}files.json", Body=listed)
 
 
-def end_machines() -> None:
-    """As a shutdown does, or EC2."""
-    ec2 = boto3.client("ec2", region_name=HOME)
+def end_machines(
+    code: str = "Server.SpotInstanceTermination", message: str = "EC2 took it back", region: str = HOME
+) -> None:
+    """As EC2 does, for this reason; moto itself has only that of a user's request."""
+    from moto.ec2.models import ec2_backends
+
+    ec2 = boto3.client("ec2", region_name=region)
     ids = [each["InstanceId"] for part in ec2.describe_instances()["Reservations"] for each in part["Instances"]]
     ec2.terminate_instances(InstanceIds=ids)
+    for each in ids:
+        reason = ec2_backends[ACCOUNT][region].get_instance(each).state_reason
+        reason.code, reason.message = code, message
 
 
 def unused_disk() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 from ragcun_cli.aws.code import CodeArchive, archive_checkout
 from ragcun_cli.aws.job import make_job
 from ragcun_cli.aws.launch import launch_run
+from ragcun_cli.aws.launch_record import Attempt, LaunchRequest
 from ragcun_cli.aws.names import bucket_name, prefix_of
-from ragcun_cli.aws.plan import LaunchPlan, LaunchRequest, make_plan
-from ragcun_cli.aws.record import Attempt
+from ragcun_cli.aws.plan import LaunchPlan
+from ragcun_cli.aws.planning import make_plan
 from ragcun_cli.recipe.loading import load_recipe
 from tests.aws.cloud import ACCOUNT, HOME, Cloud
 

@@ -1,7 +1,8 @@
 """A machine of EC2's on this one: its user data run by bash in a folder, with a metadata service and a bucket of ours.
 
-Two programs are not the real ones: `shutdown`, which writes down what it was asked, and `python3`, whose new
-environments see the packages of this one, so that pip finds them installed instead of fetching them again.
+Two programs are not the real ones: `shutdown`, which writes down what it was asked and, for a shutdown now, ends the
+script as the real one would; and `python3`, whose new environments see the packages of this one, so that pip finds
+them installed instead of fetching them again.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from typing import Any
 
 import boto3
 
-from ragcun_cli.aws.record import Attempt
+from ragcun_cli.aws.launch_record import Attempt
+from tests.aws.every_command import end_machines
 from tests.faults.metadata_service import MetadataServer
 
-SHUTDOWN = """#!/bin/sh
+SHUTDOWN = """#!/bin/bash
 echo "$@" >> "{record}"
+if [ "$2" = now ]; then sleep 0.5; kill -KILL -- -"$(ps -o pgid= -p $$ | tr -d ' ')"; fi
 """
 PYTHON = """#!/bin/sh
 "{python}" "$@" || exit
@@ -35,7 +38,11 @@ done; fi
 class Computer:
     """One machine, from its user data to its shutdown."""
 
-    def __init__(self, folder: Path, attempt: Attempt, endpoint: str) -> None:
+    def __init__(
+        self, folder: Path, attempt: Attempt, endpoint: str, metadata: str | None = None, tries: int = 90
+    ) -> None:
+        """metadata: address of another metadata service; tries: looks for the machine's name in launch.json."""
+        self.attempt = attempt
         self.work = folder / f"machine-{attempt.number}"
         self.shutdowns = folder / f"shutdowns-{attempt.number}"
         self.metadata = MetadataServer()
@@ -50,7 +57,7 @@ class Computer:
         packages = sysconfig.get_path("purelib")
         _write_program(programs / "python3", PYTHON.format(python=sys.executable, packages=packages))
         script = folder / f"user-data-{attempt.number}.sh"
-        script.write_text(user_data(attempt), encoding="utf-8")
+        script.write_text(user_data(attempt).replace("seq 90", f"seq {tries}"), encoding="utf-8")
         self.output = folder / f"console-{attempt.number}.txt"
         with self.output.open("wb") as console:
             self.process = subprocess.Popen(
@@ -65,7 +72,7 @@ class Computer:
                     "AWS_ACCESS_KEY_ID": "testing",
                     "AWS_SECRET_ACCESS_KEY": "testing",
                     "AWS_ENDPOINT_URL": endpoint,
-                    "AWS_EC2_METADATA_SERVICE_ENDPOINT": self.metadata.address,
+                    "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata or self.metadata.address,
                     **{name: os.environ[name] for name in os.environ if name.startswith(("PIP_", "SSL_", "REQUESTS_"))},
                 },
             )
@@ -79,12 +86,14 @@ class Computer:
             time.sleep(0.1)
 
     def finish(self, seconds: float) -> None:
-        """Until user data is through."""
+        """Until the machine has shut itself down."""
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, 9)
             raise AssertionError(self.said()) from None
+        assert self.shutdowns.read_text().splitlines()[-1] == "-h now", self.said()
+        end_machines("Client.InstanceInitiatedShutdown", "it shut itself down", self.attempt.region)
 
     def said(self) -> str:
         return self.output.read_text(encoding="utf-8", errors="replace")[-6000:]

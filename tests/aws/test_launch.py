@@ -11,13 +11,14 @@ from pathlib import Path
 import boto3
 import pytest
 
-from ragcun_cli.aws import creation
+from ragcun_cli.aws import transient
+from ragcun_cli.aws.calls import Aws, partition_of
 from ragcun_cli.aws.record import RunRecord
 from tests.aws.account_contents import leftovers
 from tests.aws.cloud import ACCOUNT, HOME, Cloud, refused
 from tests.aws.command_answers import no_capacity, refuses, said
 from tests.aws.conftest import commit
-from tests.aws.every_command import BUCKET
+from tests.aws.every_command import BUCKET, end_machines, say
 from tests.conftest import RunCommand
 
 
@@ -134,7 +135,7 @@ def test_a_dirty_checkout(account: Cloud, launch: list[str | Path], ragcun: RunC
     done = ragcun(*launch, "--allow-changes")
     assert done.exit_code == 0
     assert "2 changed files are included" in done.stderr
-    launched = RunRecord(account.aws(), ACCOUNT, BUCKET, HOME, "isotropy").launch()
+    launched = RunRecord(account.aws(), ACCOUNT, BUCKET, HOME, "isotropy").read_json("launch.json")
     assert launched is not None
     assert launched["code"]["changed"] == ["README.md", "ragcun_cli/new.py"]
     archive = (RunRecord(account.aws(), ACCOUNT, BUCKET, HOME, "isotropy")).store()
@@ -187,7 +188,7 @@ def test_a_role_that_ec2_does_not_know_yet_is_waited_for(
     account: Cloud, launch: list[str | Path], ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With another token each time: the same one would bring the same refusal again."""
-    monkeypatch.setattr(creation, "SECONDS_FOR_A_ROLE", 10.0)
+    monkeypatch.setattr(transient, "SECONDS_TO_SETTLE", 10.0)
     unknown = {
         "ErrorCode": "InvalidParameterValue",
         "ErrorMessage": "Invalid IAM Instance Profile name ragcun-isotropy",
@@ -223,3 +224,93 @@ def test_what_cannot_be_launched_is_not_asked_about(
     refuses(done, 4, "allows 0 vCPUs; 4 are needed")
     assert "[y/N]" not in done.stderr
     assert leftovers(account) == set()
+
+
+def test_links_that_leave_the_checkout_are_not_packed(
+    account: Cloud, launch: list[str | Path], ragcun: RunCommand, tmp_path: Path
+) -> None:
+    folder, secret = tmp_path / "mine", tmp_path / "credentials"
+    secret.write_text("a secret\n")
+    subprocess.run(["cp", "-r", str(launch[7]), str(folder)], check=True)
+    (folder / "recipes").mkdir()
+    (folder / "recipes/inside.yaml").symlink_to("../README.md")
+    (folder / "recipes/mine.yaml").symlink_to(secret)
+    commit(folder)
+    launch[7] = folder
+    refuses(ragcun(*launch), 2, "recipes/mine.yaml", "a link leads it outside")
+    assert leftovers(account) == set()
+    (folder / "recipes/mine.yaml").unlink()
+    commit(folder)
+    assert ragcun(*launch).exit_code == 0
+
+
+def test_a_checkouts_configuration_runs_no_program(
+    account: Cloud, launch: list[str | Path], ragcun: RunCommand, tmp_path: Path
+) -> None:
+    folder, program = tmp_path / "mine", tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o755)
+    subprocess.run(["cp", "-r", str(launch[7]), str(folder)], check=True)
+    subprocess.run(["git", "-C", str(folder), "config", "core.fsmonitor", str(program)], check=True)
+    launch[7] = folder
+    assert ragcun(*launch).exit_code == 0
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_role_of_somebody_elses_making_is_not_used(
+    account: Cloud, launch: list[str | Path], ragcun: RunCommand
+) -> None:
+    iam = boto3.client("iam", region_name=HOME)
+    trust = {"Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}
+    iam.create_role(RoleName="ragcun-isotropy", Path="/ragcun/", AssumeRolePolicyDocument=json.dumps(trust))
+    done = ragcun(*launch)
+    assert done.exit_code == 2
+    assert "role ragcun-isotropy: the account has one of this name, but with another trust policy" in said(done)
+
+
+def test_a_group_that_somebody_opened_is_not_used(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:
+    assert ragcun(*launch).exit_code == 0
+    say(RunRecord(account.aws(), ACCOUNT, BUCKET, HOME, "isotropy"), state="interrupted")
+    end_machines()
+    ec2 = boto3.client("ec2", region_name=HOME)
+    (group,) = [each for each in ec2.describe_security_groups()["SecurityGroups"] if each["GroupName"] != "default"]
+    rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[rule])
+    done = ragcun("aws", "launch", "--run", "isotropy", "--resume", "--yes")
+    assert done.exit_code == 2
+    assert "somebody has opened it to addresses" in said(done)
+    assert "machine us-east-1" not in leftovers(account)
+
+
+def test_without_the_boundary_nothing_is_made(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:
+    arn = f"arn:aws:iam::{ACCOUNT}:policy/ragcun-boundary"
+    iam = boto3.client("iam", region_name=HOME)
+    version = iam.create_policy_version(
+        PolicyArn=arn,
+        PolicyDocument=json.dumps(
+            {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+        ),
+        SetAsDefault=True,
+    )
+    assert version
+    assert "differs from what `ragcun aws policy --boundary` prints" in ragcun(*launch, "--dry-run").stdout
+    account.before = lambda service, operation: refused("AccessDenied", operation) if operation == "GetPolicy" else None
+    assert "the permissions boundary could not be looked at" in ragcun(*launch, "--dry-run").stdout
+    account.before = lambda service, operation: None
+    iam.delete_policy_version(PolicyArn=arn, VersionId="v1")
+    iam.delete_policy(PolicyArn=arn)
+    done = ragcun(*launch)
+    refuses_text = said(done)
+    assert done.exit_code == 4
+    for expected in ("the permissions boundary", "is missing", "ragcun aws policy --boundary --account 123456789012"):
+        assert expected in refuses_text
+    assert leftovers(account) == set()
+
+
+def test_a_machine_elsewhere_has_the_names_of_its_partition(cloud: Cloud) -> None:
+    assert partition_of("us-gov-west-1") == "aws-us-gov"
+    assert partition_of("cn-north-1") == "aws-cn"
+    assert partition_of("eu-west-3") == "aws"
+    aws = Aws(cloud.session("cn-northwest-1"))
+    assert aws.partition == "aws-cn"
+    assert "amazonaws.com.cn" in aws.client("iam", "global").meta.endpoint_url

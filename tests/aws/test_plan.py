@@ -11,7 +11,7 @@ import pytest
 
 from ragcun_cli.aws.instances import KNOWN, InstanceType
 from ragcun_cli.aws.job import make_job
-from ragcun_cli.aws.prices import TABLE_SOURCE
+from ragcun_cli.aws.prices import TABLE_SOURCE, disk_dollars
 from ragcun_cli.aws.quota import quota_of
 from ragcun_cli.errors import UsageError
 from ragcun_cli.recipe.estimates import SECONDS_TO_START
@@ -110,7 +110,7 @@ def test_what_aws_does_not_say_is_said(cloud: Cloud) -> None:
     assert "there may be no spot machines" in warnings
     assert not plan.knows_spot_price()
     hours = min(plan.hours() or 0, plan.wishes.max_hours)
-    assert plan.expected_cost() == pytest.approx(hours * (21.957642 + plan.disk * 0.08 / 730))
+    assert plan.expected_cost() == pytest.approx(hours * (21.957642 + disk_dollars(plan.disk) + 0.005))
 
 
 def test_no_default_vpc_names_the_command_that_makes_one(cloud: Cloud) -> None:
@@ -125,9 +125,11 @@ def test_no_default_vpc_names_the_command_that_makes_one(cloud: Cloud) -> None:
 
 def test_the_most_it_can_cost_is_compared_with_max_cost(cloud: Cloud) -> None:
     dear = plan_for(cloud, max_hours=10, max_cost=200.0)
-    assert dear.maximum_cost() == pytest.approx(10 * (21.957642 + dear.disk * 0.08 / 730))
-    assert "--max-cost 200: the most that 10 hours can cost is $219.80" in dear.obstacles()[0]
-    assert plan_for(cloud, max_hours=9, max_cost=200.0).obstacles() == []
+    assert dear.maximum_cost() == pytest.approx(10.25 * (21.957642 + disk_dollars(dear.disk) + 0.005))
+    assert (
+        "--max-cost 200: the most that 10 hours can cost is $225.82; --max-hours 8.8 would fit" in dear.obstacles()[0]
+    )
+    assert plan_for(cloud, max_hours=8.8, max_cost=200.0).obstacles() == []
 
 
 def test_two_nodes_cost_twice(cloud: Cloud) -> None:
@@ -143,7 +145,7 @@ def test_estimates_of_the_publication_arms(ragcun: RunCommand, instance: str) ->
     parts = plan["expected_seconds"]
     assert plan["recipes"] == ["baseline", "isotropy", "frozen"]
     assert plan["expected_hours"] == pytest.approx(sum(parts.values()) / 3600)
-    assert set(parts) == {"installing", "downloads", "training", "evaluation"}
+    assert set(parts) == {"installing", "downloads", "unpacking", "training", "evaluation", "search"}
     assert any("TFLOP/s" in basis for basis in plan["basis"])
     one = plan["one_training"]["isotropy"]
     assert 0 < one["seconds"] <= parts["training"]  # side by side where there are several GPUs

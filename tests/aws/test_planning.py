@@ -7,6 +7,7 @@ import json
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError, TokenRetrievalError
 
+from ragcun_cli.aws.prices import disk_dollars
 from tests.aws.account_contents import leftovers
 from tests.aws.cloud import ACCOUNT, Cloud, refused
 from tests.aws.command_answers import refuses, said
@@ -30,7 +31,7 @@ def test_a_plan_as_json_has_all_of_it(account: Cloud, ragcun: RunCommand) -> Non
     assert plan["regions"][0]["quota"] == {
         "code": "L-3819A6DF", "name": "All G and VT Spot Instance Requests", "needed": 4, "held": 192.0, "used": 0,
     }  # fmt: skip
-    assert plan["maximum_cost"] == pytest.approx(200 * (21.957642 + plan["disk_gib"] * 0.08 / 730))
+    assert plan["maximum_cost"] == pytest.approx(200.25 * (21.957642 + disk_dollars(plan["disk_gib"]) + 0.005))
 
 
 def test_dry_run_is_the_plan(account: Cloud, ragcun: RunCommand) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import boto3
@@ -11,10 +12,12 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from ragcun_cli.aws import runs, watch
+from ragcun_cli.aws.launch_record import now
 from ragcun_cli.aws.record import RunRecord
+from ragcun_cli.aws.runs import find_run
 from tests.aws.cloud import ACCOUNT, HOME, Cloud, refused
-from tests.aws.command_answers import no_capacity
-from tests.aws.every_command import BUCKET, end_machines, say
+from tests.aws.command_answers import no_capacity, said
+from tests.aws.every_command import BUCKET, end_machines, make_older, say
 from tests.conftest import RunCommand
 
 
@@ -56,12 +59,12 @@ def test_watch_starts_machines_until_the_run_is_done(account: Cloud, record: Run
     assert done.exit_code == 0, done.stderr
     for expected in (
         "interrupted: starting another machine",
-        "lost: starting another machine",
+        "lost: EC2 took it back (Server.SpotInstanceTermination): starting another machine",
         "no capacity",
         "Finished",
     ):
         assert expected in done.stderr
-    assert [attempt["number"] for attempt in (record.launch() or {})["attempts"]] == [1, 2, 3]
+    assert [attempt["number"] for attempt in (record.read_json("launch.json") or {})["attempts"]] == [1, 2, 3]
     again = ragcun("aws", "watch", "isotropy", "--json")
     assert (again.exit_code, json.loads(again.stdout)["state"]) == (0, "finished")
 
@@ -104,7 +107,14 @@ def test_a_network_that_is_away_does_not_end_the_watching(
 ) -> None:
     say(record, state="finished")
     answers = iter([refused("ExpiredToken", "x", 400), EndpointConnectionError(endpoint_url="https://sts.x")])
-    account.before = lambda service, operation: next(answers, None)
+    looks = 0
+
+    def fails(service: str, operation: str) -> Exception | None:
+        nonlocal looks
+        looks += operation == "ListBuckets"
+        return next(answers, None) if looks > 1 else None  # the command's first look goes well
+
+    account.before = fails
     done = ragcun("aws", "watch", "isotropy")
     assert done.exit_code == 0
     assert "have expired" in done.stderr
@@ -126,7 +136,7 @@ def test_a_quota_that_just_suffices_is_enough_for_the_next_machine(
     account.after = finish
     done = ragcun("aws", "watch", "isotropy")
     assert done.exit_code == 0, done.stderr
-    first, second = (record.launch() or {})["attempts"]
+    first, second = (record.read_json("launch.json") or {})["attempts"]
     ec2 = boto3.client("ec2", region_name=HOME)
     (state,) = ec2.describe_instances(InstanceIds=first["instances"])["Reservations"][0]["Instances"]
     assert state["State"]["Name"] == "terminated"
@@ -142,9 +152,7 @@ def test_terminate_ends_the_watching_too(account: Cloud, record: RunRecord, ragc
 
 
 def test_hours_of_a_machine_that_never_spoke_count(account: Cloud, record: RunRecord, ragcun: RunCommand) -> None:
-    launched = record.launch() or {}
-    launched["attempts"][0] |= {"started": "2026-01-01T00:00:00+00:00", "end": "2026-01-02T00:00:00+00:00"}
-    record.write_json("launch.json", launched)
+    make_older(record, hours=30, end=(now() - timedelta(hours=6)).isoformat())
     end_machines()
     shown = json.loads(ragcun("aws", "status", "isotropy", "--json").stdout)
     assert (shown["hours"], shown["state"]) == (24, "out-of-time")
@@ -176,3 +184,60 @@ def test_the_log_is_followed_to_the_end(account: Cloud, record: RunRecord, ragcu
 
     account.after = more
     assert ragcun("aws", "logs", "isotropy", "--follow").stdout.splitlines() == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("Client.UserInitiatedShutdown", "it was ended by hand"),
+        ("Client.InternalError", "KMS key"),
+        ("Client.VolumeLimitExceeded", "limit of disk space"),
+    ],
+)
+def test_a_machine_that_its_owner_or_a_lasting_cause_ended_is_not_replaced(
+    account: Cloud, record: RunRecord, ragcun: RunCommand, code: str, expected: str
+) -> None:
+    end_machines(code, "told by the test")
+    done = ragcun("aws", "watch", "isotropy")
+    assert done.exit_code == 1
+    for text in (expected, code, "launch --run isotropy --resume"):
+        assert text in said(done)
+    assert len(account.requests("CreateFleet")) == 1
+    status = ragcun("aws", "status", "isotropy").stdout
+    assert expected in status
+    assert code in status
+    assert json.loads(ragcun("aws", "status", "isotropy", "--json").stdout)["reason"].endswith(f"({code})")
+    # The user may start another one all the same.
+    assert ragcun("aws", "launch", "--run", "isotropy", "--resume", "--yes").exit_code == 0
+
+
+def test_a_machine_that_ended_by_itself_or_by_aws_is_replaced(
+    account: Cloud, record: RunRecord, ragcun: RunCommand
+) -> None:
+    for number, code in enumerate(("Client.InstanceInitiatedShutdown", "Server.InternalError"), start=1):
+        end_machines(code, "told by the test")
+        assert ragcun("aws", "status", "isotropy", "--json").exit_code == 0
+        found = find_run(account.aws(), ACCOUNT, "isotropy", HOME, None)
+        assert found is not None
+        assert (found.state(), found.may_go_on(), len(found.launch.attempts)) == ("lost", True, number)
+        ragcun("aws", "launch", "--run", "isotropy", "--resume", "--yes")
+
+
+def test_a_transient_refusal_does_not_end_the_watching(account: Cloud, record: RunRecord, ragcun: RunCommand) -> None:
+    """The launch itself waits two minutes; the watching then tries again later."""
+    say(record, state="interrupted")
+    end_machines()
+    refusals = iter([refused("InvalidLaunchTemplateId.NotFound", "CreateFleet", 400)] * 30)
+
+    def until_settled(service: str, operation: str) -> Exception | None:
+        return next(refusals, None) if operation == "CreateFleet" else None
+
+    def finish(service: str, operation: str) -> None:
+        if operation == "CreateSchedule":
+            say(record, state="finished", attempt=2)
+
+    account.before, account.after = until_settled, finish
+    done = ragcun("aws", "watch", "isotropy")
+    assert done.exit_code == 0, done.stderr
+    assert "InvalidLaunchTemplateId.NotFound" in done.stderr
+    assert "Next attempt in" in done.stderr

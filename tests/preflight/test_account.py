@@ -9,7 +9,7 @@ from moto import mock_aws
 
 from ragcun_cli.preflight import account
 from ragcun_cli.preflight.checks import FAILED, OK, REMARK, Check
-from tests.aws.cloud import Cloud, refused
+from tests.aws.cloud import ACCOUNT, Cloud, refused
 
 
 def allowed(asked: dict[str, Any], *denied: str) -> dict[str, Any]:
@@ -67,3 +67,26 @@ def test_credentials_of_no_use_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
     found = checks_of(Cloud(answers={"GetCallerIdentity": expired}), monkeypatch)
     assert list(found) == ["AWS credentials"]
     assert "have expired" in found["AWS credentials"].seen
+
+
+@mock_aws
+def test_the_role_of_a_login_is_simulated_with_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """IAM Identity Center's roles have one, which a session's own ARN does not show."""
+    role = "AWSReservedSSO_ragcun_0123456789abcdef"
+    cloud = Cloud(answers={"SimulatePrincipalPolicy": allowed})
+    cloud.answers["GetCallerIdentity"] = lambda asked: {
+        "Account": ACCOUNT, "Arn": f"arn:aws:sts::{ACCOUNT}:assumed-role/{role}/someone"
+    }  # fmt: skip
+    arn = f"arn:aws:iam::{ACCOUNT}:role/aws-reserved/sso.amazonaws.com/eu-west-1/{role}"
+    cloud.answers["GetRole"] = lambda asked: {"Role": {"Arn": arn if asked["RoleName"] == role else ""}}
+    assert checks_of(cloud, monkeypatch)["AWS permissions"].status == OK
+    assert {each["PolicySourceArn"] for each in cloud.requests("SimulatePrincipalPolicy")} == {arn}
+
+    def denied(asked: dict[str, Any]) -> dict[str, Any]:
+        raise refused("AccessDenied", "GetRole")
+
+    cloud.answers["GetRole"] = denied
+    cloud.sent.clear()
+    checks_of(cloud, monkeypatch)
+    without_path = f"arn:aws:iam::{ACCOUNT}:role/{role}"
+    assert {each["PolicySourceArn"] for each in cloud.requests("SimulatePrincipalPolicy")} == {without_path}

@@ -1,1 +1,1 @@
-"""What runs on the machine: boot.sh (user data), run.sh (the experiment), and what these two call."""
+"""What runs on the machine: boot.sh (user data) installs ragcun and starts supervisor.py, which does the rest."""

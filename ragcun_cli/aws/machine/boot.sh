@@ -1,43 +1,104 @@
 #!/bin/bash
-# User data of a ragcun machine: fetch the run's code, check it, start it. No secrets: the machine's role may do this.
-# Whatever goes wrong, the machine shuts itself down, with its log in the bucket.
+shutdown -h "+@MINUTES@" "ragcun: --max-hours has run out"
+# User data of a ragcun machine. The line above comes first: whatever fails or hangs below, the machine shuts down, and
+# a shutdown terminates it (see the launch template). Then: fetch the run's code, check it, install it, start it.
+# No secrets: the machine's role may do this.
 set -uo pipefail
 @SETTINGS@
-export HOME="${HOME:-/root}"
+export HOME="${HOME:-/root}" PYTHONUNBUFFERED=1 COLUMNS=120
 export RAGCUN_STORE="s3://$RAGCUN_BUCKET/$RAGCUN_PREFIX"
 work="${RAGCUN_WORK:-/opt/ragcun}"
-log="$work/boot.log"
-mkdir -p "$work/code"
+export RAGCUN_CACHE="$work/cache"
+seconds_to_install=2400
+if [ "$(id -u)" = 0 ]; then umask 022; fi
+mkdir -p "$work/code" "$work/logs"
 cd "$work" || { shutdown -h now; exit 1; }
-exec > >(tee -a "$log") 2>&1
+exec > >(tee -a boot.log) 2>&1
 
-# Who we are, according to the metadata service (only IMDSv2 is enabled).
-metadata="${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}/latest"
-token=$(curl -sf -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 300' "$metadata/api/token")
-about() { curl -sf -H "X-aws-ec2-metadata-token: $token" "$metadata/meta-data/$1"; }
-RAGCUN_INSTANCE=$(about instance-id)
-RAGCUN_ADDRESS=$(about local-ipv4)
-RAGCUN_MACHINE_REGION=$(about placement/region)
-export RAGCUN_INSTANCE RAGCUN_ADDRESS RAGCUN_MACHINE_REGION
-
-# The first safeguard, before anything can hang: a shutdown terminates the machine (see the launch template).
-shutdown -h "+$RAGCUN_MAX_MINUTES" "ragcun: --max-hours has run out"
+end_machine() {
+    shutdown -h now
+    # A GPU driver that hangs can hold up a shutdown: ask EC2 then, and in the end pull the plug.
+    sleep 300
+    timeout 60 aws ec2 terminate-instances --region "$RAGCUN_MACHINE_REGION" --instance-ids "$RAGCUN_INSTANCE"
+    sleep 300
+    poweroff --force --force
+    exit 1
+}
 
 give_up() {
     echo "ragcun: $1; this machine ends now"
     printf '{"state": "failed", "stage": "booting", "reason": "%s", "attempt": %s, "updated": "%s"}\n' \
         "$1" "$RAGCUN_ATTEMPT" "$(date -u +%FT%T+00:00)" > status.json
-    aws s3 cp --only-show-errors status.json "${RAGCUN_STORE}status.json"
-    aws s3 cp --only-show-errors "$log" "${RAGCUN_STORE}logs/boot-$RAGCUN_ATTEMPT.log"
-    shutdown -h now
-    exit 1
+    timeout 120 aws s3 cp --only-show-errors status.json "${RAGCUN_STORE}status.json"
+    timeout 120 aws s3 cp --only-show-errors boot.log "${RAGCUN_STORE}logs/boot-$RAGCUN_ATTEMPT.log"
+    end_machine
 }
 
-for pause in 5 15 45 0; do # a new role takes time to propagate
-    aws s3 cp --only-show-errors "${RAGCUN_STORE}code/$RAGCUN_CODE.tar.gz" code.tar.gz && break
-    [ "$pause" = 0 ] && give_up "the code could not be fetched"
-    sleep "$pause"
+# Repeat what a brief outage of the network or of a package server could break.
+again() {
+    local pause
+    for pause in 10 60 0; do
+        "$@" && return
+        sleep "$pause"
+    done
+    return 1
+}
+
+# Who we are, according to the metadata service (only IMDSv2 is enabled).
+metadata="${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}/latest"
+ask() { timeout 40 curl -sf --max-time 5 --retry 3 --retry-connrefused "$@"; }
+token=$(ask -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 300' "$metadata/api/token")
+[ -n "$token" ] || give_up "the metadata service does not answer"
+about() { ask -H "X-aws-ec2-metadata-token: $token" "$metadata/meta-data/$1"; }
+RAGCUN_INSTANCE=$(about instance-id)
+RAGCUN_ADDRESS=$(about local-ipv4)
+RAGCUN_MACHINE_REGION=$(about placement/region)
+export RAGCUN_INSTANCE RAGCUN_ADDRESS RAGCUN_MACHINE_REGION
+[ -n "$RAGCUN_INSTANCE" ] || give_up "the metadata service does not say which machine this is"
+ln -f boot.log "logs/$RAGCUN_ATTEMPT-$RAGCUN_INSTANCE.log" # the same file: the run's log begins here
+
+make_venv() {
+    # Ubuntu has venv in a separate package, and its automatic updates may lock apt just after boot.
+    python3 -m venv "$1" && return
+    again apt-get -o DPkg::Lock::Timeout=600 update -qq
+    again apt-get -o DPkg::Lock::Timeout=600 install -y -qq python3-venv && python3 -m venv "$1"
+}
+
+if ! command -v aws > /dev/null; then # AWS's images have its command line, others may not
+    timeout 600 bash -c "$(declare -f make_venv again); make_venv awscli && again awscli/bin/pip install -q awscli"
+    export PATH="$PATH:$work/awscli/bin"
+fi
+
+# launch.json names this machine once a schedule outside it will end it. Until then it does nothing.
+is_recorded() {
+    timeout 60 aws s3 cp --only-show-errors "${RAGCUN_STORE}launch.json" - | grep -q "\"$RAGCUN_INSTANCE\""
+}
+for _ in $(seq 90); do
+    is_recorded && break
+    sleep 10
 done
+is_recorded || give_up "the launch did not finish: launch.json does not name this machine"
+
+fetch_code() { timeout 300 aws s3 cp --only-show-errors "${RAGCUN_STORE}code/$RAGCUN_CODE.tar.gz" code.tar.gz; }
+again fetch_code || give_up "the code could not be fetched"
 echo "$RAGCUN_CODE  code.tar.gz" | sha256sum --check --quiet || give_up "the code differs from what was uploaded"
 tar -xzf code.tar.gz -C code || give_up "the code could not be unpacked"
-bash code/ragcun_cli/aws/machine/run.sh || give_up "run.sh ended with code $?"
+
+install() {
+    make_venv venv || return
+    # Install torch first and pinned: a looser requirement of another package would fetch another build.
+    again venv/bin/pip install --quiet -c code/constraints.txt "$(grep '^torch==' code/constraints.txt)" || return
+    again venv/bin/pip install --quiet -c code/constraints.txt './code[aws,demo,figures,tensorboard]'
+}
+echo "== installing, $(date -u +%FT%TZ)"
+timeout "$seconds_to_install" bash -c "$(declare -f make_venv again install); install" ||
+    give_up "the packages could not be installed within $((seconds_to_install / 60)) minutes"
+
+export PATH="$work/venv/bin:$PATH"
+for _ in 1 2 3; do
+    "$work/venv/bin/python" -m ragcun_cli.aws.machine.supervisor && end_machine
+    echo "ragcun: the supervisor ended with code $?"
+    pkill -KILL -f "^$work/venv/bin/" # what it may have left running
+    sleep 10
+done
+give_up "the supervisor failed three times"

@@ -1,13 +1,13 @@
-"""Fetch what the run needs from its prefix: verified recipes and inputs, and an earlier machine's results."""
+"""Fetch what the run needs: verified recipes and inputs, staged downloads, an earlier machine's results."""
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
-from ragcun_cli.aws.machine.node_context import NodeContext
-from ragcun_cli.aws.record import FILES, MIRRORED, RunRecord
+from ragcun_cli.aws.machine.context import MachineContext
+from ragcun_cli.aws.record import MIRRORED, RunRecord
+from ragcun_cli.aws.staging import fetch_staged, staged_store
 from ragcun_cli.errors import DataError, RagcunError
 from ragcun_cli.files import replacing, sha256_of_file
 from ragcun_cli.safe_paths import safe_join
@@ -15,25 +15,26 @@ from ragcun_cli.storage.snapshots import fetch_folder, folders_in
 
 UNTOUCHED = Path("untouched")  # encoders that are scored alongside the arms, one per line
 EMBEDDINGS = "embeddings"
+DATA = "data"
 
 
-def fetch_inputs(record: RunRecord, folder: Path, cache: Path) -> None:
+def fetch_inputs(context: MachineContext) -> None:
     """Fetch everything that the run starts from, and an earlier machine's results and embeddings.
 
     Raises:
         DataError: if a file differs from what was uploaded.
+        UnsafeName: if a name leads outside the working folder.
     """
-    launch = record.launch()
-    if launch is None:
-        raise DataError(f"{record.address}: launch.json is missing")
-    for key, digest in {**launch["recipes"], **launch["inputs"]}.items():
+    record, launch, folder = context.record, context.launch, context.folder
+    for key, digest in {**launch.recipes, **launch.inputs}.items():
         _fetch(record, key, safe_join(folder, key), digest)
-    models = "".join(f"{model}\n" for model in launch["base_models"])
-    (folder / UNTOUCHED).write_text(models, encoding="utf-8")
-    _fetch_mirrored(record, folder)
+    (folder / UNTOUCHED).write_text("".join(f"{model}\n" for model in launch.base_models), encoding="utf-8")
+    _fetch_results(record, folder)
     caches = record.caches()
     for key in folders_in(caches, f"{EMBEDDINGS}/"):
-        fetch_folder(caches, key, safe_join(cache, key), keeps_manifest=True)
+        fetch_folder(caches, key, safe_join(context.cache, key), keeps_manifest=True)
+    staged = staged_store(record.aws, record.bucket, record.region)
+    fetch_staged(staged, launch.downloads, folder / DATA, lambda line: print(line, flush=True))
 
 
 def _fetch(record: RunRecord, key: str, path: Path, digest: str) -> None:
@@ -43,22 +44,22 @@ def _fetch(record: RunRecord, key: str, path: Path, digest: str) -> None:
             raise DataError(f"{record.address}{key}: differs from what was uploaded (sha256)")
 
 
-def _fetch_mirrored(record: RunRecord, folder: Path) -> None:
+def _fetch_results(record: RunRecord, folder: Path) -> None:
     """Fetch the results whose digest matches the recorded one; missing ones are scored again."""
-    store, listed = record.store(), (record.read_json(FILES) or {}).get("files", {})
-    for key, entry in listed.items():
+    store = record.store()
+    for key, digest in record.digests().items():
         if key.startswith(f"{MIRRORED[0]}/"):
             path = safe_join(folder, key)
             with replacing(path) as temporary:
                 store.fetch(key, temporary)
-            if sha256_of_file(path) != entry["sha256"]:
+            if sha256_of_file(path) != digest:
                 path.unlink()
 
 
 def main() -> None:
     """Entry point of `python -m`."""
     try:
-        fetch_inputs(NodeContext.read().record(), Path(), Path(os.environ["RAGCUN_CACHE"]))
+        fetch_inputs(MachineContext.read())
     except (RagcunError, OSError) as error:
         print(f"ragcun: {error}", file=sys.stderr)
         sys.exit(1)

@@ -1,56 +1,31 @@
-"""Run beside the experiment: copy results and logs to the bucket, report progress, and stop the run if needed.
-
-It stops the run if EC2 reclaims the machine, if the GPUs have been idle for too long, or if --max-hours is nearly
-over. The current part is then asked to end, as by Ctrl-C, and run.sh finds the reason in state/stop.
-"""
+"""Copy what a machine makes to the bucket: results, reports, logs, kept embeddings, and how the run stands."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from ragcun_cli import files
 from ragcun_cli.aws import names
 from ragcun_cli.aws.calls import AwsError
+from ragcun_cli.aws.launch_record import RUNNING, STATUS_FILE, MachineStatus, TrainingState, now
+from ragcun_cli.aws.machine.brakes import Ending
+from ragcun_cli.aws.machine.context import MachineContext
 from ragcun_cli.aws.machine.inputs import EMBEDDINGS
-from ragcun_cli.aws.machine.node_context import STATE, NodeContext
-from ragcun_cli.aws.record import (
-    CHECKPOINTS,
-    FILES,
-    IDLE,
-    INTERRUPTED,
-    MIRRORED,
-    OUT_OF_TIME,
-    RUNNING,
-    STATUS_FILE,
-    RunRecord,
-    keys_of_folder,
-    now,
-)
+from ragcun_cli.aws.record import CHECKPOINTS, FILES, MIRRORED, RunRecord, keys_of_folder
 from ragcun_cli.runs.folder import METRICS, SPEED, STATUS, whole_records
 from ragcun_cli.runs.status import Status
-from ragcun_cli.spot import NOTICE, POLL_SECONDS, MetadataService, metadata_address
 from ragcun_cli.storage.snapshots import folders_in, remove_folder, upload_folder
 
 SECONDS_BETWEEN_UPLOADS = 20.0
-SECONDS_TO_SAVE = 600.0  # before the machine's own timer fires fires
-IDLE_PERCENT = 5.0
-# Stages in which the GPUs should be busy; downloads and the report use none.
-BUSY_STAGES = ("training", "evaluating")
+PAUSES_OF_THE_LAST = (1, 5, 20, 60, 0)  # seconds between tries of the last upload, which must succeed
+SECONDS_TO_STOP = 60.0
+MOST_REASON = 1000  # characters
 MOST_EVENTS, MOST_BYTES = 1000, 500_000  # per request to CloudWatch Logs, well below AWS's limits
 
 
@@ -135,8 +110,8 @@ class LogStream:
         self._done += taken
 
 
-def trainings(folder: Path) -> list[dict[str, Any]]:
-    """Return each training's progress: name, state, step, total_steps, loss, best_score, where known."""
+def trainings(folder: Path) -> tuple[TrainingState, ...]:
+    """Return each training's progress, as far as known."""
     found = []
     for path in sorted((folder / CHECKPOINTS).glob(f"*/{STATUS}")):
         entry: dict[str, Any] = {"name": path.parent.name}
@@ -146,186 +121,102 @@ def trainings(folder: Path) -> list[dict[str, Any]]:
         for name, keys in ((METRICS, ("step", "loss")), (SPEED, ("triples_per_second",))):
             for last in whole_records(path.parent / name)[-1:]:
                 entry |= {key: last[key] for key in keys if key in last}
-        found.append(entry)
-    return found
+        found.append(TrainingState(**entry))
+    return tuple(found)
 
 
-def gpu_use() -> float | None:
-    """Return the busiest GPU's utilisation in per cent, or None if there is no GPU."""
-    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-        return max(float(line) for line in done.stdout.split())
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
-
-
-def ask_to_end(reason: str, state: str, signalled: set[int]) -> None:
-    """Record the reason for run.sh, and end what it is running: training saves and exits with code 75.
-
-    Called again, it ends what has started since. signalled: processes already signalled; a second signal would keep
-    them from saving.
-    """
-    if not (STATE / "stop").exists():
-        print(f"ragcun: {reason}: stopping", flush=True)
-        files.write_text(STATE / "stop-as", state)
-        files.write_text(STATE / "stop", reason)
-    with contextlib.suppress(OSError, ValueError, psutil.NoSuchProcess):
-        part = psutil.Process(int((STATE / "process").read_text()))
-        # A function of the script runs in a subshell, which would not pass the signal on.
-        commands = part.children() if part.name().startswith("bash") else [part]
-        for command in commands:
-            if command.pid not in signalled:
-                signalled.add(command.pid)
-                command.send_signal(signal.SIGTERM)
-
-
-@dataclass
-class Watch:
-    """Checks every few seconds whether the run must end."""
-
-    here: NodeContext
-    address: str | None
-    busy: float = field(default_factory=time.monotonic)
-    _must_end: tuple[str, str] | None = None
-    _signalled: set[int] = field(default_factory=set)
-
-    def look(self) -> None:
-        """Ask the run to end if it must."""
-        self._must_end = self._must_end or self._reason()
-        if self._must_end is not None:
-            ask_to_end(*self._must_end, self._signalled)
-
-    def _reason(self) -> tuple[str, str] | None:
-        """Return why the run must end and the resulting state, or None."""
-        if notice := self._notice():
-            return f"EC2 is reclaiming this machine: {notice}", INTERRUPTED
-        if time.time() > self.here.end - SECONDS_TO_SAVE:
-            return "--max-hours is nearly over", OUT_OF_TIME
-        use = gpu_use()
-        if use is None or use >= IDLE_PERCENT or stage() not in BUSY_STAGES:
-            self.busy = time.monotonic()
-        elif time.monotonic() - self.busy > self.here.idle_minutes * 60:
-            return f"the GPUs were idle for {self.here.idle_minutes:g} minutes", IDLE
-        return None
-
-    def _notice(self) -> str:
-        if self.address is None:
-            return ""
-        with contextlib.suppress(OSError):  # briefly unreachable: no notice
-            content = MetadataService(self.address).read(NOTICE)
-            return " ".join((content or "").replace('"', "").split())
-        return ""
-
-
-def stage() -> str:
-    """Return the stage that run.sh is in."""
-    with contextlib.suppress(OSError):
-        return (STATE / "stage").read_text(encoding="utf-8").strip()
-    return ""
-
-
-def ending() -> dict[str, Any] | None:
-    """Return what run.sh writes at its end, or None before that."""
-    with contextlib.suppress(OSError, ValueError):
-        content: dict[str, Any] = json.loads((STATE / "over").read_text(encoding="utf-8"))
-        return content
-    return None
-
-
-def describe(here: NodeContext, folder: Path, over: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the content of status.json."""
-    return {
-        "state": RUNNING,
-        "exit_code": None,
-        "reason": "",
-        **(over or {}),
-        "stage": stage(),
-        "attempt": here.attempt,
-        "instance": here.instance,
-        "updated": now().isoformat(),
-        "trainings": trainings(folder),
-        "datasets_done": sorted(
-            f"{path.parent.name}/{path.stem}"
-            for path in (folder / "results").glob("*/*.json")
-            if path.stem not in ("model", "isotropy")
+def describe(context: MachineContext, stage: str, ending: Ending | None) -> MachineStatus:
+    """Return what this machine says of the run."""
+    return MachineStatus(
+        state=RUNNING if ending is None else ending.state,  # type: ignore[arg-type]
+        attempt=context.attempt.number,
+        stage=stage,
+        reason="" if ending is None else ending.reason[:MOST_REASON],
+        exit_code=None if ending is None else ending.exit_code,
+        instance=context.instance,
+        updated=now().isoformat(),
+        trainings=trainings(context.folder),
+        datasets_done=tuple(
+            sorted(
+                f"{path.parent.name}/{path.stem}"
+                for path in (context.folder / "results").glob("*/*.json")
+                if path.stem not in ("model", "isotropy")
+            )
         ),
-    }
-
-
-def run(here: NodeContext, log: Path, folder: Path, cache: Path) -> None:
-    """Upload until run.sh is over. A failed upload is reported and retried with the next."""
-    record = here.record()
-    previous = record.read_json(FILES) or {}
-    uploader = Uploader(record, folder, is_first_node(), dict(previous.get("files", {})))
-    stream = LogStream(record, here.region, f"{here.attempt}-{here.instance}", log)
-    watch = Watch(here, metadata_address())
-    threading.Thread(target=_keep_embeddings, args=(uploader, cache), name="embeddings", daemon=True).start()
-    next_upload = 0.0
-    while (over := ending()) is None:
-        watch.look()
-        if time.monotonic() >= next_upload:
-            _upload(uploader, stream, here, None)
-            next_upload = time.monotonic() + SECONDS_BETWEEN_UPLOADS
-        time.sleep(POLL_SECONDS)
-    for pause in (1, 5, 20, 60, 0):  # the final upload must succeed
-        if _upload(uploader, stream, here, over):
-            return
-        time.sleep(pause)
-    raise OSError("the final upload failed")
-
-
-def _upload(uploader: Uploader, stream: LogStream, here: NodeContext, over: Mapping[str, Any] | None) -> bool:
-    """Upload everything; return whether it arrived, apart from the log stream, which must not block anything."""
-    key = _status_key(uploader, here)
-    parts: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("the log", stream.send),
-        ("results", uploader.mirror),
-        ("the state", lambda: uploader.record.write_json(key, describe(here, uploader.folder, over))),
     )
-    failed = []
-    for name, send in parts:
-        if over is not None and "results" in failed:
-            continue  # a run is not over until its results are uploaded
-        try:
-            send()
-        except (AwsError, OSError) as error:
-            failed.append(name)
-            print(f"ragcun: {name} could not be uploaded and will be retried: {error}", flush=True)
-    return set(failed) <= {"the log"}
 
 
-def is_first_node() -> bool:
-    """Return whether this is node 0 of several, or the only node."""
-    with contextlib.suppress(OSError):
-        return (STATE / "rank").read_text(encoding="utf-8").strip() == "0"
-    return True
+class Uploads:
+    """Uploads in a thread of its own, so that a slow bucket delays no check for a spot notice.
 
+    stage: what the machine is doing, set by the supervisor.
+    """
 
-def _status_key(uploader: Uploader, here: NodeContext) -> str:
-    """Return the key of this node's status: the first node reports for the run, the others have their own files."""
-    return STATUS_FILE if uploader.is_first else f"nodes/{here.attempt}/states/{here.instance}.json"
+    def __init__(self, context: MachineContext, is_first: bool) -> None:
+        """is_first: whether this node reports for the run; the others have their own files."""
+        self.stage = "starting"
+        self._context = context
+        self._uploader = Uploader(context.record, context.folder, is_first, _listed(context.record))
+        name = f"{context.attempt.number}-{context.instance}"
+        self._stream = LogStream(context.record, context.record.region, name, context.log)
+        self._key = STATUS_FILE if is_first else f"nodes/{context.attempt.number}/states/{context.instance}.json"
+        self._over = threading.Event()
+        self._threads = [
+            threading.Thread(target=target, name=name, daemon=True)
+            for name, target in (("uploads", self._repeat), ("embeddings", self._keep_embeddings))
+        ]
 
+    def start(self) -> None:
+        """Start uploading every few seconds."""
+        for thread in self._threads:
+            thread.start()
 
-def _keep_embeddings(uploader: Uploader, cache: Path) -> None:
-    """Run in a separate thread: large blocks must delay neither the log nor the check for a spot notice."""
-    while True:
-        time.sleep(SECONDS_BETWEEN_UPLOADS)
-        if stage() == "evaluating":
+    def finish(self, ending: Ending) -> bool:
+        """Upload everything a last time, and how the run ended; return whether it arrived."""
+        self._over.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(SECONDS_TO_STOP)
+        for pause in PAUSES_OF_THE_LAST:
+            if self.upload(ending):
+                return True
+            time.sleep(pause)
+        return False
+
+    def upload(self, ending: Ending | None) -> bool:
+        """Upload everything; return whether it arrived, apart from the log stream, which must not block anything."""
+        status = describe(self._context, self.stage, ending)
+        parts: tuple[tuple[str, Callable[[], None]], ...] = (
+            ("the log", self._stream.send),
+            ("results", self._uploader.mirror),
+            ("the state", lambda: self._context.record.write_json(self._key, status.as_json())),
+        )
+        failed = []
+        for name, send in parts:
+            if ending is not None and "results" in failed:
+                continue  # a run is not over until its results are uploaded
             try:
-                uploader.keep_embeddings(cache)
+                send()
             except (AwsError, OSError) as error:
-                print(f"ragcun: embeddings could not be saved: {error}", flush=True)
+                failed.append(name)
+                print(f"ragcun: {name} could not be uploaded and will be retried: {error}", flush=True)
+        return set(failed) <= {"the log"}
+
+    def _repeat(self) -> None:
+        while not self._over.is_set():
+            self.upload(None)
+            self._over.wait(SECONDS_BETWEEN_UPLOADS)
+
+    def _keep_embeddings(self) -> None:
+        """In a separate thread: large blocks must delay nothing else."""
+        while not self._over.wait(SECONDS_BETWEEN_UPLOADS):
+            if self.stage == "evaluating":
+                try:
+                    self._uploader.keep_embeddings(self._context.cache)
+                except (AwsError, OSError) as error:
+                    print(f"ragcun: embeddings could not be saved: {error}", flush=True)
 
 
-def main() -> None:
-    """Entry point of `python -m`; its argument is the log's path."""
-    try:
-        run(NodeContext.read(), Path(sys.argv[1]), Path(), Path(os.environ["RAGCUN_CACHE"]))
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()
+def _listed(record: RunRecord) -> dict[str, dict[str, Any]]:
+    """Return what an earlier machine listed, so that this one's list has it too."""
+    return {key: {"sha256": digest} for key, digest in record.digests().items()}

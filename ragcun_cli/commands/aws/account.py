@@ -25,8 +25,9 @@ def gc(
 
     Buckets are left alone: `ragcun aws terminate RUN` removes a run's objects. Example: ragcun aws gc
     """
-    from ragcun_cli.aws.leftovers import all_regions, find_leftovers, remove_leftovers
-    from ragcun_cli.aws.plan import parsed_regions
+    from ragcun_cli.aws.planning import parsed_regions
+    from ragcun_cli.aws.resources import table
+    from ragcun_cli.aws.termination import all_regions
 
     if everything and not delete:
         raise UsageError("--all extends what --delete removes: give --delete too")
@@ -34,20 +35,24 @@ def gc(
     chosen = parsed_regions(regions, None) if regions else ()
     for region in chosen:
         aws.require_region(region)
-    account, here = aws.account()[0], region_of(aws, None)
     # Look for machines in every region: a run's roles belong to no region.
-    places = all_regions(aws, here)
-    whole, closed = find_leftovers(aws, account, places)
-    alive = {each.run for each in whole if each.kind.startswith("machine")}
+    places = all_regions(aws, region_of(aws, None))
+    whole, closed = table.find_all(aws, places)
+    alive = {each.run for each in table.machines_of(whole)}
     found = [each for each in whole if not chosen or each.region in chosen]
     if json_output:
-        print_json([{**dataclasses.asdict(each), "in_use": each.run in alive} for each in found])
+        print_json(
+            [
+                {**dataclasses.asdict(each), "costs": table.kind_of(each).costs, "in_use": each.run in alive}
+                for each in found
+            ]
+        )
     elif found:
         rows = [
-            [each.kind, plain(each.name), each.region or "–", each.run, "yes" if each.costs else "",
-             "yes" if each.run in alive else ""] for each in found
+            [each.kind, plain(each.id), each.region or "–", plain(each.run), each.state,
+             "yes" if table.kind_of(each).costs else "", "yes" if each.run in alive else ""] for each in found
         ]  # fmt: skip
-        headers = ("what", "name", "region", "run", "costs", "in use")
+        headers = ("what", "name", "region", "run", "state", "costs", "in use")
         print_table([Column(header) for header in headers], rows)
     else:
         note(f"Found nothing of ragcun's in {len(places) - len(closed)} regions (apart from buckets).")
@@ -61,7 +66,7 @@ def gc(
     if not removed:
         return
     confirm(f"Remove {len(removed)} of these {len(found)}?", yes)
-    left = remove_leftovers(aws, removed)
+    left = table.remove_found(aws, removed)
     if left:
         raise EnvironmentUnfit("these could not be removed:\n" + "\n".join(f"  {each.sentence()}" for each in left))
     note(f"Removed {len(removed)}.")
@@ -70,13 +75,21 @@ def gc(
 def policy(
     account: str | None = typer.Option(None, "--account", help="Your account number, filled in where needed."),
     bucket: str | None = typer.Option(None, "--bucket", help="One of your buckets that runs may use too."),
+    boundary: bool = typer.Option(
+        False, "--boundary", help="Print the permissions boundary instead: the most that a run's machines may ever do."
+    ),
+    partition: str = typer.Option("aws", "--partition", help="aws, aws-us-gov or aws-cn."),
 ) -> None:
     """Print the IAM policy that a user of `ragcun aws` needs: the smallest that lets every command work.
 
+    An administrator also makes the boundary, once: the user's policy allows no role without it.
     Example: ragcun aws policy --account 123456789012 > ragcun-policy.json
     """
-    from ragcun_cli.aws.policy import caller_policy
+    from ragcun_cli.aws.calls import GLOBAL_REGIONS
+    from ragcun_cli.aws.policy import boundary_policy, caller_policy
 
     if account is not None and not re.fullmatch(r"[0-9]{12}", account):
         raise UsageError(f"--account {account}: an account number has 12 digits")
-    print_document(caller_policy(account, bucket))
+    if partition not in GLOBAL_REGIONS:
+        raise UsageError(f"--partition {partition}: choose from {', '.join(GLOBAL_REGIONS)}")
+    print_document((boundary_policy if boundary else caller_policy)(account, bucket, partition))

@@ -24,10 +24,10 @@ DATASETS = typer.Option(
 )
 PRECISION = typer.Option("float32", "--precision", help="Precision of the evaluation: float32, bf16 or fp16.")
 INSTANCE = typer.Option(
-    ...,
+    None,
     "--instance",
     "-i",
-    help="Instance type, such as g5.xlarge or p4d.24xlarge.",
+    help="Instance type, such as g5.xlarge or p4d.24xlarge. With --resume: may differ from before.",
     autocompletion=completion.instances,
 )
 REGION = typer.Option(
@@ -40,18 +40,17 @@ ON_DEMAND = typer.Option(False, "--on-demand", help="Not spot: AWS never takes i
 NODES = typer.Option(1, "--nodes", min=1, help="How many machines share one training, in one zone.")
 RUN = typer.Option(None, "--run", help="Name of the run; made from the recipes' names by default.")
 MAX_HOURS = typer.Option(
-    24.0,
+    None,
     "--max-hours",
     min=0.5,
     max=720,
-    help="Limit in hours for the whole run, over all its machines, after which they are ended.",
+    help="Limit in hours for the whole run, over all its machines, after which they are ended; 24 by default.",
 )
 MAX_COST = typer.Option(
     None, "--max-cost", min=0.01, help="Limit in dollars. If --max-hours could cost more, nothing is launched."
 )
-DEFAULT_IDLE_MINUTES = 30
 IDLE = typer.Option(
-    DEFAULT_IDLE_MINUTES, "--idle-minutes", min=1, help="Minutes that GPUs may idle in training or evaluation."
+    None, "--idle-minutes", min=1, help="Minutes that GPUs may idle in training or evaluation; 30 by default."
 )
 DISK = typer.Option(
     None, "--disk", min=30, max=16384, help="GiB of each machine's disk; calculated from the data by default."
@@ -61,6 +60,22 @@ IMAGE = typer.Option(None, "--image", help="Machine image (ami-…); AWS's newes
 EMAIL = typer.Option(None, "--email", help="Address that AWS Budgets mails at 50, 80 and 100 % of the maximum cost.")
 SPEED = typer.Option(
     None, "--triples-per-second", min=0.001, help="Measured speed of one training on that type, for a better estimate."
+)
+SUBNETS = typer.Option(
+    [],
+    "--subnet",
+    help="A subnet to start in (subnet-…), with a way to the internet; may be repeated. The default VPC's.",
+)
+SECURITY_GROUP = typer.Option(
+    None, "--security-group", help="An existing security group of the subnets' VPC; by default ragcun makes one."
+)
+WAIT = typer.Option(
+    None, "--wait", metavar="DURATION", help="Keep trying this long (6h, 90m) while AWS has no machine."
+)
+ACCEPT_RECORD = typer.Option(
+    False,
+    "--accept-record",
+    help="Confirm the run's record in the bucket although it differs from this computer's copy.",
 )
 PROFILE = typer.Option(None, "--profile", help="Profile of your AWS configuration; AWS_PROFILE by default.")
 CODE = typer.Option(None, "--code", help="The checkout whose code runs; this command's own by default.")

@@ -6,16 +6,21 @@ import dataclasses
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+from ragcun_cli.aws.names import require_run_name
 from ragcun_cli.commands.aws.opening import confirm, open_account, region_of, the_run
-from ragcun_cli.commands.aws.options import JSON, ONE_REGION, OWN_BUCKET, PROFILE, WHICH, YES
+from ragcun_cli.commands.aws.options import ACCEPT_RECORD, JSON, ONE_REGION, OWN_BUCKET, PROFILE, WHICH, YES
 from ragcun_cli.commands.aws.showing import RUN_COLUMNS, run_row, show_run, show_runs
 from ragcun_cli.commands.choices import listed
-from ragcun_cli.console import LiveTable, note, print_json, saying_if_interrupted
+from ragcun_cli.console import LiveTable, note, print_json, print_text, saying_if_interrupted, visible
 from ragcun_cli.errors import DataError, EnvironmentUnfit, UsageError
 from ragcun_cli.quantities import counted, shown_bytes
+
+if TYPE_CHECKING:
+    from ragcun_cli.aws.runs import FoundRun
 
 
 def status(
@@ -35,8 +40,14 @@ def status(
     account, place = aws.account()[0], region_of(aws, region)
     if run is not None:
         return show_run(the_run(aws, run, region, bucket), json_output)
-    names = runs_in(aws, account, place, bucket)
-    runs = [found for name in names if (found := find_run(aws, account, name, place, bucket)) is not None]
+    runs = []
+    for name in runs_in(aws, account, place, bucket):
+        try:
+            found = find_run(aws, account, name, place, bucket)
+        except DataError as error:  # one run's broken record must not hide the others
+            note(f"{error.message} {error.hint}")
+            continue
+        runs += [] if found is None else [found]
     if json_output:
         return print_json([found.as_json() for found in runs])
     if not runs:
@@ -64,13 +75,13 @@ def logs(
     found = the_run(aws, run, region, bucket)
     if follow:
         for line in follow_log(aws, lambda: the_run(aws, run, region, bucket)):
-            typer.echo(line)
+            print_text(visible(line))
         return None
     lines = log_lines(aws, found, 0, set())[0]
     if json_output:
         return print_json({"run": run, "state": found.state(), "lines": lines})
     for line in lines:
-        typer.echo(line)
+        print_text(visible(line))
     if not lines:
         note(f"There are no lines yet: the run is {found.state()}.")
     return None
@@ -146,6 +157,9 @@ def terminate(
     keep_bucket: bool = typer.Option(
         False, "--keep-bucket", help="Keep the run's objects: results, models, checkpoints."
     ),
+    delete_bucket: bool = typer.Option(
+        False, "--delete-bucket", help="Remove the bucket too, if it is empty then; S3 may refuse its name for an hour."
+    ),
     region: str | None = ONE_REGION,
     bucket: str | None = OWN_BUCKET,
     profile: str | None = PROFILE,
@@ -154,35 +168,29 @@ def terminate(
 ) -> None:
     """End a run's machines and remove everything it has on AWS, including its objects. Touches nothing else.
 
-    Example: ragcun aws terminate isotropy --keep-bucket
+    It works whatever the run's records say. Example: ragcun aws terminate isotropy --keep-bucket
     """
-    from ragcun_cli.aws.build.storage import LAUNCH_FILE
-    from ragcun_cli.aws.record import TERMINATED, now
-    from ragcun_cli.aws.removal import remove_bucket_if_empty, remove_machinery, remove_objects
-    from ragcun_cli.aws.runs import wishes_of
+    from ragcun_cli.aws.termination import remove_all, what_there_is
 
+    if keep_bucket and delete_bucket:
+        raise UsageError("--keep-bucket and --delete-bucket contradict each other")
     aws = open_account(profile)
-    found = the_run(aws, run, region, bucket)
-    record = found.record
-    objects = "but keep its objects" if keep_bucket else f"and everything at {record.address} (results, models)"
-    confirm(f"Remove run {run} ({found.state()}): its machines, roles, log, {objects}?", yes)
-    # Do this first: it keeps `aws watch` from starting another machine meanwhile.
-    record.write_json(LAUNCH_FILE, {**found.launch, TERMINATED: now().isoformat()})
-    has_budget = found.launch["wishes"]["email"] is not None
-    left = remove_machinery(aws, run, record.region, found.regions, record.account, has_budget)
-    if left:
+    found = what_there_is(aws, require_run_name(run), region_of(aws, region), bucket)
+    if found.problem:
+        note(f"Its record cannot be used ({found.problem}); everything with its name or tag is removed.")
+    objects = "but keep its objects" if keep_bucket else f"and everything at {found.address} (results, models)"
+    confirm(f"Remove run {run} ({found.state}): its machines, roles, log, {objects}?", yes)
+    done = remove_all(aws, found, keep_objects=keep_bucket, delete_bucket=delete_bucket)
+    if done.left:
         raise EnvironmentUnfit(
-            "these could not be removed:\n" + "\n".join(f"  {each.sentence()}" for each in left), "Run it again."
+            "these could not be removed:\n" + "\n".join(f"  {each.sentence()}" for each in done.left), "Run it again."
         )
-    count = 0 if keep_bucket else remove_objects(record)
-    made_by_ragcun = wishes_of(found.launch).bucket is None
-    gone = not keep_bucket and made_by_ragcun and remove_bucket_if_empty(aws, record.bucket, record.region)
     if json_output:
-        kept = record.address if keep_bucket else None
-        return print_json({"run": run, "kept": kept, "objects_removed": count, "bucket_removed": gone})
+        kept = found.address if keep_bucket else None
+        return print_json({"run": run, "kept": kept, "objects_removed": done.objects, "bucket_removed": done.bucket})
     if keep_bucket:
-        return note(f"Removed; its saved objects remain at {record.address}")
-    return note(f"Removed, with {count:,} objects{' and the empty bucket' if gone else ''}.")
+        return note(f"Removed; its saved objects remain at {found.address}")
+    return note(f"Removed, with {done.objects:,} objects{' and the empty bucket' if done.bucket else ''}.")
 
 
 def watch(
@@ -190,16 +198,20 @@ def watch(
     region: str | None = ONE_REGION,
     bucket: str | None = OWN_BUCKET,
     profile: str | None = PROFILE,
+    accept_record: bool = ACCEPT_RECORD,
+    yes: bool = YES,
     json_output: bool = JSON,
 ) -> None:
     """Watch a run until it is over, and start another machine whenever it is interrupted.
 
+    It starts machines only as this computer's user launched or confirmed them; on another computer it asks first.
     Ctrl-C stops the watching, not the run. Exit code 0 if the run is finished, 1 if it ended otherwise.
     Example: ragcun aws watch isotropy
     """
     from ragcun_cli.aws import watch as watching
 
     aws = open_account(profile)
+    _confirm_record(the_run(aws, run, region, bucket), accept_record, yes)
     with (
         saying_if_interrupted("The run continues; only the watching has stopped."),
         LiveTable(RUN_COLUMNS) as table,
@@ -214,3 +226,24 @@ def watch(
     if json_output:
         return print_json(found.as_json())
     return note(f"Finished after {found.hours():.1f} hours. Next:  ragcun aws fetch {run}")
+
+
+def _confirm_record(found: FoundRun, accept_record: bool, yes: bool) -> None:
+    """Make sure that this computer has a copy of what machines may be started by.
+
+    Raises:
+        UsageError: if the record differs from the copy, or is not confirmed.
+    """
+    from ragcun_cli.aws.kept import keep, kept_record, require_as_kept
+
+    launch, bucket = found.launch, found.record.bucket
+    if kept_record(launch.account, bucket, launch.run) is not None and not accept_record:
+        return require_as_kept(launch, bucket)
+    wishes = launch.wishes
+    note(
+        f"This computer has not confirmed run {found.run}, by whose record machines are started: {wishes.nodes} x "
+        f"{wishes.instance}, {'on demand' if wishes.on_demand else 'spot'}, in {', '.join(wishes.regions)}, for at "
+        f"most {wishes.max_hours:g} hours in all; code {launch.code.commit[:12]} (sha256 {launch.code.sha256[:12]}…)."
+    )
+    confirm("Start machines by it if need be?", yes)
+    return keep(launch, bucket)

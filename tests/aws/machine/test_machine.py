@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,12 +18,13 @@ from ragcun_cli.aws.code import archive_checkout
 from ragcun_cli.aws.fetch import USUAL_PARTS, fetch_run
 from ragcun_cli.aws.job import make_job
 from ragcun_cli.aws.launch import launch_run
+from ragcun_cli.aws.launch_record import LaunchRequest, MachineStatus
 from ragcun_cli.aws.names import bucket_name, prefix_of
-from ragcun_cli.aws.plan import LaunchRequest, make_plan
+from ragcun_cli.aws.planning import make_plan
 from ragcun_cli.aws.runs import FoundRun, require_run
 from ragcun_cli.aws.watch import log_lines, relaunch
 from ragcun_cli.recipe.loading import load_recipe
-from tests.aws.cloud import ACCOUNT, HOME, Cloud
+from tests.aws.cloud import ACCOUNT, HOME, Cloud, make_boundary
 from tests.aws.launch_builders import launch_for, plan_for
 from tests.aws.simulated_machine import Computer
 from tests.conftest import REPOSITORY, RunCommand
@@ -44,6 +47,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     host, port = server.get_host_and_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     requests.post(f"http://{host}:{port}/moto-api/reset", timeout=10)  # its accounts outlive the server
+    make_boundary()
     yield f"http://{host}:{port}"
     server.stop()
 
@@ -67,14 +71,14 @@ def test_a_run_from_user_data_to_report(
     first.finish(PATIENCE)
     found = _found(cloud)
     assert (found.state(), found.machines) == ("interrupted", ()), first.said()
-    assert found.status["trainings"][0]["step"] < STEPS
+    assert status_of(found).trainings[0].step < STEPS
     assert first.shutdowns.read_text().splitlines() == ["-h +120 ragcun: --max-hours has run out", "-h now"]
 
     second = Computer(tmp_path, relaunch(cloud.aws(), found, print, {}), endpoint)
     second.finish(PATIENCE)
     found = _found(cloud)
     assert (found.state(), found.machines) == ("finished", ()), second.said()
-    assert found.status["attempt"] == 2
+    assert status_of(found).attempt == 2
 
     fetched = fetch_run(found.record, USUAL_PARTS, tmp_path / "here")
     assert (fetched.models, fetched.problems) == (2, [])
@@ -99,8 +103,8 @@ def test_code_that_was_changed_on_the_way_is_not_run(endpoint: str, tmp_path: Pa
     _found(cloud).record.write(code, b"something else")
     machine = Computer(tmp_path, attempt, endpoint)
     machine.finish(PATIENCE)
-    status = _found(cloud).status
-    assert (status["state"], status["reason"]) == ("failed", "the code differs from what was uploaded"), machine.said()
+    status = status_of(_found(cloud))
+    assert (status.state, status.reason) == ("failed", "the code differs from what was uploaded"), machine.said()
     assert machine.shutdowns.read_text().splitlines()[-1] == "-h now"
     assert "logs/boot-1.log" in _found(cloud).record.store().keys("logs/")
     assert plan.run == RUN
@@ -115,8 +119,38 @@ def test_a_machine_that_is_not_fit_says_so_and_ends(endpoint: str, tmp_path: Pat
     machine.finish(PATIENCE)
     found = _found(cloud)
     assert (found.state(), found.machines) == ("failed", ()), machine.said()
-    assert (found.status["stage"], found.status["exit_code"]) == ("preflight", 4)
+    assert (status_of(found).stage, status_of(found).exit_code) == ("preflight", 4)
     assert "GPUs: 0 of 1" in " ".join("".join(log_lines(cloud.aws(), found, 0, set())[0]).split())
+
+
+def test_a_metadata_service_that_hangs_holds_up_no_timer(endpoint: str, tmp_path: Path, checkout: Path) -> None:
+    _, attempt = launch_for(Cloud(), checkout, instance="c5.xlarge", run=RUN)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and never answers
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        machine = Computer(tmp_path, attempt, endpoint, metadata=address)
+        machine.wait_for(machine.shutdowns.exists, 10)
+        assert machine.shutdowns.read_text() == "-h +600 ragcun: --max-hours has run out\n"
+        machine.finish(PATIENCE)
+    assert "the metadata service does not answer; this machine ends now" in machine.said()
+
+
+def test_a_machine_whose_launch_was_not_finished_does_nothing(endpoint: str, tmp_path: Path, checkout: Path) -> None:
+    """The launcher was killed before the schedule was recorded: nothing outside would end the machine."""
+    cloud = Cloud()
+    _, attempt = launch_for(cloud, checkout, instance="c5.xlarge", run=RUN)
+    found = _found(cloud)
+    found.record.write_launch(found.launch.with_attempts([replace(attempt, instances=())]))
+    machine = Computer(tmp_path, attempt, endpoint, tries=1)
+    machine.finish(PATIENCE)
+    status = status_of(_found(cloud))
+    assert (status.state, status.stage) == ("failed", "booting"), machine.said()
+    assert status.reason == "the launch did not finish: launch.json does not name this machine"
+    assert not (machine.work / "venv").exists()
+
+
+def status_of(found: FoundRun) -> MachineStatus:
+    assert found.status is not None
+    return found.status
 
 
 def _found(cloud: Cloud) -> FoundRun:

@@ -1,0 +1,109 @@
+"""The table of everything that a run has on AWS, besides its objects; creation, removal and `gc` go through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from ragcun_cli.aws.calls import Aws, AwsError
+from ragcun_cli.aws.resources.budget import BUDGET
+from ragcun_cli.aws.resources.disks import DISKS
+from ragcun_cli.aws.resources.iam import DEADLINE_ROLE, PROFILE, ROLE
+from ragcun_cli.aws.resources.kind import Found, Kind, Making, Where
+from ragcun_cli.aws.resources.logs import LOG_GROUP
+from ragcun_cli.aws.resources.machines import MACHINES
+from ragcun_cli.aws.resources.network import PLACEMENT_GROUP, SECURITY_GROUP
+from ragcun_cli.aws.resources.schedules import SCHEDULES
+from ragcun_cli.aws.resources.template import LAUNCH_TEMPLATE
+from ragcun_cli.aws.rollback import Orphan, Rollback
+
+# In the order in which a launch creates them: once per run, then in each region that is tried.
+KINDS = (
+    LOG_GROUP, ROLE, DEADLINE_ROLE, PROFILE, BUDGET,
+    SECURITY_GROUP, PLACEMENT_GROUP, LAUNCH_TEMPLATE, MACHINES, SCHEDULES, DISKS,
+)  # fmt: skip
+# Machines first: what ends them, and what they need, stays until they are gone.
+IN_ORDER_OF_REMOVAL = (MACHINES, *(kind for kind in reversed(KINDS) if kind is not MACHINES))
+
+
+def create(making: Making, where: tuple[Where, ...], rollback: Rollback) -> None:
+    """Create what the launch needs of the kinds at these places, and register each part's removal before that.
+
+    Raises:
+        NoMachine: if there is no capacity.
+        AwsError: if AWS refuses something.
+        UsageError: if something of this name is there that is not as it must be.
+    """
+    for kind in KINDS:
+        if kind.where in where and kind.create is not None and kind.wanted(making.plan):
+            rollback.add(
+                kind.described(making.plan.run, making.region.name if making.region else ""),
+                cure(making.plan.run),
+                partial(_undo, kind, making),
+                is_first=kind is MACHINES,
+            )
+            kind.create(making)
+
+
+def _undo(kind: Kind, making: Making) -> None:
+    if kind.undo is not None:
+        kind.undo(making)
+        return
+    region = making.plan.home if kind.where is Where.HOME else making.region.name if making.region else ""
+    for found in kind.find(making.aws, region, making.plan.run):
+        kind.remove(making.aws, found)
+
+
+def cure(run: str) -> str:
+    """Return the command that removes what is left of a run."""
+    return f"ragcun aws terminate {run}"
+
+
+def remove_run(aws: Aws, run: str, home: str, regions: list[str], may_have_budget: bool = True) -> list[Orphan]:
+    """Remove everything but the objects, machines first; return what could not be removed."""
+    left = []
+    for kind in IN_ORDER_OF_REMOVAL:
+        if kind is BUDGET and not may_have_budget:
+            continue  # not asked for: many users may not see billing
+        for region in {Where.ACCOUNT: [""], Where.HOME: [home], Where.REGION: regions}[kind.where]:
+            try:
+                for found in kind.find(aws, region, run):
+                    kind.remove(aws, found)
+            except AwsError as error:
+                left.append(Orphan(kind.described(run, region), error.message, cure(run)))
+    return left
+
+
+def find_all(aws: Aws, regions: list[str]) -> tuple[list[Found], list[str]]:
+    """Return what the account has of every run, in the order of removal, and what could not be checked, with the
+    reason."""
+    found: list[Found] = []
+    closed: dict[str, str] = {}
+    for kind in IN_ORDER_OF_REMOVAL:
+        for region in [""] if kind.where is Where.ACCOUNT else regions:
+            try:
+                found += kind.find(aws, region, None)
+            except AwsError as error:
+                closed.setdefault(region or f"{kind.name}s", error.message)
+    return found, [f"{where}: {message}" for where, message in closed.items()]
+
+
+def remove_found(aws: Aws, found: list[Found]) -> list[Orphan]:
+    """Remove what `find_all` found; return what could not be removed."""
+    left = []
+    for each in found:
+        try:
+            kind_of(each).remove(aws, each)
+        except AwsError as error:
+            left.append(Orphan(f"{each.kind} {each.id} {each.region}".strip(), error.message, "ragcun aws gc --delete"))
+    return left
+
+
+def kind_of(found: Found) -> Kind:
+    """Return the kind of a resource that was found."""
+    return next(kind for kind in KINDS if kind.name == found.kind)
+
+
+def machines_of(found: list[Found]) -> Iterator[Found]:
+    """Yield the machines among what was found."""
+    return (each for each in found if each.kind == MACHINES.name)
