@@ -74,7 +74,7 @@ CAPACITY_BLOCKS = (
 def capacity_blocks_note(instance: InstanceType) -> str:
     """Return what to do about a type that AWS sells mostly in Capacity Blocks; empty for others."""
     family = instance.name.split(".")[0].split("-")[0]
-    return CAPACITY_BLOCKS if family in IN_CAPACITY_BLOCKS or "capacity-block" in instance.markets else ""
+    return CAPACITY_BLOCKS if family in IN_CAPACITY_BLOCKS or instance.markets == ("capacity-block",) else ""
 
 
 # AWS retired EC2 P3 during 2025 and 2026, and its API no longer describes it.

@@ -192,9 +192,8 @@ def as_json(content: dict[str, Any]) -> bytes:
 
 
 def end_of(attempt: Attempt, last_sign: datetime.datetime | None) -> datetime.datetime:
-    """Return when an attempt's machines ended. last_sign: when the last one was known to be there.
-
-    Without a sign, it counts until now, at most until its deadline.
+    """Return when an attempt's machines ended, now for those that still run. last_sign: when the last one was known to
+    be there. Without a sign, the attempt counts until now, at most until its deadline.
     """
     if attempt.ended is not None:
         return as_time(attempt.ended)
@@ -202,7 +201,7 @@ def end_of(attempt: Attempt, last_sign: datetime.datetime | None) -> datetime.da
     if last_sign is None:
         return min(now(), deadline)
     least = as_time(attempt.started) + datetime.timedelta(hours=LEAST_HOURS)
-    return max(last_sign, least)
+    return max(last_sign, min(least, now()))
 
 
 def hours_used(attempts: Sequence[Attempt], last_sign: datetime.datetime | None) -> float:

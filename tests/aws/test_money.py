@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -210,14 +211,17 @@ def test_wait_tries_until_there_is_capacity(
 def test_wait_ends_and_other_failures_are_not_waited_for(
     account: Cloud, launch: list[str | Path], ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "MINUTES_BETWEEN_TRIES", 0.001)
+    seconds = iter([0.0, 60.0, 3700.0])
+    clock = SimpleNamespace(monotonic=lambda: next(seconds), sleep=lambda pause: None)
+    monkeypatch.setattr(waiting, "time", clock)
     account.answers["CreateFleet"] = lambda asked: no_capacity("InsufficientInstanceCapacity")
-    done = ragcun(*launch, "--wait", "0.002m")
+    done = ragcun(*launch, "--wait", "1h")
     refuses_at_last = said(done)
     assert done.exit_code == 4
     assert "no g5.xlarge is available as spot" in refuses_at_last
     assert "--wait 6h" in refuses_at_last
-    assert "Trying again" in done.stderr
+    assert done.stderr.count("Trying again in 5 minutes") == 1
+    monkeypatch.undo()
     del account.answers["CreateFleet"]
     account.before = lambda service, operation: (
         refused("AccessDenied", operation) if operation == "CreateRole" else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import boto3
 import pytest
 
 from ragcun_cli.aws import kept, watch
-from ragcun_cli.aws.launch_record import LaunchRecord, parse_launch, parse_status
+from ragcun_cli.aws.launch_record import LaunchRecord, as_time, now, parse_launch, parse_status
 from ragcun_cli.aws.record import RunRecord, end_of, hours_used
 from ragcun_cli.errors import DataError
 from tests.aws.account_contents import leftovers
@@ -245,12 +246,12 @@ def test_a_machine_cannot_keep_its_hours_from_counting(account: Cloud, launched:
 def test_each_attempt_counts_some_time(launched: RunRecord) -> None:
     launch = launched.launch()
     assert launch is not None
-    (attempt,) = launch.attempts
-    from ragcun_cli.aws.launch_record import as_time
-
-    started = as_time(attempt.started)
+    started = now() - timedelta(hours=1)
+    attempt = replace(launch.attempts[0], started=started.isoformat(), end=(started + timedelta(hours=24)).isoformat())
     assert (end_of(attempt, started) - started).total_seconds() == 360
     assert hours_used([attempt], started) == pytest.approx(0.1)
+    young = replace(attempt, started=now().isoformat())  # not more than it can have run
+    assert hours_used([young], now()) < 0.01
     ended = replace(attempt, ended=attempt.started)
     assert hours_used([ended, attempt], started) == pytest.approx(0.1)
     late = as_time(attempt.end)

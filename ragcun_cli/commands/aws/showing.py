@@ -113,25 +113,28 @@ def show_comparison(found: Sequence[Comparison], plans: Sequence[LaunchPlan], js
 
     if json_output:
         return print_json([dataclasses.asdict(each) for each in found])
-    headers = ("instance", "machine", "hours", "spot", "on demand", "idle GPUs", "note")
-    columns = [
-        Column(header, numeric=header not in ("instance", "machine", "note"), wraps=header == "note")
-        for header in headers
-    ]
+    headers = ("instance", "machine", "hours", "spot", "on demand", "idle GPUs", "finishes")
+    columns = [Column(header, numeric=header in headers[2:6]) for header in headers]
     print_table(columns, [_comparison_row(each) for each in found])
+    for each in found:
+        if each.problem:
+            note(f"{each.instance}: {each.problem}")
     if best := next((each for each in found if each.is_possible), None):
         note(f"Cheapest that finishes: {best.instance}. Its plan: ragcun aws plan --instance {best.instance}")
     else:
-        note("None of them finishes the job as asked; the notes say why.")
-    for basis in dict.fromkeys(basis for plan in plans for basis in plan.estimate.basis if "assumed" in basis):
-        note(f"basis: {basis}")
+        note("None of them finishes the job as asked; the lines above say why.")
+    shared = [set(plan.estimate.basis) for plan in plans]
+    for basis in plans[0].estimate.basis if plans else ():
+        if all(basis in each for each in shared):
+            note(f"basis: {basis}")
+    note("basis: calculated from data sheets: may be wrong by a factor of two. A machine's own plan shows its basis.")
     return None
 
 
 def _comparison_row(each: Comparison) -> list[str]:
     return [
         each.instance, each.described, "?" if each.hours is None else f"{each.hours:.1f}", _dollars(each.spot),
-        _dollars(each.on_demand), str(each.idle) if each.idle else "", plain(each.problem),
+        _dollars(each.on_demand), str(each.idle) if each.idle else "", "yes" if each.is_possible else "no",
     ]  # fmt: skip
 
 
