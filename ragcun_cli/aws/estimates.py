@@ -106,7 +106,7 @@ def estimate_job(
         parts={
             "installing": SECONDS_TO_INSTALL,
             "downloads": _download_seconds(job, staged),
-            "unpacking": EXPANSION * _zip_bytes(job) / UNPACKED_BYTES_A_SECOND,
+            "unpacking": 0.0 if job.only_downloads else EXPANSION * _zip_bytes(job) / UNPACKED_BYTES_A_SECOND,
             "training": None if uncounted else _side_by_side(each, side_by_side),
             "evaluation": evaluation,
             "search": _search_seconds(job, machine),
@@ -121,6 +121,8 @@ def estimate_job(
 def _corpora(job: Job) -> list[ScoredCorpus]:
     """Return the distinct corpora of what is scored: the embeddings of equal passages are kept and used again."""
     found: dict[str, ScoredCorpus] = {}
+    if job.only_downloads:
+        return []
     for name in job.datasets.split(","):
         for each in GROUPS.get(name, (name,)):
             if each in KNOWN and KNOWN[each].md5 is None:
@@ -169,8 +171,10 @@ def _search_seconds(job: Job, machine: Machine) -> float | None:
     """Return the seconds of every model's search: two operations for each dimension, passage and query, and the
     passages' vectors written once and read once."""
     peak = machine.flops("single")
-    if peak is None or not job.recipes:
-        return 0.0 if not job.recipes else None
+    if job.only_downloads:
+        return 0.0
+    if peak is None:
+        return None
     width = max(recipe.output_dim for recipe in job.recipes)
     pairs = sum(each.passages * each.queries for each in _corpora(job))
     vectors = sum(each.passages for each in _corpora(job)) * width * BYTES_OF_FLOAT

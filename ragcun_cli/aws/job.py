@@ -52,6 +52,11 @@ class Job:
         """The number of trainings over all recipes and seeds."""
         return sum(self.runs_of(recipe) for recipe in self.recipes)
 
+    @property
+    def only_downloads(self) -> bool:
+        """Whether it trains nothing, but keeps downloads in the bucket (`aws stage`)."""
+        return not self.recipes
+
     def runs_of(self, recipe: Recipe) -> int:
         """Return the number of trainings of one recipe: one per seed."""
         return len(self.seeds or recipe.seeds or (recipe.seed,))
@@ -96,6 +101,11 @@ def make_job(
         triples={recipe.name: count_triples(recipe) for recipe in recipes},
         shapes={recipe.name: shape_of(recipe.base_model) for recipe in recipes},
     )
+
+
+def staging_job(downloads: Sequence[str]) -> Job:
+    """Return the job of a machine that only downloads, and keeps what it gets in the bucket."""
+    return Job((), (), "", tuple(downloads), "float32", (), {}, {})
 
 
 def _for_machine(recipe: Recipe, backup: str, inputs: dict[str, Input]) -> Recipe:

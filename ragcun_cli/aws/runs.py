@@ -12,7 +12,7 @@ import yaml
 
 from ragcun_cli.aws import names
 from ragcun_cli.aws.calls import Aws, AwsError
-from ragcun_cli.aws.job import Job
+from ragcun_cli.aws.job import Job, staging_job
 from ragcun_cli.aws.launch_record import (
     ENDED,
     INTERRUPTED,
@@ -247,6 +247,8 @@ def job_of(found: FoundRun) -> Job:
         DataError: if a recipe differs from what was uploaded.
     """
     launch, place = found.launch, found.record.store()
+    if not launch.recipes:
+        return staging_job(launch.downloads)
     recipes = []
     for key, digest in launch.recipes.items():
         content = place.read(key) or b""

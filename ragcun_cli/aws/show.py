@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ragcun_cli.aws.job import Job
 from ragcun_cli.aws.plan import LaunchPlan, RegionPlan
 from ragcun_cli.aws.prices import Price
 from ragcun_cli.quantities import shown_bytes
@@ -16,9 +17,7 @@ def plan_lines(plan: LaunchPlan) -> list[str]:
         f"run          {plan.run}",
         f"machine      {wishes.nodes} x {plan.instance.name} ({plan.instance.described()}), {market}, "
         f"disk {plan.disk} GiB",
-        f"trains       {job.runs} x: {', '.join(recipe.name for recipe in job.recipes)}"
-        + (f", seeds {','.join(map(str, job.seeds))}" if job.seeds else ""),
-        f"scores       {job.datasets} ({job.precision}), also for untouched {', '.join(job.base_models)}",
+        *_work_lines(job),
         f"downloads    {', '.join(job.downloads) or 'nothing'}",
     ]
     if job.inputs:
@@ -47,6 +46,16 @@ def plan_lines(plan: LaunchPlan) -> list[str]:
     if obstacles := plan.obstacles():
         lines += ["", *(f"STOPS IT     {each}" for each in obstacles)]
     return lines
+
+
+def _work_lines(job: Job) -> list[str]:
+    if job.only_downloads:
+        return ["keeps        what it downloads in the bucket, for later launches"]
+    seeds = f", seeds {','.join(map(str, job.seeds))}" if job.seeds else ""
+    return [
+        f"trains       {job.runs} x: {', '.join(recipe.name for recipe in job.recipes)}{seeds}",
+        f"scores       {job.datasets} ({job.precision}), also for untouched {', '.join(job.base_models)}",
+    ]
 
 
 def _at_which_price(plan: LaunchPlan) -> str:

@@ -13,12 +13,16 @@ import pytest
 
 from ragcun_cli.aws import transient
 from ragcun_cli.aws.calls import Aws, partition_of
+from ragcun_cli.aws.launch_record import Attempt, now
 from ragcun_cli.aws.record import RunRecord
+from ragcun_cli.aws.resources.kind import Making
+from ragcun_cli.aws.resources.template import build_user_data
 from tests.aws.account_contents import leftovers
 from tests.aws.cloud import ACCOUNT, HOME, Cloud, refused
 from tests.aws.command_answers import no_capacity, refuses, said
 from tests.aws.conftest import commit
 from tests.aws.every_command import BUCKET, end_machines, say
+from tests.aws.launch_builders import plan_for
 from tests.conftest import RunCommand
 
 
@@ -280,6 +284,46 @@ def test_a_group_that_somebody_opened_is_not_used(account: Cloud, launch: list[s
     assert done.exit_code == 2
     assert "somebody has opened it to addresses" in said(done)
     assert "machine us-east-1" not in leftovers(account)
+
+
+def test_a_group_that_ec2_does_not_list_yet_is_waited_for(
+    account: Cloud, launch: list[str | Path], ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer was lost, boto3 asked again, and EC2 said that it is there, but does not list it."""
+    monkeypatch.setattr(transient, "SECONDS_TO_SETTLE", 5.0)
+    ec2 = boto3.client("ec2", region_name=HOME)
+    vpc = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
+    tags = [{"ResourceType": "security-group", "Tags": [{"Key": "ragcun:run", "Value": "isotropy"}]}]
+    made = ec2.create_security_group(GroupName="ragcun-isotropy", Description="x", VpcId=vpc, TagSpecifications=tags)
+    looks = iter([{"SecurityGroups": []}] * 2)
+    account.answers["DescribeSecurityGroups"] = lambda asked: next(looks, None)
+    assert ragcun(*launch).exit_code == 0
+    (template,) = account.requests("CreateLaunchTemplate")
+    assert template["LaunchTemplateData"]["NetworkInterfaces"][0]["Groups"] == [made["GroupId"]]
+
+
+def test_a_group_of_this_name_without_the_tag_is_not_used(
+    account: Cloud, launch: list[str | Path], ragcun: RunCommand
+) -> None:
+    ec2 = boto3.client("ec2", region_name=HOME)
+    vpc = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
+    ec2.create_security_group(GroupName="ragcun-isotropy", Description="x", VpcId=vpc)
+    done = ragcun(*launch)
+    assert done.exit_code == 2
+    assert "is there without the run's tag" in said(done)
+
+
+def test_user_data_keeps_every_sign_of_its_settings(cloud: Cloud, checkout: Path) -> None:
+    """Nothing in a setting is a command of the shell's."""
+    evil = "'\"$(touch /tmp/ragcun-evil)`id`\n; true"
+    plan = plan_for(cloud, instance="g5.xlarge")
+    attempt = Attempt(1, "", "", (), None, now().isoformat(), now().isoformat())
+    making = Making(cloud.aws(), plan, attempt, evil)
+    script = build_user_data(making).split("export HOME")[0]
+    echo = script.replace("shutdown -h", "true") + 'printf %s "$RAGCUN_CODE"'
+    done = subprocess.run(["bash", "-c", echo], capture_output=True, text=True, check=True)
+    assert done.stdout == evil
+    assert not Path("/tmp/ragcun-evil").exists()
 
 
 def test_without_the_boundary_nothing_is_made(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:

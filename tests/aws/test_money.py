@@ -16,14 +16,19 @@ from ragcun_cli.aws.estimates import DiskPlan, estimate_job
 from ragcun_cli.aws.instances import KNOWN, InstanceType, capacity_blocks_note
 from ragcun_cli.aws.job import files_of_download, make_job
 from ragcun_cli.aws.launch_record import as_time
+from ragcun_cli.aws.machine import staging
+from ragcun_cli.aws.machine.context import MachineContext
 from ragcun_cli.aws.plan import latest_end
 from ragcun_cli.aws.prices import disk_dollars
+from ragcun_cli.aws.record import RunRecord
 from ragcun_cli.recipe.loading import load_recipe
 from tests.aws.account_contents import leftovers
-from tests.aws.cloud import HOME, Cloud, refused
+from tests.aws.cloud import ACCOUNT, HOME, Cloud, refused
 from tests.aws.command_answers import no_capacity, refuses, said
-from tests.aws.every_command import BUCKET
+from tests.aws.every_command import BUCKET, end_machines, say
+from tests.aws.iam_evaluation import allows
 from tests.aws.launch_builders import launch_for, plan_for
+from tests.aws.machine.contexts import context_of
 from tests.conftest import RunCommand
 
 ARMS = ("baseline", "isotropy", "frozen")
@@ -182,8 +187,47 @@ def test_downloads_are_staged_once(account: Cloud, ragcun: RunCommand, data: Pat
     assert leftovers(account) == {"objects"}
     refuses(ragcun(*stage[:-1], "nq"), 2, "nq.zip: not downloaded yet", "ragcun data download nq")
     refuses(ragcun(*stage[:-1], "scifat"), 2, "scifat")
+    refuses(ragcun("aws", "stage"), 2, "give --from FOLDER or --instance TYPE")
+    refuses(ragcun("aws", "stage", "--from", data / "none"), 2, "no such folder")
     block = account.requests("PutPublicAccessBlock")[-1]["PublicAccessBlockConfiguration"]
     assert set(block.values()) == {True}
+
+
+def test_a_cheap_machine_can_stage_too(account: Cloud, ragcun: RunCommand, checkout: Path) -> None:
+    stage = ("aws", "stage", "--instance", "c7i.xlarge", "--datasets", "beir,msmarco", "--code", checkout, "--yes")
+    done = ragcun(*stage)
+    assert done.exit_code == 0, done.stderr
+    assert "keeps        what it downloads in the bucket" in said(done) or "keeps" in done.stderr + done.stdout
+    record = RunRecord(account.aws(), ACCOUNT, BUCKET, HOME, "stage")
+    launched = record.launch()
+    assert launched is not None
+    assert (launched.recipes, launched.wishes.max_hours, len(launched.downloads)) == ({}, 12.0, 15)
+    policy = json.loads(account.requests("PutRolePolicy")[0]["PolicyDocument"])
+    assert allows(policy, "s3:PutObject", f"arn:aws:s3:::{BUCKET}/datasets/fever.zip")
+    status = json.loads(ragcun("aws", "status", "stage", "--json").stdout)
+    assert status["state"] == "starting"
+    say(record, state="interrupted", stage="downloading")
+    end_machines()
+    assert ragcun("aws", "launch", "--run", "stage", "--resume", "--yes").exit_code == 0
+    assert ragcun("aws", "terminate", "stage", "--yes").exit_code == 0
+    assert leftovers(account) == set()
+
+
+def test_the_staging_machine_copies_what_it_downloaded(
+    cloud: Cloud, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch_for(cloud, checkout)
+    record = RunRecord(cloud.aws(), ACCOUNT, BUCKET, HOME, "isotropy")
+    context = context_of(record, tmp_path, downloads=("scifact",))
+    monkeypatch.setattr(MachineContext, "read", lambda: context)
+    with pytest.raises(SystemExit):
+        staging.main()
+    assert "scifact.zip: not downloaded yet" in capsys.readouterr().err
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "scifact.zip").write_bytes(b"a zip")
+    staging.main()
+    found = boto3.client("s3", region_name=HOME).get_object(Bucket=BUCKET, Key="datasets/scifact.zip")
+    assert found["Body"].read() == b"a zip"
 
 
 def test_what_is_staged_is_no_longer_waited_for(account: Cloud, ragcun: RunCommand, data: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import stat
 import zipfile
 from pathlib import Path
 
@@ -158,6 +159,38 @@ def test_a_zip_writes_nothing_outside_of_its_folder(tmp_path: Path) -> None:
         archive.writestr("../corpus.jsonl", '{"_id": "d0", "text": "x"}\n')
     with pytest.raises(DataError, match="refused as a file name"):
         read_collection(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/corpus.jsonl", "C:/corpus.jsonl", "..\\corpus.jsonl", "a//corpus.jsonl", "a\x07/corpus.jsonl"]
+)
+def test_a_zip_with_a_hostile_name_is_refused_whole(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "toy.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("corpus.jsonl", '{"_id": "d0", "text": "x"}\n')
+        archive.writestr(name, '{"_id": "d0", "text": "x"}\n')
+    with pytest.raises(DataError, match=r"refused as a file name|outside the folder"):
+        read_collection(path)
+    assert not list((tmp_path / "cache").rglob("corpus.jsonl"))
+
+
+def test_a_link_in_a_zip_becomes_a_plain_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its text would be read from wherever it leads."""
+    monkeypatch.setenv("RAGCUN_CACHE", str(tmp_path / "cache"))
+    folder = write_collection(tmp_path / "set", 3)
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for each in folder.rglob("*"):
+            if each.is_file() and each.name != "queries.jsonl":
+                archive.write(each, each.relative_to(folder))
+        link = zipfile.ZipInfo("queries.jsonl")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(DataError, match=r"queries\.jsonl"):
+        read_collection(tmp_path / "set.zip")
+    (unpacked,) = (tmp_path / "cache").rglob("queries.jsonl")
+    assert not unpacked.is_symlink()
+    assert unpacked.read_text() == "/etc/passwd"
 
 
 def test_a_zip_that_lists_its_own_top_is_read(tmp_path: Path) -> None:

@@ -158,6 +158,9 @@ def test_set_replaces_what_the_file_got_wrong(tmp_path: Path) -> None:
         ("seed: !!timestamp abc\n", "cannot read this value"),
         ("seed: !!bool foo\n", "cannot read this value"),
         ("a: " + "[" * 5000, "not valid YAML"),
+        ("a: " + "[" * 100_000, "not valid YAML"),
+        ("seed: " + "9" * 5000, "seed"),
+        ("name: ../evil\n", "name"),
     ],
 )
 def test_what_is_not_a_recipe_is_said_plainly(tmp_path: Path, text: str, expected: str) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ragcun_cli.aws.launch_record import FAILED, IDLE, INTERRUPTED, OUT_OF_TIME
 from ragcun_cli.aws.machine.stages import Stage
@@ -39,6 +40,16 @@ def gpu_use() -> float | None:
         return None
 
 
+def newest_in(folder: Path) -> float:
+    """Return time.time() of the newest change in a run's logs and files, as far as they tell that it gets on."""
+    found = 0.0
+    for pattern in ("logs/*", "checkpoints/*.log", "checkpoints/*/*.jsonl", "results/*/*", "cache/embeddings/*/*"):
+        for path in folder.glob(pattern):
+            with contextlib.suppress(OSError):  # removed meanwhile
+                found = max(found, path.stat().st_mtime)
+    return found
+
+
 class GpuGauge:
     """Reads the GPUs' use in a thread of its own: an nvidia-smi in D state, which not even SIGKILL ends, holds up only
     this thread, and its last reading soon counts as none."""
@@ -62,13 +73,14 @@ class GpuGauge:
 @dataclass
 class Brakes:
     """Decides whether the run must end. end: time.time() at which --max-hours runs out. gpus: that the machine should
-    have; address: of the metadata service, None outside EC2."""
+    have; address: of the metadata service, None outside EC2. written: time.time() of the newest thing written."""
 
     end: float
     idle_minutes: float
     gpus: int
     address: str | None
     use: Callable[[], float | None]
+    written: Callable[[], float]
     busy: float = field(default_factory=time.monotonic)
 
     def reason(self, stage: Stage, seconds: float) -> Ending | None:
@@ -79,6 +91,10 @@ class Brakes:
             return Ending(OUT_OF_TIME, 75, "--max-hours is nearly over")
         if stage.longest is not None and seconds > stage.longest:
             return Ending(FAILED, None, f"{stage.name} took longer than {stage.longest / 60:g} minutes")
+        if stage.longest_silence is not None and seconds > stage.longest_silence:
+            silent = time.time() - self.written()
+            if silent > stage.longest_silence:
+                return Ending(FAILED, None, f"{stage.name} has written nothing for {silent / 60:.0f} minutes")
         if not stage.uses_gpus or self._is_busy():
             self.busy = time.monotonic()
         elif time.monotonic() - self.busy > self.idle_minutes * 60:

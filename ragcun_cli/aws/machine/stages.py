@@ -15,6 +15,7 @@ from ragcun_cli.aws.machine.nodes import Place
 
 RAGCUN = (sys.executable, "-m", "ragcun_cli")
 MINUTE, HOUR = 60.0, 3600.0
+SILENCE = HOUR  # training logs every few steps, and encoding every ten seconds
 MEMORY_OF_SEARCH = "4GiB"
 
 
@@ -30,18 +31,25 @@ class Command:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage. commands: what it executes, from the working folder as it is then. longest: seconds, after which it is
-    ended as failed; None where --max-hours and idle GPUs are the limit. uses_gpus: whether these should be busy."""
+    """One stage. commands: what it executes, from the working folder as it is then.
+
+    longest: seconds, after which it is ended as failed; None where only --max-hours limits it. longest_silence: seconds
+    in which nothing was written, after which the same: GPUs that wait for one another for ever look busy. uses_gpus:
+    whether these should be busy.
+    """
 
     name: str
     commands: Callable[[Path], list[Command]]
     longest: float | None = None
+    longest_silence: float | None = None
     uses_gpus: bool = False
 
 
 def stages_of(context: MachineContext, place: Place | None) -> list[Stage]:
     """Return the stages of this machine. place: its number among several nodes, and where they meet."""
     launch, attempt = context.launch, context.attempt
+    if not launch.recipes:
+        return _staging(launch.downloads)
     gpus = ("--gpus", str(attempt.gpus))
     stages = [Stage("fetching", _module("ragcun_cli.aws.machine.inputs"), 3 * HOUR)]
     stages.append(
@@ -52,11 +60,24 @@ def stages_of(context: MachineContext, place: Place | None) -> list[Stage]:
     # If an earlier machine has already trained, no trial is needed.
     if attempt.number == 1 and context.nodes == 1:
         stages.append(Stage("trying", lambda folder: [_ragcun("preflight", *_recipes(folder), *gpus)], HOUR))
-    stages.append(Stage("training", lambda folder: _trainings(context, place, folder), uses_gpus=True))
+    stages.append(_at_work("training", lambda folder: _trainings(context, place, folder)))
     if place is None or place.rank == 0:
-        stages.append(Stage("evaluating", lambda folder: [_evaluation(context, folder)], uses_gpus=True))
+        stages.append(_at_work("evaluating", lambda folder: [_evaluation(context, folder)]))
         stages.append(Stage("reporting", _reports, 2 * HOUR))
     return stages
+
+
+def _at_work(name: str, commands: Callable[[Path], list[Command]]) -> Stage:
+    return Stage(name, commands, longest_silence=SILENCE, uses_gpus=True)
+
+
+def _staging(downloads: tuple[str, ...]) -> list[Stage]:
+    """Return the stages of a machine that only downloads, and keeps what it gets in the bucket (`aws stage`)."""
+    return [
+        Stage("fetching", _module("ragcun_cli.aws.machine.inputs"), 3 * HOUR),
+        Stage("downloading", _always("data", "download", *downloads), 12 * HOUR),
+        Stage("staging", _module("ragcun_cli.aws.machine.staging"), 3 * HOUR),
+    ]
 
 
 def _ragcun(*arguments: str, output: Path | None = None, may_fail: bool = False) -> Command:

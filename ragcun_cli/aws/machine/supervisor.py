@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from ragcun_cli.aws.launch_record import FAILED, FINISHED, INTERRUPTED, as_time
-from ragcun_cli.aws.machine.brakes import Brakes, Ending, GpuGauge
+from ragcun_cli.aws.machine.brakes import Brakes, Ending, GpuGauge, newest_in
 from ragcun_cli.aws.machine.context import MachineContext
 from ragcun_cli.aws.machine.nodes import meet
 from ragcun_cli.aws.machine.stages import Command, Stage, stages_of
@@ -49,6 +49,7 @@ def supervise(context: MachineContext) -> None:
         gpus=context.attempt.gpus,
         address=metadata_address(),
         use=GpuGauge().use,
+        written=lambda: newest_in(context.folder),
     )
     for stage in stages_of(context, place):
         uploads.stage = stage.name

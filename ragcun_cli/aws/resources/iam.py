@@ -30,6 +30,9 @@ def build_role_policy(plan: LaunchPlan) -> dict[str, Any]:
     run, caches = names.prefix_of(plan.run), names.cache_prefix_of(plan.run)
     group = f"arn:{plan.partition}:logs:*:{plan.account}:log-group:{names.log_group_name(plan.run)}"
     readable = [f"{prefix}*" for prefix in (run, caches, f"{names.STAGED}/")]
+    writable = [*(f"{run}{each}" for each in WRITTEN_BY_MACHINE), f"{caches}*"]
+    if plan.job.only_downloads:
+        writable.append(f"{names.STAGED}/*")
     statements: list[dict[str, Any]] = [
         {
             "Sid": "ReadObjects",
@@ -42,7 +45,7 @@ def build_role_policy(plan: LaunchPlan) -> dict[str, Any]:
             "Sid": "WriteWhatItMakes",
             "Effect": "Allow",
             "Action": ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"],
-            "Resource": [*(f"{objects}/{run}{each}" for each in WRITTEN_BY_MACHINE), f"{objects}/{caches}*"],
+            "Resource": [f"{objects}/{each}" for each in writable],
         },
         {
             "Sid": "List",

@@ -11,6 +11,7 @@ from ragcun_cli.aws.calls import Aws, AwsError
 from ragcun_cli.aws.plan import LaunchPlan, RegionPlan
 from ragcun_cli.aws.resources.kind import Found, Kind, Making, Where
 from ragcun_cli.aws.resources.tags import of_run, run_of, tagged, tags_for
+from ragcun_cli.aws.transient import pauses
 from ragcun_cli.errors import UsageError
 
 NO_GROUP = ("InvalidGroup.NotFound", "InvalidGroupId.Malformed", "InvalidGroupId.NotFound")
@@ -59,13 +60,34 @@ def _create_group(making: Making) -> Sequence[str]:
         _require_closed(there[0], region)
         making.group = str(there[0]["GroupId"])
     else:
-        request = build_security_group(plan, region)
-        making.group = str(aws.call("ec2", "create_security_group", request, region=region.name)["GroupId"])
+        making.group = _new_group(making)
     if plan.wishes.nodes > 1:
         existing = ("InvalidPermission.Duplicate",)
         request = build_node_traffic(making.group)
         aws.ask("ec2", "authorize_security_group_ingress", request, region=region.name, absent=existing)
     return [making.group]
+
+
+def _new_group(making: Making) -> str:
+    """Create the group; if AWS says that it is there although it did not list it, wait until it does.
+
+    That happens after an answer that was lost, and when EC2's lists lag (SkyPilot's pull request 4584).
+    """
+    aws, plan, region = making.aws, making.plan, making.place
+    request, duplicate = build_security_group(plan, region), ("InvalidGroup.Duplicate",)
+    answer = aws.ask("ec2", "create_security_group", request, region=region.name, absent=duplicate)
+    if answer is not None:
+        return str(answer["GroupId"])
+    for pause in pauses():
+        there = aws.call("ec2", "describe_security_groups", of_run(plan.run), region=region.name)["SecurityGroups"]
+        if there:
+            _require_closed(there[0], region)
+            return str(there[0]["GroupId"])
+        time.sleep(pause)
+    raise UsageError(
+        f"{region.name}: a security group {request['GroupName']} is there without the run's tag",
+        "Remove it, or choose another --run.",
+    )
 
 
 def _require_closed(group: dict[str, Any], region: RegionPlan) -> None:

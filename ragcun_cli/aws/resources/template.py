@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import shlex
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,7 @@ def _create(making: Making) -> Sequence[str]:
     for found in _find(aws, region.name, plan.run):
         _remove(aws, found)
     request = build_launch_template(plan, region, making.group, build_user_data(making))
+    request["ClientToken"] = uuid.uuid4().hex  # boto3 repeats a request whose answer was lost
     answer = aws.call("ec2", "create_launch_template", request, region=region.name)
     making.template = str(answer["LaunchTemplate"]["LaunchTemplateId"])
     return [making.template]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import typer
 
 from ragcun_cli.commands.aws.account import gc, policy
-from ragcun_cli.commands.aws.launching import launch, plan, stage
+from ragcun_cli.commands.aws.launching import launch, plan
 from ragcun_cli.commands.aws.running import fetch, logs, shell, status, terminate, watch
+from ragcun_cli.commands.aws.staging import stage
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -1,4 +1,4 @@
-"""`ragcun aws plan`, `launch` and `stage`."""
+"""`ragcun aws plan` and `launch`."""
 
 from __future__ import annotations
 
@@ -180,10 +180,11 @@ def launch(
     archive = archive_checkout(code or default_checkout(), allow_changes)
     if _attached(aws, found, archive, json_output):
         return None
-    return _start(aws, found, archive, hours, yes, json_output)
+    return start_run(aws, found, archive, hours, yes, json_output)
 
 
-def _start(aws: Aws, found: LaunchPlan, archive: CodeArchive, hours: float, yes: bool, json_output: bool) -> None:
+def start_run(aws: Aws, found: LaunchPlan, archive: CodeArchive, hours: float, yes: bool, json_output: bool) -> None:
+    """Show the plan, ask once, and start the run."""
     from ragcun_cli.aws.launch import launch_run
     from ragcun_cli.aws.plan import require_launchable
     from ragcun_cli.aws.waiting import until_there_is_capacity
@@ -271,43 +272,3 @@ def _resume(
 
     attempt = until_there_is_capacity(again, hours, note)
     return show_attempt(run, attempt, json_output)
-
-
-def stage(
-    datasets: list[str] = typer.Option(
-        ["beir", "msmarco"],
-        "--datasets",
-        "-d",
-        help="Downloads to keep, as for `ragcun data download`; may be repeated.",
-    ),
-    folder: Path = typer.Option(Path("data"), "--from", help="The data folder that has them."),
-    regions: list[str] = REGION,
-    bucket: str | None = BUCKET,
-    profile: str | None = PROFILE,
-) -> None:
-    """Keep downloads in the bucket, so that machines with GPUs get them from there and not from public servers.
-
-    Download them first, here or on a cheap machine without GPUs: ragcun data download beir msmarco. What the bucket
-    already has is not copied again. Example: ragcun aws stage --from data
-    """
-    from ragcun_cli.aws.names import bucket_name
-    from ragcun_cli.aws.planning import parsed_regions
-    from ragcun_cli.aws.resources.bucket import ensure_bucket
-    from ragcun_cli.aws.staging import stage_files, staged_store
-    from ragcun_cli.commands.choices import listed
-    from ragcun_cli.data.fetch.catalogue import expand
-
-    wanted = expand([name for each in datasets for name in listed(each)])
-    aws = open_account(profile)
-    region = parsed_regions(regions, aws.session.region_name)[0]
-    aws.require_region(region)
-    account = aws.account()[0]
-    name = bucket or bucket_name(account, region)
-    ensure_bucket(aws, account, name, region, is_users=bucket is not None)
-    try:
-        copied = stage_files(staged_store(aws, name, region), folder, wanted, note)
-    except FileNotFoundError as error:
-        raise UsageError(str(error), f"ragcun data download {' '.join(datasets)} --data-dir {folder}") from None
-    except OSError as error:
-        raise EnvironmentUnfit(str(error), "Run it again: what the bucket has is not copied again.") from None
-    note(f"Copied {copied} files to s3://{name}/datasets/; launches in {region} use them.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ragcun_cli.aws.machine import brakes, supervisor
-from ragcun_cli.aws.machine.brakes import Brakes, Ending, GpuGauge, gpu_use
+from ragcun_cli.aws.machine.brakes import Brakes, Ending, GpuGauge, gpu_use, newest_in
 from ragcun_cli.aws.machine.nodes import Place
 from ragcun_cli.aws.machine.stages import Command, Stage, stages_of
 from ragcun_cli.aws.machine.supervisor import run_stage
@@ -25,6 +26,7 @@ TRAINING = Stage("training", lambda folder: [], uses_gpus=True)
 def brakes_with(**changes: object) -> Brakes:
     known: dict[str, object] = {
         "end": time.time() + 7200, "idle_minutes": 1.0, "gpus": 1, "address": None, "use": lambda: 50.0,
+        "written": time.time,
     }  # fmt: skip
     return Brakes(**{**known, **changes})  # type: ignore[arg-type]
 
@@ -75,11 +77,41 @@ def test_each_stage_has_its_own_longest_time(record: RunRecord, work: Path) -> N
     stages = {stage.name: stage for stage in stages_of(context_of(record, work), None)}
     assert list(stages) == ["fetching", "preflight", "downloading", "trying", "training", "evaluating", "reporting"]
     for stage in stages.values():
-        assert stage.uses_gpus != (stage.longest is not None), stage.name  # idle GPUs end the two others
+        assert stage.longest is not None or (stage.uses_gpus and stage.longest_silence == 3600), stage.name
     slow = stages["downloading"]
     assert brakes_with().reason(slow, 3 * 3600) is None
     ending = brakes_with().reason(slow, 3 * 3600 + 1)
     assert ending == Ending("failed", None, "downloading took longer than 180 minutes")
+
+
+def test_gpus_that_wait_for_one_another_look_busy_but_write_nothing(work: Path) -> None:
+    training = Stage("training", lambda folder: [], longest_silence=60.0, uses_gpus=True)
+    silent = brakes_with(written=lambda: time.time() - 61)
+    assert silent.reason(training, 59.0) is None  # what was written before the stage counts for nothing
+    assert silent.reason(training, 61.0) == Ending("failed", None, "training has written nothing for 1 minutes")
+    assert brakes_with(written=lambda: time.time() - 59).reason(training, 61.0) is None
+
+
+def test_the_newest_of_logs_metrics_results_and_embeddings_counts(work: Path) -> None:
+    assert newest_in(work) == 0.0 or not list(work.glob("logs/*"))
+    for number, name in enumerate(
+        ("logs/1-i-1.log", "checkpoints/a.log", "checkpoints/isotropy/metrics.jsonl", "results/isotropy/x.json",
+         "cache/embeddings/model/block"), start=1,
+    ):  # fmt: skip
+        path = work / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+        os.utime(path, (2e9 + number, 2e9 + number))
+        assert newest_in(work) == 2e9 + number
+    (work / "logs/broken").symlink_to(work / "nowhere")
+    assert newest_in(work) == 2e9 + 5
+
+
+def test_a_machine_that_only_downloads_keeps_what_it_gets(record: RunRecord, work: Path) -> None:
+    context = context_of(record, work, recipes={}, downloads=("scifact",))
+    stages = stages_of(context, None)
+    assert [stage.name for stage in stages] == ["fetching", "downloading", "staging"]
+    assert all(stage.longest is not None for stage in stages)
 
 
 def test_a_spot_notice_ends_whatever_runs(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
