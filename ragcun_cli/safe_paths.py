@@ -11,6 +11,7 @@ import unicodedata
 from pathlib import Path
 
 LONGEST_PART = 255  # bytes of one part of a path, on every common file system
+LONGEST_NAME = 1024  # bytes of a whole name, as in S3
 
 
 class UnsafeName(OSError, ValueError):
@@ -53,6 +54,8 @@ def require_safe_name(name: str) -> None:
         raise UnsafeName(name, "it has a backslash")
     if name.startswith("/"):
         raise UnsafeName(name, "it is an absolute path")
+    if len(name.encode()) > LONGEST_NAME:
+        raise UnsafeName(name, f"it is longer than {LONGEST_NAME} bytes")
     for part in name.split("/"):
         if part in ("", ".", ".."):
             raise UnsafeName(name, f"it has the part {part!r}")

@@ -25,6 +25,7 @@ HOSTILE = {
     "results/\x1b]52;c;cm0gLXJmIH4=\x07": "a control character",
     "results/x\u2028y": "a control character",
     "results/\udcff": "a control character",
+    "a/" * 512 + "b": "longer than 1024 bytes",
     f"results/{'é' * 128}": "longer than 255 bytes",
 }
 

@@ -85,6 +85,7 @@ class Aws:
 
     def __init__(self, session: Any) -> None:
         self.session = session
+        self._region = USUAL_REGION  # where the session names none
         self._clients: dict[tuple[str, str], Any] = {}
 
     def client(self, service: str, region: str) -> Any:
@@ -172,13 +173,13 @@ class Aws:
         Raises:
             AwsError: if the credentials do not work.
         """
-        identity = self.call("sts", "get_caller_identity", region=self.session.region_name or USUAL_REGION)
+        identity = self.call("sts", "get_caller_identity", region=self.session.region_name or self._region)
         return identity["Account"], identity["Arn"]
 
     @property
     def partition(self) -> str:
-        """AWS's separate cloud that the session's region is in: aws, aws-us-gov or aws-cn."""
-        return partition_of(self.session.region_name or USUAL_REGION)
+        """AWS's separate cloud that the regions in use are in: aws, aws-us-gov or aws-cn."""
+        return partition_of(self.session.region_name or self._region)
 
     def require_region(self, region: str) -> None:
         """Refuse a region that does not exist.
@@ -193,6 +194,7 @@ class Aws:
         ]
         if region not in known:
             raise UsageError(f"--region {region}: AWS has no such region; {did_you_mean(region, known)}")
+        self._region = region
 
 
 def partition_of(region: str) -> str:

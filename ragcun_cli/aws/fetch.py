@@ -69,12 +69,19 @@ def _fetch_file(store: S3Store, key: str, digest: str | None, to: Path, done: Fe
     except _NotAsUploaded:
         done.problems.append(f"{key}: its sha256 differs from the uploaded one")
         return
-    except UNUSABLE_NAME as error:
+    except OSError as error:
+        _require_of_object(error)
         done.problems.append(_about(key, error))
         return
     done.files += 1
     done.unlisted += digest is None
     done.bytes += path.stat().st_size
+
+
+def _require_of_object(error: OSError) -> None:
+    """Raise again what is wrong here, such as a full disk: S3's refusals have no number, and are of one object."""
+    if error.errno is not None and not isinstance(error, UNUSABLE_NAME):
+        raise error
 
 
 def _about(key: str, error: OSError) -> str:
@@ -85,7 +92,8 @@ def _fetch_trainings(store: S3Store, parts: tuple[str, ...], to: Path, done: Fet
     for name in sorted({key.split("/")[1] for key in _files(store, f"{CHECKPOINTS}/")}):
         try:
             _fetch_training(store, f"{CHECKPOINTS}/{name}", parts, safe_join(to, name), done)
-        except UNUSABLE_NAME as error:
+        except OSError as error:
+            _require_of_object(error)
             done.problems.append(_about(f"{CHECKPOINTS}/{name}", error))
 
 

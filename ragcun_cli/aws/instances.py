@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ragcun_cli.aws.calls import Aws
-from ragcun_cli.errors import EnvironmentUnfit
+from ragcun_cli.errors import EnvironmentUnfit, UsageError
 from ragcun_cli.recipe.estimates import Machine
 from ragcun_cli.recipe.problems import did_you_mean
 
@@ -90,11 +90,11 @@ def require_not_retired(name: str) -> None:
     """Refuse EC2 P3.
 
     Raises:
-        EnvironmentUnfit: with the type that replaces it.
+        UsageError: with the type that replaces it.
     """
     if name.split(".")[0] in ("p3", "p3dn"):
         nearest = RETIRED.get(name, "g5.xlarge to p4d.24xlarge")
-        raise EnvironmentUnfit(
+        raise UsageError(
             f"--instance {name}: AWS has retired EC2 P3", f"Closest to it: {nearest}. Others: {', '.join(KNOWN)}."
         )
 
@@ -103,11 +103,11 @@ def known_instance(name: str) -> InstanceType:
     """Return a type from the table, for planning without an account.
 
     Raises:
-        EnvironmentUnfit: if the table does not have it.
+        UsageError: if the table does not have it.
     """
     require_not_retired(name)
     if name not in KNOWN:
-        raise EnvironmentUnfit(
+        raise UsageError(
             f"--instance {name}: ragcun's own table has no such type; {did_you_mean(name, sorted(KNOWN))}",
             "Omit --offline to ask AWS.",
         )
@@ -118,7 +118,7 @@ def describe_instance(aws: Aws, name: str, regions: Sequence[str]) -> InstanceTy
     """Return what AWS says about a type in the first region that has it.
 
     Raises:
-        EnvironmentUnfit: if it is retired, unknown, or has unsupported processors or GPUs.
+        UsageError: if it is retired, unknown, or has unsupported processors or GPUs.
         AwsError: if AWS does not answer.
     """
     require_not_retired(name)
@@ -127,7 +127,7 @@ def describe_instance(aws: Aws, name: str, regions: Sequence[str]) -> InstanceTy
         answer = aws.ask("ec2", "describe_instance_types", request, region=region, absent=("InvalidInstanceType",))
         if answer and answer["InstanceTypes"]:
             return _parsed(answer["InstanceTypes"][0])
-    raise EnvironmentUnfit(
+    raise UsageError(
         f"--instance {name}: AWS has no such type in {', '.join(regions)}; {did_you_mean(name, sorted(KNOWN))}",
         "Not every region has every type: try another --region.",
     )

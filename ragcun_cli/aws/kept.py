@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ragcun_cli import files
 from ragcun_cli.aws.launch_record import LaunchRecord, parse_launch
-from ragcun_cli.errors import DataError, UsageError
+from ragcun_cli.errors import DataError, EnvironmentUnfit, UsageError
 
 FREE = ("attempts", "terminated")  # these change as the run goes on
 
@@ -34,12 +34,38 @@ def forget(account: str, bucket: str, run: str) -> None:
 
 
 def kept_record(account: str, bucket: str, run: str) -> LaunchRecord | None:
-    """Return the copy, or None if there is none that can be read."""
+    """Return the copy, or None if there is none.
+
+    Raises:
+        UsageError: if it cannot be read: whatever it said, it must not be ignored.
+    """
     path = kept_file(account, bucket, run)
     try:
         return parse_launch(path.read_bytes(), str(path))
-    except (OSError, DataError):
+    except FileNotFoundError:
         return None
+    except (OSError, DataError) as error:
+        said = error.message if isinstance(error, DataError) else f"{path}: {error.strerror}"
+        raise UsageError(
+            f"this computer's copy of what run {run} was launched with cannot be read: {said}",
+            f"Remove {path}; the command then shows what the run's record asks for, and asks you.",
+        ) from None
+
+
+def require_writable(account: str, bucket: str, run: str) -> None:
+    """Check, before anything is made, that a copy can be kept.
+
+    Raises:
+        EnvironmentUnfit: naming the file.
+    """
+    path = kept_file(account, bucket, run)
+    try:
+        files.require_writable(path)
+    except OSError as error:
+        raise EnvironmentUnfit(
+            f"{path}: the launch's record cannot be kept there: {error.strerror}",
+            "Set XDG_STATE_HOME to a folder that you can write to.",
+        ) from None
 
 
 def require_as_kept(launch: LaunchRecord, bucket: str) -> None:
@@ -49,21 +75,22 @@ def require_as_kept(launch: LaunchRecord, bucket: str) -> None:
         UsageError: naming each difference, or if there is no copy.
     """
     copy = kept_record(launch.account, bucket, launch.run)
-    cure = "Look at it and confirm it: ragcun aws launch --run {run} --resume --accept-record"
+    cure = (
+        f"Look at it, and confirm it: ragcun aws watch {launch.run} --accept-record, or ragcun aws launch --run "
+        f"{launch.run} --resume --accept-record to start a machine now."
+    )
     if copy is None:
-        raise UsageError(
-            f"run {launch.run}: this computer has not confirmed what it was launched with", cure.format(run=launch.run)
-        )
+        raise UsageError(f"run {launch.run}: this computer has not confirmed what it was launched with", cure)
     if found := changes(copy, launch):
         raise UsageError(
-            f"run {launch.run}: its record in the bucket asks for something else than was launched or confirmed from "
-            "here:\n" + "\n".join(f"  {each}" for each in found),
-            cure.format(run=launch.run),
+            f"run {launch.run}: its record in the bucket differs from what was launched or confirmed here:\n"
+            + "\n".join(f"  {each}" for each in found),
+            cure,
         )
 
 
 def changes(copy: LaunchRecord, launch: LaunchRecord) -> list[str]:
-    """Name each difference between the copy and the bucket's record, apart from newer attempts."""
+    """Name each difference between the copy and the bucket's record; what hours are left follows from the attempts."""
     before, after = copy.as_json(), launch.as_json()
     wishes_before, wishes_after = before.pop("wishes"), after.pop("wishes")
     found = [
@@ -72,10 +99,11 @@ def changes(copy: LaunchRecord, launch: LaunchRecord) -> list[str]:
         if wishes_before[name] != wishes_after[name]
     ]
     found += [f"{name} differs" for name in before if name not in FREE and before[name] != after[name]]
-    known = {each.number: each.started for each in launch.attempts}
+    known = {each.number: each for each in launch.attempts}
+    ours = {each.number for each in copy.attempts}
     found += [
-        f"attempt {each.number} is missing, or began at another time"
+        f"attempt {each.number} is missing, or is not as this computer knows it"
         for each in copy.attempts
-        if known.get(each.number) != each.started
+        if known.get(each.number) != each
     ]
-    return found
+    return found + [f"attempt {number} was not started from here" for number in known if number not in ours]

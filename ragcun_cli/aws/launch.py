@@ -16,7 +16,7 @@ from functools import partial
 
 from ragcun_cli.aws.calls import Aws, AwsError
 from ragcun_cli.aws.code import CodeArchive
-from ragcun_cli.aws.kept import keep
+from ragcun_cli.aws.kept import keep, require_writable
 from ragcun_cli.aws.launch_record import FORMAT, Attempt, LaunchRecord, now
 from ragcun_cli.aws.plan import LaunchPlan, RegionPlan, require_launchable
 from ragcun_cli.aws.record import RunRecord
@@ -40,7 +40,7 @@ class LaunchFailed(RagcunError):
 
     def __init__(self, cause: RagcunError, left: list[Orphan]) -> None:
         listed = "\n".join(f"  {each.sentence()}" for each in left)
-        after = f"These remain:\n{listed}" if left else "Everything that this launch created has been removed."
+        after = f"These remain:\n{listed}" if left else "Whatever this launch created has been removed."
         super().__init__(f"{cause.message}\n{after}", cause.hint)
         self.exit_code = cause.exit_code
         # No capacity, or AWS did not answer or was busy; not what another try would meet again.
@@ -63,6 +63,7 @@ def launch_run(aws: Aws, plan: LaunchPlan, archive: CodeArchive, say: Say) -> At
         LaunchFailed: for any reason; its message says what remains, if anything.
     """
     require_launchable(plan)
+    require_writable(plan.account, plan.bucket, plan.run)
     record = RunRecord(aws, plan.account, plan.bucket, plan.home, plan.run)
     attempt = _begin(1, plan.wishes.max_hours, plan)
     launch = describe_launch(plan, archive).with_attempts([attempt])
@@ -106,7 +107,7 @@ def continue_run(
     record.replace_launch(before, begun)
 
     def make(rollback: Rollback) -> Attempt:
-        restore = partial(record.replace_launch, begun, before)
+        restore = partial(_restore, record, attempt, before)
         rollback.add("the attempt in launch.json", f"ragcun aws status {plan.run}", restore)
         if archive is not None:
             record.write(archive.key, archive.content)
@@ -116,6 +117,14 @@ def continue_run(
         return _start(making, record, begun, rollback, say)
 
     return _or_undone(make)
+
+
+def _restore(record: RunRecord, attempt: Attempt, before: LaunchRecord) -> None:
+    """Take an attempt that failed out of launch.json, whether or not its machines were recorded."""
+    there = record.launch()
+    if there is not None and there.last_attempt is not None and there.last_attempt.started == attempt.started:
+        record.replace_launch(there, before)
+        keep(before, record.bucket)
 
 
 def describe_launch(plan: LaunchPlan, archive: CodeArchive) -> LaunchRecord:

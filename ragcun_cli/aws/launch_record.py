@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -186,6 +187,7 @@ class MachineStatus:
 
 _LAUNCH: TypeAdapter[LaunchRecord] = TypeAdapter(LaunchRecord)
 _STATUS: TypeAdapter[MachineStatus] = TypeAdapter(MachineStatus)
+_TRAINING: TypeAdapter[TrainingState] = TypeAdapter(TrainingState)
 
 
 def parse_launch(content: bytes, where: str) -> LaunchRecord:
@@ -199,16 +201,27 @@ def parse_launch(content: bytes, where: str) -> LaunchRecord:
     except (ValidationError, RecursionError) as error:
         raise DataError(
             f"{where}: not a launch record: {_problems(error)}",
-            "`ragcun aws terminate RUN` ends its machines all the same.",
+            "`ragcun aws terminate` ends its machines all the same.",
         ) from None
 
 
 def parse_status(content: bytes) -> MachineStatus | str:
-    """Parse status.json, or return what is wrong with it."""
+    """Parse status.json, or return what is wrong with it. A training that cannot be read is left out."""
     try:
-        return _STATUS.validate_json(content)
-    except (ValidationError, RecursionError) as error:
-        return _problems(error)
+        raw = json.loads(content)
+        if isinstance(raw, dict) and isinstance(raw.get("trainings"), list):
+            raw["trainings"] = [each for each in raw["trainings"] if _is_training(each)]
+        return _STATUS.validate_python(raw)
+    except (ValueError, RecursionError) as error:
+        return _problems(error) if isinstance(error, ValidationError | RecursionError) else f"not JSON: {error}"
+
+
+def _is_training(entry: Any) -> bool:
+    try:
+        _TRAINING.validate_python(entry)
+    except (ValidationError, RecursionError):
+        return False
+    return True
 
 
 def _problems(error: ValidationError | RecursionError) -> str:

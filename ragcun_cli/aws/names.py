@@ -27,10 +27,10 @@ def require_run_name(run: str) -> str:
         UsageError: if not.
     """
     if run.endswith(DEADLINE):
-        raise UsageError(f"--run {run}: names ending in -deadline belong to a run's second role", "Choose another.")
+        raise UsageError(f"run name {run}: names ending in -deadline belong to a run's second role", "Choose another.")
     if not _RUN.fullmatch(run) or len(run) > LONGEST_RUN:
         raise UsageError(
-            f"--run {run}: a run's name has lower-case letters, digits and inner hyphens, at most {LONGEST_RUN} in all",
+            f"run name {run}: it has lower-case letters, digits and inner hyphens, at most {LONGEST_RUN} in all",
             "For example: --run isotropy-2.",
         )
     return run

@@ -208,17 +208,20 @@ class LaunchPlan:
 
     def creates(self) -> list[str]:
         """Describe what the launch creates."""
-        name, run = names.resource_name(self.run), self.run
+        name, run, several = names.resource_name(self.run), self.run, self.wishes.nodes > 1
+        group = "security group and " if self.wishes.security_group is None else ""
         made = [
-            f"bucket {self.bucket} (shared by all runs, and kept), objects below {self.prefix}",
+            f"bucket {self.bucket} (shared by all runs, and kept), objects below {self.prefix}"
+            if self.wishes.bucket is None
+            else f"objects below {self.prefix} in your bucket {self.bucket}",
             f"roles {name} and {names.deadline_role_name(run)}, instance profile {name}",
             f"log group {names.log_group_name(run)}",
-            f"{'security group and ' * (self.wishes.security_group is None)}launch template {name}, where it starts",
+            f"{group}launch template {name}, in the region where it starts",
             f"{self.wishes.nodes} x {self.instance.name}, {'on demand' if self.wishes.on_demand else 'spot'}, "
-            f"with a disk of {self.disk} GiB each",
-            f"a schedule that ends them {MINUTES_AFTER} minutes after the {self.wishes.max_hours:g} hours",
+            f"with a disk of {self.disk} GiB{' each' if several else ''}",
+            f"a schedule that ends {'them' if several else 'it'} {MINUTES_AFTER} minutes after --max-hours",
         ]
-        if self.wishes.nodes > 1:
+        if several:
             made.insert(4, f"placement group {name}")
         if self.wishes.email is not None:
             made.append(f"budget {name}, with emails to {self.wishes.email}")

@@ -16,6 +16,7 @@ from ragcun_cli.aws.plan import LaunchPlan, RegionPlan, Zone
 from ragcun_cli.aws.policy import check_boundary
 from ragcun_cli.aws.prices import UNKNOWN, on_demand_price, spot_prices, table_price
 from ragcun_cli.aws.quota import Quota, look_up_quota, quota_of
+from ragcun_cli.aws.resources.bucket import is_ours
 from ragcun_cli.aws.staging import staged_files
 from ragcun_cli.aws.subnets import find_network
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
@@ -38,6 +39,9 @@ def make_plan(aws: Aws, wishes: LaunchRequest, job: Job) -> LaunchPlan:
     staged = staged_files(aws, account, bucket, wishes.regions[0])
     estimate = _estimate(job, instance, wishes, staged)
     refusal, remark = check_boundary(aws, account, wishes.bucket)
+    refusals = [refusal] if refusal else []
+    if wishes.bucket is not None and not is_ours(aws, account, wishes.bucket, wishes.regions[0]):
+        refusals.append(f"--bucket {wishes.bucket}: there is no such bucket; create it, or leave --bucket out")
     return LaunchPlan(
         wishes=wishes,
         job=job,
@@ -50,7 +54,7 @@ def make_plan(aws: Aws, wishes: LaunchRequest, job: Job) -> LaunchPlan:
         cache_gib=estimate.disk.cache,
         estimate=estimate,
         partition=aws.partition,
-        refusals=(refusal,) if refusal else (),
+        refusals=tuple(refusals),
         remarks=(remark,) if remark else (),
     )
 
@@ -104,7 +108,9 @@ def _plan_region(aws: Aws, wishes: LaunchRequest, instance: InstanceType, region
         if error.title == "aws":
             raise
         obstacles.append(f"{error.message}. {error.hint}")
-    network = find_network(aws, region, offered, wishes.subnets, wishes.security_group) if offered else None
+    network = (
+        find_network(aws, region, offered, wishes.subnets, wishes.security_group, wishes.nodes) if offered else None
+    )
     obstacles += [f"AWS does not offer {instance.name} there"] if network is None else network.obstacles
     if not quota.suffices:
         used = f", {quota.used} of them in use" if quota.used else ""

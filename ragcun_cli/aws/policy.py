@@ -50,15 +50,18 @@ def check_boundary(aws: Aws, account: str, bucket: str | None) -> tuple[str, str
         AwsError: if AWS does not answer.
     """
     arn = names.boundary_arn(aws.partition, account)
-    own = f" --bucket {bucket}" if bucket else ""
-    cure = (
-        f"ragcun aws policy --boundary --account {account}{own} > boundary.json; "
-        f"aws iam create-policy --policy-name {names.BOUNDARY} --policy-document file://boundary.json"
+    options = (f" --bucket {bucket}" if bucket else "") + (
+        f" --partition {aws.partition}" if aws.partition != "aws" else ""
     )
     try:
         found = aws.ask("iam", "get_policy", {"PolicyArn": arn}, region=GLOBAL, absent=("NoSuchEntity",))
         if found is None:
-            return f"the permissions boundary {arn} is missing; an administrator makes it once: {cure}", ""
+            return (
+                f"the account has no policy {names.BOUNDARY}, the boundary of what machines may do. An administrator "
+                f"makes it once, from what `ragcun aws policy --boundary --account {account}{options}` prints: "
+                "AWS_SETUP.md, section 2",
+                "",
+            )
         version = {"PolicyArn": arn, "VersionId": found["Policy"]["DefaultVersionId"]}
         document = aws.call("iam", "get_policy_version", version, region=GLOBAL)["PolicyVersion"]["Document"]
     except AwsError as error:
@@ -67,7 +70,8 @@ def check_boundary(aws: Aws, account: str, bucket: str | None) -> tuple[str, str
         raise
     if _as_json(document) != json.loads(boundary_policy(account, bucket, aws.partition)):
         return "", (
-            f"the account's {names.BOUNDARY} differs from what `ragcun aws policy --boundary{own}` prints; "
+            f"the account's {names.BOUNDARY} differs from what `ragcun aws policy --boundary --account {account}"
+            f"{options}` prints; "
             "if a machine is denied something, or should be allowed less, update it"
         )
     return "", ""

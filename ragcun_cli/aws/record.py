@@ -13,9 +13,10 @@ nodes/<attempt>/…       where several nodes find each other
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ MIRRORED = ("results", "report", "logs")
 # What the machine makes, and its role may write; all else below the prefix it may only read.
 WRITTEN_BY_MACHINE = (STATUS_FILE, FILES, *(f"{name}/*" for name in (*MIRRORED, CHECKPOINTS, "nodes")))
 CONFLICT = ("PreconditionFailed", "412", "ConditionalRequestConflict")
+LARGEST_RECORD = 8 << 20  # bytes
 LEAST_HOURS = 0.1  # that a started machine counts for, whatever it says: AWS bills its start too
 
 
@@ -91,12 +93,17 @@ class RunRecord:
             return None
 
     def _get(self, key: str) -> dict[str, Any] | None:
+        """Return S3's answer for an object, at most its first bytes: whoever wrote it chose its size."""
         request = {"Bucket": self.bucket, "Key": self.prefix + key, "ExpectedBucketOwner": self.account}
+        limited = request | {"Range": f"bytes=0-{LARGEST_RECORD - 1}"}
         try:
-            return self.aws.ask("s3", "get_object", request, region=self.region, absent=("NoSuchKey", "404"))
+            return self.aws.ask("s3", "get_object", limited, region=self.region, absent=("NoSuchKey", "404"))
         except AwsError as error:
-            if error.code not in FORBIDDEN or self.store().has(key):
-                raise
+            if error.code in ("InvalidRange", "416"):  # it is empty
+                return self.aws.ask("s3", "get_object", request, region=self.region, absent=("NoSuchKey", "404"))
+            with as_aws_errors():
+                if error.code not in FORBIDDEN or self.store().has(key):
+                    raise
             return None
 
     def write_json(self, key: str, content: dict[str, Any]) -> None:
@@ -148,7 +155,12 @@ class RunRecord:
 
     def reported(self) -> Reported:
         """Return what the run's machine last said."""
-        answer = self._get(STATUS_FILE)
+        try:
+            answer = self._get(STATUS_FILE)
+        except AwsError as error:
+            if error.passes:
+                raise
+            return Reported(problem=error.message)  # its storage class or key may be such that nobody can read it
         if answer is None:
             return Reported()
         received = answer["LastModified"]
@@ -166,6 +178,15 @@ class RunRecord:
             return {}
         found = {key: entry.get("sha256") for key, entry in listed.items() if isinstance(entry, dict)}
         return {key: digest for key, digest in found.items() if isinstance(digest, str)}
+
+
+@contextlib.contextmanager
+def as_aws_errors() -> Iterator[None]:
+    """Turn a store's OSErrors into AwsErrors, which those who look at runs expect."""
+    try:
+        yield
+    except OSError as error:
+        raise AwsError(str(error)) from None
 
 
 def build_object(bucket: str, account: str, key: str, content: bytes) -> dict[str, Any]:

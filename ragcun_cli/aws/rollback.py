@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from ragcun_cli.errors import RagcunError
 
+STILL_NEEDED = "a machine that could not be ended may need it"
+
 
 @dataclass(frozen=True)
 class Orphan:
@@ -26,7 +28,8 @@ class _Step:
     what: str
     cure: str
     remove: Callable[[], object]
-    is_first: bool
+    ends_machines: bool
+    serves_machines: bool
 
 
 @dataclass
@@ -36,9 +39,19 @@ class Rollback:
 
     _steps: list[_Step] = field(default_factory=list)
 
-    def add(self, what: str, cure: str, remove: Callable[[], object], is_first: bool = False) -> None:
-        """Register a removal, which must ignore what does not exist. is_first: do it before all others."""
-        self._steps.append(_Step(what, cure, remove, is_first))
+    def add(
+        self,
+        what: str,
+        cure: str,
+        remove: Callable[[], object],
+        ends_machines: bool = False,
+        serves_machines: bool = False,
+    ) -> None:
+        """Register a removal, which must ignore what does not exist.
+
+        ends_machines: it is done before all others. serves_machines: it is not done if machines could not be ended.
+        """
+        self._steps.append(_Step(what, cure, remove, ends_machines, serves_machines))
 
     def extend(self, later: Rollback) -> None:
         """Append the removals of what was created after this."""
@@ -46,9 +59,13 @@ class Rollback:
 
     def run(self) -> list[Orphan]:
         """Remove everything, newest first; return what could not be removed."""
-        left = []
+        left, machines_ended = list[Orphan](), True
         newest_first = self._steps[::-1]
-        for step in sorted(newest_first, key=lambda step: not step.is_first):
+        for step in sorted(newest_first, key=lambda step: not step.ends_machines):
+            if step.serves_machines and not machines_ended:
+                left.append(Orphan(step.what, STILL_NEEDED, step.cure))
+                continue
+            before = len(left)
             try:
                 step.remove()
             except RagcunError as error:
@@ -57,5 +74,6 @@ class Rollback:
                 left.append(Orphan(step.what, repr(error), step.cure))
             except KeyboardInterrupt:
                 left.append(Orphan(step.what, "stopped by Ctrl-C", step.cure))
+            machines_ended = machines_ended and not (step.ends_machines and len(left) > before)
         self._steps.clear()
         return left

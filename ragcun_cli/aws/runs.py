@@ -16,6 +16,7 @@ from ragcun_cli.aws.job import Job, staging_job
 from ragcun_cli.aws.launch_record import (
     ENDED,
     INTERRUPTED,
+    LAUNCH_FILE,
     OUT_OF_TIME,
     RUNNING,
     Attempt,
@@ -24,7 +25,7 @@ from ragcun_cli.aws.launch_record import (
     as_time,
     now,
 )
-from ragcun_cli.aws.record import Reported, RunRecord, hours_used
+from ragcun_cli.aws.record import Reported, RunRecord, as_aws_errors, hours_used
 from ragcun_cli.aws.resources.bucket import NOT_OURS, bucket_is_taken
 from ragcun_cli.aws.resources.machines import MachineState, find_machines, reason_of
 from ragcun_cli.aws.state_reason import NO_REASON, StateReason
@@ -58,7 +59,10 @@ class FoundRun:
     def status(self) -> MachineStatus | None:
         """What the last attempt's machine said, or None if it has said nothing yet."""
         status, last = self.reported.status, self.last_attempt
-        return status if status is not None and last is not None and status.attempt == last.number else None
+        if status is None or last is None or status.attempt != last.number:
+            return None
+        # An attempt's number is used again if its launch failed: a machine of that one does not speak for this one.
+        return status if status.instance in ("", *last.instances) else None
 
     @property
     def regions(self) -> list[str]:
@@ -81,19 +85,18 @@ class FoundRun:
             return self.status.state
         if self.machines:
             return RUNNING if self.status is not None else STARTING
-        if self.status is None and self._is_young():
+        if self.status is None and self.last_attempt is not None and is_young(self.last_attempt):
             return STARTING
         is_over = self.last_attempt is not None and now() >= as_time(self.last_attempt.end)
         return OUT_OF_TIME if is_over else LOST
 
-    def _is_young(self) -> bool:
-        """Return whether the last attempt is so recent that EC2 may not list its machines yet."""
-        attempt = self.last_attempt
-        return attempt is not None and (now() - as_time(attempt.started)).total_seconds() < SECONDS_TO_SHOW
-
     def may_go_on(self) -> bool:
-        """Return whether another machine should continue the run automatically."""
-        return self.state() == INTERRUPTED or (self.state() == LOST and not self.reason.is_final)
+        """Return whether another machine should continue the run automatically.
+
+        Not if EC2 does not say, or no longer, why the last one ended: its owner may have ended it.
+        """
+        is_revivable = bool(self.reason.code) and not self.reason.is_final
+        return self.state() == INTERRUPTED or (self.state() == LOST and is_revivable)
 
     def last_sign(self) -> datetime.datetime | None:
         """Return when the last attempt's machines were last known to be there, or None if that is not known.
@@ -103,11 +106,20 @@ class FoundRun:
         if self.machines:
             return now()
         heard = self.reported.received if self.status is not None else None
-        return max((each for each in (heard, self.seen_alive) if each is not None), default=None)
+        return max((each for each in (heard, self.seen_alive, self.reason.when) if each is not None), default=None)
 
     def hours(self) -> float:
         """Return the machine hours used so far."""
         return hours_used(self.launch.attempts, self.last_sign())
+
+    def hours_at_most(self) -> float:
+        """Return the machine hours that may have been used: an end that neither EC2 nor this process saw counts until
+        now, or its deadline. A machine that stopped speaking may have gone on."""
+        last_sign = self.last_sign()
+        seen = [each for each in (self.seen_alive, self.reason.when) if each is not None]
+        if last_sign is None or seen or (now() - last_sign).total_seconds() < SECONDS_TO_SHOW:
+            return self.hours()
+        return hours_used(self.launch.attempts, None)
 
     def cost(self) -> float | None:
         """Return the dollars spent so far, at each attempt's starting price, or None if one is unknown."""
@@ -140,6 +152,11 @@ class FoundRun:
             "status": {} if self.reported.status is None else self.reported.status.as_json(),
             "status_problem": self.reported.problem,
         }
+
+
+def is_young(attempt: Attempt) -> bool:
+    """Return whether an attempt is so recent that EC2 may not list its machines yet."""
+    return (now() - as_time(attempt.started)).total_seconds() < SECONDS_TO_SHOW
 
 
 def regions_of(launch: LaunchRecord) -> list[str]:
@@ -187,7 +204,8 @@ def find_records(aws: Aws, account: str, run: str, region: str, bucket: str | No
         UsageError: if two buckets have a run of this name.
     """
     places = [RunRecord(aws, account, name, place, run) for name, place in _buckets(aws, account, region, bucket)]
-    found = [record for record in places if record.store().keys("launch.json")]
+    with as_aws_errors():
+        found = [record for record in places if record.store().has(LAUNCH_FILE)]
     if len(found) > 1:
         buckets = ", ".join(record.bucket for record in found)
         raise UsageError(f"run {run}: several buckets have a run of this name: {buckets}", "Choose one: --bucket")
@@ -251,7 +269,8 @@ def job_of(found: FoundRun) -> Job:
         return staging_job(launch.downloads)
     recipes = []
     for key, digest in launch.recipes.items():
-        content = place.read(key) or b""
+        with as_aws_errors():
+            content = place.read(key) or b""
         if hashlib.sha256(content).hexdigest() != digest:
             raise DataError(f"{found.record.address}{key}: differs from what was uploaded (sha256)")
         recipes.append(Recipe.model_validate(yaml.safe_load(content)))

@@ -27,24 +27,25 @@ def plan_lines(plan: LaunchPlan) -> list[str]:
     for region in plan.regions:
         lines += ["", *_region_lines(region, wishes.on_demand)]
     hours = plan.hours()
+    width = max(len(name) for name in (*plan.estimate.parts, *plan.estimate.trainings))
     lines += [
         "",
         f"expected     {'not known' if hours is None else f'{hours:.1f} hours'}, {_dollars(plan.expected_cost())}"
         + _at_which_price(plan),
-        *(f"  {name:<10} {_hours(seconds)}" for name, seconds in plan.estimate.parts.items()),
-        *(f"  {_training(name, each, plan)}" for name, each in plan.estimate.trainings.items()),
+        *(f"  {name:<{width}} {_hours(seconds)}" for name, seconds in plan.estimate.parts.items()),
+        *(f"  {name:<{width}} {_training(each, plan)}" for name, each in plan.estimate.trainings.items()),
         *(f"  basis      {each}" for each in plan.estimate.basis),
         "  basis      calculated: may be wrong by a factor of two"
         if wishes.triples_per_second is None
         else "  basis      the rest is calculated",
-        f"at most      {wishes.max_hours:g} hours, {_dollars(plan.maximum_cost())} (all at the on-demand price)",
+        f"at most      {_span(wishes.max_hours)}, {_dollars(plan.maximum_cost())} (all at the on-demand price)",
         "",
         *(f"creates      {each}" for each in plan.creates()),
     ]
     if warnings := plan.warnings():
         lines += ["", *(f"note         {each}" for each in warnings)]
     if obstacles := plan.obstacles():
-        lines += ["", *(f"STOPS IT     {each}" for each in obstacles)]
+        lines += ["", *(f"BLOCKED BY   {each}" for each in obstacles)]
     return lines
 
 
@@ -64,12 +65,12 @@ def _at_which_price(plan: LaunchPlan) -> str:
     return " (at the cheapest zone's price)" if plan.knows_spot_price() else " (on-demand: no spot price is known)"
 
 
-def _training(name: str, estimate: Estimate, plan: LaunchPlan) -> str:
-    where = "on one GPU" if plan.estimate.share < 1 else "once"
+def _training(estimate: Estimate, plan: LaunchPlan) -> str:
+    where = "on one GPU" if plan.estimate.share < 1 else "on this machine"
     cost = _dollars(plan.cost_of_training(estimate))
     return (
-        f"{name:<10} {_hours(estimate.seconds)} {where}, {cost}, memory {shown_bytes(estimate.memory)}, "
-        f"disk {shown_bytes(estimate.disk)}, {estimate.tokens / 1e6:,.0f} million tokens"
+        f"{_hours(estimate.seconds)} {where}, {cost}, memory {shown_bytes(estimate.memory)}, "
+        f"disk {shown_bytes(estimate.disk)}, {estimate.tokens / 1e6:,.3g} million tokens"
     )
 
 
@@ -82,7 +83,7 @@ def _region_lines(region: RegionPlan, on_demand: bool) -> list[str]:
     lines.append(f"  quota      {quota.code or 'code not known'} {quota.name}: {quota.needed} vCPU needed, {held}")
     if region.image is not None:
         lines.append(f"  image      {region.image.id} {region.image.name} ({region.image.found})")
-    return lines + [f"  not there  {obstacle}" for obstacle in region.obstacles]
+    return lines + [f"  obstacle   {obstacle}" for obstacle in region.obstacles]
 
 
 def _price(price: Price) -> str:
@@ -91,6 +92,10 @@ def _price(price: Price) -> str:
 
 def _hours(seconds: float | None) -> str:
     return "not known" if seconds is None else f"{seconds / 3600:.1f} hours"
+
+
+def _span(hours: float) -> str:
+    return "1 hour" if hours == 1 else f"{hours:g} hours"
 
 
 def _dollars(amount: float | None) -> str:

@@ -32,22 +32,18 @@ def stage_files(store: S3Store, folder: Path, downloads: Sequence[str], say: Cal
     """Copy the files of these downloads from a data folder to the bucket, unless they are there; return how many.
 
     Raises:
-        FileNotFoundError: if one is missing.
+        FileNotFoundError: if one is missing; then none is copied.
         OSError: if one cannot be copied.
     """
     there = set(store.keys(""))
-    names_and_sizes = dict(each for name in downloads for each in files_of_download(name))
-    copied = 0
-    for name in names_and_sizes:
-        if name in there:
-            continue
-        path = safe_join(folder, name)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: not downloaded yet")
+    wanted = dict(each for name in downloads for each in files_of_download(name))
+    missing = {name: safe_join(folder, name) for name in wanted if name not in there}
+    if absent := [str(path) for path in missing.values() if not path.is_file()]:
+        raise FileNotFoundError(f"{', '.join(absent)}: not downloaded yet")
+    for name, path in missing.items():
         say(f"copying {name} to the bucket")
         store.put(name, path)
-        copied += 1
-    return copied
+    return len(missing)
 
 
 def fetch_staged(store: S3Store, downloads: Sequence[str], folder: Path, say: Callable[[str], None]) -> int:

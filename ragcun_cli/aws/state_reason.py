@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
 
 # EC2's documented reasons after which another machine would be against its owner's will, or end in the same way.
@@ -20,10 +21,11 @@ FINAL = {
 
 @dataclass(frozen=True)
 class StateReason:
-    """EC2's code and message; both empty if it gave none."""
+    """EC2's code and message, both empty if it gave none; and when the machine ended, if it says."""
 
     code: str = ""
     message: str = ""
+    when: datetime.datetime | None = None
 
     @property
     def is_final(self) -> bool:

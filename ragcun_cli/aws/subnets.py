@@ -27,7 +27,7 @@ class Network:
 
 
 def find_network(
-    aws: Aws, region: str, offered: Collection[str], given: Sequence[str], security_group: str | None
+    aws: Aws, region: str, offered: Collection[str], given: Sequence[str], security_group: str | None, nodes: int = 1
 ) -> Network:
     """Return the usable subnets in the zones that offer the machine: those given, else the default VPC's.
 
@@ -55,7 +55,7 @@ def find_network(
     if not in_zones:
         return Network(vpc, obstacles=(_no_subnet(region, offered, given),))
     network = _with_way_out(aws, region, vpc, in_zones)
-    return _with_group(aws, region, network, security_group)
+    return _with_group(aws, region, network, security_group, nodes)
 
 
 def _given_subnets(aws: Aws, region: str, given: Sequence[str]) -> list[dict[str, Any]]:
@@ -126,7 +126,7 @@ def _way_out(tables: Sequence[Mapping[str, Any]], subnet: str) -> str | None:
     return None
 
 
-def _with_group(aws: Aws, region: str, network: Network, group: str | None) -> Network:
+def _with_group(aws: Aws, region: str, network: Network, group: str | None, nodes: int) -> Network:
     """Check a security group of the user's: it must be in the VPC and let the machine out."""
     if group is None or network.obstacles:
         return network
@@ -138,4 +138,17 @@ def _with_group(aws: Aws, region: str, network: Network, group: str | None) -> N
         return Network(network.vpc, obstacles=(f"--security-group {group} is in another VPC, not in {network.vpc}",))
     if not found[0].get("IpPermissionsEgress"):
         return Network(network.vpc, obstacles=(f"--security-group {group} lets nothing out",))
+    if nodes > 1 and not any(_lets_itself_in(rule, group) for rule in found[0].get("IpPermissions", [])):
+        return Network(
+            network.vpc,
+            obstacles=(
+                f"--security-group {group} does not let its own members in, so that nodes could not reach each other: "
+                "add an inbound rule with all traffic from the group itself",
+            ),
+        )
     return network
+
+
+def _lets_itself_in(rule: Mapping[str, Any], group: str) -> bool:
+    members = [pair.get("GroupId") for pair in rule.get("UserIdGroupPairs", [])]
+    return group in members and rule.get("IpProtocol") == "-1"

@@ -7,29 +7,33 @@ from dataclasses import dataclass
 
 from ragcun_cli.aws import names
 from ragcun_cli.aws.calls import Aws, AwsError
-from ragcun_cli.aws.kept import forget
+from ragcun_cli.aws.kept import forget, kept_record
 from ragcun_cli.aws.launch_record import LaunchRecord, now
 from ragcun_cli.aws.record import RunRecord
 from ragcun_cli.aws.resources import table
 from ragcun_cli.aws.resources.bucket import remove_bucket_if_empty, remove_objects
 from ragcun_cli.aws.resources.iam import profile_exists
+from ragcun_cli.aws.resources.machines import ENDING, find_machines
 from ragcun_cli.aws.rollback import Orphan
-from ragcun_cli.aws.runs import find_records, find_run, regions_of, runs_in
-from ragcun_cli.errors import DataError, RagcunError, UsageError
+from ragcun_cli.aws.runs import find_records, is_young, regions_of, runs_in
+from ragcun_cli.errors import RagcunError, UsageError
 
 
 @dataclass(frozen=True)
 class Doomed:
     """What there is of a run. record: where its objects are, None if it has none; launch: None if that cannot be used,
-    with the problem; regions: where its machines may be."""
+    with the problem; regions: where its resources may be; instances: ids by region of machines that EC2 may not list
+    yet; unread: regions that could not be looked at.
+    """
 
     run: str
     account: str
     record: RunRecord | None
     launch: LaunchRecord | None
-    state: str
     problem: str
-    regions: list[str]
+    regions: tuple[str, ...]
+    instances: dict[str, tuple[str, ...]]
+    unread: tuple[str, ...]
     home: str
 
     @property
@@ -54,29 +58,19 @@ def all_regions(aws: Aws, region: str) -> list[str]:
 
 
 def what_there_is(aws: Aws, run: str, region: str, bucket: str | None) -> Doomed:
-    """Find a run by its objects, else by its parts.
+    """Find a run by its objects, else by its parts, and its machines wherever they are, whatever its record says.
 
     Raises:
         UsageError: if there is neither.
     """
-    account = aws.account()[0]
-    records = find_records(aws, account, run, region, bucket)
-    if not records:
-        return _without_objects(aws, account, run, region, bucket)
-    record = records[0]
+    account, unreadable = aws.account()[0], ""
     try:
-        found = find_run(aws, account, run, region, bucket)
-    except DataError as error:
-        return Doomed(
-            run, account, record, None, "its state is not known", error.message, all_regions(aws, region), record.region
-        )
-    if found is None:
-        raise UsageError(f"{run}: another command has just removed this run")
-    return Doomed(run, account, record, found.launch, found.state(), "", regions_of(found.launch), record.region)
-
-
-def _without_objects(aws: Aws, account: str, run: str, region: str, bucket: str | None) -> Doomed:
-    if not profile_exists(aws, run):
+        records = find_records(aws, account, run, region, bucket)
+    except AwsError as error:  # the machines must end all the same
+        records, unreadable = [], error.message
+    if not records and not profile_exists(aws, run):
+        if unreadable:
+            raise AwsError(unreadable)
         known = runs_in(aws, account, region, bucket)
         raise UsageError(
             f"{run}: there is no run of this name",
@@ -84,7 +78,52 @@ def _without_objects(aws: Aws, account: str, run: str, region: str, bucket: str 
             if known
             else "No run has been launched in this account, or its bucket must be named with --bucket.",
         )
-    return Doomed(run, account, None, None, "its objects are gone", "it has none", all_regions(aws, region), region)
+    record = records[0] if records else None
+    launch, problem = _usable_record(record)
+    problem = unreadable or problem
+    home = region if record is None else record.region
+    known_regions = [] if launch is None else regions_of(launch)
+    copy = None if record is None else _copy_of(record)
+    known_regions += [] if copy is None else regions_of(copy)
+    with_machines, unread = _regions_with_machines(aws, run, home, everywhere=launch is None)
+    last = None if launch is None else launch.last_attempt
+    instances = {last.region: last.instances} if last is not None and last.region and is_young(last) else {}
+    regions = tuple(dict.fromkeys([*known_regions, *with_machines]))
+    return Doomed(run, account, record, launch, problem, regions, instances, unread, home)
+
+
+def _usable_record(record: RunRecord | None) -> tuple[LaunchRecord | None, str]:
+    """Return the launch record, or why there is none that can be used."""
+    if record is None:
+        return None, "its objects are gone"
+    try:
+        launch = record.launch()
+    except (RagcunError, OSError) as error:
+        return None, str(error)
+    return launch, "" if launch is not None else "launch.json is missing"
+
+
+def _copy_of(record: RunRecord) -> LaunchRecord | None:
+    try:
+        return kept_record(record.account, record.bucket, record.run)
+    except RagcunError:
+        return None
+
+
+def _regions_with_machines(aws: Aws, run: str, home: str, everywhere: bool) -> tuple[list[str], tuple[str, ...]]:
+    """Return the regions where the run has machines (every region, if asked), and those that could not be looked at."""
+    found, unread = [], []
+    try:
+        regions = all_regions(aws, home)
+    except AwsError:
+        return [home], ("the list of regions",)
+    for region in regions:
+        try:
+            if everywhere or find_machines(aws, run, region, ENDING):
+                found.append(region)
+        except AwsError:
+            unread.append(region)
+    return found, tuple(unread)
 
 
 def remove_all(aws: Aws, found: Doomed, keep_objects: bool, delete_bucket: bool) -> Removed:
@@ -97,7 +136,7 @@ def remove_all(aws: Aws, found: Doomed, keep_objects: bool, delete_bucket: bool)
         except AwsError as error:
             unmarked.append(Orphan(f"record of run {found.run}", error.message, table.cure(found.run)))
     has_budget = found.launch is None or found.launch.wishes.email is not None
-    left = table.remove_run(aws, found.run, found.home, found.regions, has_budget)
+    left = table.remove_run(aws, found.run, found.home, found.regions, has_budget, found.instances)
     if found.launch is None:  # a budget that we may not even look for is not known to be there
         left = [each for each in left if not each.what.startswith("budget")]
     if left or record is None:

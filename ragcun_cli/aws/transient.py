@@ -30,7 +30,7 @@ _NO_GROUP = (Refusal("InvalidGroup.NotFound"), Refusal("InvalidGroupId.NotFound"
 
 TRANSIENT: dict[tuple[str, str], tuple[Refusal, ...]] = {
     # terraform-provider-aws pull requests 6079 and 33531, issue 7628 (S3: one retry within a minute was enough)
-    ("iam", "create_role"): _IAM[1:],
+    ("iam", "create_role"): (Refusal("NoSuchEntity", "not attachable"), *_IAM[1:]),  # the boundary, just made
     ("iam", "put_role_policy"): _IAM,
     ("iam", "create_instance_profile"): _IAM[1:],
     ("iam", "add_role_to_instance_profile"): _IAM,

@@ -23,6 +23,7 @@ from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
 POLL_SECONDS = 30.0  # each look is some ten requests in every region, and a relaunch takes minutes anyway
 SECONDS_BETWEEN_LOG_LOOKS = 5.0
 MINUTES_WITHOUT_CAPACITY = 15.0  # before machines are requested again
+SECONDS_TO_SHUT_DOWN = 900.0  # for a machine whose run is over
 LEAST_HOURS = 0.25  # less would run out before anything is installed
 MOST_SILENT = 2  # machines in a row that end without reporting: a third would do the same
 NO_STREAM = ("ResourceNotFoundException",)
@@ -57,8 +58,12 @@ def follow_log(aws: Aws, look: Callable[[], FoundRun]) -> Iterator[str]:
         time.sleep(SECONDS_BETWEEN_LOG_LOOKS)
 
 
-def plan_relaunch(aws: Aws, found: FoundRun, changes: dict[str, Any]) -> tuple[LaunchPlan, float]:
-    """Plan another machine for a run; return the plan and the hours left. changes: to the run's options.
+def plan_relaunch(
+    aws: Aws, found: FoundRun, changes: dict[str, Any], unasked: bool = False
+) -> tuple[LaunchPlan, float]:
+    """Plan another machine for a run; return the plan and the hours left.
+
+    changes: to the run's options. unasked: whether nobody is asked, so that hours that may have been used count.
 
     Raises:
         UsageError: if the run is finished, is still running, or has used its hours.
@@ -69,26 +74,33 @@ def plan_relaunch(aws: Aws, found: FoundRun, changes: dict[str, Any]) -> tuple[L
     if state == FINISHED:
         raise UsageError(f"run {found.run} is finished", f"Fetch its results: ragcun aws fetch {found.run}")
     wishes = dataclasses.replace(found.launch.wishes, **changes)
-    left = wishes.max_hours - found.hours()
+    used = found.hours_at_most() if unasked else found.hours()
+    left = wishes.max_hours - used
     if left < LEAST_HOURS:
         raise UsageError(
-            f"run {found.run} has used {found.hours():.2f} of its {wishes.max_hours:g} hours",
+            f"run {found.run} has used {used:.2f} of its {wishes.max_hours:g} hours",
             "Give it more: --resume --max-hours HOURS (in total)",
         )
     return make_plan(aws, wishes, job_of(found)), left
 
 
 def relaunch(
-    aws: Aws, found: FoundRun, say: Say, changes: dict[str, Any], archive: CodeArchive | None = None
+    aws: Aws,
+    found: FoundRun,
+    say: Say,
+    changes: dict[str, Any],
+    archive: CodeArchive | None = None,
+    unasked: bool = False,
 ) -> Attempt:
-    """Start another machine for a run whose last one is gone or about to go. archive: new code, if any.
+    """Start another machine for a run whose last one is gone or about to go. archive: new code, if any; unasked: as in
+    `plan_relaunch`.
 
     Raises:
         UsageError: as `plan_relaunch`, or if the record is not what this computer's user gave or confirmed.
         LaunchFailed: as `continue_run`.
     """
     require_as_kept(found.launch, found.record.bucket)
-    plan, left = plan_relaunch(aws, found, changes)
+    plan, left = plan_relaunch(aws, found, changes, unasked)
     # A machine still shutting down, or unaware that the others ended, must not write alongside the next one. Match by
     # id, so that a machine started meanwhile by another command is spared.
     earlier = {instance for attempt in found.launch.attempts for instance in attempt.instances}
@@ -98,6 +110,16 @@ def relaunch(
     code = launch.code if archive is None else archive.identity()
     launch = dataclasses.replace(launch, wishes=plan.wishes, code=code, terminated=None)
     return continue_run(aws, plan, found.record, found.launch, launch, left, archive, say)
+
+
+def end_all(aws: Aws, found: FoundRun) -> None:
+    """End the run's machines.
+
+    Raises:
+        AwsError: if AWS refuses.
+    """
+    for region in found.regions:
+        end_machines(aws, found.run, region)
 
 
 def _with_the_end_of_its_attempts(found: FoundRun) -> LaunchRecord:
@@ -110,11 +132,16 @@ def _with_the_end_of_its_attempts(found: FoundRun) -> LaunchRecord:
 
 
 def watch(
-    look: Callable[[], FoundRun], start: Callable[[FoundRun], Attempt], on_look: Callable[[FoundRun], None], say: Say
+    look: Callable[[], FoundRun],
+    start: Callable[[FoundRun], Attempt],
+    end: Callable[[FoundRun], object],
+    on_look: Callable[[FoundRun], None],
+    say: Say,
 ) -> FoundRun:
     """Watch a run until it is over, and start another machine whenever it is interrupted.
 
-    look: returns the run's current state. start: starts another machine. on_look: shows the run. Temporary problems,
+    look: returns the run's current state. start: starts another machine. end: ends machines that are still there after
+    the run is over. on_look: shows the run. Temporary problems,
     such as a lost network, expired credentials or no capacity, are reported and retried. A machine that its owner
     ended is not replaced.
 
@@ -122,7 +149,7 @@ def watch(
         RunFailed: if no other machine may start: the hours are used up, the record asks for something else than was
             confirmed, or machines end without reporting.
     """
-    silent, seen_alive = 0, None
+    silent, seen_alive, over_since = 0, None, None
     while True:
         try:
             found = dataclasses.replace(look(), seen_alive=seen_alive)
@@ -142,8 +169,20 @@ def watch(
             if _start_another(found, start, say):
                 seen_alive = None
         elif found.state() not in ("running", "starting"):
-            return found
+            over_since = over_since or time.monotonic()
+            if not found.machines:
+                return found
+            if time.monotonic() - over_since > SECONDS_TO_SHUT_DOWN:
+                say(f"{found.state()}, but its machine has not shut down: ending it")
+                _try_to_end(found, end, say)
         time.sleep(POLL_SECONDS)
+
+
+def _try_to_end(found: FoundRun, end: Callable[[FoundRun], object], say: Say) -> None:
+    try:
+        end(found)
+    except AwsError as error:
+        say(f"{error.message} {error.hint} Trying again.")
 
 
 def _has_spoken(found: FoundRun) -> bool:

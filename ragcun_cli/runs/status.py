@@ -54,9 +54,12 @@ class Status:
         Raises:
             KeyError, TypeError: if it is not a status.
         """
+        state = str(content["state"])
         known = {field.name for field in dataclasses.fields(Progress)}
+        if not all(isinstance(content.get(name), int | None) for name in ("step", "best_step", "total_steps")):
+            raise TypeError("steps must be whole numbers")
         return cls(
-            str(content["state"]),
+            state,
             Progress(**{name: value for name, value in content.items() if name in known}),
             content.get("total_steps", 0),
             str(content.get("exit_reason") or ""),
@@ -77,7 +80,7 @@ class Status:
         """Make a status from a file's bytes, such as a backup's; None if they are not one."""
         try:
             return cls.of(json.loads(content or b""))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def write(self, path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ragcun_cli.aws import calls, runs, transient
+from ragcun_cli.aws import calls, runs, transient, watch
 from ragcun_cli.aws.record import RunRecord
 from ragcun_cli.aws.resources import machines, network
 from tests.aws.cloud import ACCOUNT, HOME, Cloud, make_boundary
@@ -41,6 +41,7 @@ def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
         (machines, "POLL_SECONDS", 0.01),
         (machines, "SECONDS_TO_END", 0.1),
         (runs, "SECONDS_TO_SHOW", 0.0),
+        (watch, "SECONDS_TO_SHUT_DOWN", 0.05),
         (network, "SECONDS_BETWEEN_TRIES", 0.01),
         (network, "SECONDS_FOR_A_GROUP", 0.05),
     ):

@@ -90,17 +90,18 @@ def upload_results(record: RunRecord, folder: Path) -> None:
 
 
 def end_machines(
-    code: str = "Server.SpotInstanceTermination", message: str = "EC2 took it back", region: str = HOME
+    code: str = "Server.SpotInstanceTermination", message: str = "EC2 took it back", region: str = HOME, when: str = ""
 ) -> None:
-    """As EC2 does, for this reason; moto itself has only that of a user's request."""
+    """As EC2 does, for this reason; moto itself has only that of a user's request. when: of its end, if EC2 says."""
     from moto.ec2.models import ec2_backends
 
     ec2 = boto3.client("ec2", region_name=region)
     ids = [each["InstanceId"] for part in ec2.describe_instances()["Reservations"] for each in part["Instances"]]
     ec2.terminate_instances(InstanceIds=ids)
     for each in ids:
-        reason = ec2_backends[ACCOUNT][region].get_instance(each).state_reason
-        reason.code, reason.message = code, message
+        instance = ec2_backends[ACCOUNT][region].get_instance(each)
+        instance.state_reason.code, instance.state_reason.message = code, message
+        instance._reason = f"{message} ({when} GMT)" if when else ""
 
 
 def unused_disk() -> None:

@@ -39,11 +39,12 @@ class Computer:
     """One machine, from its user data to its shutdown."""
 
     def __init__(
-        self, folder: Path, attempt: Attempt, endpoint: str, metadata: str | None = None, tries: int = 90
+        self, folder: Path, attempt: Attempt, endpoint: str, metadata: str | None = None, patience: int = 900
     ) -> None:
-        """metadata: address of another metadata service; tries: looks for the machine's name in launch.json."""
+        """metadata: address of another metadata service; patience: seconds for launch.json to name the machine."""
         self.attempt = attempt
         self.work = folder / f"machine-{attempt.number}"
+        self.root = folder / f"root-{attempt.number}"
         self.shutdowns = folder / f"shutdowns-{attempt.number}"
         self.metadata = MetadataServer()
         self.metadata.about = {
@@ -57,7 +58,7 @@ class Computer:
         packages = sysconfig.get_path("purelib")
         _write_program(programs / "python3", PYTHON.format(python=sys.executable, packages=packages))
         script = folder / f"user-data-{attempt.number}.sh"
-        script.write_text(user_data(attempt).replace("seq 90", f"seq {tries}"), encoding="utf-8")
+        script.write_text(user_data(attempt).replace("recorded=900", f"recorded={patience}"), encoding="utf-8")
         self.output = folder / f"console-{attempt.number}.txt"
         with self.output.open("wb") as console:
             self.process = subprocess.Popen(
@@ -69,6 +70,7 @@ class Computer:
                     "PATH": f"{programs}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
                     "HOME": str(folder),
                     "RAGCUN_WORK": str(self.work),
+                    "RAGCUN_ROOT": str(self.root),
                     "AWS_ACCESS_KEY_ID": "testing",
                     "AWS_SECRET_ACCESS_KEY": "testing",
                     "AWS_ENDPOINT_URL": endpoint,

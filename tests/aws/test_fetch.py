@@ -26,8 +26,8 @@ def launched(account: Cloud, launch: list[str | Path], ragcun: RunCommand, recor
     return record
 
 
-def put(record: RunRecord, key: str, content: bytes = CONTENT) -> None:
-    boto3.client("s3", region_name=HOME).put_object(Bucket=record.bucket, Key=record.prefix + key, Body=content)
+def put(record: RunRecord, key: str, content: bytes = CONTENT, **more: str) -> None:
+    boto3.client("s3", region_name=HOME).put_object(Bucket=record.bucket, Key=record.prefix + key, Body=content, **more)
 
 
 def put_model(record: RunRecord, training: str, *names: str) -> None:
@@ -63,6 +63,12 @@ OBJECTS: dict[str, tuple[Any, str]] = {
     "a training called ..": (lambda record: put_model(record, "..", ".profile"), "the part '..'"),
     "a run's file called ..": (
         lambda record: put(record, "checkpoints/isotropy/run/../../../.profile"), "the part '..'",
+    ),
+    "a manifest's name of 1,000 parts": (
+        lambda record: put_model(record, "isotropy", "a/" * 600 + "x"), "longer than 1024 bytes",
+    ),
+    "an object that nobody can read now": (
+        lambda record: put(record, "results/isotropy/cold.json", StorageClass="GLACIER"), "results/isotropy/cold.json",
     ),
     "a name of 300 bytes": (lambda record: put(record, f"report/{'x' * 300}"), "longer than 255 bytes"),
 }  # fmt: skip
@@ -103,3 +109,14 @@ def test_the_folders_that_the_console_makes_are_no_files(
     done = ragcun("aws", "fetch", "isotropy", "--to", tmp_path / "to", "--json")
     assert json.loads(done.stdout)["files"] == 1
     assert everything_below(tmp_path / "to") == {"results/isotropy/scifact.json"}
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"state": "running", "best_step": [1]}', b"[1]"])
+def test_a_trainings_state_may_be_anything(
+    launched: RunRecord, ragcun: RunCommand, tmp_path: Path, content: bytes
+) -> None:
+    put(launched, "checkpoints/isotropy/run/status.json", content)
+    put_model(launched, "isotropy", "weights")
+    done = ragcun("aws", "fetch", "isotropy", "--to", tmp_path / "to")
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "to/checkpoints/isotropy/final_model/weights").read_bytes() == CONTENT

@@ -12,10 +12,12 @@ from typing import Any
 import boto3
 import pytest
 
-from ragcun_cli.aws import kept, watch
+from ragcun_cli.aws import kept, runs, watch
 from ragcun_cli.aws.launch_record import LaunchRecord, as_time, now, parse_launch, parse_status
-from ragcun_cli.aws.record import RunRecord, end_of, hours_used
-from ragcun_cli.errors import DataError
+from ragcun_cli.aws.record import Reported, RunRecord, end_of, hours_used
+from ragcun_cli.aws.runs import FoundRun, find_run
+from ragcun_cli.aws.state_reason import StateReason
+from ragcun_cli.errors import DataError, UsageError
 from tests.aws.account_contents import leftovers
 from tests.aws.cloud import ACCOUNT, HOME, Cloud, refused
 from tests.aws.command_answers import refuses, said
@@ -28,6 +30,7 @@ def launched(
     account: Cloud, launch: list[str | Path], ragcun: RunCommand, record: RunRecord, monkeypatch: pytest.MonkeyPatch
 ) -> RunRecord:
     monkeypatch.setattr(watch, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(watch, "SECONDS_TO_SHUT_DOWN", 0.05)
     monkeypatch.setattr(watch, "MINUTES_WITHOUT_CAPACITY", 0.0001)
     assert ragcun(*launch).exit_code == 0
     return record
@@ -54,9 +57,12 @@ DEARER: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "other recipes": (lambda launch: launch["recipes"].update({"recipes/x.yaml": "0" * 64}), "recipes differs"),
     "hours that were never used": (
         lambda launch: launch["attempts"][0].update(started="2030-01-01T00:00:00+00:00"),
-        "attempt 1 is missing, or began at another time",
+        "attempt 1 is missing, or is not as this computer knows it",
     ),
-    "no attempts": (lambda launch: launch.update(attempts=[]), "attempt 1 is missing, or began at another time"),
+    "no attempts": (
+        lambda launch: launch.update(attempts=[]),
+        "attempt 1 is missing, or is not as this computer knows it",
+    ),
 }
 
 
@@ -70,7 +76,13 @@ def test_a_record_that_asks_for_something_else_starts_no_machine(
     rewrite(launched, change)
     for command in (("watch", "isotropy"), ("launch", "--run", "isotropy", "--resume", "--yes")):
         done = ragcun("aws", *command)
-        refuses(done, 2, "its record in the bucket asks for something else", expected, "--accept-record")
+        refuses(
+            done,
+            2,
+            "its record in the bucket differs from what was launched or confirmed here",
+            expected,
+            "--accept-record",
+        )
     assert len(account.requests("CreateFleet")) == 1
 
 
@@ -90,7 +102,7 @@ def test_a_record_that_changes_while_it_is_watched_starts_no_machine(
 
     account.after = meanwhile
     done = ragcun("aws", "watch", "isotropy")
-    refuses(done, 1, "asks for something else", "nodes: 8, not 1", "max_hours: 720")
+    refuses(done, 1, "differs from what was launched", "nodes: 8, not 1", "max_hours: 720")
     assert len(account.requests("CreateFleet")) == 1
 
 
@@ -101,7 +113,7 @@ def test_another_computer_asks_before_it_starts_machines(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
     monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115
     done = ragcun("aws", "watch", "isotropy")
-    refuses(done, 2, "nobody answered")
+    refuses(done, 2, "no answer was given")
     assert "1 x g5.xlarge, spot, in us-east-1, for at most 24 hours in all" in said(done)
     assert ragcun("aws", "watch", "isotropy", "--yes").exit_code == 0
     assert ragcun("aws", "watch", "isotropy").exit_code == 0  # confirmed once
@@ -116,7 +128,7 @@ def test_a_colleagues_change_is_confirmed_once(account: Cloud, launched: RunReco
     assert ragcun(*resume, "--accept-record").exit_code == 0
     say(launched, state="finished", attempt=2)
     assert ragcun("aws", "watch", "isotropy").exit_code == 0
-    refuses(ragcun("aws", "launch", "--instance", "g5.xlarge", "--accept-record"), 2, "give --resume too")
+    refuses(ragcun("aws", "launch", "--instance", "g5.xlarge", "--accept-record"), 2, "--accept-record needs --resume")
 
 
 def test_own_changes_are_no_surprise_later(account: Cloud, launched: RunRecord, ragcun: RunCommand) -> None:
@@ -264,7 +276,8 @@ def test_the_copy_is_the_users_own(launched: RunRecord) -> None:
     copy = kept.kept_record(ACCOUNT, BUCKET, "isotropy")
     assert copy == launched.launch()
     path.write_text("{}")
-    assert kept.kept_record(ACCOUNT, BUCKET, "isotropy") is None
+    with pytest.raises(UsageError, match=r"cannot be read: .*isotropy\.json: not a launch record"):
+        kept.kept_record(ACCOUNT, BUCKET, "isotropy")
     kept.forget(ACCOUNT, BUCKET, "isotropy")
     kept.forget(ACCOUNT, BUCKET, "isotropy")
     assert not path.exists()
@@ -280,3 +293,253 @@ def test_records_come_back_as_they_were(launched: RunRecord) -> None:
     status = parse_status(b'{"state": "running", "attempt": 2, "of_later_versions": 1}')
     assert not isinstance(status, str)
     assert (status.state, status.attempt, status.trainings) == ("running", 2, ())
+
+
+def test_a_copy_that_is_damaged_is_no_missing_copy(account: Cloud, launched: RunRecord, ragcun: RunCommand) -> None:
+    """Else whoever damages it, or a full disk, would let the record in the bucket count alone."""
+    path = kept.kept_file(ACCOUNT, BUCKET, "isotropy")
+    path.write_text("{damaged")
+    say(launched, state="interrupted")
+    end_machines()
+    rewrite(launched, DEARER["eight times p4d, for a month"][0])
+    for command in (("watch", "isotropy", "--yes"), ("launch", "--run", "isotropy", "--resume", "--yes")):
+        refuses(ragcun("aws", *command), 2, "cannot be read", f"Remove {path}".split("/state")[0])
+    assert len(account.requests("CreateFleet")) == 1
+
+
+def test_where_no_copy_can_be_kept_nothing_is_launched(
+    account: Cloud, launch: list[str | Path], ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    refuses(ragcun(*launch), 4, "the launch's record cannot be kept there", "XDG_STATE_HOME")
+    assert leftovers(account) == set()
+
+
+def test_one_broken_record_does_not_hide_the_others(
+    account: Cloud, launched: RunRecord, launch: list[str | Path], ragcun: RunCommand
+) -> None:
+    assert ragcun(*launch, "--run", "second").exit_code == 0
+    put(launched, "launch.json", b"{")
+    done = ragcun("aws", "status")
+    assert done.exit_code == 1
+    assert "second" in done.stdout
+    assert "isotropy: s3://" in done.stderr
+
+
+def test_machines_that_cannot_be_ended_keep_what_ends_them(
+    account: Cloud, launched: RunRecord, ragcun: RunCommand
+) -> None:
+    """Their schedule, and the role with which it ends them."""
+    account.answers["DescribeRegions"] = lambda asked: {"Regions": [{"RegionName": HOME}]}
+    account.before = lambda service, operation: (
+        refused("UnauthorizedOperation", operation) if operation == "TerminateInstances" else None
+    )
+    for command in (("terminate", "isotropy", "--yes"), ("gc", "--delete", "--all", "--yes")):
+        done = ragcun("aws", *command)
+        assert done.exit_code == 4
+        assert "a machine that could not be ended may need it" in said(done)
+        assert {"machine us-east-1", "schedule us-east-1", "role ragcun-isotropy-deadline", "instance profile"} <= (
+            leftovers(account)
+        )
+    account.before = lambda service, operation: None
+    assert ragcun("aws", "terminate", "isotropy", "--yes").exit_code == 0
+    assert leftovers(account) == set()
+
+
+def test_a_launch_whose_machine_cannot_be_ended_keeps_what_ends_it(
+    account: Cloud, launch: list[str | Path], ragcun: RunCommand
+) -> None:
+    looks = 0
+
+    def after_the_machine(service: str, operation: str) -> Exception | None:
+        nonlocal looks
+        looks += operation == "CreateSchedule"
+        fails = operation == "TerminateInstances" or (looks and operation == "DescribeInstances")
+        return refused("UnauthorizedOperation", operation) if fails else None
+
+    account.before = after_the_machine
+    done = ragcun(*launch)
+    account.before = lambda service, operation: None
+    assert done.exit_code == 4
+    assert "schedule ragcun-isotropy" in said(done)
+    assert {"machine us-east-1", "schedule us-east-1", "role ragcun-isotropy-deadline"} <= leftovers(account)
+
+
+def test_machines_are_ended_wherever_they_are(account: Cloud, launched: RunRecord, ragcun: RunCommand) -> None:
+    """The record names another region than the machine's."""
+    account.answers["DescribeRegions"] = lambda asked: {"Regions": [{"RegionName": HOME}, {"RegionName": "us-west-2"}]}
+    kept.forget(ACCOUNT, BUCKET, "isotropy")
+    rewrite(
+        launched,
+        lambda launch: (
+            launch["wishes"].update(regions=["us-west-2"]),
+            launch["attempts"][0].update(region="us-west-2"),
+        ),
+    )
+    assert ragcun("aws", "terminate", "isotropy", "--yes").exit_code == 0
+    assert leftovers(account) == set()
+
+
+@pytest.mark.parametrize("by", ["launch", "terminate"])
+def test_a_machine_that_ec2_does_not_list_yet_is_ended_by_its_id(
+    account: Cloud, launch: list[str | Path], ragcun: RunCommand, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.answers["DescribeRegions"] = lambda asked: {"Regions": [{"RegionName": HOME}]}
+    account.answers["DescribeInstances"] = lambda asked: {"Reservations": []}
+    if by == "launch":
+        account.before = lambda service, operation: (
+            refused("AccessDenied", operation) if operation == "CreateSchedule" else None
+        )
+        assert ragcun(*launch).exit_code == 4
+        account.before = lambda service, operation: None
+    else:
+        monkeypatch.setattr(runs, "SECONDS_TO_SHOW", 300.0)
+        assert ragcun(*launch).exit_code == 0
+        assert ragcun("aws", "terminate", "isotropy", "--yes").exit_code == 0
+    del account.answers["DescribeInstances"]
+    assert leftovers(account) == set()
+
+
+def test_what_the_machine_makes_of_its_state_stops_no_command(
+    account: Cloud, launched: RunRecord, ragcun: RunCommand
+) -> None:
+    """An object in cold storage cannot be read, one of 20 MB is not read whole."""
+    s3 = boto3.client("s3", region_name=HOME)
+    key = {"Bucket": BUCKET, "Key": f"{launched.prefix}status.json"}
+    for more in ({"StorageClass": "GLACIER", "Body": b"{}"}, {"Body": b'{"state": "' + b"x" * 20_000_000}):
+        s3.put_object(**key, **more)
+        done = ragcun("aws", "status", "isotropy")
+        assert done.exit_code == 0, done.stderr
+        assert "What the machine said cannot be used" in done.stderr
+    asked = [each for each in account.requests("GetObject") if each["Key"].endswith("status.json")]
+    assert all(each["Range"] == "bytes=0-8388607" for each in asked)
+    s3.put_object(**key, StorageClass="GLACIER", Body=b"{}")
+    assert ragcun("aws", "terminate", "isotropy", "--yes").exit_code == 0
+    assert leftovers(account) == set()
+
+
+def test_terminate_needs_no_object_of_the_run(account: Cloud, launched: RunRecord, ragcun: RunCommand) -> None:
+    account.answers["DescribeRegions"] = lambda asked: {"Regions": [{"RegionName": HOME}]}
+    launched.store().delete(["launch.json"])
+    put(launched, "launch.json.x", b"{}")
+    assert ragcun("aws", "terminate", "isotropy", "--yes").exit_code == 0
+    assert leftovers(account) <= {"objects"}
+
+
+def test_a_bucket_that_does_not_answer_is_waited_for_and_ends_no_terminate(
+    account: Cloud, launched: RunRecord, ragcun: RunCommand
+) -> None:
+    account.answers["DescribeRegions"] = lambda asked: {"Regions": [{"RegionName": HOME}]}
+    refusals = iter([refused("SlowDown", "ListObjectsV2", 503)])
+    looks = 0
+
+    def once(service: str, operation: str) -> Exception | None:
+        nonlocal looks
+        looks += operation == "ListBuckets"
+        return next(refusals, None) if operation == "ListObjectsV2" and looks > 1 else None
+
+    say(launched, state="finished")
+    end_machines()
+    account.before = once
+    done = ragcun("aws", "watch", "isotropy")
+    assert done.exit_code == 0, done.stderr
+    assert "Looking again" in done.stderr
+    account.before = lambda service, operation: (
+        refused("SlowDown", operation, 503) if operation == "ListObjectsV2" else None
+    )
+    done = ragcun("aws", "terminate", "isotropy", "--yes")
+    assert "Traceback" not in done.stderr
+    account.before = lambda service, operation: None
+    assert leftovers(account) <= {"objects"}
+
+
+def test_a_machine_that_says_it_is_over_and_goes_on_is_ended(
+    account: Cloud, launched: RunRecord, ragcun: RunCommand
+) -> None:
+    say(launched, state="finished")
+    done = ragcun("aws", "watch", "isotropy")
+    assert done.exit_code == 0, done.stderr
+    assert "finished, but its machine has not shut down: ending it" in done.stderr
+    assert "machine us-east-1" not in leftovers(account)
+
+
+def test_hours_that_nobody_saw_count_where_nobody_is_asked(
+    account: Cloud, launched: RunRecord, ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine spoke in its first minute; whether it ran on for 23 hours, nobody knows."""
+    launch = launched.launch()
+    assert launch is not None
+    started = now() - timedelta(hours=23)
+    first = replace(launch.attempts[0], started=started.isoformat(), end=(now() + timedelta(hours=1)).isoformat())
+    record = RunRecord(account.aws(), ACCOUNT, BUCKET, HOME, "isotropy")
+    status = parse_status(b'{"state": "interrupted", "attempt": 1}')
+    assert not isinstance(status, str)
+    found = FoundRun(record, launch.with_attempts([first]), Reported(status, started + timedelta(minutes=1)), ())
+    monkeypatch.setattr(runs, "SECONDS_TO_SHOW", 300.0)
+    assert found.hours() == pytest.approx(0.1)
+    assert found.hours_at_most() == pytest.approx(23, abs=0.01)
+    with pytest.raises(UsageError, match=r"has used 23\.\d+ of its 23 hours"):
+        watch.plan_relaunch(account.aws(), found, {"max_hours": 23.0}, unasked=True)
+    by_ec2 = replace(found, reason=StateReason("Server.X", "", started + timedelta(hours=2)))
+    assert by_ec2.hours_at_most() == pytest.approx(2)
+    seen = replace(found, seen_alive=started + timedelta(hours=3))
+    assert seen.hours_at_most() == pytest.approx(3)
+
+
+def test_ec2s_time_of_an_end_is_read(account: Cloud, launched: RunRecord) -> None:
+    end_machines(when="2026-11-28 08:15:30")
+    found = find_run(account.aws(), ACCOUNT, "isotropy", HOME, None)
+    assert found is not None
+    assert found.reason.when is not None
+    assert found.reason.when.isoformat() == "2026-11-28T08:15:30+00:00"
+
+
+def test_a_machine_of_which_ec2_knows_nothing_any_more_is_not_replaced_unasked(
+    account: Cloud, launched: RunRecord, ragcun: RunCommand
+) -> None:
+    """EC2 forgets a machine, and that its owner ended it, within an hour."""
+    end_machines()
+    account.answers["DescribeInstances"] = lambda asked: {"Reservations": []}
+    done = ragcun("aws", "watch", "isotropy")
+    assert done.exit_code == 1
+    assert "EC2 no longer does" in said(done)
+    assert len(account.requests("CreateFleet")) == 1
+
+
+def test_a_machine_that_was_rolled_back_does_not_speak_for_the_run(
+    account: Cloud, launched: RunRecord, ragcun: RunCommand
+) -> None:
+    say(launched, state="failed", instance="i-0")
+    assert json.loads(ragcun("aws", "status", "isotropy", "--json").stdout)["state"] == "starting"
+
+
+def test_a_relaunch_that_fails_at_its_last_step_is_taken_back(
+    account: Cloud, launched: RunRecord, ragcun: RunCommand
+) -> None:
+    """Its machines were recorded, but the answer was lost."""
+    say(launched, state="interrupted")
+    end_machines()
+    before = launched.launch()
+    writes = 0
+
+    def lost(service: str, operation: str) -> BaseException | None:
+        nonlocal writes
+        writes += operation == "PutObject"
+        return KeyboardInterrupt() if writes == 2 and operation == "PutObject" else None
+
+    account.after = lost
+    done = ragcun("aws", "launch", "--run", "isotropy", "--resume", "--yes")
+    account.after = lambda service, operation: None
+    assert done.exit_code == 130
+    assert "These remain" not in done.stderr
+    assert launched.launch() == before
+    assert "machine us-east-1" not in leftovers(account)
+    assert ragcun("aws", "launch", "--run", "isotropy", "--resume", "--yes").exit_code == 0
+
+
+def test_a_training_that_cannot_be_read_is_left_out(account: Cloud, launched: RunRecord) -> None:
+    trainings = [{"name": "a", "step": None}, {"name": "b", "step": 3}, {"name": "x" * 300}, 7]
+    status = parse_status(json.dumps({"state": "running", "attempt": 1, "trainings": trainings}).encode())
+    assert not isinstance(status, str)
+    assert [each.name for each in status.trainings] == ["b"]

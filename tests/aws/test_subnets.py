@@ -32,6 +32,13 @@ def own_network(zones: int = 2) -> tuple[str, list[str], str]:
     return vpc, subnets, group
 
 
+def own_group(subnets: list[str]) -> str:
+    """Another group of the subnets' VPC."""
+    ec2 = boto3.client("ec2", region_name=HOME)
+    vpc = ec2.describe_subnets(SubnetIds=subnets[:1])["Subnets"][0]["VpcId"]
+    return str(ec2.create_security_group(GroupName="closed", Description="closed", VpcId=vpc)["GroupId"])
+
+
 def routes(*tables: tuple[list[dict[str, Any]], list[dict[str, Any]]]) -> Callable[[Any], dict[str, Any]]:
     """An answer of DescribeRouteTables: associations and routes of each table."""
     return lambda asked: {"RouteTables": [{"Associations": who, "Routes": ways} for who, ways in tables]}
@@ -113,6 +120,8 @@ def test_what_is_wrong_with_a_network_is_said(cloud: Cloud) -> None:
     ec2.revoke_security_group_egress(GroupId=group, IpPermissions=[{"IpProtocol": "-1", "IpRanges": [{"CidrIp": OUT}]}])
     (obstacle,) = home_plan(cloud, instance="g5.xlarge", subnets=tuple(subnets), security_group=group).obstacles()
     assert f"--security-group {group} lets nothing out" in obstacle
+    two = home_plan(cloud, instance="p4d.24xlarge", subnets=tuple(subnets), security_group=own_group(subnets), nodes=2)
+    assert any("does not let its own members in" in each for each in two.obstacles())
     cloud.answers["DescribeInstanceTypeOfferings"] = lambda asked: {
         "InstanceTypeOfferings": [{"Location": f"{HOME}f", "InstanceType": "g5.xlarge"}]
     }

@@ -24,6 +24,7 @@ from tests.conftest import RunCommand
 @pytest.fixture
 def record(account: Cloud, checkout: Path, ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch) -> RunRecord:
     monkeypatch.setattr(watch, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(watch, "SECONDS_TO_SHUT_DOWN", 0.05)
     monkeypatch.setattr(watch, "SECONDS_BETWEEN_LOG_LOOKS", 0.01)
     monkeypatch.setattr(watch, "MINUTES_WITHOUT_CAPACITY", 0.0001)
     done = ragcun("aws", "launch", "--instance", "g5.xlarge", "--recipe", "isotropy", "--code", checkout, "--yes")

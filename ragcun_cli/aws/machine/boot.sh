@@ -1,9 +1,12 @@
 #!/bin/bash
-shutdown -h "+@MINUTES@" "ragcun: --max-hours has run out"
+shutdown -h "+@MINUTES@" "ragcun: --max-hours has run out" || { (sleep $((60 * @MINUTES@)) && poweroff --force --force) & }
 # User data of a ragcun machine. The line above comes first: whatever fails or hangs below, the machine shuts down, and
 # a shutdown terminates it (see the launch template). Then: fetch the run's code, check it, install it, start it.
 # No secrets: the machine's role may do this.
 set -uo pipefail
+# User data run once, and a reboot forgets the timer: a machine that comes up again, after a panic say, ends.
+per_boot="${RAGCUN_ROOT:-}/var/lib/cloud/scripts/per-boot"
+mkdir -p "$per_boot" && printf '#!/bin/sh\nshutdown -h now\n' > "$per_boot/ragcun" && chmod +x "$per_boot/ragcun"
 @SETTINGS@
 export HOME="${HOME:-/root}" PYTHONUNBUFFERED=1 COLUMNS=120
 export RAGCUN_STORE="s3://$RAGCUN_BUCKET/$RAGCUN_PREFIX"
@@ -15,11 +18,14 @@ mkdir -p "$work/code" "$work/logs"
 cd "$work" || { shutdown -h now; exit 1; }
 exec > >(tee -a boot.log) 2>&1
 
+# $1: whether the run's end was reported. If so, EC2 itself ends the machine, as a GPU driver that hangs can hold up a
+# shutdown for ever. If not, only a shutdown: EC2 would take its own call for the owner's, after which `watch` starts no
+# other machine.
 end_machine() {
+    if [ "$1" = reported ]; then
+        timeout 60 aws ec2 terminate-instances --region "$RAGCUN_MACHINE_REGION" --instance-ids "$RAGCUN_INSTANCE"
+    fi
     shutdown -h now
-    # A GPU driver that hangs can hold up a shutdown: ask EC2 then, and in the end pull the plug.
-    sleep 300
-    timeout 60 aws ec2 terminate-instances --region "$RAGCUN_MACHINE_REGION" --instance-ids "$RAGCUN_INSTANCE"
     sleep 300
     poweroff --force --force
     exit 1
@@ -27,11 +33,11 @@ end_machine() {
 
 give_up() {
     echo "ragcun: $1; this machine ends now"
-    printf '{"state": "failed", "stage": "booting", "reason": "%s", "attempt": %s, "updated": "%s"}\n' \
-        "$1" "$RAGCUN_ATTEMPT" "$(date -u +%FT%T+00:00)" > status.json
-    timeout 120 aws s3 cp --only-show-errors status.json "${RAGCUN_STORE}status.json"
+    printf '{"state": "failed", "stage": "booting", "reason": "%s", "attempt": %s, "instance": "%s", "updated": "%s"}\n' \
+        "$1" "$RAGCUN_ATTEMPT" "${RAGCUN_INSTANCE:-}" "$(date -u +%FT%T+00:00)" > status.json
     timeout 120 aws s3 cp --only-show-errors boot.log "${RAGCUN_STORE}logs/boot-$RAGCUN_ATTEMPT.log"
-    end_machine
+    timeout 120 aws s3 cp --only-show-errors status.json "${RAGCUN_STORE}status.json" && end_machine reported
+    end_machine silent
 }
 
 # Repeat what a brief outage of the network or of a package server could break.
@@ -70,14 +76,16 @@ if ! command -v aws > /dev/null; then # AWS's images have its command line, othe
 fi
 
 # launch.json names this machine once a schedule outside it will end it. Until then it does nothing.
+seconds_to_be_recorded=900
 is_recorded() {
-    timeout 60 aws s3 cp --only-show-errors "${RAGCUN_STORE}launch.json" - | grep -q "\"$RAGCUN_INSTANCE\""
+    timeout 20 aws s3 cp --only-show-errors "${RAGCUN_STORE}launch.json" - | grep -q "\"$RAGCUN_INSTANCE\""
 }
-for _ in $(seq 90); do
-    is_recorded && break
+SECONDS=0
+until is_recorded; do
+    [ "$SECONDS" -lt "$seconds_to_be_recorded" ] ||
+        give_up "the launch did not finish: launch.json does not name this machine"
     sleep 10
 done
-is_recorded || give_up "the launch did not finish: launch.json does not name this machine"
 
 fetch_code() { timeout 300 aws s3 cp --only-show-errors "${RAGCUN_STORE}code/$RAGCUN_CODE.tar.gz" code.tar.gz; }
 again fetch_code || give_up "the code could not be fetched"
@@ -96,8 +104,11 @@ timeout "$seconds_to_install" bash -c "$(declare -f make_venv again install); in
 
 export PATH="$work/venv/bin:$PATH"
 for _ in 1 2 3; do
-    "$work/venv/bin/python" -m ragcun_cli.aws.machine.supervisor && end_machine
-    echo "ragcun: the supervisor ended with code $?"
+    "$work/venv/bin/python" -m ragcun_cli.aws.machine.supervisor
+    code=$?
+    [ "$code" = 0 ] && end_machine reported
+    [ "$code" = 75 ] && end_machine silent
+    echo "ragcun: the supervisor ended with code $code"
     pkill -KILL -f "^$work/venv/bin/" # what it may have left running
     sleep 10
 done

@@ -10,7 +10,7 @@ from ragcun_cli.aws.record import MIRRORED, RunRecord
 from ragcun_cli.aws.staging import fetch_staged, staged_store
 from ragcun_cli.errors import DataError, RagcunError
 from ragcun_cli.files import replacing, sha256_of_file
-from ragcun_cli.safe_paths import safe_join
+from ragcun_cli.safe_paths import UNUSABLE_NAME, safe_join
 from ragcun_cli.storage.snapshots import fetch_folder, folders_in
 
 UNTOUCHED = Path("untouched")  # encoders that are scored alongside the arms, one per line
@@ -45,15 +45,19 @@ def _fetch(record: RunRecord, key: str, path: Path, digest: str) -> None:
 
 
 def _fetch_results(record: RunRecord, folder: Path) -> None:
-    """Fetch the results whose digest matches the recorded one; missing ones are scored again."""
+    """Fetch the results whose digest matches the recorded one; what is missing, or cannot be had, is scored again."""
     store = record.store()
     for key, digest in record.digests().items():
-        if key.startswith(f"{MIRRORED[0]}/"):
+        if not key.startswith(f"{MIRRORED[0]}/"):
+            continue
+        try:
             path = safe_join(folder, key)
             with replacing(path) as temporary:
                 store.fetch(key, temporary)
             if sha256_of_file(path) != digest:
                 path.unlink()
+        except (FileNotFoundError, PermissionError, *UNUSABLE_NAME) as error:
+            print(f"ragcun: not fetched: {error}", flush=True)
 
 
 def main() -> None:

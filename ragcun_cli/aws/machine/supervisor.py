@@ -29,8 +29,8 @@ SECONDS_TO_STOP = 420.0  # of the ten minutes before --max-hours is over; the re
 FOLDERS = ("logs", "results", "report", "recipes", "checkpoints")
 
 
-def supervise(context: MachineContext) -> None:
-    """Execute the run to its end, whatever that is, and report it."""
+def supervise(context: MachineContext) -> bool:
+    """Execute the run to its end, whatever that is; return whether it could be reported."""
     for name in FOLDERS:
         (context.folder / name).mkdir(exist_ok=True)
     place = None
@@ -59,10 +59,12 @@ def supervise(context: MachineContext) -> None:
     return _report(uploads, Ending(FINISHED, 0, "" if is_first else "the first node continues"))
 
 
-def _report(uploads: Uploads, ending: Ending) -> None:
+def _report(uploads: Uploads, ending: Ending) -> bool:
     print(f"ragcun: {ending.state}{f': {ending.reason}' if ending.reason else ''}", flush=True)
-    if not uploads.finish(ending):
+    is_reported = uploads.finish(ending)
+    if not is_reported:
         print("ragcun: this could not be reported; the machine ends all the same", flush=True)
+    return is_reported
 
 
 def run_stage(stage: Stage, folder: Path, brakes: Brakes) -> Ending | None:
@@ -113,12 +115,13 @@ def _say(stage: str) -> None:
 
 
 def main() -> None:
-    """Entry point of `python -m`. Exit code 0 once the run is over."""
+    """Entry point of `python -m`. Exit code 0 once the run is over, 75 if that could not be reported."""
     try:
-        supervise(MachineContext.read())
+        is_reported = supervise(MachineContext.read())
     except Exception:
         traceback.print_exc()
         sys.exit(1)
+    sys.exit(0 if is_reported else ExitCode.INTERRUPTED)
 
 
 if __name__ == "__main__":

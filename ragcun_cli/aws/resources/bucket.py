@@ -84,7 +84,7 @@ def ensure_bucket(aws: Aws, account: str, bucket: str, region: str, is_users: bo
     Raises:
         EnvironmentUnfit: if it belongs to another account, or is not private.
     """
-    is_there = _is_ours(aws, account, bucket, region)
+    is_there = is_ours(aws, account, bucket, region)
     if is_users:
         if not is_there:
             raise UsageError(
@@ -110,7 +110,12 @@ def ensure_bucket(aws: Aws, account: str, bucket: str, region: str, is_users: bo
     return None
 
 
-def _is_ours(aws: Aws, account: str, bucket: str, region: str) -> bool:
+def is_ours(aws: Aws, account: str, bucket: str, region: str) -> bool:
+    """Return whether the account has this bucket.
+
+    Raises:
+        EnvironmentUnfit: if it belongs to another account.
+    """
     request = _of(bucket, account)
     try:
         return aws.ask("s3", "head_bucket", request, region=region, absent=NO_BUCKET) is not None

@@ -14,13 +14,15 @@ from ragcun_cli.aws.resources.kind import Found, Kind, Making, Where
 from ragcun_cli.errors import UsageError
 
 POLICY_NAME = "run"
+# EC2's own name ends in the partition's domain; the scheduler's is the same everywhere.
+USUAL_DOMAIN, DOMAINS = "amazonaws.com", {"aws-cn": "amazonaws.com.cn"}
 EXISTS = ("EntityAlreadyExists",)
 NO_ENTITY = ("NoSuchEntity",)
 
 
 def build_role(plan: LaunchPlan) -> dict[str, Any]:
     """Build the iam:CreateRole request for the machines."""
-    return _role(names.resource_name(plan.run), _trust("ec2.amazonaws.com"), plan)
+    return _role(names.resource_name(plan.run), _trust(f"ec2.{DOMAINS.get(plan.partition, USUAL_DOMAIN)}"), plan)
 
 
 def build_role_policy(plan: LaunchPlan) -> dict[str, Any]:
@@ -228,8 +230,17 @@ def profile_exists(aws: Aws, run: str) -> bool:
     return aws.ask("iam", "get_instance_profile", profile, region=GLOBAL, absent=NO_ENTITY) is not None
 
 
-ROLE = Kind("role", Where.ACCOUNT, names.resource_name, _find_role, _remove_role, _create_role)
+ROLE = Kind("role", Where.ACCOUNT, names.resource_name, _find_role, _remove_role, _create_role, serves_machines=True)
 DEADLINE_ROLE = Kind(
-    "deadline role", Where.ACCOUNT, names.deadline_role_name, _find_deadline_role, _remove_role, _create_deadline_role
+    "deadline role",
+    Where.ACCOUNT,
+    names.deadline_role_name,
+    _find_deadline_role,
+    _remove_role,
+    _create_deadline_role,
+    serves_machines=True,
 )
-PROFILE = Kind("instance profile", Where.ACCOUNT, names.resource_name, _find_profile, _remove_profile, _create_profile)
+PROFILE = Kind(
+    "instance profile", Where.ACCOUNT, names.resource_name, _find_profile, _remove_profile, _create_profile,
+    serves_machines=True,
+)  # fmt: skip

@@ -65,6 +65,7 @@ class Kind:
     create: returns the ids of what it made, or of what was there and is as it must be. find: yields those of a run in
     a region, by tag or name; of every run, if the run is None. undo: removes what a failed launch has made; by default
     whatever `find` finds. wanted: whether a launch of this plan makes any. costs: whether it is billed by the hour.
+    serves_machines: whether a machine that still runs needs it, if only to be ended.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Kind:
     undo: Callable[[Making], object] | None = None
     wanted: Callable[[LaunchPlan], bool] = _always
     costs: bool = False
+    serves_machines: bool = False
 
     def described(self, run: str, region: str) -> str:
         """Name a run's resource of this kind, for messages."""

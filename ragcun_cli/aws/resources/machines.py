@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,9 @@ NO_CAPACITY = {
 }  # fmt: skip
 # The account's quota there is used up.
 NO_QUOTA = {"VcpuLimitExceeded", "MaxSpotInstanceCountExceeded", "InstanceLimitExceeded", "MaxSpotFleetRequestCount"}
+
+
+TRANSITION = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
 
 
 class NoMachine(EnvironmentUnfit):
@@ -108,8 +113,8 @@ def _create(making: Making) -> Sequence[str]:
     # Each refusal needs a new token: the same one would only bring the same answer again.
     for tries, pause in enumerate((*pauses(), 0.0)):
         ids, errors = _request(making, tries)
+        making.instances = ids
         if len(ids) == plan.wishes.nodes:
-            making.instances = ids
             return ids
         if ids or not any(is_transient("ec2", "create_fleet", code, said) for code, said in errors.items()):
             break
@@ -145,10 +150,13 @@ def _no_machine(region: RegionPlan, said: str, quota: bool) -> str:
 
 
 def _undo(making: Making) -> None:
-    """End the machines; also those that appear late, as AWS may have started some although its answer was lost."""
+    """End the machines: those that were named, whether or not EC2 lists them yet, and, if the answer was lost, those
+    that appear late."""
     aws, run, region = making.aws, making.plan.run, making.place.name
     deadline = time.monotonic() + SECONDS_TO_APPEAR
-    while not end_machines(aws, run, region) and making.answer_lost and time.monotonic() < deadline:
+    while not end_machines(aws, run, region, also=making.instances):
+        if not making.answer_lost or time.monotonic() > deadline:
+            return
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 
@@ -169,7 +177,7 @@ def reason_of(aws: Aws, region: str, instances: Sequence[str]) -> StateReason:
     query = {"Filters": [{"Name": "instance-id", "Values": list(instances)}]}
     reservations = aws.pages("ec2", "describe_instances", query, region=region, key="Reservations")
     found = [
-        StateReason(str(reason.get("Code", "")), str(reason.get("Message", "")))
+        StateReason(str(reason.get("Code", "")), str(reason.get("Message", "")), ended_at(each))
         for reservation in reservations
         for each in reservation["Instances"]
         if (reason := each.get("StateReason")) and each["State"]["Name"] not in ALIVE
@@ -177,16 +185,32 @@ def reason_of(aws: Aws, region: str, instances: Sequence[str]) -> StateReason:
     return next((each for each in found if each.is_final), found[0] if found else NO_REASON)
 
 
-def end_machines(aws: Aws, run: str, region: str, only: Collection[str] | None = None) -> list[str]:
+def ended_at(entry: dict[str, Any]) -> datetime.datetime | None:
+    """Return when EC2 says that a machine's last transition was: it ends its reason with a time, but not always."""
+    match = TRANSITION.search(entry.get("StateTransitionReason", ""))
+    if match is None:
+        return None
+    return datetime.datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=datetime.timezone.utc)
+
+
+def end_machines(
+    aws: Aws, run: str, region: str, only: Collection[str] | None = None, also: Collection[str] = ()
+) -> list[str]:
     """Terminate the machines in a region that have the run's tag, wait until they are gone, and return their ids.
 
-    only: if given, restrict this to the run's machines with these ids.
+    only: if given, restrict this to the run's machines with these ids. also: machines of the run that EC2, whose lists
+    lag, may not list yet.
 
     Raises:
         AwsError: if AWS refuses, or the machines still exist after ten minutes.
     """
     ended: list[str] = []
     deadline = time.monotonic() + SECONDS_TO_END
+    if unlisted := set(also) - _listed(aws, region, also):
+        # `call` waits while EC2 does not know them; what it never comes to know is not there.
+        absent = ("InvalidInstanceID.NotFound",)
+        aws.ask("ec2", "terminate_instances", {"InstanceIds": sorted(unlisted)}, region=region, absent=absent)
+        ended += sorted(unlisted)
     while left := _chosen(aws, run, region, ENDING, only):
         if alive := [each.id for each in left if each.state in ALIVE and each.id not in ended]:
             aws.call("ec2", "terminate_instances", {"InstanceIds": alive}, region=region)
@@ -197,6 +221,15 @@ def end_machines(aws: Aws, run: str, region: str, only: Collection[str] | None =
             raise AwsError(f"{region}: still shutting down after {SECONDS_TO_END / 60:.0f} minutes: {ids}")
         time.sleep(POLL_SECONDS)
     return ended
+
+
+def _listed(aws: Aws, region: str, instances: Collection[str]) -> set[str]:
+    """Return those of these machines that EC2 lists, in whatever state."""
+    if not instances:
+        return set()
+    query = {"Filters": [{"Name": "instance-id", "Values": sorted(instances)}]}
+    reservations = aws.pages("ec2", "describe_instances", query, region=region, key="Reservations")
+    return {each["InstanceId"] for reservation in reservations for each in reservation["Instances"]}
 
 
 def _chosen(aws: Aws, run: str, region: str, states: Sequence[str], only: Collection[str] | None) -> list[MachineState]:

@@ -63,4 +63,6 @@ def _remove(aws: Aws, found: Found) -> None:
     aws.ask("scheduler", "delete_schedule", {"Name": found.id}, region=found.region, absent=NO_SCHEDULE)
 
 
-SCHEDULES = Kind("schedule", Where.REGION, lambda run: f"{names.PREFIX}{run}-…", _find, _remove, _create)
+SCHEDULES = Kind(
+    "schedule", Where.REGION, lambda run: f"{names.PREFIX}{run}-…", _find, _remove, _create, serves_machines=True
+)

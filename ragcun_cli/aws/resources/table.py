@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from ragcun_cli.aws.calls import Aws, AwsError
@@ -11,11 +12,11 @@ from ragcun_cli.aws.resources.disks import DISKS
 from ragcun_cli.aws.resources.iam import DEADLINE_ROLE, PROFILE, ROLE
 from ragcun_cli.aws.resources.kind import Found, Kind, Making, Where
 from ragcun_cli.aws.resources.logs import LOG_GROUP
-from ragcun_cli.aws.resources.machines import MACHINES
+from ragcun_cli.aws.resources.machines import MACHINES, end_machines
 from ragcun_cli.aws.resources.network import PLACEMENT_GROUP, SECURITY_GROUP
 from ragcun_cli.aws.resources.schedules import SCHEDULES
 from ragcun_cli.aws.resources.template import LAUNCH_TEMPLATE
-from ragcun_cli.aws.rollback import Orphan, Rollback
+from ragcun_cli.aws.rollback import STILL_NEEDED, Orphan, Rollback
 
 # In the order in which a launch creates them: once per run, then in each region that is tried.
 KINDS = (
@@ -40,7 +41,8 @@ def create(making: Making, where: tuple[Where, ...], rollback: Rollback) -> None
                 kind.described(making.plan.run, making.region.name if making.region else ""),
                 cure(making.plan.run),
                 partial(_undo, kind, making),
-                is_first=kind is MACHINES,
+                ends_machines=kind is MACHINES,
+                serves_machines=kind.serves_machines,
             )
             kind.create(making)
 
@@ -59,12 +61,32 @@ def cure(run: str) -> str:
     return f"ragcun aws terminate {run}"
 
 
-def remove_run(aws: Aws, run: str, home: str, regions: list[str], may_have_budget: bool = True) -> list[Orphan]:
-    """Remove everything but the objects, machines first; return what could not be removed."""
-    left = []
-    for kind in IN_ORDER_OF_REMOVAL:
+def remove_run(
+    aws: Aws,
+    run: str,
+    home: str,
+    regions: Sequence[str],
+    may_have_budget: bool = True,
+    instances: Mapping[str, Sequence[str]] | None = None,
+) -> list[Orphan]:
+    """Remove everything but the objects, machines first; return what could not be removed.
+
+    instances: ids by region of machines that EC2 may not list yet. If machines cannot be ended, what ends them, and
+    what they need, stays.
+    """
+    left: list[Orphan] = []
+    for region in regions:
+        try:
+            end_machines(aws, run, region, also=(instances or {}).get(region, ()))
+        except AwsError as error:
+            left.append(Orphan(MACHINES.described(run, region), error.message, cure(run)))
+    machines_ended = not left
+    for kind in IN_ORDER_OF_REMOVAL[1:]:
         if kind is BUDGET and not may_have_budget:
             continue  # not asked for: many users may not see billing
+        if kind.serves_machines and not machines_ended:
+            left.append(Orphan(kind.described(run, ""), STILL_NEEDED, cure(run)))
+            continue
         for region in {Where.ACCOUNT: [""], Where.HOME: [home], Where.REGION: regions}[kind.where]:
             try:
                 for found in kind.find(aws, region, run):
@@ -74,28 +96,43 @@ def remove_run(aws: Aws, run: str, home: str, regions: list[str], may_have_budge
     return left
 
 
-def find_all(aws: Aws, regions: list[str]) -> tuple[list[Found], list[str]]:
-    """Return what the account has of every run, in the order of removal, and what could not be checked, with the
-    reason."""
+@dataclass(frozen=True)
+class Unread:
+    """A kind that could not be listed in a region (empty for those of the whole account), and why."""
+
+    kind: str
+    region: str
+    reason: str
+
+
+def find_all(aws: Aws, regions: list[str]) -> tuple[list[Found], list[Unread]]:
+    """Return what the account has of every run, in the order of removal, and what could not be listed."""
     found: list[Found] = []
-    closed: dict[str, str] = {}
+    unread: list[Unread] = []
     for kind in IN_ORDER_OF_REMOVAL:
         for region in [""] if kind.where is Where.ACCOUNT else regions:
             try:
                 found += kind.find(aws, region, None)
             except AwsError as error:
-                closed.setdefault(region or f"{kind.name}s", error.message)
-    return found, [f"{where}: {message}" for where, message in closed.items()]
+                unread.append(Unread(kind.name, region, error.message))
+    return found, unread
 
 
 def remove_found(aws: Aws, found: list[Found]) -> list[Orphan]:
-    """Remove what `find_all` found; return what could not be removed."""
-    left = []
+    """Remove what `find_all` found; return what could not be removed. What serves a machine stays with it."""
+    left: list[Orphan] = []
+    with_machines: set[str] = set()
     for each in found:
+        kind, what = kind_of(each), f"{each.kind} {each.id} {each.region}".strip()
+        if kind.serves_machines and each.run in with_machines:
+            left.append(Orphan(what, STILL_NEEDED, "ragcun aws gc --delete"))
+            continue
         try:
-            kind_of(each).remove(aws, each)
+            kind.remove(aws, each)
         except AwsError as error:
-            left.append(Orphan(f"{each.kind} {each.id} {each.region}".strip(), error.message, "ragcun aws gc --delete"))
+            left.append(Orphan(what, error.message, "ragcun aws gc --delete"))
+            if kind is MACHINES:
+                with_machines.add(each.run)
     return left
 
 

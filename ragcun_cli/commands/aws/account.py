@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
-from ragcun_cli.commands.aws.opening import confirm, open_account, region_of
+from ragcun_cli.commands.aws.opening import confirm, open_account, region_of, require_bucket_name
 from ragcun_cli.commands.aws.options import JSON, PROFILE, YES
 from ragcun_cli.console import Column, note, plain, print_document, print_json, print_table
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.quantities import counted
+
+if TYPE_CHECKING:
+    from ragcun_cli.aws.resources.kind import Found
 
 
 def gc(
     delete: bool = typer.Option(False, "--delete", help="Remove all of it, except for runs that have a machine."),
     everything: bool = typer.Option(False, "--all", help="With --delete: terminate running machines too."),
-    regions: list[str] = typer.Option([], "--region", help="Only these regions; by default all the account may use."),
+    regions: list[str] = typer.Option(
+        [], "--region", help="Show and remove only what is in these regions, not roles and budgets, which have none."
+    ),
     profile: str | None = PROFILE,
     yes: bool = YES,
     json_output: bool = JSON,
 ) -> None:
-    """Find everything that ragcun made in all regions: machines, disks, templates, groups, roles, logs, budgets.
+    """Find everything that ragcun made in all regions: machines, disks, schedules, templates, groups, roles, logs, …
 
     Buckets are left alone: `ragcun aws terminate RUN` removes a run's objects. Example: ragcun aws gc
     """
     from ragcun_cli.aws.planning import parsed_regions
     from ragcun_cli.aws.resources import table
+    from ragcun_cli.aws.resources.machines import MACHINES
     from ragcun_cli.aws.termination import all_regions
 
     if everything and not delete:
@@ -37,7 +46,7 @@ def gc(
         aws.require_region(region)
     # Look for machines in every region: a run's roles belong to no region.
     places = all_regions(aws, region_of(aws, None))
-    whole, closed = table.find_all(aws, places)
+    whole, unread = table.find_all(aws, places)
     alive = {each.run for each in table.machines_of(whole)}
     found = [each for each in whole if not chosen or each.region in chosen]
     if json_output:
@@ -48,28 +57,53 @@ def gc(
             ]
         )
     elif found:
-        rows = [
-            [each.kind, plain(each.id), each.region or "–", plain(each.run), each.state,
-             "yes" if table.kind_of(each).costs else "", "yes" if each.run in alive else ""] for each in found
-        ]  # fmt: skip
-        headers = ("what", "name", "region", "run", "state", "costs", "in use")
-        print_table([Column(header) for header in headers], rows)
+        _show_found(found, alive)
     else:
-        note(f"Found nothing of ragcun's in {len(places) - len(closed)} regions (apart from buckets).")
-    for each in closed:
-        note(f"could not be checked: {each}")
-    # If a region could not be checked, a run may have a machine there that needs its role.
-    sure = [each for each in found if each.region or not closed]
-    removed = [each for each in sure if everything or each.run not in alive] if delete else []
-    if delete and found and not removed:
+        read = [each for each in chosen or places if each not in {closed.region for closed in unread}]
+        whose = "" if chosen else "; buckets and the account's boundary are not looked for"
+        note(f"Found nothing of ragcun's in {counted(len(read), 'region')}{whose}.")
+    for where, reason in {each.region or f"{each.kind}s": each.reason for each in reversed(unread)}.items():
+        note(f"could not be checked: {where}: {reason}")
+    if not delete:
+        return
+    closed = sorted({each.region for each in unread if each.kind == MACHINES.name})
+    if closed and not everything:
+        raise EnvironmentUnfit(
+            f"nothing was removed: there may be machines in {', '.join(closed)}, which need what would be removed",
+            "Run it again, or give --all to remove everything all the same.",
+        )
+    removed = [each for each in found if everything or each.run not in alive]
+    if found and not removed:
         note("Nothing was removed: all of it belongs to runs that have a machine. --all ends these too.")
     if not removed:
         return
     confirm(f"Remove {len(removed)} of these {len(found)}?", yes)
+    if not everything:  # a machine may have started while the question was open
+        started = {each.run for region in places for each in MACHINES.find(aws, region, None)}
+        removed = [each for each in removed if each.run not in started]
     left = table.remove_found(aws, removed)
     if left:
         raise EnvironmentUnfit("these could not be removed:\n" + "\n".join(f"  {each.sentence()}" for each in left))
     note(f"Removed {len(removed)}.")
+
+
+def _show_found(found: Sequence[Found], alive: set[str]) -> None:
+    from ragcun_cli.aws.resources import table
+
+    rows = [
+        [
+            each.kind,
+            plain(each.id),
+            each.region or "–",
+            plain(each.run),
+            each.state,
+            "yes" if table.kind_of(each).costs else "",
+            "yes" if each.run in alive else "",
+        ]
+        for each in found
+    ]
+    headers = ("what", "name", "region", "run", "state", "costs", "in use")
+    print_table([Column(header, wraps=header in ("name", "run")) for header in headers], rows)
 
 
 def policy(
@@ -90,6 +124,10 @@ def policy(
 
     if account is not None and not re.fullmatch(r"[0-9]{12}", account):
         raise UsageError(f"--account {account}: an account number has 12 digits")
+    if bucket is not None:
+        require_bucket_name(bucket)
+    if account is None:
+        note("Put your account number in place of ACCOUNT: --account NUMBER does.")
     if partition not in GLOBAL_REGIONS:
         raise UsageError(f"--partition {partition}: choose from {', '.join(GLOBAL_REGIONS)}")
     print_document((boundary_policy if boundary else caller_policy)(account, bucket, partition))

@@ -89,6 +89,8 @@ def plan(
     Example: ragcun aws plan --instance g5.xlarge --recipe isotropy --region us-east-1,us-west-2
     """
     options = LaunchOptions.of(locals())
+    if offline and profile is not None:
+        raise UsageError("--offline asks AWS nothing: leave out --profile")
     if compare:
         return _compare(options, profile, offline, json_output)
     if instance is None:
@@ -108,11 +110,14 @@ def _compare(options: LaunchOptions, profile: str | None, offline: bool, json_ou
         asked = options.with_instance(name)
         try:
             plans.append(plan_offline(asked) if aws is None else plan_job(aws, asked))
-        except EnvironmentUnfit as error:
-            if error.title == "aws":
+        except UsageError as error:  # a type that the regions do not have
+            if options.instance or not error.message.startswith("--instance"):
                 raise
             note(f"{name}: {error.message}")
-    show_comparison(compare(plans), plans, json_output)
+    found = compare(plans)
+    show_comparison(found, plans, json_output)
+    if not any(each.is_possible for each in found):
+        raise typer.Exit(EnvironmentUnfit.exit_code)
 
 
 def _show_plan(found: LaunchPlan, json_output: bool) -> None:
@@ -159,15 +164,15 @@ def launch(
 ) -> None:
     """Start a run: show the plan, ask once, make what is needed and start the machine.
 
-    The machine installs, checks, downloads, trains, evaluates and reports, uploading as it goes, then ends itself. The
-    same command again attaches to the run instead of starting another. If a launch fails, what it made is removed.
+    The machine installs, checks, downloads, trains, evaluates and reports, uploading as it goes, then ends itself.
+    Running the command again only shows the run. If a launch fails, what it made is removed.
     Example: ragcun aws launch --instance p4d.24xlarge --max-hours 12 --max-cost 300
     """
     from ragcun_cli.aws.code import archive_checkout, default_checkout
 
     options, hours = LaunchOptions.of(locals()), duration_in_hours("--wait", wait)
     if accept_record and not resume:
-        raise UsageError("--accept-record confirms the record of a run that goes on: give --resume too")
+        raise UsageError("--accept-record needs --resume here; `ragcun aws watch` has it too")
     aws = open_account(profile)
     if resume:
         archive = None if code is None else archive_checkout(code, allow_changes)
@@ -177,6 +182,8 @@ def launch(
     found = plan_job(aws, options)
     if dry_run:
         return _show_plan(found, json_output)
+    if code is not None and not code.is_dir():
+        raise UsageError(f"--code {code}: no such folder", "Name a git clone of ragcun.")
     archive = archive_checkout(code or default_checkout(), allow_changes)
     if _attached(aws, found, archive, json_output):
         return None
@@ -227,14 +234,20 @@ def _attached(aws: Aws, found: LaunchPlan, archive: CodeArchive, json_output: bo
     note(f"Run {found.run} already exists: nothing was started.")
     recorded, wished = there.launch.wishes, found.wishes
     kept = [
-        f"--{name.replace('_', '-')} {getattr(recorded, name)}"
-        for name in FIXED
-        if getattr(recorded, name) != getattr(wished, name)
+        _as_flag(name, getattr(recorded, name)) for name in FIXED if getattr(recorded, name) != getattr(wished, name)
     ]
     if kept:
         note(f"It keeps the options that it was launched with: {', '.join(kept)}.")
     show_run(there, json_output)
     return True
+
+
+def _as_flag(name: str, value: object) -> str:
+    """Show an option as it would be given."""
+    flag = f"--{name.replace('_', '-')}"
+    if value is None or value is False:
+        return f"no {flag}"
+    return flag if value is True else f"{flag} {value:g}" if isinstance(value, float) else f"{flag} {value}"
 
 
 def _resume(
@@ -247,7 +260,7 @@ def _resume(
     dry_run: bool,
     json_output: bool,
 ) -> None:
-    from ragcun_cli.aws.kept import keep, kept_record, require_as_kept
+    from ragcun_cli.aws import kept
     from ragcun_cli.aws.plan import require_launchable
     from ragcun_cli.aws.waiting import until_there_is_capacity
     from ragcun_cli.aws.watch import plan_relaunch, relaunch
@@ -256,16 +269,18 @@ def _resume(
     found = the_run(aws, run, first, options.bucket)
     changes = changes_of(options, found.record.region)
     # Where this computer has no copy of what was launched, the plan below shows it, and the answer confirms it.
-    is_confirmed_here = kept_record(found.record.account, found.record.bucket, run) is not None
-    if is_confirmed_here and not accept_record:
-        require_as_kept(found.launch, found.record.bucket)
+    copy = kept.kept_record(found.record.account, found.record.bucket, run)
+    if copy is not None and not accept_record:
+        kept.require_as_kept(found.launch, found.record.bucket)
+    for difference in kept.changes(copy, found.launch) if copy is not None else ():
+        note(f"The record differs from this computer's copy: {difference}")
     planned, _ = plan_relaunch(aws, found, changes)
     if dry_run:
         return _show_plan(planned, json_output)
     show_plan(planned, False, on_stderr=json_output)
     require_launchable(planned)
     confirm(f"Resume {run}?", yes)
-    keep(found.launch, found.record.bucket)
+    kept.keep(found.launch, found.record.bucket)
 
     def again() -> Any:
         return relaunch(aws, the_run(aws, run, first, options.bucket), note, changes, archive)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
 import typer
 
+from ragcun_cli.console import visible
 from ragcun_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from ragcun_cli.aws.calls import Aws
     from ragcun_cli.aws.runs import FoundRun
+
+
+BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 def open_account(profile: str | None) -> Aws:
@@ -37,7 +42,21 @@ def the_run(aws: Aws, run: str, region: str | None, bucket: str | None) -> Found
     from ragcun_cli.aws.names import require_run_name
     from ragcun_cli.aws.runs import require_run
 
+    if bucket is not None:
+        require_bucket_name(bucket)
     return require_run(aws, aws.account()[0], require_run_name(run), region_of(aws, region), bucket)
+
+
+def require_bucket_name(bucket: str) -> None:
+    """Refuse what cannot be a bucket's name.
+
+    Raises:
+        UsageError: naming --bucket.
+    """
+    if not BUCKET_NAME.fullmatch(bucket):
+        raise UsageError(
+            f"--bucket {visible(bucket)}: not a valid S3 bucket name", "Use lower-case letters, digits and hyphens."
+        )
 
 
 def confirm(question: str, yes: bool) -> None:
@@ -52,6 +71,6 @@ def confirm(question: str, yes: bool) -> None:
     answer = sys.stdin.readline()  # typer.confirm treats Ctrl-C, no input and "no" alike
     if not answer:
         typer.echo(err=True)
-        raise UsageError("nobody answered: nothing was done", "--yes answers for you.")
+        raise UsageError("no answer was given: nothing was done", "--yes answers for you.")
     if answer.strip().lower() not in ("y", "yes"):
         raise UsageError("not confirmed: nothing was done")

@@ -64,7 +64,7 @@ SPEED = typer.Option(
 SUBNETS = typer.Option(
     [],
     "--subnet",
-    help="A subnet to start in (subnet-…), with a way to the internet; may be repeated. The default VPC's.",
+    help="A subnet to start in (subnet-…), with a way out; may be repeated. By default those of the default VPC.",
 )
 SECURITY_GROUP = typer.Option(
     None, "--security-group", help="An existing security group of the subnets' VPC; by default ragcun makes one."

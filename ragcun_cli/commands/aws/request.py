@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ragcun_cli.commands.aws.opening import require_bucket_name
 from ragcun_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def duration_in_hours(flag: str, text: str | None) -> float:
     if text is None:
         return 0.0
     match = DURATION.fullmatch(text)
-    if match is None:
+    if match is None or not float(match[1]):
         raise UsageError(f"{flag} {text}: not a duration", "Write it as 6h or 90m.")
     return float(match[1]) / (1 if match[2] == "h" else 60)
 
@@ -127,11 +128,13 @@ def _require_well_formed(options: LaunchOptions) -> None:
         UsageError: naming the option.
     """
     forms = (
-        ("--bucket", options.bucket, r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "not a valid S3 bucket name"),
+        ("--image", options.image, r"ami-[0-9a-f]+", "not an image's id (ami-…)"),
         ("--email", options.email, r"[^@\s]+@[^@\s]+\.[^@\s]+", "not an email address"),
         ("--security-group", options.security_group, r"sg-[0-9a-f]+", "not a security group's id (sg-…)"),
         *(("--subnet", each, r"subnet-[0-9a-f]+", "not a subnet's id (subnet-…)") for each in options.subnets),
     )
+    if options.bucket is not None:
+        require_bucket_name(options.bucket)
     for flag, value, form, problem in forms:
         if value is not None and not re.fullmatch(form, value):
             raise UsageError(f"{flag} {value}: {problem}")
@@ -183,7 +186,8 @@ def named_run(options: LaunchOptions, region: str | None) -> tuple[str, str]:
         raise UsageError(
             f"--resume: the run keeps its own {', '.join(refused)}",
             "You can give --instance, --region, --on-demand, --max-hours, --max-cost, --idle-minutes, --disk, --image, "
-            "--email, --subnet, --security-group and --code. For other work, launch another run: --run NAME.",
+            "--email, --subnet, --security-group, --triples-per-second and --code. For other work, launch another run: "
+            "--run NAME.",
         )
     names = [load_recipe(name).name for name in options.recipes or ARMS]
     return options.run or default_run_name(names), parsed_regions(options.regions, region)[0]

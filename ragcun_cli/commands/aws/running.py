@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ragcun_cli.aws.names import require_run_name
-from ragcun_cli.commands.aws.opening import confirm, open_account, region_of, the_run
+from ragcun_cli.commands.aws.opening import confirm, open_account, region_of, require_bucket_name, the_run
 from ragcun_cli.commands.aws.options import ACCEPT_RECORD, JSON, ONE_REGION, OWN_BUCKET, PROFILE, WHICH, YES
 from ragcun_cli.commands.aws.showing import RUN_COLUMNS, run_row, show_run, show_runs
 from ragcun_cli.commands.choices import listed
@@ -36,23 +36,30 @@ def status(
     """
     from ragcun_cli.aws.runs import find_run, runs_in
 
+    if bucket is not None:
+        require_bucket_name(bucket)
     aws = open_account(profile)
     account, place = aws.account()[0], region_of(aws, region)
     if run is not None:
         return show_run(the_run(aws, run, region, bucket), json_output)
-    runs = []
+    runs, unreadable = [], 0
     for name in runs_in(aws, account, place, bucket):
         try:
             found = find_run(aws, account, name, place, bucket)
-        except DataError as error:  # one run's broken record must not hide the others
-            note(f"{error.message} {error.hint}")
+        except (DataError, EnvironmentUnfit) as error:  # one run's broken record must not hide the others
+            note(f"{name}: {error.message} {error.hint}")
+            unreadable += 1
             continue
         runs += [] if found is None else [found]
     if json_output:
         return print_json([found.as_json() for found in runs])
-    if not runs:
-        return note("There are no runs.")
-    return show_runs(runs)
+    if runs:
+        show_runs(runs)
+    elif not unreadable:
+        note("There are no runs.")
+    if unreadable:
+        raise typer.Exit(DataError.exit_code)
+    return None
 
 
 def logs(
@@ -130,6 +137,10 @@ def fetch(
     from ragcun_cli.aws.fetch import PARTS, USUAL_PARTS, fetch_run
 
     wanted = USUAL_PARTS if parts is None else listed(parts)
+    if not wanted:
+        raise UsageError(f"--parts: name at least one of {', '.join(PARTS)}")
+    if to.exists() and not to.is_dir():
+        raise UsageError(f"--to {to}: a file, not a folder", "Name a folder; it is made if it does not exist.")
     if unknown := [part for part in wanted if part not in PARTS]:
         raise UsageError(f"--parts {unknown[0]}: choose from {', '.join(PARTS)}")
     found = the_run(open_account(profile), run, region, bucket)
@@ -140,7 +151,8 @@ def fetch(
     if json_output:
         return print_json({**dataclasses.asdict(done), "state": state})
     if not done.files + done.unchanged + done.models:
-        return note(f"Nothing has been saved yet: the run is {state}.")
+        what = "Nothing" if parts is None else f"Nothing of {', '.join(wanted)}"
+        return note(f"{what} has been saved yet: the run is {state}.")
     same = f", {done.unchanged} were already here" if done.unchanged else ""
     note(
         f"{counted(done.files, 'file')} ({shown_bytes(done.bytes)}) and {counted(done.models, 'model')} in {to}{same}; "
@@ -174,12 +186,16 @@ def terminate(
 
     if keep_bucket and delete_bucket:
         raise UsageError("--keep-bucket and --delete-bucket contradict each other")
+    if bucket is not None:
+        require_bucket_name(bucket)
     aws = open_account(profile)
     found = what_there_is(aws, require_run_name(run), region_of(aws, region), bucket)
     if found.problem:
         note(f"Its record cannot be used ({found.problem}); everything with its name or tag is removed.")
     objects = "but keep its objects" if keep_bucket else f"and everything at {found.address} (results, models)"
-    confirm(f"Remove run {run} ({found.state}): its machines, roles, log, {objects}?", yes)
+    if found.unread:
+        note(f"Machines could not be looked for in {', '.join(found.unread)}; `ragcun aws gc` tries again.")
+    confirm(f"Remove run {run}: its machines, roles, log, {objects}?", yes)
     done = remove_all(aws, found, keep_objects=keep_bucket, delete_bucket=delete_bucket)
     if done.left:
         raise EnvironmentUnfit(
@@ -218,7 +234,8 @@ def watch(
     ):
         found = watching.watch(
             lambda: the_run(aws, run, region, bucket),
-            lambda found: watching.relaunch(aws, found, note, {}),
+            lambda found: watching.relaunch(aws, found, note, {}, unasked=True),
+            lambda found: watching.end_all(aws, found),
             lambda found: table.show([run_row(found)]),
             note,
         )
@@ -234,16 +251,24 @@ def _confirm_record(found: FoundRun, accept_record: bool, yes: bool) -> None:
     Raises:
         UsageError: if the record differs from the copy, or is not confirmed.
     """
-    from ragcun_cli.aws.kept import keep, kept_record, require_as_kept
+    from ragcun_cli.aws.kept import changes, keep, kept_record, require_as_kept
 
     launch, bucket = found.launch, found.record.bucket
-    if kept_record(launch.account, bucket, launch.run) is not None and not accept_record:
+    copy = kept_record(launch.account, bucket, launch.run)
+    if copy is not None and not accept_record:
         return require_as_kept(launch, bucket)
+    if copy is not None:
+        different = changes(copy, launch)
+        note(
+            "\n  ".join(
+                ["The record differs from this computer's copy:" if different else "Nothing differs.", *different]
+            )
+        )
     wishes = launch.wishes
     note(
-        f"This computer has not confirmed run {found.run}, by whose record machines are started: {wishes.nodes} x "
-        f"{wishes.instance}, {'on demand' if wishes.on_demand else 'spot'}, in {', '.join(wishes.regions)}, for at "
-        f"most {wishes.max_hours:g} hours in all; code {launch.code.commit[:12]} (sha256 {launch.code.sha256[:12]}…)."
+        f"Machines of run {found.run} are started from its record in the bucket: {wishes.nodes} x {wishes.instance}, "
+        f"{'on demand' if wishes.on_demand else 'spot'}, in {', '.join(wishes.regions)}, for at most "
+        f"{wishes.max_hours:g} hours in all; code {launch.code.commit[:12]} (sha256 {launch.code.sha256[:12]}…)."
     )
-    confirm("Start machines by it if need be?", yes)
+    confirm("Start machines from this record when needed?", yes)
     return keep(launch, bucket)

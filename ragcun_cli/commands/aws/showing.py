@@ -23,24 +23,27 @@ if TYPE_CHECKING:
     from ragcun_cli.aws.runs import FoundRun
 
 
-RUN_COLUMNS = ("run", "state", "stage", "machine", "hours", "dollars", "steps")
+RUN_COLUMNS = ("run", "state", "stage", "machine", "hours", "dollars", "trained")
 INDENT = 13  # of the text beside the names in a plan's lines
 
 
 def run_row(found: FoundRun) -> list[str]:
     """Return a run's cells for RUN_COLUMNS."""
-    machine = next((f"{each.type} {each.zone}" for each in found.machines), "none")
+    machine = next((each.type for each in found.machines), "none")
     cost, status = found.cost(), found.status
-    trainings = () if status is None else status.trainings
-    steps = ", ".join(f"{each.step}/{_total(each)}" for each in trainings)
+    trained = " ".join(_share(each) for each in (() if status is None else status.trainings))
     return [
         found.run, found.state(), visible(status.stage) if status else "", machine, f"{found.hours():.1f}",
-        "?" if cost is None else f"{cost:.2f}", steps,
+        "?" if cost is None else f"{cost:.2f}", trained,
     ]  # fmt: skip
 
 
 def _total(training: TrainingState) -> str:
     return "?" if training.total_steps is None else str(training.total_steps)
+
+
+def _share(training: TrainingState) -> str:
+    return f"{100 * training.step // training.total_steps}%" if training.total_steps else "?"
 
 
 def _training(training: TrainingState) -> str:
@@ -51,7 +54,7 @@ def _training(training: TrainingState) -> str:
 def show_runs(runs: Sequence[FoundRun]) -> None:
     """Print a table of all runs."""
     rows = [[plain(cell) for cell in run_row(found)] for found in runs]
-    print_table([Column(header, wraps=header == "steps") for header in RUN_COLUMNS], rows)
+    print_table([Column(header) for header in RUN_COLUMNS], rows)
 
 
 def show_run(found: FoundRun, json_output: bool) -> None:
@@ -120,7 +123,7 @@ def show_comparison(found: Sequence[Comparison], plans: Sequence[LaunchPlan], js
         if each.problem:
             note(f"{each.instance}: {each.problem}")
     if best := next((each for each in found if each.is_possible), None):
-        note(f"Cheapest that finishes: {best.instance}. Its plan: ragcun aws plan --instance {best.instance}")
+        note(f"Cheapest that finishes: {best.instance}. For its plan, give --instance {best.instance}, not --compare.")
     else:
         note("None of them finishes the job as asked; the lines above say why.")
     shared = [set(plan.estimate.basis) for plan in plans]

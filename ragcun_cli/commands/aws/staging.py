@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from ragcun_cli.commands.aws.launching import start_run
-from ragcun_cli.commands.aws.opening import open_account
+from ragcun_cli.commands.aws.opening import open_account, require_bucket_name
 from ragcun_cli.commands.aws.options import ALLOW_CHANGES, BUCKET, CODE, JSON, ON_DEMAND, PROFILE, REGION, YES
 from ragcun_cli.commands.choices import listed
 from ragcun_cli.console import note
 from ragcun_cli.errors import EnvironmentUnfit, UsageError
+from ragcun_cli.quantities import counted
 
 if TYPE_CHECKING:
     from ragcun_cli.aws.calls import Aws
@@ -52,12 +53,18 @@ def stage(
 
     if (folder is None) == (instance is None):
         raise UsageError("give --from FOLDER or --instance TYPE", "Where should the files come from? Try --from data.")
+    if not any(listed(each) for each in datasets):
+        raise UsageError("--datasets: name at least one download", "`ragcun data list` shows them.")
     wanted = expand([name for each in datasets for name in listed(each)])
     aws = open_account(profile)
     places = parsed_regions(regions, aws.session.region_name)
     for region in places:
         aws.require_region(region)
+    if bucket is not None:
+        require_bucket_name(bucket)
     if folder is not None:
+        if len(places) > 1:
+            raise UsageError("--region: with --from, give the one region whose bucket should have the files")
         name = bucket or bucket_name(aws.account()[0], places[0])
         return _copy(aws, folder, wanted, name, places[0], bucket is not None)
     from ragcun_cli.aws.code import archive_checkout, default_checkout
@@ -86,4 +93,4 @@ def _copy(aws: Aws, folder: Path, wanted: list[str], bucket: str, region: str, i
         raise UsageError(str(error), f"ragcun data download {' '.join(wanted)} --data-dir {folder}") from None
     except OSError as error:
         raise EnvironmentUnfit(str(error), "Run it again: what the bucket has is not copied again.") from None
-    note(f"Copied {copied} files to s3://{bucket}/datasets/; launches in {region} use them.")
+    note(f"Copied {counted(copied, 'file')} to s3://{bucket}/datasets/; launches in {region} use them.")

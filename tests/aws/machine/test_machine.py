@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -140,12 +141,15 @@ def test_a_machine_whose_launch_was_not_finished_does_nothing(endpoint: str, tmp
     _, attempt = launch_for(cloud, checkout, instance="c5.xlarge", run=RUN)
     found = _found(cloud)
     found.record.write_launch(found.launch.with_attempts([replace(attempt, instances=())]))
-    machine = Computer(tmp_path, attempt, endpoint, tries=1)
+    machine = Computer(tmp_path, attempt, endpoint, patience=0)
     machine.finish(PATIENCE)
     status = status_of(_found(cloud))
     assert (status.state, status.stage) == ("failed", "booting"), machine.said()
     assert status.reason == "the launch did not finish: launch.json does not name this machine"
     assert not (machine.work / "venv").exists()
+    after_a_reboot = machine.root / "var/lib/cloud/scripts/per-boot/ragcun"
+    assert after_a_reboot.read_text() == "#!/bin/sh\nshutdown -h now\n"
+    assert os.access(after_a_reboot, os.X_OK)
 
 
 def status_of(found: FoundRun) -> MachineStatus:

@@ -20,7 +20,6 @@ from ragcun_cli.aws.machine.uploads import LogStream, Uploader, Uploads
 from ragcun_cli.aws.record import RunRecord
 from ragcun_cli.errors import DataError
 from ragcun_cli.manifest import seal
-from ragcun_cli.safe_paths import UnsafeName
 from tests.aws.cloud import ACCOUNT, HOME, Cloud, refused
 from tests.aws.machine.contexts import context_of
 
@@ -161,10 +160,19 @@ def test_inputs_are_what_was_uploaded(record: RunRecord, work: Path) -> None:
         fetch_inputs(context_of(record, work))
 
 
-def test_an_earlier_machines_list_cannot_name_a_place_outside(record: RunRecord, work: Path) -> None:
-    record.write_json("files.json", {"files": {"results/../../outside": {"sha256": "x"}}})
-    with pytest.raises(UnsafeName, match=r"the part '\.\.'"):
-        fetch_inputs(context_of(record, work))
+def test_what_an_earlier_machine_listed_and_cannot_be_had_is_scored_again(
+    record: RunRecord, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record.write("results/isotropy/here.json", b"{}")
+    digest = hashlib.sha256(b"{}").hexdigest()
+    names = ("results/../../outside", "results/isotropy/gone.json", "results/isotropy/here.json")
+    record.write_json("files.json", {"files": {name: {"sha256": digest} for name in names}})
+    fetch_inputs(context_of(record, work))
+    said = capsys.readouterr().out
+    assert "the part '..'" in said
+    assert "gone.json" in said or "NoSuchKey" in said or "Not Found" in said
+    assert (work / "results/isotropy/here.json").read_bytes() == b"{}"
+    assert not (work.parent / "outside").exists()
 
 
 def test_staged_downloads_come_from_the_bucket(record: RunRecord, work: Path) -> None:
