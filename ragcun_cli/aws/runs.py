@@ -62,7 +62,8 @@ class FoundRun:
         if status is None or last is None or status.attempt != last.number:
             return None
         # An attempt's number is used again if its launch failed: a machine of that one does not speak for this one.
-        return status if status.instance in ("", *last.instances) else None
+        is_its = not last.instances or status.instance in ("", *last.instances)
+        return status if is_its else None
 
     @property
     def regions(self) -> list[str]:
@@ -112,14 +113,19 @@ class FoundRun:
         """Return the machine hours used so far."""
         return hours_used(self.launch.attempts, self.last_sign())
 
-    def hours_at_most(self) -> float:
-        """Return the machine hours that may have been used: an end that neither EC2 nor this process saw counts until
-        now, or its deadline. A machine that stopped speaking may have gone on."""
+    def witnessed_sign(self) -> datetime.datetime | None:
+        """Return the last sign, or None unless EC2 or this process saw the end, or it is recent.
+
+        A machine that stopped speaking may have gone on.
+        """
         last_sign = self.last_sign()
-        seen = [each for each in (self.seen_alive, self.reason.when) if each is not None]
-        if last_sign is None or seen or (now() - last_sign).total_seconds() < SECONDS_TO_SHOW:
-            return self.hours()
-        return hours_used(self.launch.attempts, None)
+        if last_sign is None or self.seen_alive is not None or self.reason.when is not None:
+            return last_sign
+        return last_sign if (now() - last_sign).total_seconds() < SECONDS_TO_SHOW else None
+
+    def hours_at_most(self) -> float:
+        """Return the machine hours that may be used: an end that nobody saw counts until now, or its deadline."""
+        return hours_used(self.launch.attempts, self.witnessed_sign())
 
     def cost(self) -> float | None:
         """Return the dollars spent so far, at each attempt's starting price, or None if one is unknown."""

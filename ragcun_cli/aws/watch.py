@@ -106,7 +106,7 @@ def relaunch(
     earlier = {instance for attempt in found.launch.attempts for instance in attempt.instances}
     for region in found.regions:
         end_machines(aws, found.run, region, only=earlier | {machine.id for machine in found.machines})
-    launch = _with_the_end_of_its_attempts(found)
+    launch = _with_the_end_of_its_attempts(found, unasked)
     code = launch.code if archive is None else archive.identity()
     launch = dataclasses.replace(launch, wishes=plan.wishes, code=code, terminated=None)
     return continue_run(aws, plan, found.record, found.launch, launch, left, archive, say)
@@ -122,11 +122,11 @@ def end_all(aws: Aws, found: FoundRun) -> None:
         end_machines(aws, found.run, region)
 
 
-def _with_the_end_of_its_attempts(found: FoundRun) -> LaunchRecord:
+def _with_the_end_of_its_attempts(found: FoundRun, unasked: bool) -> LaunchRecord:
     """Return the record with the last attempt's end, which what the next machine says will not contain."""
     attempts = list(found.launch.attempts)
     if attempts and attempts[-1].ended is None:
-        ended = end_of(attempts[-1], found.last_sign())
+        ended = end_of(attempts[-1], found.witnessed_sign() if unasked else found.last_sign())
         attempts[-1] = dataclasses.replace(attempts[-1], ended=ended.isoformat())
     return found.launch.with_attempts(attempts)
 
@@ -141,9 +141,8 @@ def watch(
     """Watch a run until it is over, and start another machine whenever it is interrupted.
 
     look: returns the run's current state. start: starts another machine. end: ends machines that are still there after
-    the run is over. on_look: shows the run. Temporary problems,
-    such as a lost network, expired credentials or no capacity, are reported and retried. A machine that its owner
-    ended is not replaced.
+    the run is over. on_look: shows the run. Temporary problems, such as a lost network, expired credentials or no
+    capacity, are reported and retried. A machine that its owner ended is not replaced.
 
     Raises:
         RunFailed: if no other machine may start: the hours are used up, the record asks for something else than was

@@ -80,6 +80,10 @@ class Cloud:
     def _GetServiceQuota(self, asked: dict[str, Any]) -> dict[str, Any]:
         return {"Quota": {"QuotaCode": asked["QuotaCode"], "Value": self.quota}}
 
+    def _DescribeRegions(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Two: moto has 38, and each takes a while to be asked."""
+        return {"Regions": [{"RegionName": HOME}, {"RegionName": "us-west-2"}]}
+
     def _GetProducts(self, asked: dict[str, Any]) -> dict[str, Any]:
         """In the shape of AWS's price list, shortened."""
         dimension = {"unit": "Hrs", "pricePerUnit": {"USD": f"{self.on_demand:.10f}"}}

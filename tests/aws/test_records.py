@@ -165,7 +165,6 @@ BROKEN_LAUNCHES = {
 def test_whatever_the_launch_record_says_terminate_works(
     account: Cloud, launched: RunRecord, ragcun: RunCommand, kind: str
 ) -> None:
-    account.answers["DescribeRegions"] = lambda asked: {"Regions": [{"RegionName": HOME}, {"RegionName": "us-west-2"}]}
     broken = BROKEN_LAUNCHES[kind]
     if isinstance(broken, bytes):
         put(launched, "launch.json", broken)
@@ -368,7 +367,6 @@ def test_a_launch_whose_machine_cannot_be_ended_keeps_what_ends_it(
 
 def test_machines_are_ended_wherever_they_are(account: Cloud, launched: RunRecord, ragcun: RunCommand) -> None:
     """The record names another region than the machine's."""
-    account.answers["DescribeRegions"] = lambda asked: {"Regions": [{"RegionName": HOME}, {"RegionName": "us-west-2"}]}
     kept.forget(ACCOUNT, BUCKET, "isotropy")
     rewrite(
         launched,
@@ -481,6 +479,10 @@ def test_hours_that_nobody_saw_count_where_nobody_is_asked(
     assert found.hours_at_most() == pytest.approx(23, abs=0.01)
     with pytest.raises(UsageError, match=r"has used 23\.\d+ of its 23 hours"):
         watch.plan_relaunch(account.aws(), found, {"max_hours": 23.0}, unasked=True)
+    ended = watch._with_the_end_of_its_attempts(found, unasked=True).attempts[0].ended or ""
+    assert as_time(ended) >= now() - timedelta(minutes=1)
+    ended = watch._with_the_end_of_its_attempts(found, unasked=False).attempts[0].ended or ""
+    assert as_time(ended) == started + timedelta(minutes=6)
     by_ec2 = replace(found, reason=StateReason("Server.X", "", started + timedelta(hours=2)))
     assert by_ec2.hours_at_most() == pytest.approx(2)
     seen = replace(found, seen_alive=started + timedelta(hours=3))

@@ -157,7 +157,6 @@ def test_shell_goes_through_aws_own_program(
 def test_gc_finds_what_nobody_uses(
     account: Cloud, launch: list[str | Path], ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    account.answers["DescribeRegions"] = lambda asked: {"Regions": [{"RegionName": HOME}, {"RegionName": "us-west-2"}]}
     assert "nothing of ragcun's in 2 regions" in ragcun("aws", "gc").stderr
     ragcun(*launch)
     ragcun(*launch, "--run", "running")
@@ -264,7 +263,6 @@ def test_nothing_that_is_saved_is_no_reason_to_remove_it(
 def test_gc_of_one_region_knows_of_machines_in_others(
     account: Cloud, launch: list[str | Path], ragcun: RunCommand
 ) -> None:
-    account.answers["DescribeRegions"] = lambda asked: {"Regions": [{"RegionName": HOME}, {"RegionName": "us-west-2"}]}
     ragcun(*launch)
     assert ragcun("aws", "gc", "--delete", "--yes", "--region", "us-west-2").exit_code == 0
     assert {"role ragcun-isotropy", "instance profile", "machine us-east-1"} <= leftovers(account)
@@ -294,7 +292,6 @@ def test_gc_removes_nothing_while_machines_cannot_be_looked_for(
     account: Cloud, launch: list[str | Path], ragcun: RunCommand, code: str
 ) -> None:
     """The machine that is there would lose the schedule that ends it."""
-    account.answers["DescribeRegions"] = lambda asked: {"Regions": [{"RegionName": HOME}, {"RegionName": "us-west-2"}]}
     ragcun(*launch)
     before = leftovers(account)
     account.before = lambda service, operation: refused(code, operation) if operation == "DescribeInstances" else None
@@ -304,7 +301,6 @@ def test_gc_removes_nothing_while_machines_cannot_be_looked_for(
 
 
 def test_gc_counts_what_it_has_read(account: Cloud, launch: list[str | Path], ragcun: RunCommand) -> None:
-    account.answers["DescribeRegions"] = lambda asked: {"Regions": [{"RegionName": HOME}, {"RegionName": "us-west-2"}]}
     ragcun(*launch)
     assert "Found nothing of ragcun's in 1 region" in ragcun("aws", "gc", "--region", "us-west-2").stderr
     account.before = lambda service, operation: refused("AccessDenied", operation) if service != "sts" else None

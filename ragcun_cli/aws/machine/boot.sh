@@ -11,7 +11,7 @@ mkdir -p "$per_boot" && printf '#!/bin/sh\nshutdown -h now\n' > "$per_boot/ragcu
 export HOME="${HOME:-/root}" PYTHONUNBUFFERED=1 COLUMNS=120
 export RAGCUN_STORE="s3://$RAGCUN_BUCKET/$RAGCUN_PREFIX"
 work="${RAGCUN_WORK:-/opt/ragcun}"
-export RAGCUN_CACHE="$work/cache"
+export RAGCUN_CACHE="$work/cache" RAGCUN_INSTANCE="" RAGCUN_ADDRESS="" RAGCUN_MACHINE_REGION=""
 seconds_to_install=2400
 if [ "$(id -u)" = 0 ]; then umask 022; fi
 mkdir -p "$work/code" "$work/logs"
@@ -22,7 +22,7 @@ exec > >(tee -a boot.log) 2>&1
 # shutdown for ever. If not, only a shutdown: EC2 would take its own call for the owner's, after which `watch` starts no
 # other machine.
 end_machine() {
-    if [ "$1" = reported ]; then
+    if [ "$1" = reported ] && [ -n "$RAGCUN_MACHINE_REGION" ]; then
         timeout 60 aws ec2 terminate-instances --region "$RAGCUN_MACHINE_REGION" --instance-ids "$RAGCUN_INSTANCE"
     fi
     shutdown -h now
@@ -34,7 +34,7 @@ end_machine() {
 give_up() {
     echo "ragcun: $1; this machine ends now"
     printf '{"state": "failed", "stage": "booting", "reason": "%s", "attempt": %s, "instance": "%s", "updated": "%s"}\n' \
-        "$1" "$RAGCUN_ATTEMPT" "${RAGCUN_INSTANCE:-}" "$(date -u +%FT%T+00:00)" > status.json
+        "$1" "$RAGCUN_ATTEMPT" "$RAGCUN_INSTANCE" "$(date -u +%FT%T+00:00)" > status.json
     timeout 120 aws s3 cp --only-show-errors boot.log "${RAGCUN_STORE}logs/boot-$RAGCUN_ATTEMPT.log"
     timeout 120 aws s3 cp --only-show-errors status.json "${RAGCUN_STORE}status.json" && end_machine reported
     end_machine silent
@@ -59,7 +59,6 @@ about() { ask -H "X-aws-ec2-metadata-token: $token" "$metadata/meta-data/$1"; }
 RAGCUN_INSTANCE=$(about instance-id)
 RAGCUN_ADDRESS=$(about local-ipv4)
 RAGCUN_MACHINE_REGION=$(about placement/region)
-export RAGCUN_INSTANCE RAGCUN_ADDRESS RAGCUN_MACHINE_REGION
 [ -n "$RAGCUN_INSTANCE" ] || give_up "the metadata service does not say which machine this is"
 ln -f boot.log "logs/$RAGCUN_ATTEMPT-$RAGCUN_INSTANCE.log" # the same file: the run's log begins here
 
