@@ -10,7 +10,7 @@ from typing import Any
 from ragcun_cli.aws.calls import GLOBAL, USUAL_REGION, Aws, AwsError, open_session
 from ragcun_cli.aws.instances import describe_instance
 from ragcun_cli.aws.names import bucket_name
-from ragcun_cli.aws.policy import caller_policy
+from ragcun_cli.aws.policy import caller_policy, check_boundary
 from ragcun_cli.aws.quota import look_up_quota
 from ragcun_cli.aws.resources.bucket import NOT_OURS
 from ragcun_cli.errors import RagcunError
@@ -32,6 +32,7 @@ def check_account(instance: str, region: str | None, profile: str | None) -> Ite
     where = region or aws.session.region_name or USUAL_REGION
     yield Check("AWS credentials", OK, f"account {number}, as {user}")
     yield _permissions(aws, number, user)
+    yield _boundary(aws, number)
     for on_demand in (False, True):
         yield _quota(aws, instance, where, on_demand)
     yield _bucket(aws, number, where)
@@ -86,6 +87,17 @@ def _is_for_all_resources(action: str, statements: list[dict[str, Any]]) -> bool
     return any(
         action in _listed(each["Action"]) and each["Resource"] == "*" and "Condition" not in each for each in statements
     )
+
+
+def _boundary(aws: Aws, account: str) -> Check:
+    name = "AWS permissions boundary"
+    try:
+        missing, remark = check_boundary(aws, account, None)
+    except AwsError as error:
+        return failed(name, error)
+    if missing:
+        return Check(name, FAILED, missing, "AWS_SETUP.md, section 2.")
+    return Check(name, REMARK, remark, "Update it: AWS_SETUP.md, section 2.") if remark else Check(name, OK, "is there")
 
 
 def _quota(aws: Aws, instance: str, region: str, on_demand: bool) -> Check:

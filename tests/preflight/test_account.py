@@ -9,7 +9,7 @@ from moto import mock_aws
 
 from ragcun_cli.preflight import account
 from ragcun_cli.preflight.checks import FAILED, OK, REMARK, Check
-from tests.aws.cloud import ACCOUNT, Cloud, refused
+from tests.aws.cloud import ACCOUNT, Cloud, make_boundary, refused
 
 
 def allowed(asked: dict[str, Any], *denied: str) -> dict[str, Any]:
@@ -28,6 +28,7 @@ def checks_of(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> dict[str, Check]
 
 @mock_aws
 def test_an_account_that_may_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_boundary()
     cloud = Cloud(answers={"SimulatePrincipalPolicy": allowed})
     found = checks_of(cloud, monkeypatch)
     assert {check.status for check in found.values()} == {OK}
@@ -44,6 +45,8 @@ def test_an_account_that_may_launch(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_would_stop_a_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = Cloud(quota=0.0, answers={"SimulatePrincipalPolicy": lambda asked: allowed(asked, "ec2:CreateFleet")})
     found = checks_of(cloud, monkeypatch)
+    assert found["AWS permissions boundary"].status == FAILED
+    assert "has no policy ragcun-boundary" in found["AWS permissions boundary"].seen
     assert found["AWS permissions"].status == FAILED
     assert found["AWS permissions"].seen == "not allowed: ec2:CreateFleet"
     assert found["AWS quota, p4d.24xlarge spot"].status == FAILED

@@ -93,7 +93,7 @@ def test_gpus_that_wait_for_one_another_look_busy_but_write_nothing(work: Path) 
 
 
 def test_the_newest_of_logs_metrics_results_and_embeddings_counts(work: Path) -> None:
-    assert newest_in(work) == 0.0 or not list(work.glob("logs/*"))
+    assert newest_in(work / "nothing") == 0.0
     for number, name in enumerate(
         ("logs/1-i-1.log", "checkpoints/a.log", "checkpoints/isotropy/metrics.jsonl", "results/isotropy/x.json",
          "cache/embeddings/model/block"), start=1,
@@ -170,6 +170,12 @@ def test_an_nvidia_smi_that_hangs_holds_up_nothing(monkeypatch: pytest.MonkeyPat
     assert ending.state == "idle"
     assert time.monotonic() - began < 5
     hang.set()
+
+
+def test_a_reading_outlives_a_slow_nvidia_smi() -> None:
+    """But not two: what is older says nothing of now."""
+    assert brakes.SECONDS_TO_READ < brakes.OLDEST_READING <= 2 * brakes.SECONDS_TO_READ
+    assert brakes.SECONDS_BETWEEN_READINGS < 10
 
 
 def test_a_recent_reading_counts_and_an_old_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
