@@ -27,7 +27,7 @@ class Network:
 
 
 def find_network(
-    aws: Aws, region: str, offered: Collection[str], given: Sequence[str], security_group: str | None, nodes: int = 1
+    aws: Aws, region: str, offered: Collection[str], given: Sequence[str], security_group: str | None, nodes: int
 ) -> Network:
     """Return the usable subnets in the zones that offer the machine: those given, else the default VPC's.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ragcun_cli.aws.machine import brakes, supervisor
+from ragcun_cli.aws.machine import brakes, stages, supervisor
 from ragcun_cli.aws.machine.brakes import Brakes, Ending, GpuGauge, gpu_use, newest_in
 from ragcun_cli.aws.machine.nodes import Place
 from ragcun_cli.aws.machine.stages import Command, Stage, stages_of
@@ -74,11 +74,11 @@ def test_the_end_of_max_hours_leaves_time_to_save() -> None:
 
 
 def test_each_stage_has_its_own_longest_time(record: RunRecord, work: Path) -> None:
-    stages = {stage.name: stage for stage in stages_of(context_of(record, work), None)}
-    assert list(stages) == ["fetching", "preflight", "downloading", "trying", "training", "evaluating", "reporting"]
-    for stage in stages.values():
+    found = {stage.name: stage for stage in stages_of(context_of(record, work), None)}
+    assert list(found) == ["fetching", "preflight", "downloading", "trying", "training", "evaluating", "reporting"]
+    for stage in found.values():
         assert stage.longest is not None or (stage.uses_gpus and stage.longest_silence == 3600), stage.name
-    slow = stages["downloading"]
+    slow = found["downloading"]
     assert brakes_with().reason(slow, 3 * 3600) is None
     ending = brakes_with().reason(slow, 3 * 3600 + 1)
     assert ending == Ending("failed", None, "downloading took longer than 180 minutes")
@@ -109,9 +109,9 @@ def test_the_newest_of_logs_metrics_results_and_embeddings_counts(work: Path) ->
 
 def test_a_machine_that_only_downloads_keeps_what_it_gets(record: RunRecord, work: Path) -> None:
     context = context_of(record, work, recipes={}, downloads=("scifact",))
-    stages = stages_of(context, None)
-    assert [stage.name for stage in stages] == ["fetching", "downloading", "staging"]
-    assert all(stage.longest is not None for stage in stages)
+    found = stages_of(context, None)
+    assert [stage.name for stage in found] == ["fetching", "downloading", "staging"]
+    assert all(stage.longest is not None for stage in found)
 
 
 def test_a_spot_notice_ends_whatever_runs(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,8 +232,8 @@ def test_frozen_arms_are_scored_just_before_the_untouched_encoder(record: RunRec
         (work / "checkpoints" / name).mkdir(exist_ok=True)
         (work / "checkpoints" / name / "recipe.yaml").write_text(f"freeze_base: {frozen}\n")
     (work / "untouched").write_text("mpnet\n")
-    stages = {stage.name: stage for stage in stages_of(context_of(record, work), None)}
-    (command,) = stages["evaluating"].commands(work)
+    found = {stage.name: stage for stage in stages_of(context_of(record, work), None)}
+    (command,) = found["evaluating"].commands(work)
     models = [value for flag, value in zip(command.arguments, command.arguments[1:], strict=False) if flag == "--model"]
     assert [model.rsplit("/", 1)[-1] for model in models] == ["isotropy", "frozen", "mpnet"]
     limit = command.arguments[command.arguments.index("--cache-limit") + 1]
@@ -274,3 +274,68 @@ def test_user_data_sets_its_timer_before_anything_else_and_limits_every_wait() -
         if "aws s3 " in line or "aws ec2 " in line:
             assert "timeout " in line, line
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "reason"),
+    [
+        (None, "status.json", ""),
+        (Place(0, "10.0.0.1:29500"), "status.json", ""),
+        (Place(1, "10.0.0.1:29500"), "nodes/1/states/i-1.json", "the first node continues"),
+    ],
+)
+def test_a_run_is_executed_to_its_end_and_reported(
+    record: RunRecord, work: Path, monkeypatch: pytest.MonkeyPatch, place: Place | None, key: str, reason: str
+) -> None:
+    stage = Stage("training", lambda folder: [python(f"open({str(work / 'trained')!r}, 'w')")])
+    monkeypatch.setattr(supervisor, "stages_of", lambda context, place: [stage])
+    monkeypatch.setattr(supervisor, "meet", lambda context: place)
+    monkeypatch.setattr(supervisor, "metadata_address", lambda: None)
+    context = context_of(record, work, nodes=1 if place is None else 2)
+    context.log.write_text("")
+    assert supervisor.supervise(context) is True
+    assert (work / "trained").exists()
+    said = record.read_json(key)
+    assert (said["state"], said["exit_code"], said["reason"], said["stage"]) == ("finished", 0, reason, "training")
+    if key != "status.json":
+        assert record.read_json("status.json") is None
+
+
+def test_a_stage_that_fails_ends_the_run(record: RunRecord, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [
+        Stage("preflight", lambda folder: [python("raise SystemExit(4)")]),
+        Stage("training", lambda folder: [python(f"open({str(work / 'trained')!r}, 'w')")]),
+    ]
+    monkeypatch.setattr(supervisor, "stages_of", lambda context, place: both)
+    monkeypatch.setattr(supervisor, "metadata_address", lambda: None)
+    context = context_of(record, work)
+    context.log.write_text("")
+    assert supervisor.supervise(context) is True
+    said = record.read_json("status.json")
+    assert (said["state"], said["exit_code"], said["stage"]) == ("failed", 4, "preflight")
+    assert not (work / "trained").exists()
+
+
+@pytest.mark.parametrize(("reported", "code"), [(True, 0), (False, 75), (None, 1)])
+def test_boot_sh_learns_whether_the_end_was_reported(
+    monkeypatch: pytest.MonkeyPatch, reported: bool | None, code: int
+) -> None:
+    def supervise(context: object) -> bool:
+        if reported is None:
+            raise RuntimeError("a bug")
+        return reported
+
+    monkeypatch.setattr(supervisor, "supervise", supervise)
+    monkeypatch.setattr(supervisor.MachineContext, "read", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        supervisor.main()
+    assert ended.value.code == code
+
+
+def test_reports_go_below_the_report_folder(work: Path) -> None:
+    commands = stages._reports(work)
+    assert [each.output for each in commands] == [
+        *(work / "report" / name for name in ("table.md", "table.tex", "table.json", "claims.txt")), None
+    ]  # fmt: skip
+    assert [each.may_fail for each in commands] == [False, False, False, True, True]
+    assert commands[-1].arguments[-1] == str(work / "report" / "page.html")
