@@ -117,11 +117,17 @@ def test_what_is_wrong_with_a_network_is_said(cloud: Cloud) -> None:
     for changes, expected in cases:
         (obstacle,) = home_plan(cloud, instance="g5.xlarge", **changes).obstacles()
         assert expected in obstacle
+    two = home_plan(cloud, instance="p4d.24xlarge", subnets=tuple(subnets), security_group=own_group(subnets), nodes=2)
+    assert any("does not let its own members in" in each for each in two.obstacles())
+    for protocol, expected in (("tcp", True), ("-1", False)):
+        rule = {"IpProtocol": protocol, "UserIdGroupPairs": [{"GroupId": group}]}
+        ports = {"FromPort": 0, "ToPort": 65535} if protocol == "tcp" else {}
+        ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule | ports])
+        two = home_plan(cloud, instance="p4d.24xlarge", subnets=tuple(subnets), security_group=group, nodes=2)
+        assert any("does not let its own members in" in each for each in two.obstacles()) == expected
     ec2.revoke_security_group_egress(GroupId=group, IpPermissions=[{"IpProtocol": "-1", "IpRanges": [{"CidrIp": OUT}]}])
     (obstacle,) = home_plan(cloud, instance="g5.xlarge", subnets=tuple(subnets), security_group=group).obstacles()
     assert f"--security-group {group} lets nothing out" in obstacle
-    two = home_plan(cloud, instance="p4d.24xlarge", subnets=tuple(subnets), security_group=own_group(subnets), nodes=2)
-    assert any("does not let its own members in" in each for each in two.obstacles())
     cloud.answers["DescribeInstanceTypeOfferings"] = lambda asked: {
         "InstanceTypeOfferings": [{"Location": f"{HOME}f", "InstanceType": "g5.xlarge"}]
     }
