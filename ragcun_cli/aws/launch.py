@@ -98,17 +98,18 @@ def continue_run(
     hours: what is left of --max-hours; archive: new code, if any.
 
     Raises:
-        LaunchFailed: as `launch_run`; what earlier attempts saved is kept.
-        UsageError: if another command is starting one at the same time.
+        LaunchFailed: as `launch_run`, or if another command is starting one at the same time; what earlier attempts
+            saved is kept.
     """
     require_launchable(plan)
     attempt = _begin(len(launch.attempts) + 1, hours, plan)
     begun = launch.with_attempts([*launch.attempts, attempt])
-    record.replace_launch(before, begun)
 
     def make(rollback: Rollback) -> Attempt:
+        # The attempt stays recorded as long as it may have machines.
         restore = partial(_restore, record, attempt, before)
-        rollback.add("the attempt in launch.json", f"ragcun aws status {plan.run}", restore)
+        rollback.add("the attempt in launch.json", f"ragcun aws status {plan.run}", restore, serves_machines=True)
+        record.replace_launch(before, begun)
         if archive is not None:
             record.write(archive.key, archive.content)
         making = Making(aws, plan, attempt, begun.code.sha256)
@@ -201,7 +202,7 @@ def _start(making: Making, record: RunRecord, launch: LaunchRecord, rollback: Ro
 
     The machines are recorded last: one that is not does no work, as no schedule may end it.
     """
-    plan, reasons = making.plan, []
+    plan, reasons, remaining = making.plan, list[str](), list[Orphan]()
     for region in plan.usable():
         say(f"requesting {plan.wishes.nodes} x {plan.instance.name} in {region.name}")
         here = Rollback()
@@ -211,8 +212,14 @@ def _start(making: Making, record: RunRecord, launch: LaunchRecord, rollback: Ro
         except NoMachine as error:
             reasons.append(error.message)
             say(error.message)
-            for left in here.run():
-                rollback.add(left.what, left.cure, partial(_still_there, left))
+            left = here.run()
+            for each in left:
+                rollback.add(each.what, each.cure, partial(_still_there, each), ends_machines=each.is_machine)
+            if here.was_interrupted:
+                raise KeyboardInterrupt from None
+            if any(each.is_machine for each in left):
+                raise AwsError(f"{region.name}: machines that were started there could not be ended") from None
+            remaining += left
             continue
         except BaseException:
             rollback.extend(here)
@@ -222,6 +229,8 @@ def _start(making: Making, record: RunRecord, launch: LaunchRecord, rollback: Ro
         recorded = launch.with_attempts([*launch.attempts[:-1], started])
         record.replace_launch(launch, recorded)
         keep(recorded, plan.bucket)
+        for each in remaining:
+            say(f"This remains: {each.sentence()}")
         return started
     market = "on demand" if plan.wishes.on_demand else "as spot"
     raise NoMachine(

@@ -12,11 +12,13 @@ STILL_NEEDED = "a machine that could not be ended may need it"
 
 @dataclass(frozen=True)
 class Orphan:
-    """Something that could not be removed, the reason, and the command that removes it."""
+    """Something that could not be removed, the reason, and the command that removes it. is_machine: it may be machines
+    that run on."""
 
     what: str
     why: str
     cure: str
+    is_machine: bool = False
 
     def sentence(self) -> str:
         """Return a sentence for an error message."""
@@ -38,6 +40,7 @@ class Rollback:
     created it even if its response never arrived."""
 
     _steps: list[_Step] = field(default_factory=list)
+    was_interrupted: bool = False
 
     def add(
         self,
@@ -58,7 +61,8 @@ class Rollback:
         self._steps += later._steps
 
     def run(self) -> list[Orphan]:
-        """Remove everything, newest first; return what could not be removed."""
+        """Remove everything, newest first; return what could not be removed. Ctrl-C skips one removal: see
+        `was_interrupted`."""
         left, machines_ended = list[Orphan](), True
         newest_first = self._steps[::-1]
         for step in sorted(newest_first, key=lambda step: not step.ends_machines):
@@ -69,11 +73,12 @@ class Rollback:
             try:
                 step.remove()
             except RagcunError as error:
-                left.append(Orphan(step.what, error.message, step.cure))
+                left.append(Orphan(step.what, error.message, step.cure, step.ends_machines))
             except Exception as error:  # a bug in one removal must not prevent the others
-                left.append(Orphan(step.what, repr(error), step.cure))
+                left.append(Orphan(step.what, repr(error), step.cure, step.ends_machines))
             except KeyboardInterrupt:
-                left.append(Orphan(step.what, "stopped by Ctrl-C", step.cure))
+                self.was_interrupted = True
+                left.append(Orphan(step.what, "stopped by Ctrl-C", step.cure, step.ends_machines))
             machines_ended = machines_ended and not (step.ends_machines and len(left) > before)
         self._steps.clear()
         return left

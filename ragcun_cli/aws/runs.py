@@ -29,7 +29,7 @@ from ragcun_cli.aws.record import Reported, RunRecord, as_aws_errors, hours_used
 from ragcun_cli.aws.resources.bucket import NOT_OURS, bucket_is_taken
 from ragcun_cli.aws.resources.machines import MachineState, find_machines, reason_of
 from ragcun_cli.aws.state_reason import NO_REASON, StateReason
-from ragcun_cli.errors import DataError, UsageError
+from ragcun_cli.errors import DataError, EnvironmentUnfit, UsageError
 from ragcun_cli.recipe.encoder_shapes import shape_of
 from ragcun_cli.recipe.schema import Recipe
 
@@ -197,10 +197,23 @@ def region_of_bucket(aws: Aws, bucket: str, region: str) -> str | None:
 
 
 def _buckets(aws: Aws, account: str, region: str, bucket: str | None) -> list[tuple[str, str]]:
-    """Return name and region of the given bucket, or of all that ragcun created."""
+    """Return name and region of the given bucket, or of all that ragcun created and that may be used.
+
+    Raises:
+        EnvironmentUnfit: if none may be used.
+    """
     known = [bucket] if bucket else buckets_of_ragcun(aws, account, region)
-    places = [(name, region_of_bucket(aws, name, region)) for name in known]
-    return [(name, place) for name, place in places if place is not None]
+    found, refusals = [], list[EnvironmentUnfit]()
+    for name in known:
+        try:
+            place = region_of_bucket(aws, name, region)
+        except EnvironmentUnfit as error:  # one bucket must not hide the others
+            refusals.append(error)
+            continue
+        found += [] if place is None else [(name, place)]
+    if refusals and not found:
+        raise refusals[0]
+    return found
 
 
 def find_records(aws: Aws, account: str, run: str, region: str, bucket: str | None) -> list[RunRecord]:
@@ -208,6 +221,7 @@ def find_records(aws: Aws, account: str, run: str, region: str, bucket: str | No
 
     Raises:
         UsageError: if two buckets have a run of this name.
+        EnvironmentUnfit: if no bucket may be used, or S3 does not answer.
     """
     places = [RunRecord(aws, account, name, place, run) for name, place in _buckets(aws, account, region, bucket)]
     with as_aws_errors():

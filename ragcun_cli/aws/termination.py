@@ -13,17 +13,17 @@ from ragcun_cli.aws.record import RunRecord
 from ragcun_cli.aws.resources import table
 from ragcun_cli.aws.resources.bucket import remove_bucket_if_empty, remove_objects
 from ragcun_cli.aws.resources.iam import profile_exists
-from ragcun_cli.aws.resources.machines import ENDING, find_machines
+from ragcun_cli.aws.resources.machines import ENDING, SECONDS_TO_APPEAR, find_machines
 from ragcun_cli.aws.rollback import Orphan
 from ragcun_cli.aws.runs import find_records, is_young, regions_of, runs_in
-from ragcun_cli.errors import RagcunError, UsageError
+from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
 
 
 @dataclass(frozen=True)
 class Doomed:
     """What there is of a run. record: where its objects are, None if it has none; launch: None if that cannot be used,
-    with the problem; regions: where its resources may be; instances: ids by region of machines that EC2 may not list
-    yet; unread: regions that could not be looked at.
+    with the problem; regions: where its resources may be; instances: ids by region of all machines that were recorded;
+    patience: seconds within which EC2 may come to know them; unread: regions that could not be looked at.
     """
 
     run: str
@@ -33,6 +33,7 @@ class Doomed:
     problem: str
     regions: tuple[str, ...]
     instances: dict[str, tuple[str, ...]]
+    patience: float
     unread: tuple[str, ...]
     home: str
 
@@ -66,9 +67,10 @@ def what_there_is(aws: Aws, run: str, region: str, bucket: str | None) -> Doomed
     account, unreadable = aws.account()[0], ""
     try:
         records = find_records(aws, account, run, region, bucket)
-    except AwsError as error:  # the machines must end all the same
+    except EnvironmentUnfit as error:  # the machines must end all the same
         records, unreadable = [], error.message
-    if not records and not profile_exists(aws, run):
+    with_machines, other_regions, unread = _regions_of_machines(aws, run, region)
+    if not records and not with_machines and not profile_exists(aws, run):
         if unreadable:
             raise AwsError(unreadable)
         known = runs_in(aws, account, region, bucket)
@@ -85,11 +87,25 @@ def what_there_is(aws: Aws, run: str, region: str, bucket: str | None) -> Doomed
     known_regions = [] if launch is None else regions_of(launch)
     copy = None if record is None else _copy_of(record)
     known_regions += [] if copy is None else regions_of(copy)
-    with_machines, unread = _regions_with_machines(aws, run, home, everywhere=launch is None)
-    last = None if launch is None else launch.last_attempt
-    instances = {last.region: last.instances} if last is not None and last.region and is_young(last) else {}
-    regions = tuple(dict.fromkeys([*known_regions, *with_machines]))
-    return Doomed(run, account, record, launch, problem, regions, instances, unread, home)
+    instances: dict[str, tuple[str, ...]] = {}
+    attempts = [each for known in (launch, copy) if known is not None for each in known.attempts if each.region]
+    for attempt in attempts:
+        instances[attempt.region] = (*instances.get(attempt.region, ()), *attempt.instances)
+    # Without a usable record, groups and templates may be anywhere.
+    regions = tuple(dict.fromkeys([*known_regions, *with_machines, *(other_regions if launch is None else ())]))
+    unread = tuple(each for each in unread if each not in regions)
+    return Doomed(
+        run=run,
+        account=account,
+        record=record,
+        launch=launch,
+        problem=problem,
+        regions=regions,
+        instances={each: tuple(dict.fromkeys(ids)) for each, ids in instances.items()},
+        patience=SECONDS_TO_APPEAR if any(is_young(attempt) for attempt in attempts) else 0.0,
+        unread=unread,
+        home=home,
+    )
 
 
 def _usable_record(record: RunRecord | None) -> tuple[LaunchRecord | None, str]:
@@ -110,20 +126,21 @@ def _copy_of(record: RunRecord) -> LaunchRecord | None:
         return None
 
 
-def _regions_with_machines(aws: Aws, run: str, home: str, everywhere: bool) -> tuple[list[str], tuple[str, ...]]:
-    """Return the regions where the run has machines (every region, if asked), and those that could not be looked at."""
-    found, unread = [], []
+def _regions_of_machines(aws: Aws, run: str, home: str) -> tuple[list[str], list[str], tuple[str, ...]]:
+    """Return the regions where the run has machines, the others, and those that could not be looked at."""
+    found: list[str] = []
+    others: list[str] = []
+    unread: list[str] = []
     try:
         regions = all_regions(aws, home)
     except AwsError:
-        return [home], ("the list of regions",)
+        return [], [home], ("the list of regions",)
     for region in regions:
         try:
-            if everywhere or find_machines(aws, run, region, ENDING):
-                found.append(region)
+            (found if find_machines(aws, run, region, ENDING) else others).append(region)
         except AwsError:
             unread.append(region)
-    return found, tuple(unread)
+    return found, others, tuple(unread)
 
 
 def remove_all(aws: Aws, found: Doomed, keep_objects: bool, delete_bucket: bool) -> Removed:
@@ -136,7 +153,7 @@ def remove_all(aws: Aws, found: Doomed, keep_objects: bool, delete_bucket: bool)
         except AwsError as error:
             unmarked.append(Orphan(f"record of run {found.run}", error.message, table.cure(found.run)))
     has_budget = found.launch is None or found.launch.wishes.email is not None
-    left = table.remove_run(aws, found.run, found.home, found.regions, has_budget, found.instances)
+    left = table.remove_run(aws, found.run, found.home, found.regions, has_budget, found.instances, found.patience)
     if found.launch is None:  # a budget that we may not even look for is not known to be there
         left = [each for each in left if not each.what.startswith("budget")]
     if left or record is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,12 +13,13 @@ from ragcun_cli.aws.calls import Aws, AwsError
 from ragcun_cli.aws.code import CodeArchive
 from ragcun_cli.aws.kept import require_as_kept
 from ragcun_cli.aws.launch import LaunchFailed, Say, continue_run
-from ragcun_cli.aws.launch_record import FINISHED, Attempt, LaunchRecord, now
+from ragcun_cli.aws.launch_record import FINISHED, Attempt, LaunchRecord, as_time, now
 from ragcun_cli.aws.plan import LaunchPlan
 from ragcun_cli.aws.planning import make_plan
+from ragcun_cli.aws.prices import MINUTES_AFTER
 from ragcun_cli.aws.record import end_of
 from ragcun_cli.aws.resources.machines import end_machines
-from ragcun_cli.aws.runs import FoundRun, job_of
+from ragcun_cli.aws.runs import SECONDS_TO_SHOW, FoundRun, job_of
 from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
 
 POLL_SECONDS = 30.0  # each look is some ten requests in every region, and a relaunch takes minutes anyway
@@ -148,25 +150,27 @@ def watch(
         RunFailed: if no other machine may start: the hours are used up, the record asks for something else than was
             confirmed, or machines end without reporting.
     """
-    silent, seen_alive, over_since = 0, None, None
+    silent: set[int] = set()  # attempts in a row that ended without reporting
+    witness, over_since = _Witness(), None
     while True:
         try:
-            found = dataclasses.replace(look(), seen_alive=seen_alive)
+            found = witness.completed(look())
         except AwsError as error:
             say(f"{error.message} {error.hint} Looking again in {POLL_SECONDS:.0f} s.")
             time.sleep(POLL_SECONDS)
             continue
-        seen_alive = now() if found.machines else seen_alive
         on_look(found)
-        if found.may_go_on():
-            silent = 0 if _has_spoken(found) else silent + 1
-            if silent > MOST_SILENT:
+        if found.machines and _is_overdue(found):
+            say("its machine has outlived its deadline: ending it")
+            _try_to_end(found, end, say)
+        elif found.may_go_on():
+            silent = set() if found.status is not None else silent | {len(found.launch.attempts)}
+            if len(silent) > MOST_SILENT:
                 raise RunFailed(
-                    f"run {found.run}: {silent} machines in a row have ended without reporting",
+                    f"run {found.run}: {len(silent)} machines in a row have ended without reporting",
                     f"Look at the EC2 console, or start one yourself: ragcun aws launch --run {found.run} --resume",
                 )
-            if _start_another(found, start, say):
-                seen_alive = None
+            _start_another(found, start, say)
         elif found.state() not in ("running", "starting"):
             over_since = over_since or time.monotonic()
             if not found.machines:
@@ -177,6 +181,40 @@ def watch(
         time.sleep(POLL_SECONDS)
 
 
+class _Witness:
+    """Remembers when an attempt's machines were last known to be there: seen by this process, or told by EC2, which
+    forgets it within an hour."""
+
+    def __init__(self) -> None:
+        self._attempt = 0
+        self._seen: datetime.datetime | None = None
+        self._were_there = False
+
+    def completed(self, found: FoundRun) -> FoundRun:
+        """Return what was found with what is remembered of its last attempt."""
+        if self._attempt != len(found.launch.attempts):
+            self._attempt, self._seen, self._were_there = len(found.launch.attempts), None, False
+        if found.machines:
+            self._seen, self._were_there = now(), True
+        elif self._were_there:
+            self._were_there = False
+            # After a long gap, such as a laptop's sleep, nobody saw the end.
+            if self._seen is not None and (now() - self._seen).total_seconds() > SECONDS_TO_SHOW:
+                self._seen = None
+        if not found.machines and self._seen is None:
+            self._seen = found.reason.when
+        return dataclasses.replace(found, seen_alive=self._seen)
+
+
+def _is_overdue(found: FoundRun) -> bool:
+    """Return whether the machines are there although every timer should have ended them."""
+    last = found.last_attempt
+    if last is None:
+        return False
+    late = datetime.timedelta(minutes=MINUTES_AFTER, seconds=SECONDS_TO_SHUT_DOWN)
+    return now() > as_time(last.end) + late
+
+
 def _try_to_end(found: FoundRun, end: Callable[[FoundRun], object], say: Say) -> None:
     try:
         end(found)
@@ -184,12 +222,7 @@ def _try_to_end(found: FoundRun, end: Callable[[FoundRun], object], say: Say) ->
         say(f"{error.message} {error.hint} Trying again.")
 
 
-def _has_spoken(found: FoundRun) -> bool:
-    return found.status is not None
-
-
-def _start_another(found: FoundRun, start: Callable[[FoundRun], Attempt], say: Say) -> bool:
-    """Start another machine; return whether one started."""
+def _start_another(found: FoundRun, start: Callable[[FoundRun], Attempt], say: Say) -> None:
     say(f"{found.state()}{f': {found.why()}' if found.why() else ''}: starting another machine")
     try:
         attempt = start(found)
@@ -200,9 +233,8 @@ def _start_another(found: FoundRun, start: Callable[[FoundRun], Attempt], say: S
             raise
         say(f"{error.message}\nNext attempt in {MINUTES_WITHOUT_CAPACITY:g} minutes.")
         time.sleep(MINUTES_WITHOUT_CAPACITY * 60)
-        return False
+        return
     say(f"attempt {attempt.number}: {', '.join(attempt.instances)} in {attempt.zone or attempt.region}")
-    return True
 
 
 class RunFailed(RagcunError):

@@ -214,6 +214,8 @@ def test_downloads_are_staged_once(account: Cloud, ragcun: RunCommand, data: Pat
     found = boto3.client("s3", region_name=HOME).list_objects_v2(Bucket=BUCKET)["Contents"]
     assert "datasets/scifact.zip" in {each["Key"] for each in found}
     assert leftovers(account) == {"objects"}
+    nothing = ragcun("aws", "stage", "--instance", "c7i.xlarge", "--datasets", "scifact,msmarco", "--yes")
+    assert "The bucket has all of them: nothing was started" in nothing.stderr
     refuses(ragcun(*stage[:-1], "nq"), 2, "nq.zip: not downloaded yet", "ragcun data download nq")
     refuses(ragcun(*stage[:-1], "scifat"), 2, "scifat")
     refuses(ragcun("aws", "stage"), 2, "give --from FOLDER or --instance TYPE")
@@ -235,6 +237,7 @@ def test_a_cheap_machine_can_stage_too(account: Cloud, ragcun: RunCommand, check
     assert allows(policy, "s3:PutObject", f"arn:aws:s3:::{BUCKET}/datasets/fever.zip")
     status = json.loads(ragcun("aws", "status", "stage", "--json").stdout)
     assert status["state"] == "starting"
+    refuses(ragcun(*stage), 2, "--run stage: there is a run of this name; it is starting", "terminate stage")
     say(record, state="interrupted", stage="downloading")
     end_machines()
     assert ragcun("aws", "launch", "--run", "stage", "--resume", "--yes").exit_code == 0

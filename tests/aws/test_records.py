@@ -13,15 +13,18 @@ import boto3
 import pytest
 
 from ragcun_cli.aws import kept, runs, watch
+from ragcun_cli.aws.calls import AwsError
 from ragcun_cli.aws.launch_record import LaunchRecord, as_time, now, parse_launch, parse_status
 from ragcun_cli.aws.record import Reported, RunRecord, end_of, hours_used
+from ragcun_cli.aws.resources import machines
 from ragcun_cli.aws.runs import FoundRun, find_run
 from ragcun_cli.aws.state_reason import StateReason
 from ragcun_cli.errors import DataError, UsageError
 from tests.aws.account_contents import leftovers
 from tests.aws.cloud import ACCOUNT, HOME, Cloud, refused
-from tests.aws.command_answers import refuses, said
-from tests.aws.every_command import BUCKET, end_machines, say
+from tests.aws.command_answers import no_capacity, refuses, said
+from tests.aws.every_command import BUCKET, end_machines, make_older, say
+from tests.aws.launch_builders import launch_for
 from tests.conftest import RunCommand
 
 
@@ -487,6 +490,179 @@ def test_hours_that_nobody_saw_count_where_nobody_is_asked(
     assert by_ec2.hours_at_most() == pytest.approx(2)
     seen = replace(found, seen_alive=started + timedelta(hours=3))
     assert seen.hours_at_most() == pytest.approx(3)
+
+
+def test_what_was_seen_is_remembered_but_not_what_was_slept_through(
+    account: Cloud, launched: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = find_run(account.aws(), ACCOUNT, "isotropy", HOME, None)
+    assert found is not None
+    monkeypatch.setattr(watch, "SECONDS_TO_SHOW", 300.0)
+    clock = [now()]
+    monkeypatch.setattr(watch, "now", lambda: clock[0])
+    gone = replace(found, machines=())
+    told = replace(gone, reason=StateReason("Server.X", "", clock[0] - timedelta(hours=1)))
+    witness = watch._Witness()
+    witness.completed(found)
+    clock[0] += timedelta(seconds=30)
+    assert witness.completed(gone).seen_alive == clock[0] - timedelta(seconds=30)
+    clock[0] += timedelta(hours=5)
+    assert witness.completed(gone).seen_alive is not None  # its end was seen, however long ago
+    slept = watch._Witness()
+    slept.completed(found)
+    clock[0] += timedelta(hours=5)
+    assert slept.completed(gone).seen_alive is None
+    assert slept.completed(told).seen_alive == told.reason.when
+    assert slept.completed(gone).seen_alive == told.reason.when  # which EC2 has forgotten since
+    assert found.last_attempt is not None
+    another = replace(gone, launch=gone.launch.with_attempts([found.last_attempt, found.last_attempt]))
+    assert slept.completed(another).seen_alive is None
+
+
+def test_a_machine_that_outlived_its_timers_is_ended(account: Cloud, launched: RunRecord, ragcun: RunCommand) -> None:
+    make_older(launched, hours=30, end=(now() - timedelta(hours=6)).isoformat())
+    say(launched, state="running")
+    done = ragcun("aws", "watch", "isotropy")
+    assert "its machine has outlived its deadline: ending it" in done.stderr
+    assert "machine us-east-1" not in leftovers(account)
+    assert done.exit_code == 1
+
+
+def test_no_capacity_is_no_silent_machine(
+    account: Cloud, launched: RunRecord, ragcun: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end_machines()
+    answers = iter([no_capacity("InsufficientInstanceCapacity")] * 4)
+    account.answers["CreateFleet"] = lambda asked: next(answers, None)
+
+    def finish(service: str, operation: str) -> None:
+        if operation == "CreateSchedule":
+            say(launched, state="finished", attempt=2)
+
+    account.after = finish
+    done = ragcun("aws", "watch", "isotropy")
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.count("no capacity") >= 4
+
+
+def test_ctrl_c_while_a_region_is_cleaned_up_starts_nothing_in_the_next(
+    account: Cloud, launch: list[str | Path], ragcun: RunCommand
+) -> None:
+    answers = iter([no_capacity("InsufficientInstanceCapacity")])
+    account.answers["CreateFleet"] = lambda asked: next(answers, None)
+    account.before = lambda service, operation: KeyboardInterrupt() if operation == "DeleteLaunchTemplate" else None
+    done = ragcun(*launch, "--region", "us-east-1,us-west-2")
+    account.before = lambda service, operation: None
+    assert done.exit_code == 130
+    assert len(account.requests("CreateFleet")) == 1
+    assert "machine us-west-2" not in leftovers(account)
+
+
+def test_a_machine_left_in_one_region_stops_the_search_in_others(
+    account: Cloud, launch: list[str | Path], ragcun: RunCommand
+) -> None:
+    """A fleet gave one of two nodes, and it cannot be ended."""
+    answers = iter([{"FleetId": "f", "Errors": [], "Instances": [{"InstanceIds": ["i-0123456789abcdef0"]}]}])
+    account.answers["CreateFleet"] = lambda asked: next(answers, None)
+    account.before = lambda service, operation: (
+        refused("UnauthorizedOperation", operation) if operation == "TerminateInstances" else None
+    )
+    done = ragcun(*launch, "--nodes", "2", "--region", "us-east-1,us-west-2")
+    account.before = lambda service, operation: None
+    assert done.exit_code == 4
+    assert len(account.requests("CreateFleet")) == 1
+    assert "machines that were started there could not be ended" in said(done)
+    assert "machine ragcun-isotropy in us-east-1" in said(done)
+
+
+def test_a_machine_without_its_tag_is_ended_by_its_id(account: Cloud, launched: RunRecord, ragcun: RunCommand) -> None:
+    ec2 = boto3.client("ec2", region_name=HOME)
+    launch = launched.launch()
+    assert launch is not None
+    ec2.delete_tags(Resources=list(launch.attempts[0].instances), Tags=[{"Key": "ragcun:run"}])
+    assert ragcun("aws", "terminate", "isotropy", "--yes").exit_code == 0
+    assert leftovers(account) == set()
+
+
+def test_a_machine_that_appears_late_is_ended(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
+    """EC2 knew neither its tag nor its id at first, then lists it."""
+    monkeypatch.setattr(machines, "SECONDS_TO_END", 5.0)
+    _, attempt = launch_for(cloud, checkout)
+    looks = iter([{"Reservations": []}] * 4)
+    cloud.answers["DescribeInstances"] = lambda asked: next(looks, None)
+    unknown = iter([refused("InvalidInstanceID.NotFound", "TerminateInstances", 400)])
+    cloud.before = lambda service, operation: next(unknown, None) if operation == "TerminateInstances" else None
+    ended = machines.end_machines(cloud.aws(), "isotropy", HOME, also=attempt.instances, patience=5.0)
+    assert ended == list(attempt.instances)
+    del cloud.answers["DescribeInstances"]
+    assert "machine us-east-1" not in leftovers(cloud)
+
+
+def test_a_bucket_that_is_denied_hides_neither_runs_nor_machines(
+    account: Cloud, launched: RunRecord, ragcun: RunCommand
+) -> None:
+    boto3.client("s3", region_name=HOME).create_bucket(Bucket=f"ragcun-{ACCOUNT}-other")
+
+    def denied(service: str, operation: str) -> Exception | None:
+        is_other = operation == "HeadBucket" and account.sent[-1][2]["Bucket"].endswith("other")
+        return refused("403", operation) if is_other else None
+
+    account.before = denied
+    assert ragcun("aws", "status", "isotropy").exit_code == 0
+    account.before = lambda service, operation: refused("403", operation) if operation == "HeadBucket" else None
+    assert ragcun("aws", "terminate", "isotropy", "--yes").exit_code == 0
+    account.before = lambda service, operation: None
+    assert leftovers(account) == {"objects"}
+
+
+def test_a_machine_without_any_part_is_still_found(account: Cloud, launched: RunRecord, ragcun: RunCommand) -> None:
+    store = launched.store()
+    store.delete(store.keys(""))
+    iam = boto3.client("iam", region_name=HOME)
+    both = {"InstanceProfileName": "ragcun-isotropy", "RoleName": "ragcun-isotropy"}
+    iam.remove_role_from_instance_profile(**both)
+    iam.delete_instance_profile(InstanceProfileName="ragcun-isotropy")
+    assert ragcun("aws", "terminate", "isotropy", "--yes").exit_code == 0
+    assert leftovers(account) == set()
+
+
+def test_a_region_that_is_forbidden_does_not_stop_terminate(
+    account: Cloud, launched: RunRecord, ragcun: RunCommand
+) -> None:
+    """An organisation's policy denies it for good, and the record cannot be used."""
+    put(launched, "launch.json", b"{")
+    kept.forget(ACCOUNT, BUCKET, "isotropy")
+    real = account.aws().pages
+
+    def pages(service: str, operation: str, *rest: Any, region: str, key: str) -> Any:
+        if region == "us-west-2":
+            raise AwsError("denied by an organisation's policy", "", "UnauthorizedOperation")
+        return real(service, operation, *rest, region=region, key=key)
+
+    account.aws().pages = pages  # type: ignore[method-assign]
+    done = ragcun("aws", "terminate", "isotropy", "--yes")
+    assert done.exit_code == 0, done.stderr
+    assert "could not be looked for in us-west-2" in said(done)
+    assert leftovers(account) == set()
+    assert ragcun("aws", "gc", "--delete", "--yes", "--region", HOME).exit_code == 0
+
+
+def test_an_attempt_whose_machine_runs_on_stays_recorded(
+    account: Cloud, launched: RunRecord, ragcun: RunCommand
+) -> None:
+    say(launched, state="interrupted")
+    end_machines()
+    account.before = lambda service, operation: (
+        refused("AccessDenied", operation) if operation in ("CreateSchedule", "TerminateInstances") else None
+    )
+    done = ragcun("aws", "launch", "--run", "isotropy", "--resume", "--yes")
+    account.before = lambda service, operation: None
+    assert done.exit_code == 4
+    assert "ragcun aws terminate isotropy --keep-bucket" in said(done)
+    launch = launched.launch()
+    assert launch is not None
+    assert len(launch.attempts) == 2
+    assert "machine us-east-1" in leftovers(account)
 
 
 def test_ec2s_time_of_an_end_is_read(account: Cloud, launched: RunRecord) -> None:

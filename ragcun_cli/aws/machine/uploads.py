@@ -24,7 +24,6 @@ from ragcun_cli.storage.snapshots import folders_in, remove_folder, upload_folde
 
 SECONDS_BETWEEN_UPLOADS = 20.0
 PAUSES_OF_THE_LAST = (1, 5, 20, 60, 0)  # seconds between tries of the last upload, which must succeed
-SECONDS_TO_STOP = 60.0
 MOST_REASON = 1000  # characters
 MOST_EVENTS, MOST_BYTES = 1000, 500_000  # per request to CloudWatch Logs, well below AWS's limits
 
@@ -161,6 +160,7 @@ class Uploads:
         self._stream = LogStream(context.record, context.record.region, name, context.log)
         self._key = STATUS_FILE if is_first else f"nodes/{context.attempt.number}/states/{context.instance}.json"
         self._over = threading.Event()
+        self._lock = threading.Lock()
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
             for name, target in (("uploads", self._repeat), ("embeddings", self._keep_embeddings))
@@ -174,9 +174,6 @@ class Uploads:
     def finish(self, ending: Ending) -> bool:
         """Upload everything a last time, and how the run ended; return whether it arrived."""
         self._over.set()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(SECONDS_TO_STOP)
         for pause in PAUSES_OF_THE_LAST:
             if self.upload(ending):
                 return True
@@ -184,7 +181,16 @@ class Uploads:
         return False
 
     def upload(self, ending: Ending | None) -> bool:
-        """Upload everything; return whether it arrived, apart from the log stream, which must not block anything."""
+        """Upload everything; return whether it arrived, apart from the log stream, which must not block anything.
+
+        One at a time: what the last one says of the run must stay.
+        """
+        with self._lock:
+            return self._upload(ending)
+
+    def _upload(self, ending: Ending | None) -> bool:
+        if ending is None and self._over.is_set():
+            return False
         status = describe(self._context, self.stage, ending)
         parts: tuple[tuple[str, Callable[[], None]], ...] = (
             ("the log", self._stream.send),
@@ -195,6 +201,8 @@ class Uploads:
         for name, send in parts:
             if ending is not None and "results" in failed:
                 continue  # a run is not over until its results are uploaded
+            if ending is None and self._over.is_set():
+                break  # how it ended is said next
             try:
                 send()
             except (AwsError, OSError) as error:

@@ -154,7 +154,7 @@ def _undo(making: Making) -> None:
     that appear late."""
     aws, run, region = making.aws, making.plan.run, making.place.name
     deadline = time.monotonic() + SECONDS_TO_APPEAR
-    while not end_machines(aws, run, region, also=making.instances):
+    while not end_machines(aws, run, region, also=making.instances, patience=SECONDS_TO_APPEAR):
         if not making.answer_lost or time.monotonic() > deadline:
             return
         time.sleep(SECONDS_BETWEEN_TRIES)
@@ -194,42 +194,59 @@ def ended_at(entry: dict[str, Any]) -> datetime.datetime | None:
 
 
 def end_machines(
-    aws: Aws, run: str, region: str, only: Collection[str] | None = None, also: Collection[str] = ()
+    aws: Aws,
+    run: str,
+    region: str,
+    only: Collection[str] | None = None,
+    also: Collection[str] = (),
+    patience: float = 0.0,
 ) -> list[str]:
     """Terminate the machines in a region that have the run's tag, wait until they are gone, and return their ids.
 
-    only: if given, restrict this to the run's machines with these ids. also: machines of the run that EC2, whose lists
-    lag, may not list yet.
+    only: if given, restrict this to the run's machines with these ids. also: ids of machines of the run, whatever EC2
+    lists; patience: seconds within which it may come to know them.
 
     Raises:
         AwsError: if AWS refuses, or the machines still exist after ten minutes.
     """
     ended: list[str] = []
-    deadline = time.monotonic() + SECONDS_TO_END
-    if unlisted := set(also) - _listed(aws, region, also):
-        # `call` waits while EC2 does not know them; what it never comes to know is not there.
-        absent = ("InvalidInstanceID.NotFound",)
-        aws.ask("ec2", "terminate_instances", {"InstanceIds": sorted(unlisted)}, region=region, absent=absent)
-        ended += sorted(unlisted)
-    while left := _chosen(aws, run, region, ENDING, only):
-        if alive := [each.id for each in left if each.state in ALIVE and each.id not in ended]:
+    began = time.monotonic()
+    while True:
+        states = {each.id: each.state for each in _chosen(aws, run, region, ENDING, only)} | _states(aws, region, also)
+        unknown = [each for each in also if each not in states and each not in ended]
+        ended += [each for each in unknown if _is_ended_by_id(aws, region, each)]
+        if alive := [each for each, state in states.items() if state in ALIVE and each not in ended]:
             aws.call("ec2", "terminate_instances", {"InstanceIds": alive}, region=region)
             ended += alive
             continue
-        if time.monotonic() > deadline:
-            ids = ", ".join(machine.id for machine in left)
-            raise AwsError(f"{region}: still shutting down after {SECONDS_TO_END / 60:.0f} minutes: {ids}")
+        left = [each for each, state in states.items() if state in ENDING]
+        waited = time.monotonic() - began
+        if not left and (set(unknown) <= set(ended) or waited >= patience):
+            return ended
+        if waited > max(SECONDS_TO_END, patience):
+            raise AwsError(f"{region}: still shutting down after {SECONDS_TO_END / 60:.0f} minutes: {', '.join(left)}")
         time.sleep(POLL_SECONDS)
-    return ended
 
 
-def _listed(aws: Aws, region: str, instances: Collection[str]) -> set[str]:
-    """Return those of these machines that EC2 lists, in whatever state."""
+def _states(aws: Aws, region: str, instances: Collection[str]) -> dict[str, str]:
+    """Return the states of those of these machines that EC2 lists."""
     if not instances:
-        return set()
+        return {}
     query = {"Filters": [{"Name": "instance-id", "Values": sorted(instances)}]}
     reservations = aws.pages("ec2", "describe_instances", query, region=region, key="Reservations")
-    return {each["InstanceId"] for reservation in reservations for each in reservation["Instances"]}
+    found = [each for reservation in reservations for each in reservation["Instances"]]
+    return {each["InstanceId"]: each["State"]["Name"] for each in found}
+
+
+def _is_ended_by_id(aws: Aws, region: str, instance: str) -> bool:
+    """Terminate a machine that EC2 does not list; return whether it knew it. Alone: one unknown id spoils a request."""
+    try:
+        aws.send("ec2", "terminate_instances", {"InstanceIds": [instance]}, region=region)
+    except AwsError as error:
+        if error.code != "InvalidInstanceID.NotFound":
+            raise
+        return False
+    return True
 
 
 def _chosen(aws: Aws, run: str, region: str, states: Sequence[str], only: Collection[str] | None) -> list[MachineState]:

@@ -39,7 +39,8 @@ def create(making: Making, where: tuple[Where, ...], rollback: Rollback) -> None
         if kind.where in where and kind.create is not None and kind.wanted(making.plan):
             rollback.add(
                 kind.described(making.plan.run, making.region.name if making.region else ""),
-                cure(making.plan.run),
+                # A run that is continued has results to keep.
+                cure(making.plan.run) + (" --keep-bucket" if making.attempt.number > 1 else ""),
                 partial(_undo, kind, making),
                 ends_machines=kind is MACHINES,
                 serves_machines=kind.serves_machines,
@@ -68,18 +69,19 @@ def remove_run(
     regions: Sequence[str],
     may_have_budget: bool = True,
     instances: Mapping[str, Sequence[str]] | None = None,
+    patience: float = 0.0,
 ) -> list[Orphan]:
     """Remove everything but the objects, machines first; return what could not be removed.
 
-    instances: ids by region of machines that EC2 may not list yet. If machines cannot be ended, what ends them, and
-    what they need, stays.
+    instances, patience: as in `end_machines`, by region. If machines cannot be ended, what ends them, and what they
+    need, stays.
     """
     left: list[Orphan] = []
     for region in regions:
         try:
-            end_machines(aws, run, region, also=(instances or {}).get(region, ()))
+            end_machines(aws, run, region, also=(instances or {}).get(region, ()), patience=patience)
         except AwsError as error:
-            left.append(Orphan(MACHINES.described(run, region), error.message, cure(run)))
+            left.append(Orphan(MACHINES.described(run, region), error.message, cure(run), is_machine=True))
     machines_ended = not left
     for kind in IN_ORDER_OF_REMOVAL[1:]:
         if kind is BUDGET and not may_have_budget:

@@ -66,11 +66,12 @@ def gc(
         note(f"could not be checked: {where}: {reason}")
     if not delete:
         return
-    closed = sorted({each.region for each in unread if each.kind == MACHINES.name})
+    unlisted = {each.region for each in unread if each.kind == MACHINES.name}
+    closed = sorted(unlisted.intersection(chosen or places))
     if closed and not everything:
         raise EnvironmentUnfit(
             f"nothing was removed: there may be machines in {', '.join(closed)}, which need what would be removed",
-            "Run it again, or give --all to remove everything all the same.",
+            "Run it again; or name the regions that can be looked at: --region; or remove everything all the same: --all.",
         )
     removed = [each for each in found if everything or each.run not in alive]
     if found and not removed:
@@ -79,7 +80,7 @@ def gc(
         return
     confirm(f"Remove {len(removed)} of these {len(found)}?", yes)
     if not everything:  # a machine may have started while the question was open
-        started = {each.run for region in places for each in MACHINES.find(aws, region, None)}
+        started = {each.run for region in places if region not in unlisted for each in MACHINES.find(aws, region, None)}
         removed = [each for each in removed if each.run not in started]
     left = table.remove_found(aws, removed)
     if left:

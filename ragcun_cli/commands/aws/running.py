@@ -20,6 +20,7 @@ from ragcun_cli.errors import DataError, EnvironmentUnfit, UsageError
 from ragcun_cli.quantities import counted, shown_bytes
 
 if TYPE_CHECKING:
+    from ragcun_cli.aws.launch_record import LaunchRequest
     from ragcun_cli.aws.runs import FoundRun
 
 
@@ -268,7 +269,15 @@ def _confirm_record(found: FoundRun, accept_record: bool, yes: bool) -> None:
     note(
         f"Machines of run {found.run} are started from its record in the bucket: {wishes.nodes} x {wishes.instance}, "
         f"{'on demand' if wishes.on_demand else 'spot'}, in {', '.join(wishes.regions)}, for at most "
-        f"{wishes.max_hours:g} hours in all; code {launch.code.commit[:12]} (sha256 {launch.code.sha256[:12]}…)."
+        f"{wishes.max_hours:g} hours in all; code {launch.code.commit[:12]} (sha256 {launch.code.sha256[:12]}…)"
+        + "".join(f"; {name.replace('_', ' ')} {value}" for name, value in _chosen(wishes).items())
+        + "."
     )
     confirm("Start machines from this record when needed?", yes)
     return keep(launch, bucket)
+
+
+def _chosen(wishes: LaunchRequest) -> dict[str, object]:
+    """Return the less common options that the run was launched with."""
+    names = ("image", "disk", "subnets", "security_group", "max_cost", "email")
+    return {name: value for name in names if (value := getattr(wishes, name))}

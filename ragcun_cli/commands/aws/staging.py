@@ -68,15 +68,27 @@ def stage(
         name = bucket or bucket_name(aws.account()[0], places[0])
         return _copy(aws, folder, wanted, name, places[0], bucket is not None)
     from ragcun_cli.aws.code import archive_checkout, default_checkout
-    from ragcun_cli.aws.job import staging_job
+    from ragcun_cli.aws.job import files_of_download, staging_job
     from ragcun_cli.aws.launch_record import LaunchRequest
     from ragcun_cli.aws.planning import make_plan
+    from ragcun_cli.aws.runs import find_run
+    from ragcun_cli.aws.staging import staged_files
 
     request = LaunchRequest(
         run=require_run_name(run), instance=instance or "", regions=places, on_demand=on_demand, max_hours=HOURS,
         bucket=bucket,
     )  # fmt: skip
-    planned = make_plan(aws, request, staging_job(wanted))
+    account = aws.account()[0]
+    there = staged_files(aws, account, bucket or bucket_name(account, places[0]), places[0])
+    missing = [name for name in wanted if any(file not in there for file, _ in files_of_download(name))]
+    if not missing:
+        return note("The bucket has all of them: nothing was started.")
+    if (found := find_run(aws, account, run, places[0], bucket)) is not None:
+        raise UsageError(
+            f"--run {run}: there is a run of this name; it is {found.state()}",
+            f"Look at it: ragcun aws status {run}; remove it: ragcun aws terminate {run}; or choose another --run.",
+        )
+    planned = make_plan(aws, request, staging_job(missing))
     return start_run(aws, planned, archive_checkout(code or default_checkout(), allow_changes), 0.0, yes, json_output)
 
 

@@ -250,3 +250,32 @@ def test_the_first_look_may_be_refused(record: RunRecord, work: Path, cloud: Clo
     assert Uploads(context, is_first=True).finish(DONE)
     cloud.before = lambda service, operation: None
     assert "results/isotropy/scifact.json" in files_of(record)
+
+
+def test_how_the_run_ended_is_said_last(record: RunRecord, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A regular upload that was held up must not write over it."""
+    context = context_of(record, work)
+    context.log.write_text("line\n")
+    held, go_on = threading.Event(), threading.Event()
+    kept = Uploads(context, is_first=True)
+    mirror = kept._uploader.mirror
+
+    def slow() -> None:
+        if not held.is_set():
+            held.set()
+            go_on.wait(10)
+        mirror()
+
+    monkeypatch.setattr(kept._uploader, "mirror", slow)
+    kept.start()
+    assert held.wait(10)
+    ended = threading.Thread(target=lambda: kept.finish(DONE))
+    ended.start()
+    time.sleep(0.1)
+    go_on.set()
+    ended.join(10)
+    time.sleep(0.1)
+    status = record.reported().status
+    assert status is not None
+    assert status.state == "finished"
+    assert kept.upload(None) is False
