@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ragcun_cli.aws.job import Job
 from ragcun_cli.aws.plan import LaunchPlan, RegionPlan
-from ragcun_cli.aws.prices import Price
+from ragcun_cli.aws.prices import MINUTES_AFTER, Price
 from ragcun_cli.quantities import shown_bytes
 from ragcun_cli.recipe.estimates import Estimate
 
@@ -38,7 +38,8 @@ def plan_lines(plan: LaunchPlan) -> list[str]:
         "  basis      calculated: may be wrong by a factor of two"
         if wishes.triples_per_second is None
         else "  basis      the rest is calculated",
-        f"at most      {_span(wishes.max_hours)}, {_dollars(plan.maximum_cost())} (all at the on-demand price)",
+        f"at most      {_span(wishes.max_hours)} and {MINUTES_AFTER} minutes, {_dollars(plan.maximum_cost())} "
+        "(all at the on-demand price)",
         "",
         *(f"creates      {each}" for each in plan.creates()),
     ]

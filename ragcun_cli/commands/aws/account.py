@@ -71,7 +71,7 @@ def gc(
     if closed and not everything:
         raise EnvironmentUnfit(
             f"nothing was removed: there may be machines in {', '.join(closed)}, which need what would be removed",
-            "Run it again; or name the regions that can be looked at: --region; or remove everything all the same: --all.",
+            "Run it again; or name the regions that can be looked at: --region; or remove everything: --all.",
         )
     removed = [each for each in found if everything or each.run not in alive]
     if found and not removed:
