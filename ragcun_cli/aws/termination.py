@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragcun_cli.aws import names
 from ragcun_cli.aws.calls import Aws, AwsError
 from ragcun_cli.aws.kept import forget, kept_record
-from ragcun_cli.aws.launch_record import LaunchRecord, now
+from ragcun_cli.aws.launch_record import Attempt, LaunchRecord, now
 from ragcun_cli.aws.record import RunRecord
 from ragcun_cli.aws.resources import table
 from ragcun_cli.aws.resources.bucket import remove_bucket_if_empty, remove_objects
 from ragcun_cli.aws.resources.iam import profile_exists
-from ragcun_cli.aws.resources.machines import ENDING, SECONDS_TO_APPEAR, find_machines
+from ragcun_cli.aws.resources.machines import ENDING, find_machines
 from ragcun_cli.aws.rollback import Orphan
 from ragcun_cli.aws.runs import find_records, is_young, regions_of, runs_in
 from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
@@ -23,7 +24,8 @@ from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
 class Doomed:
     """What there is of a run. record: where its objects are, None if it has none; launch: None if that cannot be used,
     with the problem; regions: where its resources may be; instances: ids by region of all machines that were recorded;
-    patience: seconds within which EC2 may come to know them; unread: regions that could not be looked at.
+    unlisted: of those that this computer has just started, which EC2 may not list yet; unread: regions that could not
+    be looked at.
     """
 
     run: str
@@ -33,7 +35,7 @@ class Doomed:
     problem: str
     regions: tuple[str, ...]
     instances: dict[str, tuple[str, ...]]
-    patience: float
+    unlisted: dict[str, tuple[str, ...]]
     unread: tuple[str, ...]
     home: str
 
@@ -87,10 +89,6 @@ def what_there_is(aws: Aws, run: str, region: str, bucket: str | None) -> Doomed
     known_regions = [] if launch is None else regions_of(launch)
     copy = None if record is None else _copy_of(record)
     known_regions += [] if copy is None else regions_of(copy)
-    instances: dict[str, tuple[str, ...]] = {}
-    attempts = [each for known in (launch, copy) if known is not None for each in known.attempts if each.region]
-    for attempt in attempts:
-        instances[attempt.region] = (*instances.get(attempt.region, ()), *attempt.instances)
     # Without a usable record, groups and templates may be anywhere.
     regions = tuple(dict.fromkeys([*known_regions, *with_machines, *(other_regions if launch is None else ())]))
     unread = tuple(each for each in unread if each not in regions)
@@ -101,11 +99,23 @@ def what_there_is(aws: Aws, run: str, region: str, bucket: str | None) -> Doomed
         launch=launch,
         problem=problem,
         regions=regions,
-        instances={each: tuple(dict.fromkeys(ids)) for each, ids in instances.items()},
-        patience=SECONDS_TO_APPEAR if any(is_young(attempt) for attempt in attempts) else 0.0,
+        instances=_instances_by_region([*_attempts(launch), *_attempts(copy)]),
+        unlisted=_instances_by_region([each for each in _attempts(copy) if is_young(each)]),
         unread=unread,
         home=home,
     )
+
+
+def _attempts(record: LaunchRecord | None) -> tuple[Attempt, ...]:
+    return () if record is None else record.attempts
+
+
+def _instances_by_region(attempts: Sequence[Attempt]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for attempt in attempts:
+        if attempt.region:
+            found[attempt.region] = tuple(dict.fromkeys((*found.get(attempt.region, ()), *attempt.instances)))
+    return found
 
 
 def _usable_record(record: RunRecord | None) -> tuple[LaunchRecord | None, str]:
@@ -153,7 +163,7 @@ def remove_all(aws: Aws, found: Doomed, keep_objects: bool, delete_bucket: bool)
         except AwsError as error:
             unmarked.append(Orphan(f"record of run {found.run}", error.message, table.cure(found.run)))
     has_budget = found.launch is None or found.launch.wishes.email is not None
-    left = table.remove_run(aws, found.run, found.home, found.regions, has_budget, found.instances, found.patience)
+    left = table.remove_run(aws, found.run, found.home, found.regions, has_budget, found.instances, found.unlisted)
     if found.launch is None:  # a budget that we may not even look for is not known to be there
         left = [each for each in left if not each.what.startswith("budget")]
     if left or record is None:

@@ -579,9 +579,35 @@ def test_a_machine_without_its_tag_is_ended_by_its_id(account: Cloud, launched: 
     ec2 = boto3.client("ec2", region_name=HOME)
     launch = launched.launch()
     assert launch is not None
-    ec2.delete_tags(Resources=list(launch.attempts[0].instances), Tags=[{"Key": "ragcun:run"}])
+    ids = list(launch.attempts[0].instances)
+    ec2.delete_tags(Resources=ids, Tags=[{"Key": "ragcun:run"}])
+    profile = {"Arn": f"arn:aws:iam::{ACCOUNT}:instance-profile/ragcun/ragcun-isotropy", "Id": "x"}
+    real = account.aws().pages
+
+    def with_profile(service: str, operation: str, *rest: Any, region: str, key: str) -> Any:
+        """moto does not tell a machine's profile."""
+        for entry in real(service, operation, *rest, region=region, key=key):
+            for each in entry["Instances"] if key == "Reservations" else ():
+                each |= {"IamInstanceProfile": profile} if each["InstanceId"] in ids else {}
+            yield entry
+
+    account.aws().pages = with_profile  # type: ignore[method-assign]
     assert ragcun("aws", "terminate", "isotropy", "--yes").exit_code == 0
     assert leftovers(account) == set()
+
+
+def test_terminate_ends_no_other_machine_that_a_record_names(
+    account: Cloud, launched: RunRecord, ragcun: RunCommand
+) -> None:
+    ec2 = boto3.client("ec2", region_name=HOME)
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    yours = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    rewrite(launched, lambda launch: launch["attempts"][0]["instances"].append(yours))
+    assert ragcun("aws", "terminate", "isotropy", "--yes").exit_code == 0
+    (found,) = ec2.describe_instances(InstanceIds=[yours])["Reservations"][0]["Instances"]
+    assert found["State"]["Name"] == "running"
+    for sent in account.requests("TerminateInstances"):
+        assert yours not in sent["InstanceIds"]
 
 
 def test_a_machine_that_appears_late_is_ended(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
@@ -592,7 +618,7 @@ def test_a_machine_that_appears_late_is_ended(cloud: Cloud, monkeypatch: pytest.
     cloud.answers["DescribeInstances"] = lambda asked: next(looks, None)
     unknown = iter([refused("InvalidInstanceID.NotFound", "TerminateInstances", 400)])
     cloud.before = lambda service, operation: next(unknown, None) if operation == "TerminateInstances" else None
-    ended = machines.end_machines(cloud.aws(), "isotropy", HOME, also=attempt.instances, patience=5.0)
+    ended = machines.end_machines(cloud.aws(), "isotropy", HOME, unlisted=attempt.instances, patience=5.0)
     assert ended == list(attempt.instances)
     del cloud.answers["DescribeInstances"]
     assert "machine us-east-1" not in leftovers(cloud)

@@ -13,7 +13,7 @@ from ragcun_cli.aws import names
 from ragcun_cli.aws.calls import Aws, AwsError
 from ragcun_cli.aws.plan import LaunchPlan, RegionPlan
 from ragcun_cli.aws.resources.kind import Found, Kind, Making, Where
-from ragcun_cli.aws.resources.tags import tags_for
+from ragcun_cli.aws.resources.tags import run_of, tags_for
 from ragcun_cli.aws.state_reason import NO_REASON, StateReason
 from ragcun_cli.aws.transient import is_transient, pauses
 from ragcun_cli.errors import EnvironmentUnfit
@@ -154,7 +154,7 @@ def _undo(making: Making) -> None:
     that appear late."""
     aws, run, region = making.aws, making.plan.run, making.place.name
     deadline = time.monotonic() + SECONDS_TO_APPEAR
-    while not end_machines(aws, run, region, also=making.instances, patience=SECONDS_TO_APPEAR):
+    while not end_machines(aws, run, region, unlisted=making.instances, patience=SECONDS_TO_APPEAR):
         if not making.answer_lost or time.monotonic() > deadline:
             return
         time.sleep(SECONDS_BETWEEN_TRIES)
@@ -199,12 +199,14 @@ def end_machines(
     region: str,
     only: Collection[str] | None = None,
     also: Collection[str] = (),
+    unlisted: Collection[str] = (),
     patience: float = 0.0,
 ) -> list[str]:
     """Terminate the machines in a region that have the run's tag, wait until they are gone, and return their ids.
 
-    only: if given, restrict this to the run's machines with these ids. also: ids of machines of the run, whatever EC2
-    lists; patience: seconds within which it may come to know them.
+    only: if given, restrict this to the run's machines with these ids. also: ids that a record names; of these, those
+    that have lost their tag but have the run's instance profile. unlisted: ids that EC2 itself gave this computer, and
+    may not list yet; patience: seconds within which it may come to know them.
 
     Raises:
         AwsError: if AWS refuses, or the machines still exist after ten minutes.
@@ -212,8 +214,11 @@ def end_machines(
     ended: list[str] = []
     began = time.monotonic()
     while True:
-        states = {each.id: each.state for each in _chosen(aws, run, region, ENDING, only)} | _states(aws, region, also)
-        unknown = [each for each in also if each not in states and each not in ended]
+        states = {each.id: each.state for each in _chosen(aws, run, region, ENDING, only)}
+        named = _named(aws, region, {*also, *unlisted})
+        states |= {each["InstanceId"]: each["State"]["Name"] for each in named if _is_of(each, run)}
+        known = {each["InstanceId"] for each in named}
+        unknown = [each for each in unlisted if each not in known and each not in ended]
         ended += [each for each in unknown if _is_ended_by_id(aws, region, each)]
         if alive := [each for each, state in states.items() if state in ALIVE and each not in ended]:
             aws.call("ec2", "terminate_instances", {"InstanceIds": alive}, region=region)
@@ -228,14 +233,22 @@ def end_machines(
         time.sleep(POLL_SECONDS)
 
 
-def _states(aws: Aws, region: str, instances: Collection[str]) -> dict[str, str]:
-    """Return the states of those of these machines that EC2 lists."""
+def _named(aws: Aws, region: str, instances: Collection[str]) -> list[dict[str, Any]]:
+    """Return what EC2 lists of these machines."""
     if not instances:
-        return {}
+        return []
     query = {"Filters": [{"Name": "instance-id", "Values": sorted(instances)}]}
     reservations = aws.pages("ec2", "describe_instances", query, region=region, key="Reservations")
-    found = [each for reservation in reservations for each in reservation["Instances"]]
-    return {each["InstanceId"]: each["State"]["Name"] for each in found}
+    return [each for reservation in reservations for each in reservation["Instances"]]
+
+
+def _is_of(entry: dict[str, Any], run: str) -> bool:
+    """Return whether a machine is the run's: by its tag, or by its instance profile, which only the run's have.
+
+    A record in the bucket may name any machine of the account.
+    """
+    profile = str(entry.get("IamInstanceProfile", {}).get("Arn", ""))
+    return run_of(entry) == run or profile.endswith(f"instance-profile{names.IAM_PATH}{names.resource_name(run)}")
 
 
 def _is_ended_by_id(aws: Aws, region: str, instance: str) -> bool:

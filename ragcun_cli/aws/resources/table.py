@@ -12,7 +12,7 @@ from ragcun_cli.aws.resources.disks import DISKS
 from ragcun_cli.aws.resources.iam import DEADLINE_ROLE, PROFILE, ROLE
 from ragcun_cli.aws.resources.kind import Found, Kind, Making, Where
 from ragcun_cli.aws.resources.logs import LOG_GROUP
-from ragcun_cli.aws.resources.machines import MACHINES, end_machines
+from ragcun_cli.aws.resources.machines import MACHINES, SECONDS_TO_APPEAR, end_machines
 from ragcun_cli.aws.resources.network import PLACEMENT_GROUP, SECURITY_GROUP
 from ragcun_cli.aws.resources.schedules import SCHEDULES
 from ragcun_cli.aws.resources.template import LAUNCH_TEMPLATE
@@ -69,17 +69,18 @@ def remove_run(
     regions: Sequence[str],
     may_have_budget: bool = True,
     instances: Mapping[str, Sequence[str]] | None = None,
-    patience: float = 0.0,
+    unlisted: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Orphan]:
     """Remove everything but the objects, machines first; return what could not be removed.
 
-    instances, patience: as in `end_machines`, by region. If machines cannot be ended, what ends them, and what they
-    need, stays.
+    instances, unlisted: as `also` and `unlisted` of `end_machines`, by region. If machines cannot be ended, what ends
+    them, and what they need, stays.
     """
     left: list[Orphan] = []
     for region in regions:
         try:
-            end_machines(aws, run, region, also=(instances or {}).get(region, ()), patience=patience)
+            also, new = ((by or {}).get(region, ()) for by in (instances, unlisted))
+            end_machines(aws, run, region, also=also, unlisted=new, patience=SECONDS_TO_APPEAR if new else 0.0)
         except AwsError as error:
             left.append(Orphan(MACHINES.described(run, region), error.message, cure(run), is_machine=True))
     machines_ended = not left
