@@ -93,7 +93,7 @@ def test_no_option_is_cut_on_a_narrow_terminal(
         (["train", "--recipe", "isotopy"], 3, "did you mean 'isotropy'?"),
         (["data", "download", "scifcat"], 2, "did you mean 'scifact'?"),
         (["eval", "beir", "--model", "x", "--datasets", "scifcat"], 2, "did you mean 'scifact'?"),
-        (["aws", "plan", "--offline", "--instance", "p4d.24xlrage"], 4, "did you mean 'p4d.24xlarge'?"),
+        (["aws", "plan", "--offline", "--instance", "p4d.24xlrage"], 2, "did you mean 'p4d.24xlarge'?"),
         (["aws", "plan", "--offline", "-i", "g5.xlarge", "-d", "scifcat"], 2, "did you mean 'scifact'?"),
         (["aws", "plan", "--offline", "-i", "g5.xlarge", "--region", "mars"], 2, "AWS has no such region"),
         (["train"], 2, "missing option '--recipe'"),
