@@ -58,7 +58,7 @@ def check_results_folder(root: Path, model: ModelEntry, datasets: Sequence[Datas
     folder = root / model.name
     files.require_writable(folder / MODEL, max((_bytes_of_run(dataset) for dataset in datasets), default=0))
     recorded = ModelEntry.find(folder)
-    if folder.is_dir() and any(folder.iterdir()) and find_json(folder / MODEL) is None:
+    if folder.is_dir() and any(map(_is_foreign, folder.iterdir())) and find_json(folder / MODEL) is None:
         raise UsageError(f"{folder}: this is not a ragcun results folder", "Choose another --results or --name.")
     others = [] if recorded is None else model.differing(recorded)
     if others or (recorded is None and (folder / MODEL).is_file()):
@@ -74,6 +74,11 @@ def check_results_folder(root: Path, model: ModelEntry, datasets: Sequence[Datas
                 "Give --overwrite to replace it, or another --results to keep both.",
             )
     return folder
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file may be somebody else's; what a killed ragcun was writing first has a recognisable name."""
+    return not path.name.startswith(f".{MODEL}.")
 
 
 def _bytes_of_run(dataset: Dataset) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ragcun_cli.errors import UsageError
 from ragcun_cli.evaluate import evaluator
 from ragcun_cli.evaluate.datasets import find_datasets
 from ragcun_cli.evaluate.evaluator import EvaluationSettings, ModelToScore
@@ -97,6 +98,21 @@ def test_isotropy_alone_is_kept_too(place: Path, tiny_bert: Path, monkeypatch: p
     first = measure_models([ModelToScore(str(tiny_bert))], datasets, place / "results", settings, False)
     monkeypatch.setattr(evaluator, "measure_only", lambda *_: pytest.fail("measured again"))
     assert measure_models([ModelToScore(str(tiny_bert))], datasets, place / "results", settings, False) == first
+
+
+def test_a_folder_whose_first_file_was_being_written_is_no_strangers(place: Path, tiny_bert: Path) -> None:
+    """A kill in that moment leaves the file's temporary name alone in the folder."""
+    datasets, _ = find_datasets(["set0"], place / "data", None)
+    settings = EvaluationSettings(schemes=(Scheme(),))
+    folder = place / "results" / tiny_bert.name
+    folder.mkdir(parents=True)
+    (folder / ".model.json.0123abcd.new").write_text("{")
+    evaluate_models([ModelToScore(str(tiny_bert))], datasets, place / "results", settings, False)
+    assert (folder / "set0.json").is_file()
+    (place / "results" / "mine").mkdir()
+    (place / "results" / "mine" / "notes.txt").write_text("x")
+    with pytest.raises(UsageError, match="not a ragcun results folder"):
+        evaluate_models([ModelToScore(str(tiny_bert), "mine")], datasets, place / "results", settings, False)
 
 
 @pytest.mark.slow
