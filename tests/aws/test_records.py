@@ -482,6 +482,8 @@ def test_hours_that_nobody_saw_count_where_nobody_is_asked(
     assert found.hours_at_most() == pytest.approx(23, abs=0.01)
     with pytest.raises(UsageError, match=r"has used 23\.\d+ of its 23 hours"):
         watch.plan_relaunch(account.aws(), found, {"max_hours": 23.0}, unasked=True)
+    _, left = watch.plan_relaunch(account.aws(), found, {"max_hours": 23.0})  # the user is asked, and sees the plan
+    assert left == pytest.approx(22.9)
     ended = watch._with_the_end_of_its_attempts(found, unasked=True).attempts[0].ended or ""
     assert as_time(ended) >= now() - timedelta(minutes=1)
     ended = watch._with_the_end_of_its_attempts(found, unasked=False).attempts[0].ended or ""
