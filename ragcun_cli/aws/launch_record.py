@@ -24,9 +24,13 @@ LAUNCH_FILE, STATUS_FILE = "launch.json", "status.json"
 SHOWN_PROBLEMS = 3
 
 # States in status.json. A run in one of the last four is not resumed automatically.
-RUNNING, INTERRUPTED, FINISHED, FAILED, IDLE, OUT_OF_TIME = (
-    "running", "interrupted", "finished", "failed", "idle", "out-of-time",
-)  # fmt: skip
+State = Literal["running", "interrupted", "finished", "failed", "idle", "out-of-time"]
+RUNNING: State = "running"
+INTERRUPTED: State = "interrupted"
+FINISHED: State = "finished"
+FAILED: State = "failed"
+IDLE: State = "idle"
+OUT_OF_TIME: State = "out-of-time"
 ENDED = (FINISHED, FAILED, IDLE, OUT_OF_TIME)
 
 
@@ -170,7 +174,7 @@ class TrainingState:
 class MachineStatus:
     """What a run's machine says of it. Nothing is decided by the times in here: a machine may say what it likes."""
 
-    state: Literal["running", "interrupted", "finished", "failed", "idle", "out-of-time"]
+    state: State
     attempt: Annotated[int, Field(ge=1)]
     stage: Word = ""
     reason: Sentence = ""

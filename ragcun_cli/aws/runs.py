@@ -258,14 +258,19 @@ def require_run(aws: Aws, account: str, run: str, region: str, bucket: str | Non
     """
     found = find_run(aws, account, run, region, bucket)
     if found is None:
-        known = runs_in(aws, account, region, bucket)
-        raise UsageError(
-            f"{run}: there is no run of this name",
-            "Runs: " + ", ".join(known)
-            if known
-            else "No run has been launched in this account, or its bucket must be named with --bucket.",
-        )
+        raise no_such_run(aws, account, run, region, bucket)
     return found
+
+
+def no_such_run(aws: Aws, account: str, run: str, region: str, bucket: str | None) -> UsageError:
+    """Build the error for a name that no run has, with the names that there are."""
+    known = runs_in(aws, account, region, bucket)
+    return UsageError(
+        f"{run}: there is no run of this name",
+        "Runs: " + ", ".join(known)
+        if known
+        else "No run has been launched in this account, or its bucket must be named with --bucket.",
+    )
 
 
 def runs_in(aws: Aws, account: str, region: str, bucket: str | None) -> list[str]:

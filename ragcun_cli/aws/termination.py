@@ -16,8 +16,8 @@ from ragcun_cli.aws.resources.bucket import remove_bucket_if_empty, remove_objec
 from ragcun_cli.aws.resources.iam import profile_exists
 from ragcun_cli.aws.resources.machines import ENDING, find_machines
 from ragcun_cli.aws.rollback import Orphan
-from ragcun_cli.aws.runs import find_records, is_young, regions_of, runs_in
-from ragcun_cli.errors import EnvironmentUnfit, RagcunError, UsageError
+from ragcun_cli.aws.runs import find_records, is_young, no_such_run, regions_of
+from ragcun_cli.errors import EnvironmentUnfit, RagcunError
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,7 @@ def what_there_is(aws: Aws, run: str, region: str, bucket: str | None) -> Doomed
     if not records and not with_machines and not profile_exists(aws, run):
         if unreadable:
             raise AwsError(unreadable)
-        known = runs_in(aws, account, region, bucket)
-        raise UsageError(
-            f"{run}: there is no run of this name",
-            "Runs: " + ", ".join(known)
-            if known
-            else "No run has been launched in this account, or its bucket must be named with --bucket.",
-        )
+        raise no_such_run(aws, account, run, region, bucket)
     record = records[0] if records else None
     launch, problem = _usable_record(record)
     problem = unreadable or problem

@@ -92,3 +92,14 @@ def launch(account: Cloud, checkout: Path, ragcun: RunCommand) -> list[str | Pat
 @pytest.fixture
 def record(account: Cloud) -> RunRecord:
     return RunRecord(account.aws(), ACCOUNT, BUCKET, HOME, "isotropy")
+
+
+@pytest.fixture
+def launched(
+    launch: list[str | Path], ragcun: RunCommand, record: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> RunRecord:
+    """A run with one machine; `watch` does not pause."""
+    monkeypatch.setattr(watch, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(watch, "MINUTES_WITHOUT_CAPACITY", 0.0001)
+    assert ragcun(*launch).exit_code == 0
+    return record

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ragcun_cli.aws.launch_record import FAILED, IDLE, INTERRUPTED, OUT_OF_TIME
+from ragcun_cli.aws.launch_record import FAILED, IDLE, INTERRUPTED, OUT_OF_TIME, State
 from ragcun_cli.aws.machine.stages import Stage
 from ragcun_cli.spot import NOTICE, MetadataService
 
@@ -25,7 +25,7 @@ SECONDS_TO_READ = 30.0
 class Ending:
     """How a run ends on this machine: the state to report, the exit code of what was stopped or failed, the reason."""
 
-    state: str
+    state: State
     exit_code: int | None
     reason: str
 

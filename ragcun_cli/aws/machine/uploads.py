@@ -127,7 +127,7 @@ def trainings(folder: Path) -> tuple[TrainingState, ...]:
 def describe(context: MachineContext, stage: str, ending: Ending | None) -> MachineStatus:
     """Return what this machine says of the run."""
     return MachineStatus(
-        state=RUNNING if ending is None else ending.state,  # type: ignore[arg-type]
+        state=RUNNING if ending is None else ending.state,
         attempt=context.attempt.number,
         stage=stage,
         reason="" if ending is None else ending.reason[:MOST_REASON],

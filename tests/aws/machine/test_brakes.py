@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,12 +25,9 @@ from tests.faults.metadata_service import MetadataServer
 TRAINING = Stage("training", lambda folder: [], uses_gpus=True)
 
 
-def brakes_with(**changes: object) -> Brakes:
-    known: dict[str, object] = {
-        "end": time.time() + 7200, "idle_minutes": 1.0, "gpus": 1, "address": None, "use": lambda: 50.0,
-        "written": time.time,
-    }  # fmt: skip
-    return Brakes(**{**known, **changes})  # type: ignore[arg-type]
+def brakes_with(**changes: Any) -> Brakes:
+    usual = Brakes(time.time() + 7200, idle_minutes=1.0, gpus=1, address=None, use=lambda: 50.0, written=time.time)
+    return replace(usual, **changes)
 
 
 def python(code: str, output: Path | None = None, may_fail: bool = False) -> Command:
@@ -270,7 +269,8 @@ def test_user_data_sets_its_timer_before_anything_else_and_limits_every_wait() -
     code = [line.strip() for line in script.splitlines() if not line.strip().startswith("#")]
     for line in code:
         if "curl " in line:
-            assert "--max-time" in line and "timeout " in line, line  # noqa: PT018
+            assert "--max-time" in line, line
+            assert "timeout " in line, line
         if "aws s3 " in line or "aws ec2 " in line:
             assert "timeout " in line, line
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0

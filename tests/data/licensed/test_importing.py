@@ -110,6 +110,7 @@ def disks(tmp_path: Path) -> Path:
 
 
 # ragcun itself needs the program for .Z files, which no library of Python reads, and says so where it is missing.
+# Debian and macOS always have gzip, so CI runs this; only a bare container lacks it.
 @pytest.mark.skipif(shutil.which("gzip") is None, reason="unix compress is unpacked by gzip")
 def test_robust04(disks: Path, tmp_path: Path) -> None:
     done = import_set("robust04", disks, tmp_path / "data")
@@ -244,6 +245,7 @@ def test_what_is_not_there(tmp_path: Path, disks: Path, ragcun: RunCommand) -> N
 
 
 # ragcun itself needs the program for .Z files, which no library of Python reads, and says so where it is missing.
+# Debian and macOS always have gzip, so CI runs this; only a bare container lacks it.
 @pytest.mark.skipif(shutil.which("gzip") is None, reason="unix compress is unpacked by gzip")
 def test_packed_files_that_are_damaged(tmp_path: Path) -> None:
     write(tmp_path / "a.Z", b"\x1f\x9d\x10" + b"\xff" * 99)
