@@ -53,6 +53,8 @@ def stage(
 
     if (folder is None) == (instance is None):
         raise UsageError("give --from FOLDER or --instance TYPE", "Where should the files come from? Try --from data.")
+    if folder is not None and not folder.is_dir():
+        raise UsageError(f"--from {folder}: no such folder", "Name the data folder that `ragcun data download` filled.")
     if not any(listed(each) for each in datasets):
         raise UsageError("--datasets: name at least one download", "`ragcun data list` shows them.")
     wanted = expand([name for each in datasets for name in listed(each)])
@@ -96,8 +98,6 @@ def _copy(aws: Aws, folder: Path, wanted: list[str], bucket: str, region: str, i
     from ragcun_cli.aws.resources.bucket import ensure_bucket
     from ragcun_cli.aws.staging import stage_files, staged_store
 
-    if not folder.is_dir():
-        raise UsageError(f"--from {folder}: no such folder", "Name the data folder that `ragcun data download` filled.")
     ensure_bucket(aws, aws.account()[0], bucket, region, is_users)
     try:
         copied = stage_files(staged_store(aws, bucket, region), folder, wanted, note)
